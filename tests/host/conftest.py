@@ -1,0 +1,71 @@
+"""A real ComfyUI with the pack in its custom_nodes and the emulator as both services.
+
+`comfy` is one ComfyUI for the whole run, with nothing cached and nothing recorded when a test begins; `make_comfyui`
+starts another one with an environment of its own, about 10 s each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from devtools.host import ComfyUI
+from emulator import Credentials, Emulator
+
+CANARY = "canary-5up3r-s3cr3t-k3y"
+"""Part of every key that ComfyUI is given here: it must turn up in nothing that leaves it but the services' headers."""
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    keys = Credentials(
+        hidream_token=f"token-{CANARY}",
+        hidream_api_key=f"hidream-{CANARY}",
+        gateway_api_key=f"gateway-{CANARY}",
+        access_key_id=f"access-{CANARY}",
+        secret_access_key=f"secret-{CANARY}",
+    )
+    with Emulator(port=0, latency=0.2, credentials=keys) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def service_environment(emulator: Emulator) -> dict[str, str]:
+    """The pack's variables, pointing at the emulator."""
+    return {
+        "HIDREAM_TOKEN": f"token-{CANARY}",
+        "HIDREAM_BASE_URL": emulator.url,
+        "HIDREAM_EC_BASE_URL": emulator.url,
+        "VOLCENGINE_GATEWAY_API_KEY": f"gateway-{CANARY}",
+        "VOLCENGINE_GATEWAY_BASE_URL": emulator.url,
+    }
+
+
+@pytest.fixture(scope="session")
+def comfyui(tmp_path_factory: pytest.TempPathFactory, service_environment: dict[str, str]) -> Iterator[ComfyUI]:
+    with ComfyUI(tmp_path_factory.mktemp("comfyui"), environment=service_environment) as comfyui:
+        yield comfyui
+
+
+@pytest.fixture
+def comfy(comfyui: ComfyUI, emulator: Emulator) -> ComfyUI:
+    comfyui.forget_results()
+    emulator.clear()
+    return comfyui
+
+
+@pytest.fixture
+def make_comfyui(tmp_path: Path, service_environment: dict[str, str]) -> Iterator[Callable[..., ComfyUI]]:
+    """`make_comfyui(NAME="value", ...)`: another ComfyUI, whose environment differs from the usual one's by these."""
+    with ExitStack() as running:
+
+        def make(*arguments: str, **environment: str) -> ComfyUI:
+            base = tmp_path / f"comfyui-{len(list(tmp_path.iterdir()))}"
+            return running.enter_context(
+                ComfyUI(base, environment=service_environment | environment, arguments=arguments)
+            )
+
+        yield make
