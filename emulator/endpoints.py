@@ -1,0 +1,52 @@
+"""The table of endpoints: which path is what, and which headers its page lists."""
+
+from dataclasses import dataclass
+
+from . import hidream_bodies as bodies
+
+_LANGUAGE = "x-accept-language"
+_USER = "api-user-id"
+# Any HTTP client sends these; the pages do not have to list them.
+ORDINARY_HEADERS = frozenset(
+    {"host", "user-agent", "accept", "accept-encoding", "connection", "content-length", "content-type"}
+)
+
+
+@dataclass(frozen=True)
+class HiDreamEndpoint:
+    name: str
+    path: str
+    body: type[bodies.Body]
+    headers: frozenset[str]
+    """Beyond Authorization and the ordinary ones; for the submit only: the result pages list Authorization alone."""
+
+
+HIDREAM_ENDPOINTS = (
+    HiDreamEndpoint("outpaint", "/api-pub/gw/v3/image/outpainting/async", bodies.Outpaint,
+                    frozenset({_LANGUAGE, _USER})),
+    HiDreamEndpoint("img2img", "/api-pub/gw/v2/image/img2img/async", bodies.ImageToImage, frozenset({_USER})),
+    HiDreamEndpoint("upscale", "/api-pub/gw/v3/image/image_upscaler/async", bodies.Upscale,
+                    frozenset({_LANGUAGE, _USER})),
+    HiDreamEndpoint("variation", "/api-pub/ec/v3/image/variation/async", bodies.Variation, frozenset()),
+)
+TOKEN_PATH = "/prod-api/user/apikey2token"  # noqa: S105
+SIGNED_PATH = "/"
+GATEWAY_PATH = "/volcv/v1"
+
+
+@dataclass(frozen=True)
+class Target:
+    endpoint: str
+    phase: str
+    hidream: HiDreamEndpoint | None = None
+
+
+UNKNOWN = Target("unknown", "unknown")
+
+TARGETS: dict[tuple[str, str], Target] = {
+    **{("POST", entry.path): Target(entry.name, "submit", entry) for entry in HIDREAM_ENDPOINTS},
+    **{("GET", entry.path + "/results"): Target(entry.name, "result", entry) for entry in HIDREAM_ENDPOINTS},
+    ("GET", TOKEN_PATH): Target("token", "token"),
+    ("POST", SIGNED_PATH): Target("cvprocess", "submit"),
+    ("POST", GATEWAY_PATH): Target("cvprocess", "submit"),
+}

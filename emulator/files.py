@@ -1,0 +1,46 @@
+"""Result files, served at /files/<unguessable>.png."""
+
+import secrets
+import threading
+from dataclasses import dataclass
+
+PREFIX = "/files/"
+# A sandbox lives as long as its ComfyUI: beyond this the oldest results go, as they do at the real services.
+KEPT_BYTES = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    data: bytes
+    endpoint: str
+    task_id: str
+
+
+class ResultFiles:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: dict[str, ResultFile] = {}
+
+    def add(self, file: ResultFile) -> str:
+        """Store the file and return its path."""
+        path = f"{PREFIX}{secrets.token_urlsafe(18)}.png"
+        with self._lock:
+            self._files[path] = file
+            total = sum(len(kept.data) for kept in self._files.values())
+            while total > KEPT_BYTES and len(self._files) > 1:
+                total -= len(self._files.pop(next(iter(self._files))).data)
+        return path
+
+    def get(self, path: str) -> ResultFile | None:
+        with self._lock:
+            return self._files.get(path)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._files.clear()
+
+
+def damaged(data: bytes) -> bytes:
+    """The same number of bytes; the picture in it can no longer be decoded."""
+    third = len(data) // 3
+    return data[:third] + bytes(byte ^ 0xFF for byte in data[third : 2 * third]) + data[2 * third :]

@@ -1,0 +1,122 @@
+"""What arrived, for tests to count. Keys and image data are never kept."""
+
+import base64
+import binascii
+import hashlib
+import io
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from PIL import Image
+
+SECRET_HEADERS = frozenset({"authorization", "api-key", "refresh-token", "x-security-token", "cookie"})
+# A sandbox in a ComfyUI process lives for weeks: the oldest records go first.
+KEPT_RECORDS = 10_000
+# Longer than any URL or prompt of the pages, shorter than any real picture in base64 apart from toy ones.
+LONG_TEXT = 2_000
+
+
+@dataclass(frozen=True)
+class Recorded:
+    endpoint: str
+    """outpaint, img2img, upscale, variation, cvprocess, token; "unknown" for any other path."""
+    phase: str
+    """submit, result, image, token; "unknown" for any other path."""
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    """As received; the values of keys are "***"."""
+    body: Any
+    """The parsed JSON, images replaced by a description; None without a (JSON) body."""
+    status: int | None
+    """None while no status line has gone out, and for good when the connection broke before one did."""
+    started: float
+    ended: float | None
+    """None while the request is in flight. Both times are time.monotonic()."""
+    task_id: str
+    request_id: str
+    accepted: bool
+    """A task was made, or a picture counted as billed."""
+
+
+class Recording:
+    """A thread-safe list of requests in order of arrival."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: dict[int, Recorded] = {}
+        self._next = 0
+        self._billed = 0
+
+    def open(self, endpoint: str, phase: str, method: str, path: str, query: Iterable[tuple[str, str]],
+             headers: Mapping[str, str]) -> int:
+        asked = dict(query)
+        shown = {name: "***" if name.lower() in SECRET_HEADERS else value for name, value in headers.items()}
+        record = Recorded(endpoint, phase, method, path, asked, shown, None, None, time.monotonic(), None,
+                          asked.get("task_id", ""), asked.get("request_id", ""), accepted=False)
+        with self._lock:
+            number, self._next = self._next, self._next + 1
+            self._records[number] = record
+            while len(self._records) > KEPT_RECORDS:
+                del self._records[next(iter(self._records))]
+        return number
+
+    def update(self, number: int, **changes: Any) -> None:
+        with self._lock:
+            # Gone after clear(): a request still in flight then belongs to nobody.
+            if number in self._records:
+                self._records[number] = replace(self._records[number], **changes)
+
+    def accept(self, number: int, pictures: int, task_id: str) -> None:
+        with self._lock:
+            if number in self._records:
+                self._records[number] = replace(self._records[number], accepted=True, task_id=task_id)
+                self._billed += pictures
+
+    def is_accepted(self, number: int) -> bool:
+        with self._lock:
+            return number in self._records and self._records[number].accepted
+
+    @property
+    def billed(self) -> int:
+        with self._lock:
+            return self._billed
+
+    def snapshot(self) -> list[Recorded]:
+        with self._lock:
+            return list(self._records.values())
+
+    def clear(self) -> None:
+        with self._lock:
+            self._records.clear()
+            self._billed = 0
+
+
+def without_images(value: Any) -> Any:
+    """The same JSON with every base64 image replaced by a short description."""
+    if isinstance(value, dict):
+        return {key: without_images(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_images(item) for item in value]
+    if isinstance(value, str):
+        return _describe(value)
+    return value
+
+
+def _describe(text: str) -> str:
+    prefix, comma, rest = text.partition(",")
+    encoded = rest if comma and prefix.startswith("data:") else text
+    try:
+        data = base64.b64decode(encoded, validate=True)
+        # Reads the header only: the pixels are decoded once, by the service.
+        with Image.open(io.BytesIO(data)) as image:
+            description = f"image {image.width}x{image.height} {image.mode}"
+    except (ValueError, binascii.Error, OSError, Image.DecompressionBombError):
+        if len(text) <= LONG_TEXT:
+            return text
+        data, description = text.encode(errors="replace"), f"text of {len(text)} characters"
+    return f"<{'data: ' if encoded is not text else ''}{description} sha256:{hashlib.sha256(data).hexdigest()[:8]}>"

@@ -1,0 +1,269 @@
+"""The emulator as one aiohttp server on loopback, in a daemon thread of its own."""
+
+import asyncio
+import json
+import logging
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from .credentials import Credentials
+from .endpoints import TARGETS, UNKNOWN, Target
+from .faults import Action, Script
+from .files import PREFIX, ResultFiles, damaged
+from .hidream import HiDream
+from .message import Answer, Call
+from .recording import Recorded, Recording, without_images
+from .volcengine import Volcengine
+
+LOGGER = logging.getLogger("hidream_volcengine.emulator")
+HOST = "127.0.0.1"
+ADMIN = "/__emulator__/"
+MAX_BODY = 256 * 1024 * 1024
+WORKERS = 4
+
+
+class Emulator:
+    def __init__(self, port: int = 0, latency: float = 0.0, credentials: Credentials | None = None,
+                 faults: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._port = port
+        self._faults = Script(faults)
+        self._recording = Recording()
+        self._files = ResultFiles()
+        # Pictures are made here, so that requests overlap. The threads start with the first one.
+        self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="emulator-picture")
+        credentials = credentials or Credentials()
+        self._hidream = HiDream(credentials, latency, self._files, self._executor)
+        self._volcengine = Volcengine(credentials, latency, self._files, self._executor)
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._failure: OSError | None = None
+
+    def start(self) -> "Emulator":
+        """Return once it listens. Can be started once."""
+        if self._thread is not None:
+            raise RuntimeError("the emulator was started already")
+        self._thread = threading.Thread(target=self._run, name="emulator", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+        return self
+
+    def stop(self) -> None:
+        if self._loop is not None and self._stopped is not None and not self._loop.is_closed():
+            # The loop may close between the question and the call.
+            try:
+                self._loop.call_soon_threadsafe(self._stopped.set)
+            except RuntimeError:
+                LOGGER.debug("emulator: stopped already")
+        if self._thread is not None:
+            self._thread.join()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> "Emulator":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self._port}"
+
+    @property
+    def requests(self) -> list[Recorded]:
+        """A snapshot, in order of arrival."""
+        return self._recording.snapshot()
+
+    @property
+    def billed(self) -> int:
+        """Pictures accepted for payment so far."""
+        return self._recording.billed
+
+    def add_fault(self, rule: Mapping[str, Any]) -> None:
+        self._faults.add([rule])
+
+    def expire_tokens(self) -> None:
+        """Tokens issued for an API key are refused from now on; the fixed one of the credentials stays valid."""
+        self._hidream.expire_tokens()
+
+    def clear(self) -> None:
+        """Forget requests, faults, tasks and result files. Tokens stay valid."""
+        self._recording.clear()
+        self._faults.clear()
+        self._hidream.clear()
+        self._files.clear()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except OSError as error:
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        application = web.Application(client_max_size=MAX_BODY)
+        application.router.add_route("*", ADMIN + "{action:.*}", self._administer)
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        # handle_signals: signals belong to the process (ComfyUI), not to this thread.
+        runner = web.AppRunner(application, handle_signals=False, access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, HOST, self._port).start()
+            self._port = runner.addresses[0][1]
+            LOGGER.debug("emulator: listening on %s", self.url)
+            self._ready.set()
+            await self._stopped.wait()
+        finally:
+            await runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        target = self._target(request)
+        number = self._recording.open(target.endpoint, target.phase, request.method, request.path,
+                                      request.query.items(), request.headers)
+        if request.path.startswith(PREFIX) and (file := self._files.get(request.path)):
+            self._recording.update(number, task_id=file.task_id)
+        try:
+            return await self._respond(request, target, number)
+        except (ConnectionError, web.RequestPayloadError) as error:
+            LOGGER.debug("emulator: connection lost: %r", error)
+            self._recording.update(number, status=None, ended=time.monotonic())
+            return web.Response()
+        except web.HTTPException as error:
+            self._recording.update(number, status=error.status, ended=time.monotonic())
+            raise
+
+    def _target(self, request: web.Request) -> Target:
+        if request.method == "GET" and request.path.startswith(PREFIX):
+            file = self._files.get(request.path)
+            return Target(file.endpoint if file else "unknown", "image")
+        return TARGETS.get((request.method, request.path), UNKNOWN)
+
+    async def _respond(self, request: web.Request, target: Target, number: int) -> web.StreamResponse:
+        """Do what the script and the service say."""
+        action = self._faults.take(target.endpoint, target.phase)
+        await asyncio.sleep(action.delay)
+        if action.reset == "headers":
+            return self._reset(request, number)
+        call = Call(request.method, request.path, tuple(request.query.items()),
+                    {name.lower(): value for name, value in request.headers.items()}, await request.read())
+        await self._record_body(number, call)
+        if action.reset == "before":
+            return self._reset(request, number)
+        instead = action.answer()
+        if instead is None or action.accept:
+            answer = await self._answer(target, call, action, number)
+            # With "accept": the service did its work, and then something in front of it failed.
+            if instead is not None and self._recording.is_accepted(number):
+                answer = instead
+        else:
+            answer = instead
+        await asyncio.sleep(action.hang)
+        if action.reset == "after":
+            return self._reset(request, number)
+        return await self._send(request, answer, action.cut, number)
+
+    async def _record_body(self, number: int, call: Call) -> None:
+        if not call.body:
+            return
+
+        def parse() -> Any:
+            try:
+                return without_images(json.loads(call.body))
+            except ValueError:
+                return None
+
+        body = await asyncio.get_running_loop().run_in_executor(self._executor, parse)
+        self._recording.update(number, body=body)
+        if isinstance(body, dict) and isinstance(body.get("request_id"), str):
+            self._recording.update(number, request_id=body["request_id"])
+
+    async def _answer(self, target: Target, call: Call, action: Action, number: int) -> Answer:
+        accept = partial(self._recording.accept, number)
+        if target.phase == "image":
+            return self._download(call, action)
+        if target.endpoint == "token":
+            return self._hidream.token(call)
+        if target.endpoint == "cvprocess":
+            return await self._volcengine.process(call, action, accept, self.url)
+        if target.hidream is None:
+            return Answer.html(404)
+        if target.phase == "submit":
+            return await self._hidream.submit(target.hidream, call, action, accept, self.url)
+        return self._hidream.result(target.hidream, call, action, self.url)
+
+    def _download(self, call: Call, action: Action) -> Answer:
+        if "authorization" in call.headers:
+            # A result lies on another host: whoever sends the key there has lost it.
+            return Answer.json({"code": 400, "message": "a result file takes no Authorization"}, 400)
+        file = self._files.get(call.path)
+        if file is None:
+            return Answer.html(404)
+        return Answer(200, damaged(file.data) if action.corrupt else file.data, "image/png")
+
+    async def _send(self, request: web.Request, answer: Answer, cut: float | None, number: int) -> web.StreamResponse:
+        response = web.StreamResponse(
+            status=answer.status, headers={"Content-Type": answer.content_type, **answer.headers})
+        response.content_length = len(answer.body)
+        # Before the first byte: who has the answer must find the record complete.
+        self._recording.update(number, status=answer.status, ended=time.monotonic())
+        await response.prepare(request)
+        if cut is None:
+            await response.write(answer.body)
+            await response.write_eof()
+        else:
+            await response.write(answer.body[: int(len(answer.body) * cut)])
+            if request.transport is not None:
+                request.transport.close()
+        return response
+
+    def _reset(self, request: web.Request, number: int) -> web.StreamResponse:
+        """Drop the connection with RST, which is what a lingering time of 0 makes of a close."""
+        self._recording.update(number, ended=time.monotonic())
+        if request.transport is not None:
+            connection = request.transport.get_extra_info("socket")
+            if connection is not None:
+                linger = struct.pack("HH" if sys.platform == "win32" else "ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            request.transport.abort()
+        # aiohttp wants a response to (fail to) send.
+        return web.Response()
+
+    async def _administer(self, request: web.Request) -> web.Response:
+        # A page in the user's browser must neither read the prompts nor change anything (nor by DNS rebinding).
+        if "Origin" in request.headers or request.host not in (f"{HOST}:{self._port}", f"localhost:{self._port}"):
+            raise web.HTTPForbidden()
+        what = (request.method, request.match_info["action"])
+        if what == ("GET", "health"):
+            return web.json_response({"status": "ok", "billed": self.billed})
+        if what == ("GET", "requests"):
+            return web.json_response([asdict(record) for record in self.requests])
+        if what == ("POST", "faults"):
+            try:
+                rules = await request.json()
+                if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+                    raise ValueError("a JSON list of rules is needed")
+                self._faults.add(rules)
+            except ValueError as error:
+                return web.json_response({"error": str(error)}, status=400)
+        elif what == ("POST", "clear"):
+            self.clear()
+        elif what == ("POST", "expire-tokens"):
+            self.expire_tokens()
+        else:
+            raise web.HTTPNotFound()
+        return web.json_response({"status": "ok"})

@@ -1,0 +1,42 @@
+"""The word SANDBOX, so that no picture of the emulator is taken for a service's."""
+
+from PIL import Image, ImageChops, ImageDraw, ImageFont
+
+_TEXT = "SANDBOX"
+
+
+def tiled(picture: Image.Image, where: Image.Image) -> Image.Image:
+    """The word in rows, only where the mask `where` (mode L, 0 or 255) is white; all other pixels stay as they are."""
+    word = _word(max(9, min(picture.size) // 28))
+    pattern = Image.new("L", picture.size)
+    step_x, step_y = word.width * 2, word.height * 4
+    for row, y in enumerate(range(word.height, picture.height, step_y)):
+        for x in range(-step_x // 2 * (row % 2), picture.width, step_x):
+            pattern.paste(word, (x, y))
+    return _stamped(picture, pattern, where, strength=0.4)
+
+
+def corner(picture: Image.Image) -> Image.Image:
+    word = _word(max(7, min(picture.size) // 24))
+    pattern = Image.new("L", picture.size)
+    pattern.paste(word, (picture.width - word.width - word.height // 2, picture.height - word.height * 3 // 2))
+    return _stamped(picture, pattern, Image.new("L", picture.size, 255), strength=0.8)
+
+
+def _word(height: int) -> Image.Image:
+    font = ImageFont.load_default()
+    left, top, right, bottom = (int(edge) for edge in font.getbbox(_TEXT))
+    word = Image.new("L", (right - left + 2, bottom - top + 2))
+    ImageDraw.Draw(word).text((1 - left, 1 - top), _TEXT, fill=255, font=font)
+    return word.resize((max(1, word.width * height // word.height), height), Image.Resampling.BICUBIC)
+
+
+def _stamped(picture: Image.Image, pattern: Image.Image, where: Image.Image, strength: float) -> Image.Image:
+    offset = max(1, min(picture.size) // 500)
+    shadow = Image.new("L", picture.size)
+    shadow.paste(pattern, (offset, offset))
+    # Dark below light: legible on any ground.
+    for colour, shape in (("black", shadow), ("white", pattern)):
+        visible = shape.point([round(level * strength) for level in range(256)])
+        picture = Image.composite(Image.new("RGB", picture.size, colour), picture, ImageChops.multiply(visible, where))
+    return picture
