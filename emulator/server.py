@@ -143,8 +143,9 @@ class Emulator:
             LOGGER.debug("emulator: connection lost: %r", error)
             self._recording.update(number, status=None, ended=time.monotonic())
             return web.Response()
-        except web.HTTPException as error:
-            self._recording.update(number, status=error.status, ended=time.monotonic())
+        except Exception as error:
+            # A body over the limit, or a mistake of ours: aiohttp answers with this status.
+            self._recording.update(number, status=getattr(error, "status", 500), ended=time.monotonic())
             raise
 
     def _target(self, request: web.Request) -> Target:
