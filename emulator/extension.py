@@ -26,7 +26,7 @@ def extend(original: Bytes, width: int, height: int, x: int, y: int, seed: int) 
     levels = [mirrored] + [_blurred(mirrored, share * side) for share in _BLURS[1:]]
     away_x, away_y = _outside(width, x, columns), _outside(height, y, rows)
     random = np.random.default_rng(seed)
-    tone = random.uniform(0.66, 0.94, 3).astype(np.float32)
+    tone = random.uniform(0.72, 0.86, 3).astype(np.float32)
     canvas = np.empty_like(mirrored)
     for top in range(0, height, _STRIP):
         strip = slice(top, top + _STRIP)

@@ -9,9 +9,12 @@ def tiled(picture: Image.Image, where: Image.Image) -> Image.Image:
     """The word in rows, only where the mask `where` (mode L, 0 or 255) is white; all other pixels stay as they are."""
     word = _word(max(9, min(picture.size) // 28))
     pattern = Image.new("L", picture.size)
-    step_x, step_y = word.width * 2, word.height * 4
-    for row, y in enumerate(range(word.height, picture.height, step_y)):
-        for x in range(-step_x // 2 * (row % 2), picture.width, step_x):
+    # The first and the last row lie at the edges, and the rows are staggered so that together they reach every column:
+    # a narrow strip of new pixels gets its share on any side.
+    margin, gaps = word.height // 4, max(1, picture.height // (word.height * 4))
+    for row in range(gaps + 1):
+        y = margin + row * (picture.height - word.height - 2 * margin) // gaps
+        for x in range(-word.width * (row % 2), picture.width, word.width * 2):
             pattern.paste(word, (x, y))
     return _stamped(picture, pattern, where, strength=0.4)
 

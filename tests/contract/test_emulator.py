@@ -626,6 +626,13 @@ def test_watermarks_are_on_new_pixels_only(emulator: Emulator) -> None:
     assert (pixels(picture)[inside] == (90, 120, 150)).all()
 
 
+@pytest.mark.parametrize("side", ["top", "bottom", "left", "right"])
+def test_a_narrow_strip_is_watermarked_on_any_side(emulator: Emulator, side: str) -> None:
+    flat = encoded(Image.new("RGB", (400, 400), (90, 120, 150)))
+    body = {"req_key": "i2i_outpainting", "binary_data_base64": [flat], side: 0.05}
+    assert (pixels(volcengine_picture(gateway(emulator, body))).min(axis=2) > 120).any()
+
+
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 40), (40, 1), (3, 200)])
 def test_the_tiniest_original_is_extended(width: int, height: int) -> None:
     original = pixels(photo(width, height))
