@@ -1,0 +1,80 @@
+"""Checks of single values, each raising one clear error before anything is sent."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import TypeVar
+
+from .errors import InvalidInputError
+from .text import Text
+
+_T = TypeVar("_T", bound=str | int)
+
+
+def integer(name: str, value: object, minimum: int, maximum: int) -> int:
+    """``value`` as an int within ``minimum``…``maximum``; whole floats are fine, booleans are not.
+
+    Raises:
+        InvalidInputError: naming the limits and the value.
+    """
+    whole: int | None = None
+    if isinstance(value, float) and value.is_integer():
+        whole = int(value)
+    elif not isinstance(value, bool):
+        try:
+            whole = operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            whole = None
+    if whole is None or not minimum <= whole <= maximum:
+        raise _out_of_range(name, value, f"{minimum}…{maximum}", "an integer", "整数")
+    return whole
+
+
+def number(name: str, value: object, minimum: float, maximum: float) -> float:
+    """``value`` as a float within ``minimum``…``maximum``; NaN is refused.
+
+    Raises:
+        InvalidInputError: naming the limits and the value.
+    """
+    real = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not minimum <= real <= maximum:
+        raise _out_of_range(name, value, f"{minimum:g}…{maximum:g}", "a number", "数值")
+    return real
+
+
+def choice(name: str, value: object, choices: Sequence[_T]) -> _T:
+    """``value`` if it is one of ``choices``, of the same type.
+
+    Raises:
+        InvalidInputError: naming the choices and the value.
+    """
+    for known in choices:
+        if type(value) is type(known) and value == known:
+            return known
+    listed = ", ".join(str(known) for known in choices)
+    raise _out_of_range(name, value, listed, "one of", "可选值为")
+
+
+def string(name: str, value: object, max_length: int) -> str:
+    """``value`` if it is a string of at most ``max_length`` characters.
+
+    Raises:
+        InvalidInputError: naming the limit and the actual length.
+    """
+    if not isinstance(value, str):
+        raise _out_of_range(name, type(value).__name__, f"≤ {max_length}", "a string", "字符串")
+    if len(value) > max_length:
+        raise _out_of_range(name, f"{len(value)} characters", f"≤ {max_length}", "a string", "字符串")
+    return value
+
+
+def _out_of_range(name: str, value: object, limits: str, kind_en: str, kind_zh: str) -> InvalidInputError:
+    shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}…"
+    return InvalidInputError(
+        Text(
+            f"`{name}` must be {kind_en} ({limits}), but is {shown}.",
+            f"`{name}` 应为{kind_zh}({limits}),实际为 {shown}。",
+        )
+    )

@@ -1,0 +1,210 @@
+"""Profiles: from the name in a graph to hosts and keys, resolved at call time and kept on this server."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from urllib.parse import urlsplit
+
+from requests.auth import AuthBase
+
+from .auth import BearerAuth, ExchangedTokenAuth, SignatureAuth, origin
+from .errors import ConfigurationError, Provider
+from .redaction import Secret
+from .text import Text
+from .transport import Deadlines, is_loopback
+
+DEFAULT_PROFILE = "default"
+SANDBOX_PROFILE = "sandbox"
+
+HIDREAM_BASE_URL = "https://www.hidreamai.com"
+HIDREAM_EC_BASE_URL = "https://hidreamai.com"
+VOLCENGINE_BASE_URL = "https://visual.volcengineapi.com"
+
+
+@dataclass(frozen=True)
+class HiDreamAccount:
+    """Where HiDream is and how to pay there. ``language`` is what the service's messages are written in."""
+
+    base_url: str
+    ec_base_url: str
+    auth: AuthBase = field(repr=False)
+    user_id: str = ""
+    language: str = "zh"
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+@dataclass(frozen=True)
+class VolcengineAccount:
+    """Where Volcengine is and how to pay there: ``path`` is ``/`` when signed, ``/volcv/v1`` through a gateway."""
+
+    base_url: str
+    path: str
+    auth: AuthBase = field(repr=False)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A running emulator and the keys it accepts."""
+
+    url: str
+    hidream_token: str = field(repr=False)
+    gateway_api_key: str = field(repr=False)
+
+
+class Profiles:
+    """The profiles of this server.
+
+    Args:
+        environment: the process environment; empty values count as unset.
+        start_sandbox: starts the built-in emulator when the ``sandbox`` profile is used for the first time.
+    """
+
+    def __init__(self, environment: Mapping[str, str], start_sandbox: Callable[[], Sandbox]) -> None:
+        self._environment = environment
+        self._start_sandbox = start_sandbox
+
+    @classmethod
+    def of_this_server(cls, start_sandbox: Callable[[], Sandbox]) -> Profiles:
+        return cls(os.environ, start_sandbox)
+
+    def names(self) -> list[str]:
+        return [DEFAULT_PROFILE, SANDBOX_PROFILE]
+
+    def hidream(self, profile: str) -> HiDreamAccount:
+        """The HiDream account of a profile.
+
+        ``HIDREAM_TOKEN`` is sent as it is and wins; ``HIDREAM_API_KEY`` is exchanged for a one-day token.
+
+        Raises:
+            ConfigurationError: unknown profile, no key, or a host that is not https.
+        """
+        self._check_name(profile)
+        deadlines = self._deadlines()
+        if profile == SANDBOX_PROFILE:
+            sandbox = self._start_sandbox()
+            token = BearerAuth(Secret(sandbox.hidream_token), frozenset({origin(sandbox.url)}))
+            return HiDreamAccount(sandbox.url, sandbox.url, token, deadlines=deadlines)
+        base_url = self._url("HIDREAM_BASE_URL", HIDREAM_BASE_URL)
+        ec_base_url = self._url("HIDREAM_EC_BASE_URL", HIDREAM_EC_BASE_URL)
+        origins = frozenset({origin(base_url), origin(ec_base_url)})
+        auth: AuthBase
+        if token_value := self._key("HIDREAM_TOKEN"):
+            auth = BearerAuth(Secret(token_value), origins)
+        elif api_key := self._key("HIDREAM_API_KEY"):
+            auth = ExchangedTokenAuth(Secret(api_key), base_url, origins, deadlines)
+        else:
+            raise _no_key("HiDream", "HIDREAM_TOKEN", "HIDREAM_API_KEY")
+        language = self._value("HIDREAM_LANGUAGE") or "zh"
+        if language not in ("en", "zh"):
+            raise _bad_setting("HIDREAM_LANGUAGE", language, "en / zh")
+        return HiDreamAccount(base_url, ec_base_url, auth, self._key("HIDREAM_USER_ID"), language, deadlines)
+
+    def volcengine(self, profile: str) -> VolcengineAccount:
+        """The Volcengine account of a profile.
+
+        ``VOLCENGINE_GATEWAY_API_KEY`` with ``VOLCENGINE_GATEWAY_BASE_URL`` wins;
+        ``VOLCENGINE_ACCESS_KEY_ID`` with ``VOLCENGINE_SECRET_ACCESS_KEY`` signs.
+
+        Raises:
+            ConfigurationError: unknown profile, half a pair or no key, or a host that is not https.
+        """
+        self._check_name(profile)
+        deadlines = self._deadlines()
+        if profile == SANDBOX_PROFILE:
+            sandbox = self._start_sandbox()
+            key = BearerAuth(Secret(sandbox.gateway_api_key), frozenset({origin(sandbox.url)}))
+            return VolcengineAccount(sandbox.url, "/volcv/v1", key, deadlines)
+        if gateway_key := self._key("VOLCENGINE_GATEWAY_API_KEY"):
+            if not self._value("VOLCENGINE_GATEWAY_BASE_URL"):
+                raise _no_key("Volcengine", "VOLCENGINE_GATEWAY_BASE_URL")
+            base_url = self._url("VOLCENGINE_GATEWAY_BASE_URL", "")
+            auth = BearerAuth(Secret(gateway_key), frozenset({origin(base_url)}))
+            return VolcengineAccount(base_url, "/volcv/v1", auth, deadlines)
+        access_key_id = self._key("VOLCENGINE_ACCESS_KEY_ID")
+        secret_access_key = self._key("VOLCENGINE_SECRET_ACCESS_KEY")
+        if not access_key_id and not secret_access_key:
+            raise _no_key(
+                "Volcengine",
+                "VOLCENGINE_GATEWAY_API_KEY + VOLCENGINE_GATEWAY_BASE_URL",
+                "VOLCENGINE_ACCESS_KEY_ID + VOLCENGINE_SECRET_ACCESS_KEY",
+            )
+        if not access_key_id:
+            raise _no_key("Volcengine", "VOLCENGINE_ACCESS_KEY_ID")
+        if not secret_access_key:
+            raise _no_key("Volcengine", "VOLCENGINE_SECRET_ACCESS_KEY")
+        base_url = self._url("VOLCENGINE_BASE_URL", VOLCENGINE_BASE_URL)
+        signature = SignatureAuth(Secret(access_key_id), Secret(secret_access_key), frozenset({origin(base_url)}))
+        return VolcengineAccount(base_url, "/", signature, deadlines)
+
+    def check_name(self, profile: str) -> Text | None:
+        """What is wrong with a profile name, or ``None``."""
+        if profile in self.names():
+            return None
+        known = ", ".join(self.names())
+        return Text(
+            f"This server has no profile named {profile!r}; it has: {known}. Choose one of them in the node.",
+            f"此服务器没有名为 {profile!r} 的配置，现有：{known}。请在节点中另选一个。",
+        )
+
+    def _check_name(self, profile: str) -> None:
+        if problem := self.check_name(profile):
+            raise ConfigurationError(problem)
+
+    def _value(self, name: str) -> str:
+        return self._environment.get(name, "").strip()
+
+    def _key(self, name: str) -> str:
+        value = self._value(name)
+        if not all("!" <= character <= "~" for character in value):
+            raise _bad_setting(name, "not shown", "printable ASCII without spaces")
+        return value
+
+    def _url(self, name: str, default: str) -> str:
+        url = (self._value(name) or default).rstrip("/")
+        parts = urlsplit(url)
+        loopback = is_loopback(parts.hostname or "")
+        if not parts.hostname or parts.username or parts.query or parts.fragment:
+            raise _bad_setting(name, "not shown", "https://host[:port]")
+        if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
+            raise _bad_setting(name, f"{parts.scheme}://{parts.hostname}", "https://…, http:// only for 127.0.0.1")
+        return url
+
+    def _deadlines(self) -> Deadlines:
+        """``REMOTE_IMAGE_<NAME>_SECONDS`` for each deadline; the answer to a paid call is never cut shorter."""
+        chosen: dict[str, float] = {}
+        for deadline in fields(Deadlines):
+            name = f"REMOTE_IMAGE_{deadline.name.upper()}_SECONDS"
+            value = self._value(name)
+            if not value:
+                continue
+            try:
+                seconds = float(value)
+            except ValueError:
+                seconds = math.nan
+            least = getattr(Deadlines, deadline.name) if deadline.name.endswith("_answer") else 0.1
+            if not least <= seconds <= 86400:
+                raise _bad_setting(name, value, f"{least:g}…86400")
+            chosen[deadline.name] = seconds
+        return Deadlines(**chosen)
+
+
+def _no_key(provider: Provider, *variables: str) -> ConfigurationError:
+    listed_en, listed_zh = " or ".join(variables), " 或 ".join(variables)
+    return ConfigurationError(
+        Text(f"The profile has no key for {provider}.", f"该配置没有 {provider} 的密钥。"),
+        advice=Text(
+            f"Set {listed_en} in the environment of the ComfyUI server and restart it, "
+            "or choose the profile `sandbox` to try the node without a key.",
+            f"请在 ComfyUI 服务器的环境变量中设置 {listed_zh} 并重启，或选择 `sandbox` 配置免密钥试用。",
+        ),
+    )
+
+
+def _bad_setting(name: str, value: str, allowed: str) -> ConfigurationError:
+    return ConfigurationError(
+        Text(f"The setting {name} is {value}; it must be {allowed}.", f"设置 {name} 为 {value}，应为 {allowed}。")
+    )

@@ -1,0 +1,203 @@
+"""Placement arithmetic: where an original lies in a larger canvas. All rounding of the pack lives here.
+
+Pure integers and floats, no images: the same rules can be followed by the JavaScript side and by tests.
+Centre is floor; a share of a side is rounded half up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import InvalidInputError
+from .text import Text
+
+Position = Literal[
+    "center", "top", "bottom", "left", "right", "top left", "top right", "bottom left", "bottom right", "offset"
+]
+
+# Relative drift of the aspect ratio that whole-pixel sides may cause before it is called an error.
+MAX_ASPECT_DRIFT = 0.01
+# A result this close to the expected size has been rounded differently, not scaled.
+_ROUNDING_SLACK = 2
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A canvas and the rectangle of the original in it, in canvas pixels. Scale-free: see :meth:`scaled_to`."""
+
+    canvas_width: int
+    canvas_height: int
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        fits = (
+            self.width >= 1
+            and self.height >= 1
+            and self.x >= 0
+            and self.y >= 0
+            and self.x + self.width <= self.canvas_width
+            and self.y + self.height <= self.canvas_height
+        )
+        if not fits:
+            raise InvalidInputError(
+                Text(
+                    f"The original ({self.width}×{self.height} at {self.x}, {self.y}) does not lie inside the canvas "
+                    f"({self.canvas_width}×{self.canvas_height}).",
+                    f"原图（{self.width}×{self.height}，位于 {self.x}, {self.y}）"
+                    f"超出了画布（{self.canvas_width}×{self.canvas_height}）。",
+                )
+            )
+
+    @property
+    def left(self) -> int:
+        return self.x
+
+    @property
+    def top(self) -> int:
+        return self.y
+
+    @property
+    def right(self) -> int:
+        return self.canvas_width - self.x - self.width
+
+    @property
+    def bottom(self) -> int:
+        return self.canvas_height - self.y - self.height
+
+    def scaled_to(self, canvas_width: int, canvas_height: int) -> Placement:
+        """The same placement on a canvas of another size; both edges are rounded, so that sides add up."""
+        if (canvas_width, canvas_height) == (self.canvas_width, self.canvas_height):
+            return self
+        x, width = _scaled_span(self.x, self.width, self.canvas_width, canvas_width)
+        y, height = _scaled_span(self.y, self.height, self.canvas_height, canvas_height)
+        return Placement(canvas_width, canvas_height, x, y, width, height)
+
+    def followed_to(self, width: int, height: int) -> Placement:
+        """The placement in a result of ``width`` × ``height``.
+
+        A result a pixel or two off has been rounded differently and the original keeps its size; any other size is a
+        uniform scaling.
+        """
+        off_by = max(abs(width - self.canvas_width), abs(height - self.canvas_height))
+        keeps_original = self.x + self.width <= width and self.y + self.height <= height
+        if off_by <= _ROUNDING_SLACK and keeps_original:
+            return Placement(width, height, self.x, self.y, self.width, self.height)
+        return self.scaled_to(width, height)
+
+
+def round_half_up(value: float) -> int:
+    return math.floor(value + 0.5)
+
+
+def _scaled_span(start: int, length: int, old: int, new: int) -> tuple[int, int]:
+    begin = min(round_half_up(start * new / old), new - 1)
+    end = max(round_half_up((start + length) * new / old), begin + 1)
+    return begin, min(end, new) - begin
+
+
+def place(
+    width: int,
+    height: int,
+    canvas_width: int,
+    canvas_height: int,
+    *,
+    ratio: float,
+    position: Position,
+    x_offset: int = 0,
+    y_offset: int = 0,
+) -> Placement:
+    """Scale an original so that it spans ``ratio`` of the canvas on its tighter side, and put it at ``position``.
+
+    Args:
+        width, height: size of the original in pixels.
+        canvas_width, canvas_height: size of the canvas in pixels.
+        ratio: linear share of the canvas (0 < ratio ≤ 1); "a quarter" of a square canvas by area is 0.5.
+        position: where it goes; ``"offset"`` uses ``x_offset`` and ``y_offset`` (top-left corner, canvas pixels).
+
+    Raises:
+        InvalidInputError: the original would leave the canvas, or whole-pixel sides would change its aspect ratio by
+            more than 1 %.
+    """
+    scale = ratio * min(canvas_width / width, canvas_height / height)
+    placed_width = max(1, round_half_up(width * scale))
+    placed_height = max(1, round_half_up(height * scale))
+    drift = abs((placed_width / placed_height) / (width / height) - 1)
+    if drift > MAX_ASPECT_DRIFT:
+        raise InvalidInputError(
+            Text(
+                f"At ratio {ratio:g} the original ({width}×{height}) becomes {placed_width}×{placed_height} pixels, "
+                f"which changes its aspect ratio by {drift:.1%} (at most {MAX_ASPECT_DRIFT:.0%}). "
+                "Raise `ratio` or enlarge the canvas.",
+                f"当 ratio 为 {ratio:g} 时，原图（{width}×{height}）缩放为 {placed_width}×{placed_height} 像素，"
+                f"宽高比变化 {drift:.1%}（上限 {MAX_ASPECT_DRIFT:.0%}）。请增大 `ratio` 或画布。",
+            )
+        )
+    free_x = canvas_width - placed_width
+    free_y = canvas_height - placed_height
+    if position == "offset":
+        x, y = x_offset, y_offset
+    else:
+        x = 0 if "left" in position else free_x if "right" in position else free_x // 2
+        y = 0 if "top" in position else free_y if "bottom" in position else free_y // 2
+    return Placement(canvas_width, canvas_height, x, y, placed_width, placed_height)
+
+
+def extend(width: int, height: int, *, top: float, bottom: float, left: float, right: float) -> Placement:
+    """The canvas that grows each side of an original by a share of its height (top, bottom) or width (left, right)."""
+    sides = [
+        round_half_up(width * left),
+        round_half_up(height * top),
+        round_half_up(width * right),
+        round_half_up(height * bottom),
+    ]
+    x, y, right_px, bottom_px = sides
+    return Placement(width + x + right_px, height + y + bottom_px, x, y, width, height)
+
+
+def fit_within(width: int, height: int, max_width: int, max_height: int) -> tuple[int, int]:
+    """The largest size of the same aspect ratio inside ``max_width`` × ``max_height``; never larger than given."""
+    scale = min(1.0, max_width / width, max_height / height)
+    return (
+        min(max_width, max(1, round_half_up(width * scale))),
+        min(max_height, max(1, round_half_up(height * scale))),
+    )
+
+
+def shrink_for_canvas(
+    width: int, height: int, max_width: int, max_height: int, *, top: float, bottom: float, left: float, right: float
+) -> tuple[int, int]:
+    """The largest size of an original whose extended canvas stays within ``max_width`` × ``max_height``."""
+    scale = min(1.0, max_width / (width * (1 + left + right)), max_height / (height * (1 + top + bottom)))
+    new_width, new_height = max(1, math.floor(width * scale)), max(1, math.floor(height * scale))
+    # The rounded sides may push the canvas a pixel over the limit.
+    while new_width > 1 and new_height > 1:
+        canvas = extend(new_width, new_height, top=top, bottom=bottom, left=left, right=right)
+        if canvas.canvas_width <= max_width and canvas.canvas_height <= max_height:
+            break
+        new_width, new_height = new_width - 1, max(1, round_half_up((new_width - 1) * height / width))
+    return new_width, new_height
+
+
+def is_three_by_four(width: int, height: int, tolerance: float) -> bool:
+    """Whether ``width`` : ``height`` is 3:4 within a relative ``tolerance``."""
+    return abs((width / height) / (3 / 4) - 1) <= tolerance
+
+
+def three_by_four_inside(width: int, height: int) -> Placement:
+    """The centred 3:4 rectangle to keep when cropping: the image is the canvas."""
+    kept_width = min(width, max(1, round_half_up(height * 3 / 4)))
+    kept_height = min(height, max(1, round_half_up(width * 4 / 3)))
+    return Placement(width, height, (width - kept_width) // 2, (height - kept_height) // 2, kept_width, kept_height)
+
+
+def three_by_four_around(width: int, height: int) -> Placement:
+    """The smallest 3:4 canvas with the image centred in it, for padding."""
+    canvas_width = max(width, round_half_up(height * 3 / 4))
+    canvas_height = max(height, round_half_up(width * 4 / 3))
+    x, y = (canvas_width - width) // 2, (canvas_height - height) // 2
+    return Placement(canvas_width, canvas_height, x, y, width, height)

@@ -1,0 +1,272 @@
+"""HiDream (智象未来): wire models, endpoints, submit and result query.
+
+Pages: hidreamai.com/doc/outpainting/request, www.hidreamai.com/docs/pixeling/img2img,
+hidreamai.com/doc/image_upscaler/request, hidreamai.com/doc/variation/request. The result pages of these four were not
+found; the rule "GET <submit URL>/results" is the documented one of their siblings (hidreamai.com/doc/txt2video/result).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import requests
+from pydantic import Field, ValidationError
+
+from .auth import ExchangedTokenAuth
+from .cancel import CancelToken
+from .credentials import HiDreamAccount
+from .errors import TASK_STATUS, Meaning, Outcome, RemoteImageError, TaskFailedError, meaning_of, refusal
+from .polling import PollError, SubTask, TaskRef
+from .redaction import pack_logger
+from .text import Text
+from .transport import Answer, get, submit
+from .wire import ImageField, NotAccepted, WireAnswer, WireRequest, code_of, excerpt, json_object
+
+MAX_CANVAS = 1024
+MAX_MODEL_PHOTO = 2048
+ASPECT_RATIOS = ("9:16", "2:3", "4:3", "1:1", "3:4", "3:2", "16:9")
+UPSCALE_RATIOS = (2, 4)
+
+
+# ---- requests
+
+
+class HiDreamRequest(WireRequest):
+    """Fields that every submit may carry."""
+
+    request_id: str = ""
+    notify_url: str | None = None
+
+
+class OutpaintRequest(HiDreamRequest):
+    """v3 outpainting: ``image`` has the size it takes in the canvas of ``resolution`` ("W*H", each ≤ 1024)."""
+
+    image: ImageField
+    x_offset: Annotated[int, Field(ge=0, le=MAX_CANVAS)]
+    y_offset: Annotated[int, Field(ge=0, le=MAX_CANVAS)]
+    version: Literal["v1"] = "v1"
+    resolution: Annotated[str, Field(pattern=r"^[1-9]\d{0,3}\*[1-9]\d{0,3}$")]
+
+
+class ImageToImageRequest(HiDreamRequest):
+    """v2 img2img: one image, or a list of references."""
+
+    image: ImageField | Annotated[list[ImageField], Field(min_length=1)]
+    prompt: str = ""
+    negative_prompt: str = ""
+    aspect_ratio: Literal["9:16", "2:3", "4:3", "1:1", "3:4", "3:2", "16:9"] = "1:1"
+    img_count: Annotated[int, Field(ge=1, le=4)] = 1
+
+
+class UpscaleRequest(HiDreamRequest):
+    """v3 image_upscaler; the key is spelt ``upsale_ratio`` by the service."""
+
+    image: ImageField
+    upsale_ratio: Literal[2, 4]
+    version: Literal["v1"] = "v1"
+
+
+class ModelPhotoSetRequest(HiDreamRequest):
+    """ec v3 variation (模特套图): a 3:4 photo of at most 2K, and a template."""
+
+    image: ImageField
+    template_id: Annotated[int, Field(ge=1)]
+
+
+# ---- endpoints
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One service: where to submit, where to ask, and which optional headers its page lists."""
+
+    name: str
+    submit_path: str
+    results_path: str
+    on_ec_host: bool = False
+    takes_user_id: bool = True
+    takes_language: bool = False
+
+
+OUTPAINT = Endpoint(
+    "hidream outpaint",
+    "/api-pub/gw/v3/image/outpainting/async",
+    "/api-pub/gw/v3/image/outpainting/async/results",
+    takes_language=True,
+)
+IMAGE_TO_IMAGE = Endpoint(
+    "hidream image to image",
+    "/api-pub/gw/v2/image/img2img/async",
+    "/api-pub/gw/v2/image/img2img/async/results",
+)
+UPSCALE = Endpoint(
+    "hidream upscale",
+    "/api-pub/gw/v3/image/image_upscaler/async",
+    "/api-pub/gw/v3/image/image_upscaler/async/results",
+    takes_language=True,
+)
+MODEL_PHOTO_SET = Endpoint(
+    "hidream model photo set",
+    "/api-pub/ec/v3/image/variation/async",
+    "/api-pub/ec/v3/image/variation/async/results",
+    on_ec_host=True,
+    takes_user_id=False,
+)
+ENDPOINTS = {endpoint.name: endpoint for endpoint in (OUTPAINT, IMAGE_TO_IMAGE, UPSCALE, MODEL_PHOTO_SET)}
+
+
+# ---- answers
+
+
+class _Submitted(WireAnswer):
+    task_id: str = Field(min_length=1)
+    sub_task_ids: list[str] | None = None
+
+
+class _SubTaskResult(WireAnswer):
+    sub_task_id: str = ""
+    task_status: int | None = None
+    task_completion: float | None = None
+    image: str | None = None
+    description: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class HiDreamService:
+    """One endpoint, paid by one account."""
+
+    account: HiDreamAccount
+    endpoint: Endpoint
+
+    @property
+    def _base_url(self) -> str:
+        return self.account.ec_base_url if self.endpoint.on_ec_host else self.account.base_url
+
+    def submit(self, request: HiDreamRequest, request_id: str, cancel: CancelToken) -> TaskRef:
+        """Send one submit.
+
+        Raises:
+            NotSentError, NoAnswerError, CallCancelled: see :func:`transport.submit`.
+            NotAccepted: the answer brought no task id.
+        """
+        headers: dict[str, str] = {}
+        if self.endpoint.takes_language:
+            headers["X-accept-language"] = self.account.language
+        if self.endpoint.takes_user_id and self.account.user_id:
+            headers["API-User-ID"] = self.account.user_id
+        answer = submit(
+            self._base_url + self.endpoint.submit_path,
+            request.model_copy(update={"request_id": request_id}).json_bytes(),
+            headers=headers,
+            auth=self.account.auth,
+            answer_timeout=self.account.deadlines.hidream_answer,
+            deadlines=self.account.deadlines,
+            cancel=cancel,
+        )
+        return self._accepted(answer, request_id)
+
+    def _accepted(self, answer: Answer, request_id: str) -> TaskRef:
+        body = json_object(answer.body) or {}
+        code = code_of(body.get("code"))
+        message = str(body.get("message") or "") or excerpt(answer.body)
+        try:
+            submitted = _Submitted.model_validate(body.get("result"))
+        except ValidationError:
+            pack_logger().debug("%s: no task, code=%s request_id=%s", self.endpoint.name, code, request_id)
+            raise NotAccepted(
+                meaning_of("HiDream", answer.status, code),
+                status=answer.status,
+                code=code,
+                vendor_message=message,
+                request_id=str(body.get("request_id") or request_id),
+                retry_after=answer.headers.get("Retry-After", ""),
+            ) from None
+        return TaskRef(
+            "HiDream", self.endpoint.name, submitted.task_id, request_id, tuple(submitted.sub_task_ids or ())
+        )
+
+    def query(self, task: TaskRef) -> Sequence[SubTask]:
+        """Ask once for the state of a task; free.
+
+        Raises:
+            PollError: no state came back; the task may be fine.
+        """
+        params = {"task_id": task.task_id}
+        if task.request_id:
+            params["request_id"] = task.request_id
+        begun = time.monotonic()
+        try:
+            answer = get(
+                self._base_url + self.endpoint.results_path,
+                params=params,
+                auth=self.account.auth,
+                deadlines=self.account.deadlines,
+            )
+        except requests.RequestException as problem:
+            raise PollError(type(problem).__name__) from problem
+        except RemoteImageError as problem:
+            # The token exchange may fail for a while; the task runs on meanwhile.
+            raise PollError(problem.what.en) from problem
+        if answer.status == 401:
+            self.renew_credentials(begun)
+        body = json_object(answer.body)
+        if answer.status != 200 or body is None or code_of(body.get("code")) != 0:
+            raise PollError(f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip())
+        pack_logger().debug("%s: task_id=%s %s", self.endpoint.name, task.task_id, excerpt(answer.body, 200))
+        result = body.get("result")
+        listed = result.get("sub_task_results") if isinstance(result, dict) else None
+        return [self._sub_task(entry, task) for entry in listed or () if isinstance(entry, dict)]
+
+    def _sub_task(self, entry: dict[str, Any], task: TaskRef) -> SubTask:
+        try:
+            told = _SubTaskResult.model_validate(entry)
+        except ValidationError as problem:
+            raise PollError(f"a sub task could not be read: {problem.error_count()} fields") from problem
+        status = told.task_status
+        error: RemoteImageError | None = None
+        if status is not None and (status in TASK_STATUS or status > 2):
+            meaning = TASK_STATUS.get(status) or _unknown_status(status)
+            words = [told.description, told.error] if status in TASK_STATUS else [json.dumps(entry, ensure_ascii=False)]
+            error = refusal(
+                "HiDream",
+                meaning,
+                code=f"task_status {status}",
+                vendor_message=" ".join(filter(None, words))[:500],
+                request_id=task.request_id,
+                task_id=task.task_id,
+            )
+        return SubTask(
+            told.sub_task_id,
+            started=status not in (None, 0),
+            completion=_share(told.task_completion),
+            image=(told.image or "") if status == 1 else "",
+            error=error,
+        )
+
+    def renew_credentials(self, refused_at: float) -> bool:
+        """After a request begun at ``refused_at`` got 401: whether a fresh token can be had; the old one is dropped."""
+        auth = self.account.auth
+        if not isinstance(auth, ExchangedTokenAuth):
+            return False
+        auth.forget(refused_at)
+        return True
+
+
+def _unknown_status(status: int) -> Meaning:
+    what = Text(
+        f"The service ended the task with a status this pack does not know ({status}).",
+        f"服务端以未知状态（{status}）结束了任务。",
+    )
+    return Meaning(TaskFailedError, Outcome.FAILED, what)
+
+
+def _share(completion: float | None) -> float | None:
+    """The page does not say whether completion runs to 1 or to 100; anything above 1 is read as per cent."""
+    if completion is None or not 0 <= completion <= 100:
+        return None
+    return completion / 100 if completion > 1 else completion

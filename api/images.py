@@ -1,0 +1,289 @@
+"""ComfyUI tensors <-> 8-bit pixels <-> PNG <-> base64. The only file in ``api/`` that knows torch."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from .errors import InvalidInputError
+from .geometry import Placement
+from .text import Text
+
+if TYPE_CHECKING:
+    import torch
+
+Pixels = NDArray[np.uint8]
+"""An RGB picture: (H, W, 3) uint8."""
+Grey = NDArray[np.uint8]
+"""A mask: (H, W) uint8, 255 = new pixels."""
+Format = Literal["png", "jpeg 95"]
+
+_WHITE = 255
+
+
+class UndecodableImageError(Exception):
+    """Bytes that are not a whole PNG, JPEG or WebP picture of an acceptable size."""
+
+
+# ---- tensors to pixels
+
+
+def images_from_tensor(image: torch.Tensor) -> tuple[list[Pixels], list[Text]]:
+    """Every image of a ComfyUI IMAGE as RGB pixels, and what was done to them.
+
+    Args:
+        image: (B, H, W, C) or (H, W, C) float, nominally 0–1, C = 1, 3 or 4. It may be an inference tensor on any
+            device; it is not modified. Values beyond 0–1 are clipped; alpha is composited on white.
+
+    Raises:
+        InvalidInputError: another shape, no image at all, or NaN pixels.
+    """
+    shape = tuple(image.shape)
+    if image.ndim == 3:
+        image = image.unsqueeze(0)
+    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in shape:
+        raise InvalidInputError(
+            Text(
+                f"An IMAGE has the shape (batch, height, width, 1, 3 or 4 channels), but this one has {shape}.",
+                f"IMAGE 的形状应为（批次， 高， 宽， 1、3 或 4 个通道）,实际为 {shape}。",
+            )
+        )
+    pixels = [_to_rgb(_to_uint8(single)) for single in image]
+    notes = []
+    if shape[-1] == 4:
+        notes.append(Text("Transparent pixels were put on white.", "透明像素已合成到白色背景上。"))
+    return pixels, notes
+
+
+def masks_from_tensor(mask: torch.Tensor, images: Sequence[Pixels]) -> list[Grey]:
+    """One 8-bit mask per image, from a ComfyUI MASK; a single mask serves every image.
+
+    Args:
+        mask: (H, W), (1, H, W) or (B, H, W) float 0–1, 1 = new pixels.
+        images: the images it belongs to.
+
+    Raises:
+        InvalidInputError: another shape, size or count, or NaN values; both sizes are named.
+    """
+    shape = tuple(mask.shape)
+    if mask.ndim == 2:
+        mask = mask.unsqueeze(0)
+    if mask.ndim != 3:
+        raise InvalidInputError(
+            Text(
+                f"A MASK has the shape (height, width) or (batch, height, width), but this one has {shape}.",
+                f"MASK 的形状应为（高， 宽）或（批次， 高， 宽）,实际为 {shape}。",
+            )
+        )
+    if mask.shape[0] not in (1, len(images)):
+        raise InvalidInputError(
+            Text(
+                f"There are {len(images)} images but {mask.shape[0]} masks.",
+                f"图片有 {len(images)} 张，遮罩却有 {mask.shape[0]} 张。",
+            )
+        )
+    height, width = images[0].shape[:2]
+    if tuple(mask.shape[1:]) != (height, width):
+        raise InvalidInputError(
+            Text(
+                f"The mask is {mask.shape[2]}×{mask.shape[1]} but the image is {width}×{height}.",
+                f"遮罩尺寸为 {mask.shape[2]}×{mask.shape[1]}，而图片为 {width}×{height}。",
+            )
+        )
+    masks = [_to_uint8(single) for single in mask]
+    return masks if len(masks) == len(images) else masks * len(images)
+
+
+def _to_uint8(values: torch.Tensor) -> NDArray[np.uint8]:
+    real = values.detach().float().cpu().numpy()
+    if np.isnan(real).any():
+        count = int(np.isnan(real).sum())
+        raise InvalidInputError(
+            Text(f"The image contains {count} NaN values.", f"图片中含有 {count} 个 NaN 值。"),
+            advice=Text("Look at the node that made this image.", "请检查生成此图片的上游节点。"),
+        )
+    pixels: NDArray[np.uint8] = np.rint(np.clip(real, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return pixels
+
+
+def _to_rgb(pixels: NDArray[np.uint8]) -> Pixels:
+    channels = pixels.shape[-1]
+    if channels == 1:
+        return np.repeat(pixels, 3, axis=-1)
+    if channels == 3:
+        return pixels
+    alpha = pixels[..., 3:].astype(np.float32) / 255.0
+    composited: Pixels = np.rint(pixels[..., :3] * alpha + _WHITE * (1.0 - alpha)).astype(np.uint8)
+    return composited
+
+
+# ---- pixels to tensors
+
+
+def image_tensor(pictures: Sequence[Pixels]) -> torch.Tensor:
+    """Pictures of one size as a ComfyUI IMAGE: (B, H, W, 3) float32, 0–1."""
+    import torch
+
+    height, width = pictures[0].shape[:2]
+    batch = torch.empty((len(pictures), height, width, 3), dtype=torch.float32)
+    for index, pixels in enumerate(pictures):
+        # Written in place, one picture at a time: a batch of large pictures is never held twice.
+        torch.div(torch.from_numpy(np.ascontiguousarray(pixels)), 255.0, out=batch[index])
+    return batch
+
+
+def placement_mask(placement: Placement) -> torch.Tensor:
+    """(1, H, W) float32 mask of a canvas: 0 inside the original's rectangle, 1 (new pixels) around it."""
+    import torch
+
+    mask = torch.ones((1, placement.canvas_height, placement.canvas_width), dtype=torch.float32)
+    rows = slice(placement.y, placement.y + placement.height)
+    columns = slice(placement.x, placement.x + placement.width)
+    mask[:, rows, columns] = 0.0
+    return mask
+
+
+def mask_at_size(mask: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """A MASK as (B, height, width) float32; unchanged when it has that size already, else rescaled smoothly."""
+    import torch
+
+    if mask.ndim == 2:
+        mask = mask.unsqueeze(0)
+    mask = mask.float()
+    if tuple(mask.shape[1:]) == (height, width):
+        return mask
+    resized = torch.nn.functional.interpolate(
+        mask.unsqueeze(1), size=(height, width), mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized.squeeze(1).clamp(0.0, 1.0)
+
+
+# ---- pixels to pixels
+
+
+def resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """RGB or grey pixels at another size (Lanczos, antialiased); the same array if the size does not change."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def cut_out(pixels: Pixels, placement: Placement) -> Pixels:
+    """The rectangle of ``placement`` out of its canvas."""
+    return pixels[placement.y : placement.y + placement.height, placement.x : placement.x + placement.width]
+
+
+def paste_on_white(pixels: Pixels, placement: Placement) -> Pixels:
+    """A white canvas with ``pixels``, which have the placement's size, in the placement's rectangle."""
+    canvas = np.full((placement.canvas_height, placement.canvas_width, 3), _WHITE, dtype=np.uint8)
+    canvas[placement.y : placement.y + placement.height, placement.x : placement.x + placement.width] = pixels
+    return canvas
+
+
+def frame_mask(placement: Placement) -> Grey:
+    """8-bit mask of a canvas: 0 inside the original's rectangle, 255 around it."""
+    mask = np.full((placement.canvas_height, placement.canvas_width), 255, dtype=np.uint8)
+    mask[placement.y : placement.y + placement.height, placement.x : placement.x + placement.width] = 0
+    return mask
+
+
+def binary_mask(mask: Grey) -> Grey:
+    """The mask a service gets: 255 wherever the 8-bit mask is not 0, so that a feathered rim is generated too."""
+    return np.where(mask >= 1, 255, 0).astype(np.uint8)
+
+
+def kept_rectangle(mask: Grey) -> Placement | None:
+    """The placement a mask stands for: its kept (0) pixels, if they fill one rectangle exactly; else ``None``."""
+    kept = mask == 0
+    rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
+    if rows.size == 0:
+        return None
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    if not kept[top:bottom, left:right].all():
+        return None
+    height, width = mask.shape
+    return Placement(width, height, left, top, right - left, bottom - top)
+
+
+def fingerprint(pixels: NDArray[np.uint8]) -> str:
+    """SHA-256 of the pixels and their shape: the same picture always has the same name."""
+    digest = hashlib.sha256(repr(pixels.shape).encode("ascii"))
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+# ---- bytes
+
+
+def encode(pixels: NDArray[np.uint8], form: Format = "png") -> bytes:
+    """PNG (lossless; 8-bit grey for a two-dimensional array) or JPEG quality 95 without chroma subsampling."""
+    buffer = io.BytesIO()
+    picture = Image.fromarray(pixels)
+    if form == "png":
+        picture.save(buffer, "PNG", compress_level=4)
+    else:
+        picture.save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def to_base64(data: bytes) -> str:
+    """Raw base64, without a ``data:`` prefix: the services' pages ask for that."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def decode(stream: IO[bytes], max_pixels: int) -> Pixels:
+    """A whole PNG, JPEG or WebP picture as RGB pixels; alpha is composited on white.
+
+    Pillow's own limit is a global that other packs change; the expected size stands in for it here.
+
+    Raises:
+        UndecodableImageError: another format, cut or damaged data, or more than ``max_pixels``.
+    """
+    plugin = _plugin_for(stream)
+    try:
+        with plugin(stream) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise UndecodableImageError(f"{width}×{height} is more than the {max_pixels} pixels expected at most")
+            picture.load()
+            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+                return _to_rgb(np.asarray(picture.convert("RGBA")))
+            if picture.mode in ("I", "I;16", "I;16B"):
+                return _to_rgb((np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8)[..., None])
+            return np.array(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, IndexError, EOFError) as cause:
+        raise UndecodableImageError(str(cause)) from cause
+
+
+_Plugin = type[PngImagePlugin.PngImageFile] | type[JpegImagePlugin.JpegImageFile] | type[WebPImagePlugin.WebPImageFile]
+
+
+def _plugin_for(stream: IO[bytes]) -> _Plugin:
+    stream.seek(0, io.SEEK_END)
+    size = stream.tell()
+    stream.seek(0)
+    head = stream.read(16)
+    stream.seek(max(0, size - 4096))
+    tail = stream.read()
+    stream.seek(0)
+    whole: bool
+    plugin: _Plugin
+    # The ends are looked at too: other nodes switch on Pillow's process-wide LOAD_TRUNCATED_IMAGES.
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        whole, plugin = b"IEND" in tail, PngImagePlugin.PngImageFile
+    elif head.startswith(b"\xff\xd8\xff"):
+        whole, plugin = b"\xff\xd9" in tail, JpegImagePlugin.JpegImageFile
+    elif head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        whole, plugin = int.from_bytes(head[4:8], "little") + 8 <= size, WebPImagePlugin.WebPImageFile
+    else:
+        raise UndecodableImageError(f"not a PNG, JPEG or WebP picture ({size} bytes)")
+    if not whole:
+        raise UndecodableImageError(f"the picture is cut off ({size} bytes)")
+    return plugin

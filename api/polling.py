@@ -1,0 +1,143 @@
+"""Blocking wait for a remote task: deadlines, cancellation, progress. Its own errors never end a task."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from .cancel import CancelToken
+from .errors import Provider, RemoteImageError, TaskTimeoutError
+from .text import Text
+from .transport import Deadlines
+
+Stage = Literal["preparing", "submitting", "queued", "running", "downloading", "done"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a call is doing. ``fraction`` (0–1) is the service's own figure, ``None`` when it gives none."""
+
+    stage: Stage
+    fraction: float | None = None
+    task_id: str = ""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How the outside follows and stops one call."""
+
+    cancel: CancelToken
+    report: Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class TaskRef:
+    """An accepted task: what is needed to ask for it again, at any time."""
+
+    provider: Provider
+    endpoint: str
+    task_id: str
+    request_id: str = ""
+    sub_task_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SubTask:
+    """One picture of a task: waiting (neither ``image`` nor ``error``), finished or failed."""
+
+    sub_task_id: str
+    started: bool = False
+    completion: float | None = None
+    image: str = ""
+    error: RemoteImageError | None = None
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.image) or self.error is not None
+
+
+class PollError(Exception):
+    """One poll brought no state of the task; it says nothing about the task itself."""
+
+
+def next_pause(waited: float, failures: int) -> float:
+    """Seconds until the next poll, before jitter: brisk at first, calmer for long tasks, backing off on errors."""
+    if failures:
+        return min(8.0, 0.5 * 2.0 ** min(failures, 6))
+    if waited < 0.5:
+        return 0.5
+    if waited < 30:
+        return 1.0
+    return 2.0 if waited < 120 else 5.0
+
+
+def jittered(seconds: float, spread: Callable[[], float] = random.random) -> float:
+    """``seconds`` ± 10 %, so that many waiting calls do not ask in step."""
+    return seconds * (0.9 + 0.2 * spread())
+
+
+def wait(
+    task: TaskRef, query: Callable[[], Sequence[SubTask]], deadlines: Deadlines, watch: Watch
+) -> tuple[SubTask, ...]:
+    """Ask until every sub task has ended, and return them in the service's order.
+
+    The queue deadline counts until the service starts, the run deadline from then on. When one passes, the finished sub
+    tasks are returned and each missing one carries a TaskTimeoutError.
+
+    Raises:
+        TaskTimeoutError: a deadline passed and nothing at all had ended.
+        CallCancelled: cancelled.
+    """
+    begun = time.monotonic()
+    deadline = begun + deadlines.queue
+    running = False
+    failures = 0
+    last_problem = ""
+    known: tuple[SubTask, ...] = ()
+    while True:
+        pause = jittered(next_pause(time.monotonic() - begun, failures))
+        watch.cancel.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+        try:
+            known = _in_order(query(), task.sub_task_ids)
+            failures, last_problem = 0, ""
+        except PollError as problem:
+            failures, last_problem = failures + 1, str(problem)
+        if known and len(known) >= len(task.sub_task_ids) and all(sub_task.ended for sub_task in known):
+            return known
+        if not running and any(sub_task.started for sub_task in known):
+            running = True
+            deadline = time.monotonic() + deadlines.run
+        if time.monotonic() >= deadline:
+            return _at_deadline(task, known, time.monotonic() - begun, last_problem)
+        watch.report(Progress("running" if running else "queued", _fraction(known), task.task_id))
+
+
+def _in_order(sub_tasks: Sequence[SubTask], ids: Sequence[str]) -> tuple[SubTask, ...]:
+    rank = {sub_task_id: index for index, sub_task_id in enumerate(ids)}
+    return tuple(sorted(sub_tasks, key=lambda sub_task: rank.get(sub_task.sub_task_id, len(rank))))
+
+
+def _fraction(sub_tasks: Sequence[SubTask]) -> float | None:
+    shares = [1.0 if sub_task.ended else sub_task.completion for sub_task in sub_tasks]
+    told = [share for share in shares if share is not None]
+    return sum(told) / len(shares) if told else None
+
+
+def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, problem: str) -> tuple[SubTask, ...]:
+    error = TaskTimeoutError(
+        Text(
+            f"The task did not end within {waited:.0f} s." + (f" Last problem: {problem}." if problem else ""),
+            f"任务在 {waited:.0f} 秒内未结束。" + (f"最近一次问题：{problem}。" if problem else ""),
+        ),
+        provider=task.provider,
+        task_id=task.task_id,
+        request_id=task.request_id,
+    )
+    if not any(sub_task.ended for sub_task in known):
+        raise error
+    missing = len(task.sub_task_ids) - len(known)
+    listed = tuple(sub_task if sub_task.ended else replace(sub_task, error=error) for sub_task in known)
+    return listed + tuple(SubTask("", error=error) for _ in range(missing))

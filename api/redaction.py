@@ -1,0 +1,77 @@
+"""Secrets that never show, and text with known secrets taken out."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import threading
+from urllib.parse import quote, quote_plus
+
+LOGGER_NAME = "hidream_volcengine"
+MASK = "***"
+
+_known: set[str] = set()
+_lock = threading.Lock()
+
+
+class Secret:
+    """A key or token. ``repr`` and ``str`` hide it; making one teaches :func:`redact` to hide it everywhere else."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        with _lock:
+            _known.update(_spellings(value))
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return f"Secret({MASK})"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not pickled")
+
+
+def _spellings(value: str) -> set[str]:
+    encoded = base64.b64encode(value.encode("utf-8")).decode("ascii")
+    forms = {value, quote(value, safe=""), quote_plus(value), encoded, encoded.rstrip("=")}
+    # Shorter strings would mask ordinary words; no service issues keys that short.
+    return {form for form in forms if len(form) >= 6}
+
+
+def redact(text: str) -> str:
+    """``text`` with every known secret, also percent- or base64-encoded, replaced by ``***``."""
+    with _lock:
+        # The longest first: one secret may contain another.
+        known = sorted(_known, key=len, reverse=True)
+    for secret in known:
+        if secret in text:
+            text = text.replace(secret, MASK)
+    return text
+
+
+class _RedactingFilter(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), ()
+        if record.exc_info:
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+            record.exc_info = None
+        return True
+
+
+def pack_logger() -> logging.Logger:
+    """The pack's logger: one fixed name, whatever the folder is called, with redaction attached."""
+    logger = logging.getLogger(LOGGER_NAME)
+    if not any(isinstance(known, _RedactingFilter) for known in logger.filters):
+        logger.addFilter(_RedactingFilter())
+    return logger

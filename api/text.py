@@ -1,0 +1,16 @@
+"""User-facing text, always in English and Chinese together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Text:
+    """One message in both languages. ``str()`` gives two lines, English first: the browser picks one of them."""
+
+    en: str
+    zh: str
+
+    def __str__(self) -> str:
+        return f"{self.en}\n{self.zh}"

@@ -1,0 +1,105 @@
+"""What the wire models of both services share: strict requests, tolerant answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import InvalidInputError, Meaning, Outcome
+from .text import Text
+
+
+def _no_data_prefix(value: str) -> str:
+    if value.startswith("data:"):
+        raise ValueError("the base64 of an image goes up without its data: prefix")
+    return value
+
+
+ImageField = Annotated[str, Field(min_length=1), AfterValidator(_no_data_prefix)]
+"""An image on the wire: raw base64, or a URL."""
+
+
+class WireRequest(BaseModel):
+    """Body of a submit. Unknown fields, other types and values outside the documented ranges are refused here."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    def json_bytes(self) -> bytes:
+        """The body as it is sent; fields that are ``None`` are left out."""
+        return json.dumps(self.model_dump(exclude_none=True), ensure_ascii=False).encode("utf-8")
+
+
+_Request = TypeVar("_Request", bound=WireRequest)
+
+
+def checked(model: type[_Request], **values: Any) -> _Request:
+    """``model(**values)``, with one readable error that never repeats an image.
+
+    Raises:
+        InvalidInputError: naming each field that is wrong, and how.
+    """
+    try:
+        return model(**values)
+    except ValidationError as problem:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+            for fault in problem.errors(include_input=False, include_url=False)
+        )
+    raise InvalidInputError(Text(f"The request is not valid: {faults}.", f"请求参数无效：{faults}。"))
+
+
+class WireAnswer(BaseModel):
+    """Part of an answer: fields we do not know are ignored, missing ones get their default."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object in ``body``, or ``None``."""
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def code_of(value: object) -> int | str | None:
+    """A vendor code; digits in a string count as a number."""
+    if isinstance(value, str):
+        stripped = value.strip()
+        return int(stripped) if stripped.lstrip("-").isdecimal() else stripped
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def excerpt(body: bytes, limit: int = 300) -> str:
+    """The beginning of an answer that could not be read otherwise, on one line."""
+    text = " ".join(body[: limit * 4].decode("utf-8", "replace").split())
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+class NotAccepted(Exception):
+    """The service answered a submit with neither a task id nor a picture."""
+
+    def __init__(
+        self,
+        meaning: Meaning,
+        *,
+        status: int,
+        code: int | str | None,
+        vendor_message: str,
+        request_id: str,
+        retry_after: str = "",
+    ) -> None:
+        super().__init__(meaning.what.en)
+        self.meaning = meaning
+        self.status = status
+        self.code: int | str = code if code is not None else f"HTTP {status}"
+        self.vendor_message = vendor_message
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.meaning.outcome

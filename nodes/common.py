@@ -1,0 +1,112 @@
+"""What the remote nodes share: category, the placement type, and how results become outputs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from comfy_api.latest import io
+
+from ..api import Delivery, InvalidInputError, ServiceError, Text, images, pack_logger
+
+CATEGORY = "HiDream & Volcengine"
+
+OutpaintPlacement = io.Custom("OUTPAINT_PLACEMENT")
+
+
+class Notes:
+    """Lasting words of one run of a node, shown below it; each is said once."""
+
+    def __init__(self, notes: Sequence[Text] = ()) -> None:
+        self._notes: list[Text] = list(notes)
+
+    def add(self, note: Text) -> None:
+        # Called by workers too: appending is atomic, and a note said twice is dropped on the way out.
+        self._notes.append(note)
+
+    def ui(self) -> dict[str, list[str]]:
+        """Always the same key and a list, or ComfyUI fails on mapped lists. Each item has two lines: en, zh."""
+        unique = list(dict.fromkeys(self._notes))
+        for note in unique:
+            pack_logger().log(logging.INFO, note.en)
+        return {"text": [str(note) for note in unique]}
+
+
+def pictures_of(deliveries: Sequence[Delivery]) -> list[images.Pixels]:
+    """All pictures of a batch, in the order of its calls."""
+    return [picture for delivery in deliveries for picture in delivery.pictures]
+
+
+def size_of(pixels: images.Pixels) -> tuple[int, int]:
+    """(width, height)"""
+    height, width = pixels.shape[:2]
+    return width, height
+
+
+def check_one_size(deliveries: Sequence[Delivery]) -> None:
+    """An IMAGE batch holds one size. What differs is not resized in silence.
+
+    Raises:
+        ServiceError: the sizes differ; it names the tasks, which RemoteTaskResult returns as a list.
+    """
+    sizes = sorted({size_of(picture) for picture in pictures_of(deliveries)})
+    if len(sizes) <= 1:
+        return
+    listed = ", ".join(f"{width}×{height}" for width, height in sizes)
+    tasks = ", ".join(delivery.task.task_id for delivery in deliveries if delivery.task is not None)
+    raise ServiceError(
+        Text(
+            f"The pictures came in different sizes ({listed}) and cannot form one batch.",
+            f"返回的图片尺寸不一（{listed}），无法组成一个批次。",
+        ),
+        advice=Text(
+            f"Nothing is lost: the node Remote Task Result returns them as a list, free of charge. task_id: {tasks}.",
+            f"图片没有丢失：可用「取回远程任务」节点免费取回为列表。task_id:{tasks}。",
+        ),
+        provider="HiDream",
+        billed="yes",
+    )
+
+
+def note_other_size(notes: Notes, came: tuple[int, int], expected: tuple[int, int]) -> None:
+    """Say that the service returned another size than it was asked for."""
+    if came != expected:
+        notes.add(
+            Text(
+                f"The service returned {came[0]}×{came[1]} instead of {expected[0]}×{expected[1]}.",
+                f"服务端返回的尺寸为 {came[0]}×{came[1]}，而非 {expected[0]}×{expected[1]}。",
+            )
+        )
+
+
+def check_result_fits_memory(width: int, height: int, count: int, available: int, max_megapixels: int) -> None:
+    """Refuse before paying what could not be held afterwards.
+
+    Args:
+        width, height, count: the expected pictures.
+        available: bytes of free memory.
+        max_megapixels: the largest single picture.
+
+    Raises:
+        InvalidInputError: naming the limit and the actual value.
+    """
+    megapixels = width * height / 1e6
+    if megapixels > max_megapixels:
+        raise InvalidInputError(
+            Text(
+                f"The result would be {width}×{height} ({megapixels:.0f} megapixels); at most {max_megapixels} fit.",
+                f"结果尺寸将为 {width}×{height}（{megapixels:.0f} 百万像素），上限为 {max_megapixels}。",
+            )
+        )
+    # Float pixels of all pictures in one tensor, and the decoded bytes they come from.
+    needed = width * height * 3 * (4 + 1) * count
+    if needed > available:
+        raise InvalidInputError(
+            Text(
+                f"The result ({count} × {width}×{height}) needs {needed / 1e9:.1f} GB of memory, "
+                f"but only {available / 1e9:.1f} GB are free.",
+                f"结果（{count} × {width}×{height}）需要 {needed / 1e9:.1f} GB 内存，"
+                f"当前仅剩 {available / 1e9:.1f} GB。",
+            ),
+            advice=Text("Use smaller or fewer images.", "请使用更小或更少的图片。"),
+        )

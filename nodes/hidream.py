@@ -1,0 +1,475 @@
+"""The four HiDream nodes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..api import (
+    HiDreamCall,
+    HiDreamService,
+    InvalidInputError,
+    Placement,
+    Text,
+    checked,
+    deliver,
+    geometry,
+    hidream,
+)
+from ..api import images as imaging
+from . import host
+from .common import (
+    CATEGORY,
+    Notes,
+    OutpaintPlacement,
+    check_one_size,
+    check_result_fits_memory,
+    note_other_size,
+    pictures_of,
+    size_of,
+)
+from .widgets import (
+    MAX_INT,
+    PROFILE,
+    PROFILES,
+    TAKE,
+    ComboWidget,
+    FloatWidget,
+    IntWidget,
+    StringWidget,
+    check_profile_name,
+)
+
+_POSITIONS = (
+    "center",
+    "top",
+    "bottom",
+    "left",
+    "right",
+    "top left",
+    "top right",
+    "bottom left",
+    "bottom right",
+    "offset",
+)
+_PARTIAL = ("error", "return the rest")
+_ON_PARTIAL = ComboWidget(
+    "on_partial",
+    _PARTIAL,
+    "error",
+    "When some pictures fail: stop with an error that names the task, "
+    "or return the finished ones and say what is missing.",
+)
+
+
+async def _service(profile: str, endpoint: hidream.Endpoint) -> HiDreamService:
+    # Off the loop: the sandbox is started here when it is used first.
+    return HiDreamService(await host.off_loop(PROFILES.hidream, profile), endpoint)
+
+
+# ---- outpaint
+
+_CANVAS_WIDTH = IntWidget("canvas_width", 1024, 64, hidream.MAX_CANVAS, "Width of the new canvas, px.")
+_CANVAS_HEIGHT = IntWidget("canvas_height", 1024, 64, hidream.MAX_CANVAS, "Height of the new canvas, px.")
+_RATIO = FloatWidget(
+    "ratio",
+    0.5,
+    0.05,
+    1.0,
+    "Linear share of the canvas that the original spans on its tighter side; 0.5 is a quarter of a square by area.",
+)
+_POSITION = ComboWidget(
+    "position", _POSITIONS, "center", "Where the original lies in the canvas; `offset` uses x_offset and y_offset."
+)
+_X_OFFSET = IntWidget("x_offset", 0, 0, hidream.MAX_CANVAS, "Left edge of the original, px; only with `offset`.")
+_Y_OFFSET = IntWidget("y_offset", 0, 0, hidream.MAX_CANVAS, "Top edge of the original, px; only with `offset`.")
+_OUTPAINT_VARIANTS = IntWidget("variants", 1, 1, 4, "Pictures per image; each one is a paid task.")
+
+
+class HiDreamAPIOutpaint(io.ComfyNode):
+    """HiDream v3 outpainting."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HiDreamAPIOutpaint",
+            display_name="HiDream Outpaint",
+            category=CATEGORY,
+            description="Puts the image into a larger canvas and lets HiDream paint around it. Every call is paid.",
+            inputs=[
+                io.Image.Input("image", tooltip="Every image of a batch is one paid task per variant."),
+                PROFILE.input(),
+                _CANVAS_WIDTH.input(),
+                _CANVAS_HEIGHT.input(),
+                _RATIO.input(),
+                _POSITION.input(),
+                _X_OFFSET.input(),
+                _Y_OFFSET.input(),
+                _OUTPAINT_VARIANTS.input(),
+                TAKE.input(),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The extended pictures."),
+                io.Mask.Output(display_name="mask", tooltip="1 where pixels are new."),
+                OutpaintPlacement.Output(display_name="placement", tooltip="Where the original lies in the canvas."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, profile: str) -> bool | str:
+        return check_profile_name(profile)
+
+    @classmethod
+    async def execute(
+        cls,
+        image: Any,
+        profile: str,
+        canvas_width: int,
+        canvas_height: int,
+        ratio: float,
+        position: str,
+        x_offset: int,
+        y_offset: int,
+        variants: int,
+        take: int,
+    ) -> io.NodeOutput:
+        TAKE.check(take)
+        variants = _OUTPAINT_VARIANTS.check(variants)
+        originals, told = await host.off_loop(imaging.images_from_tensor, image)
+        notes = Notes(told)
+        width, height = size_of(originals[0])
+        placement = geometry.place(
+            width,
+            height,
+            _CANVAS_WIDTH.check(canvas_width),
+            _CANVAS_HEIGHT.check(canvas_height),
+            ratio=_RATIO.check(ratio),
+            position=_POSITION.check(position),
+            x_offset=_X_OFFSET.check(x_offset),
+            y_offset=_Y_OFFSET.check(y_offset),
+        )
+        _check_something_new(placement)
+        _note_resized(notes, (width, height), placement)
+        service = await _service(profile, hidream.OUTPAINT)
+        canvas = placement.canvas_width * placement.canvas_height
+        calls = [
+            HiDreamCall(service, partial(_outpaint_request, original, placement), canvas)
+            for original in originals
+            for _ in range(variants)
+        ]
+        deliveries, _ = deliver(await host.run_calls(calls), accept_partial=False)
+        check_one_size(deliveries)
+        pictures = pictures_of(deliveries)
+        came = size_of(pictures[0])
+        note_other_size(notes, came, (placement.canvas_width, placement.canvas_height))
+        placement = placement.scaled_to(*came)
+        return io.NodeOutput(
+            await host.off_loop(imaging.image_tensor, pictures),
+            imaging.placement_mask(placement),
+            placement,
+            ui=notes.ui(),
+        )
+
+
+def _outpaint_request(original: imaging.Pixels, placement: Placement) -> hidream.OutpaintRequest:
+    placed = imaging.resize(original, placement.width, placement.height)
+    return checked(
+        hidream.OutpaintRequest,
+        image=imaging.to_base64(imaging.encode(placed)),
+        x_offset=placement.x,
+        y_offset=placement.y,
+        resolution=f"{placement.canvas_width}*{placement.canvas_height}",
+    )
+
+
+def _check_something_new(placement: Placement) -> None:
+    if (placement.width, placement.height) == (placement.canvas_width, placement.canvas_height):
+        raise InvalidInputError(
+            Text(
+                "The original fills the whole canvas: there is nothing to paint. Lower `ratio` or change the canvas.",
+                "原图已占满整个画布，没有可扩展的区域。请减小 `ratio` 或修改画布尺寸。",
+            )
+        )
+
+
+def _note_resized(notes: Notes, original: tuple[int, int], placement: Placement) -> None:
+    placed = (placement.width, placement.height)
+    if placed == original:
+        return
+    enlarged = placed[0] > original[0]
+    verb_en, verb_zh = ("enlarged", "放大") if enlarged else ("reduced", "缩小")
+    notes.add(
+        Text(
+            f"The original was {verb_en} from {original[0]}×{original[1]} to {placed[0]}×{placed[1]} for the canvas.",
+            f"原图已从 {original[0]}×{original[1]} {verb_zh}为 {placed[0]}×{placed[1]} 放入画布。",
+        )
+    )
+
+
+# ---- image to image
+
+_PROMPT = StringWidget("prompt", "What the picture should show.")
+_NEGATIVE_PROMPT = StringWidget("negative_prompt", "What it should not show.")
+_ASPECT_RATIO = ComboWidget("aspect_ratio", hidream.ASPECT_RATIOS, "1:1", "Width : height of the result.")
+_IMG_COUNT = IntWidget("img_count", 1, 1, 4, "Pictures per call; each one is paid.")
+_ONE_EACH, _ALL_AS_REFERENCES = "one call per image", "all as references"
+_USE_IMAGES = ComboWidget(
+    "use_images",
+    (_ONE_EACH, _ALL_AS_REFERENCES),
+    _ONE_EACH,
+    "Each image of the batch on its own, or all of them together as references of a single call.",
+)
+# Sizes are the service's choice; the result is expected around a megapixel and may well be larger.
+_IMAGE_TO_IMAGE_PIXELS = 4_000_000
+
+
+class HiDreamAPIImageToImage(io.ComfyNode):
+    """HiDream v2 img2img."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HiDreamAPIImageToImage",
+            display_name="HiDream Image to Image",
+            category=CATEGORY,
+            description="Makes new pictures from reference images and a prompt with HiDream. Every picture is paid.",
+            inputs=[
+                io.Image.Input("images", tooltip="The reference images."),
+                PROFILE.input(),
+                _PROMPT.input(),
+                _NEGATIVE_PROMPT.input(),
+                _ASPECT_RATIO.input(),
+                _IMG_COUNT.input(),
+                _USE_IMAGES.input(),
+                _ON_PARTIAL.input(),
+                TAKE.input(),
+            ],
+            outputs=[io.Image.Output(display_name="images", tooltip="The pictures, in the order of the inputs.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, profile: str) -> bool | str:
+        return check_profile_name(profile)
+
+    @classmethod
+    async def execute(
+        cls,
+        images: Any,
+        profile: str,
+        prompt: str,
+        negative_prompt: str,
+        aspect_ratio: str,
+        img_count: int,
+        use_images: str,
+        on_partial: str,
+        take: int,
+    ) -> io.NodeOutput:
+        TAKE.check(take)
+        on_partial = _ON_PARTIAL.check(on_partial)
+        fields = {
+            "prompt": _PROMPT.check(prompt),
+            "negative_prompt": _NEGATIVE_PROMPT.check(negative_prompt),
+            "aspect_ratio": _ASPECT_RATIO.check(aspect_ratio),
+            "img_count": _IMG_COUNT.check(img_count),
+        }
+        together = _USE_IMAGES.check(use_images) == _ALL_AS_REFERENCES
+        references, told = await host.off_loop(imaging.images_from_tensor, images)
+        notes = Notes(told)
+        service = await _service(profile, hidream.IMAGE_TO_IMAGE)
+        groups = [references] if together else [[reference] for reference in references]
+        calls = [
+            HiDreamCall(
+                service,
+                partial(_image_to_image_request, group, together, fields),
+                _IMAGE_TO_IMAGE_PIXELS,
+            )
+            for group in groups
+        ]
+        deliveries, missing = deliver(await host.run_calls(calls), accept_partial=on_partial == _PARTIAL[1])
+        for note in missing:
+            notes.add(note)
+        check_one_size(deliveries)
+        return io.NodeOutput(await host.off_loop(imaging.image_tensor, pictures_of(deliveries)), ui=notes.ui())
+
+
+def _image_to_image_request(
+    references: list[imaging.Pixels], together: bool, fields: dict[str, Any]
+) -> hidream.ImageToImageRequest:
+    encoded = [imaging.to_base64(imaging.encode(reference)) for reference in references]
+    return checked(hidream.ImageToImageRequest, image=encoded if together else encoded[0], **fields)
+
+
+# ---- upscale
+
+_UPSCALE_RATIO = ComboWidget("upscale_ratio", hidream.UPSCALE_RATIOS, 2, "How many times wider and higher.")
+# This pack's own limit (16384²): the service's is not published.
+_MAX_RESULT_MEGAPIXELS = 268
+
+
+class HiDreamAPIUpscale(io.ComfyNode):
+    """HiDream v3 image_upscaler."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HiDreamAPIUpscale",
+            display_name="HiDream Upscale",
+            category=CATEGORY,
+            description="Enlarges the image two or four times with HiDream. Every image is a paid task.",
+            inputs=[
+                io.Image.Input("image", tooltip="Every image of a batch is one paid task."),
+                PROFILE.input(),
+                _UPSCALE_RATIO.input(),
+                TAKE.input(),
+            ],
+            outputs=[io.Image.Output(display_name="image", tooltip="The enlarged pictures.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, profile: str) -> bool | str:
+        return check_profile_name(profile)
+
+    @classmethod
+    async def execute(cls, image: Any, profile: str, upscale_ratio: int, take: int) -> io.NodeOutput:
+        TAKE.check(take)
+        upscale_ratio = _UPSCALE_RATIO.check(upscale_ratio)
+        originals, told = await host.off_loop(imaging.images_from_tensor, image)
+        notes = Notes(told)
+        width, height = (side * upscale_ratio for side in size_of(originals[0]))
+        check_result_fits_memory(width, height, len(originals), host.available_memory(), _MAX_RESULT_MEGAPIXELS)
+        service = await _service(profile, hidream.UPSCALE)
+        calls = [
+            HiDreamCall(service, partial(_upscale_request, original, upscale_ratio), width * height)
+            for original in originals
+        ]
+        deliveries, _ = deliver(await host.run_calls(calls), accept_partial=False)
+        check_one_size(deliveries)
+        pictures = pictures_of(deliveries)
+        note_other_size(notes, size_of(pictures[0]), (width, height))
+        return io.NodeOutput(await host.off_loop(imaging.image_tensor, pictures), ui=notes.ui())
+
+
+def _upscale_request(original: imaging.Pixels, upscale_ratio: int) -> hidream.UpscaleRequest:
+    return checked(
+        hidream.UpscaleRequest, image=imaging.to_base64(imaging.encode(original)), upsale_ratio=upscale_ratio
+    )
+
+
+# ---- model photo set
+
+_FIT_ERROR, _FIT_CROP, _FIT_PAD = "error", "crop", "pad"
+_FIT = ComboWidget(
+    "fit",
+    (_FIT_ERROR, _FIT_CROP, _FIT_PAD),
+    _FIT_ERROR,
+    "The service takes 3:4 photos of at most 2048 px: refuse others, crop them centred, or pad them with white. "
+    "`crop` and `pad` also scale down to 2048 px.",
+)
+_TEMPLATE_ID = IntWidget("template_id", 0, 0, MAX_INT, "Number of the service's template; 0 = none.")
+_RATIO_TOLERANCE = 0.005
+
+
+class HiDreamAPIModelPhotoSet(io.ComfyNode):
+    """HiDream ec v3 variation (模特套图)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HiDreamAPIModelPhotoSet",
+            display_name="HiDream Model Photo Set",
+            category=CATEGORY,
+            description="Makes a set of model photos (模特套图) from a 3:4 photo and a template. Every image is paid.",
+            inputs=[
+                io.Image.Input("image", tooltip="Model photo, 3:4. Every image of a batch is one paid task."),
+                PROFILE.input(),
+                _FIT.input(),
+                _TEMPLATE_ID.input(),
+                _ON_PARTIAL.input(),
+                TAKE.input(),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="images",
+                    is_output_list=True,
+                    tooltip="All pictures of the sets, each in its own size.",
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, profile: str) -> bool | str:
+        return check_profile_name(profile)
+
+    @classmethod
+    async def execute(
+        cls, image: Any, profile: str, fit: str, template_id: int, on_partial: str, take: int
+    ) -> io.NodeOutput:
+        TAKE.check(take)
+        on_partial = _ON_PARTIAL.check(on_partial)
+        template_id = _TEMPLATE_ID.check(template_id)
+        if template_id == 0:
+            raise InvalidInputError(
+                Text(
+                    "No template is chosen: `template_id` is 0. Enter the number of one of the service's templates.",
+                    "尚未选择模板：`template_id` 为 0。请填写服务端的模板编号。",
+                )
+            )
+        originals, told = await host.off_loop(imaging.images_from_tensor, image)
+        notes = Notes(told)
+        photos = await host.off_loop(_fit_photos, originals, _FIT.check(fit), notes)
+        service = await _service(profile, hidream.MODEL_PHOTO_SET)
+        calls = [
+            HiDreamCall(service, partial(_photo_set_request, photo, template_id), hidream.MAX_MODEL_PHOTO**2)
+            for photo in photos
+        ]
+        deliveries, missing = deliver(await host.run_calls(calls), accept_partial=on_partial == _PARTIAL[1])
+        for note in missing:
+            notes.add(note)
+        pictures = pictures_of(deliveries)
+        return io.NodeOutput([imaging.image_tensor([picture]) for picture in pictures], ui=notes.ui())
+
+
+def _photo_set_request(photo: imaging.Pixels, template_id: int) -> hidream.ModelPhotoSetRequest:
+    return checked(
+        hidream.ModelPhotoSetRequest, image=imaging.to_base64(imaging.encode(photo)), template_id=template_id
+    )
+
+
+def _fit_photos(originals: list[imaging.Pixels], fit: str, notes: Notes) -> list[imaging.Pixels]:
+    return [_fit_photo(original, fit, notes) for original in originals]
+
+
+def _fit_photo(original: imaging.Pixels, fit: str, notes: Notes) -> imaging.Pixels:
+    """The photo as the service takes it: 3:4 within 0.5 %, no side over 2048 px."""
+    width, height = size_of(original)
+    limit = hidream.MAX_MODEL_PHOTO
+    photo = original
+    if not geometry.is_three_by_four(width, height, _RATIO_TOLERANCE):
+        if fit == _FIT_CROP:
+            photo = imaging.cut_out(original, geometry.three_by_four_inside(width, height))
+        elif fit == _FIT_PAD:
+            photo = imaging.paste_on_white(original, geometry.three_by_four_around(width, height))
+    if fit != _FIT_ERROR and max(size_of(photo)) > limit:
+        photo = imaging.resize(photo, *geometry.fit_within(*size_of(photo), limit, limit))
+    came_to = size_of(photo)
+    if not geometry.is_three_by_four(*came_to, _RATIO_TOLERANCE) or max(came_to) > limit:
+        raise InvalidInputError(
+            Text(
+                f"The service takes photos of 3:4 (within {_RATIO_TOLERANCE:.1%}) and at most {limit} px; this one is "
+                f"{came_to[0]}×{came_to[1]} ({came_to[0] / came_to[1]:.4f} instead of 0.75). "
+                "Choose `crop` or `pad` in `fit`, or another photo.",
+                f"服务端只接受 3:4（误差 {_RATIO_TOLERANCE:.1%} 以内）且不超过 {limit} px 的照片，实际为 "
+                f"{came_to[0]}×{came_to[1]}（宽高比 {came_to[0] / came_to[1]:.4f}，应为 0.75）。"
+                "请将 `fit` 设为 `crop` 或 `pad`，或更换照片。",
+            )
+        )
+    if came_to != (width, height):
+        notes.add(
+            Text(
+                f"The photo was fitted ({fit}) from {width}×{height} to {came_to[0]}×{came_to[1]}.",
+                f"照片已从 {width}×{height} 调整（{fit}）为 {came_to[0]}×{came_to[1]}。",
+            )
+        )
+    return photo

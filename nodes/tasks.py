@@ -1,0 +1,66 @@
+"""Fetching a paid task again by its id."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from comfy_api.latest import io
+
+from ..api import Delivery, HiDreamService, InvalidInputError, TaskRef, Text, Watch, collect, hidream, images
+from . import host
+from .common import CATEGORY, Notes, pictures_of
+from .widgets import PROFILE, PROFILES, ComboWidget, StringWidget, check_profile_name
+
+_ENDPOINT = ComboWidget(
+    "endpoint", tuple(hidream.ENDPOINTS), hidream.OUTPAINT.name, "The service that the task was given to."
+)
+_TASK_ID = StringWidget(
+    "task_id", "The task_id that an error or the server's log names.", multiline=False, max_length=200
+)
+# What the task was is not known any more; this is as large as a single result may be.
+_ANY_PICTURE = 16384 * 16384 // 4
+
+
+class RemoteTaskResult(io.ComfyNode):
+    """A task that was accepted earlier: after a timeout, an interrupt, or pictures that form no batch."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RemoteTaskResult",
+            display_name="Remote Task Result",
+            category=CATEGORY,
+            description="Fetches the pictures of a task that was paid before. Free of charge.",
+            inputs=[PROFILE.input(), _ENDPOINT.input(), _TASK_ID.input()],
+            outputs=[
+                io.Image.Output(
+                    display_name="images", is_output_list=True, tooltip="The pictures, each in its own size."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, profile: str) -> bool | str:
+        return check_profile_name(profile)
+
+    @classmethod
+    async def execute(cls, profile: str, endpoint: str, task_id: str) -> io.NodeOutput:
+        chosen = hidream.ENDPOINTS[_ENDPOINT.check(endpoint)]
+        task = TaskRef("HiDream", chosen.name, _checked_task_id(task_id))
+        service = HiDreamService(await host.off_loop(PROFILES.hidream, profile), chosen)
+        [delivery] = await host.run_jobs([partial(_collect, service, task)])
+        if not delivery.pictures:
+            raise delivery.errors[0]
+        notes = Notes([Text(f"Missing: {error.text().en}", f"缺失：{error.text().zh}") for error in delivery.errors])
+        return io.NodeOutput([images.image_tensor([picture]) for picture in pictures_of([delivery])], ui=notes.ui())
+
+
+def _collect(service: HiDreamService, task: TaskRef, watch: Watch) -> Delivery:
+    return collect(service, task, _ANY_PICTURE, watch)
+
+
+def _checked_task_id(task_id: object) -> str:
+    chosen = _TASK_ID.check(task_id).strip()
+    if not chosen:
+        raise InvalidInputError(Text("`task_id` is empty.", "`task_id` 为空。"))
+    return chosen

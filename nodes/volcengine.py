@@ -1,0 +1,381 @@
+"""The two Volcengine outpainting nodes: sides, and canvas with mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from ..api import (
+    InvalidInputError,
+    Placement,
+    Text,
+    VolcengineCall,
+    VolcengineService,
+    checked,
+    deliver,
+    geometry,
+    images,
+    volcengine,
+)
+from . import host
+from .common import CATEGORY, Notes, OutpaintPlacement, note_other_size, pictures_of, size_of
+from .widgets import (
+    MAX_INT,
+    PROFILE,
+    PROFILES,
+    TAKE,
+    ComboWidget,
+    FloatWidget,
+    IntWidget,
+    StringWidget,
+    check_profile_name,
+)
+
+_PROMPT = StringWidget("prompt", "What the new area should show; empty lets the service decide.")
+_SCALE = FloatWidget("scale", 7.0, 1.0, 20.0, "How closely the picture follows the prompt.", step=0.5)
+_STEPS = IntWidget("steps", 30, 1, 100, "More steps take longer.")
+_STRENGTH = FloatWidget("strength", 0.8, 0.1, 1.0, "How freely the new area is painted.")
+_SEED = IntWidget(
+    "seed",
+    -1,
+    -1,
+    MAX_INT,
+    "−1 lets the service choose. Another seed buys another picture; it never changes by itself.",
+)
+_VARIANTS = IntWidget("variants", 1, 1, 4, "Pictures per image, each a paid call; a chosen seed counts up.")
+_MAX_WIDTH = IntWidget("max_width", 1920, 64, 4096, "Widest result, px; a larger one is scaled down to fit.")
+_MAX_HEIGHT = IntWidget("max_height", 1920, 64, 4096, "Highest result, px; a larger one is scaled down to fit.")
+_UPLOAD = ComboWidget(
+    "upload",
+    ("png", "jpeg 95"),
+    "png",
+    "How the image goes up: lossless, or smaller. Above 4.7 MB the service may refuse it (not documented).",
+)
+_SAMPLING = (_PROMPT, _SCALE, _STEPS, _STRENGTH, _SEED, _VARIANTS, _MAX_WIDTH, _MAX_HEIGHT, _UPLOAD)
+
+_OUTPUTS = (
+    io.Image.Output(display_name="image", tooltip="The extended pictures."),
+    io.Mask.Output(display_name="mask", tooltip="1 where pixels are new."),
+    OutpaintPlacement.Output(display_name="placement", tooltip="Where the original lies in the canvas."),
+)
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """The checked values of the widgets that both nodes have."""
+
+    prompt: str
+    scale: float
+    steps: int
+    strength: float
+    seed: int
+    variants: int
+    max_width: int
+    max_height: int
+    upload: images.Format
+
+    @classmethod
+    def checked(cls, values: dict[str, Any]) -> _Sampling:
+        """
+        Raises:
+            InvalidInputError: a value is outside its widget's limits, or the last seed would be.
+        """
+        sampling = cls(**{widget.id: widget.check(values[widget.id]) for widget in _SAMPLING})
+        if sampling.seed >= 0:
+            _SEED.check(sampling.seed + sampling.variants - 1)
+        return sampling
+
+    def seeds(self) -> list[int]:
+        return [self.seed if self.seed < 0 else self.seed + index for index in range(self.variants)]
+
+    def request(self, seed: int, encoded: list[bytes], **sides: float) -> volcengine.OutpaintRequest:
+        return checked(
+            volcengine.OutpaintRequest,
+            binary_data_base64=[images.to_base64(data) for data in encoded],
+            **volcengine.prompt_fields(self.prompt),
+            scale=self.scale,
+            steps=self.steps,
+            strength=self.strength,
+            seed=seed,
+            max_width=self.max_width,
+            max_height=self.max_height,
+            **sides,
+        )
+
+
+def _encode(pixels: images.Pixels, upload: images.Format, notes: Notes) -> bytes:
+    """The image as it goes up; limits of the service that are only inferred are told, not enforced."""
+    data = images.encode(pixels, upload)
+    width, height = size_of(pixels)
+    if len(data) > volcengine.INFERRED_MAX_BYTES or max(width, height) > volcengine.INFERRED_MAX_SIDE:
+        notes.add(
+            Text(
+                f"The upload is {width}×{height} and {len(data) / 1e6:.1f} MB; the service may refuse images over "
+                f"{volcengine.INFERRED_MAX_BYTES / 1e6:.1f} MB or {volcengine.INFERRED_MAX_SIDE} px (not documented).",
+                f"上传图片为 {width}×{height}、{len(data) / 1e6:.1f} MB；官方未说明上限，服务端可能拒绝超过 "
+                f"{volcengine.INFERRED_MAX_BYTES / 1e6:.1f} MB 或 {volcengine.INFERRED_MAX_SIDE} px 的图片。",
+            )
+        )
+    return data
+
+
+def _note_shrunk(notes: Notes, what: Text, before: tuple[int, int], after: tuple[int, int]) -> None:
+    if before != after:
+        notes.add(
+            Text(
+                f"The {what.en} was reduced from {before[0]}×{before[1]} to {after[0]}×{after[1]} before upload, "
+                "so that the canvas stays within max_width × max_height.",
+                f"上传前已将{what.zh}从 {before[0]}×{before[1]} 缩小为 {after[0]}×{after[1]}，"
+                "使画布不超过 max_width × max_height。",
+            )
+        )
+
+
+async def _buy(calls: list[VolcengineCall], expected: tuple[int, int], notes: Notes) -> list[images.Pixels]:
+    """The pictures of all calls, in one size.
+
+    The service keeps nothing that could be fetched again, so pictures that differ are brought to the first one's size
+    rather than thrown away, and that is said.
+    """
+    deliveries, _ = deliver(await host.run_calls(calls), accept_partial=False)
+    pictures = pictures_of(deliveries)
+    first = size_of(pictures[0])
+    note_other_size(notes, first, expected)
+    for other in {size_of(picture) for picture in pictures} - {first}:
+        notes.add(
+            Text(
+                f"Some pictures came as {other[0]}×{other[1]} and were resized to {first[0]}×{first[1]} for the batch.",
+                f"部分图片返回尺寸为 {other[0]}×{other[1]}，已缩放为 {first[0]}×{first[1]} 以组成批次。",
+            )
+        )
+    return [images.resize(picture, *first) for picture in pictures]
+
+
+async def _service(profile: str) -> VolcengineService:
+    # Off the loop: the sandbox is started here when it is used first.
+    return VolcengineService(await host.off_loop(PROFILES.volcengine, profile))
+
+
+# ---- sides
+
+
+def _side(name: str, tooltip: str) -> FloatWidget:
+    return FloatWidget(name, 0.1, 0.0, 1.0, tooltip)
+
+
+_TOP = _side("top", "New height above, as a share of the original's height.")
+_BOTTOM = _side("bottom", "New height below, as a share of the original's height.")
+_LEFT = _side("left", "New width on the left, as a share of the original's width.")
+_RIGHT = _side("right", "New width on the right, as a share of the original's width.")
+
+
+class VolcengineAPIOutpaint(io.ComfyNode):
+    """Volcengine i2i_outpainting by side ratios."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VolcengineAPIOutpaint",
+            display_name="Volcengine Outpaint (Sides)",
+            category=CATEGORY,
+            description="Extends the image on each side by a share of its size with Volcengine. Every call is paid.",
+            inputs=[
+                io.Image.Input("image", tooltip="Every image of a batch is one paid call per variant."),
+                PROFILE.input(),
+                _PROMPT.input(),
+                _TOP.input(),
+                _BOTTOM.input(),
+                _LEFT.input(),
+                _RIGHT.input(),
+                *(widget.input() for widget in _SAMPLING[1:]),
+                TAKE.input(),
+            ],
+            outputs=list(_OUTPUTS),
+        )
+
+    @classmethod
+    def validate_inputs(cls, profile: str) -> bool | str:
+        return check_profile_name(profile)
+
+    @classmethod
+    async def execute(
+        cls,
+        image: Any,
+        profile: str,
+        top: float,
+        bottom: float,
+        left: float,
+        right: float,
+        take: int,
+        **sampling_values: Any,
+    ) -> io.NodeOutput:
+        TAKE.check(take)
+        sampling = _Sampling.checked(sampling_values)
+        sides = {
+            "top": _TOP.check(top),
+            "bottom": _BOTTOM.check(bottom),
+            "left": _LEFT.check(left),
+            "right": _RIGHT.check(right),
+        }
+        originals, told = await host.off_loop(images.images_from_tensor, image)
+        notes = Notes(told)
+        width, height = size_of(originals[0])
+        sent = geometry.shrink_for_canvas(width, height, sampling.max_width, sampling.max_height, **sides)
+        placement = geometry.extend(*sent, **sides)
+        if (placement.canvas_width, placement.canvas_height) == sent:
+            raise InvalidInputError(
+                Text(
+                    "Nothing to extend: top, bottom, left and right add no pixel. Raise at least one of them.",
+                    "没有可扩展的区域：top、bottom、left、right 均不增加像素。请至少增大其中一项。",
+                )
+            )
+        _note_shrunk(notes, Text("original", "原图"), (width, height), sent)
+        service = await _service(profile)
+        # A side of 0 has no certain meaning in the service's ratio mode; a canvas says exactly what is meant.
+        prepare = partial(_sides_request, sides) if all(sides.values()) else _canvas_request_of_sides
+        calls = [
+            VolcengineCall(
+                service,
+                partial(prepare, original, placement, sampling, seed, notes),
+                placement.canvas_width * placement.canvas_height,
+            )
+            for original in originals
+            for seed in sampling.seeds()
+        ]
+        pictures = await _buy(calls, (placement.canvas_width, placement.canvas_height), notes)
+        placement = placement.followed_to(*size_of(pictures[0]))
+        return io.NodeOutput(
+            await host.off_loop(images.image_tensor, pictures),
+            images.placement_mask(placement),
+            placement,
+            ui=notes.ui(),
+        )
+
+
+def _sides_request(
+    sides: dict[str, float],
+    original: images.Pixels,
+    placement: Placement,
+    sampling: _Sampling,
+    seed: int,
+    notes: Notes,
+) -> volcengine.OutpaintRequest:
+    sent = images.resize(original, placement.width, placement.height)
+    return sampling.request(seed, [_encode(sent, sampling.upload, notes)], **sides)
+
+
+def _canvas_request_of_sides(
+    original: images.Pixels, placement: Placement, sampling: _Sampling, seed: int, notes: Notes
+) -> volcengine.OutpaintRequest:
+    sent = images.resize(original, placement.width, placement.height)
+    canvas = images.paste_on_white(sent, placement)
+    mask = images.frame_mask(placement)
+    return sampling.request(seed, [_encode(canvas, sampling.upload, notes), images.encode(mask)])
+
+
+# ---- canvas and mask
+
+_PLACEMENT_SLOT = 2
+
+
+class VolcengineAPIOutpaintCanvas(io.ComfyNode):
+    """Volcengine i2i_outpainting by canvas and mask."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VolcengineAPIOutpaintCanvas",
+            display_name="Volcengine Outpaint (Canvas)",
+            category=CATEGORY,
+            description="Paints the masked part of a padded image with Volcengine. Every call is paid.",
+            inputs=[
+                io.Image.Input("image", tooltip="The padded image, for example from Pad Image for Outpainting."),
+                io.Mask.Input("mask", tooltip="1 where pixels are new; a feathered rim is painted too."),
+                PROFILE.input(),
+                *(widget.input() for widget in _SAMPLING),
+                TAKE.input(),
+            ],
+            outputs=list(_OUTPUTS),
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+        )
+
+    @classmethod
+    def validate_inputs(cls, profile: str) -> bool | str:
+        return check_profile_name(profile)
+
+    @classmethod
+    async def execute(cls, image: Any, mask: Any, profile: str, take: int, **sampling_values: Any) -> io.NodeOutput:
+        TAKE.check(take)
+        sampling = _Sampling.checked(sampling_values)
+        canvases, told = await host.off_loop(images.images_from_tensor, image)
+        masks = await host.off_loop(images.masks_from_tensor, mask, canvases)
+        notes = Notes(told)
+        size = size_of(canvases[0])
+        sent = geometry.fit_within(*size, sampling.max_width, sampling.max_height)
+        sent_masks = [images.binary_mask(images.resize(single, *sent)) for single in masks]
+        _check_masks(sent_masks)
+        placement = _common_placement(sent_masks)
+        if placement is None and _is_linked(cls.hidden.prompt, cls.hidden.unique_id, _PLACEMENT_SLOT):
+            raise InvalidInputError(_NO_FRAME)
+        _note_shrunk(notes, Text("canvas", "画布"), size, sent)
+        service = await _service(profile)
+        calls = [
+            VolcengineCall(
+                service, partial(_canvas_request, canvas, sent_mask, sent, sampling, seed, notes), sent[0] * sent[1]
+            )
+            for canvas, sent_mask in zip(canvases, sent_masks, strict=True)
+            for seed in sampling.seeds()
+        ]
+        pictures = await _buy(calls, sent, notes)
+        came = size_of(pictures[0])
+        return io.NodeOutput(
+            await host.off_loop(images.image_tensor, pictures),
+            images.mask_at_size(mask, *came),
+            placement.followed_to(*came) if placement is not None else ExecutionBlocker(str(_NO_FRAME)),
+            ui=notes.ui(),
+        )
+
+
+def _canvas_request(
+    canvas: images.Pixels,
+    mask: images.Grey,
+    sent: tuple[int, int],
+    sampling: _Sampling,
+    seed: int,
+    notes: Notes,
+) -> volcengine.OutpaintRequest:
+    picture = images.resize(canvas, *sent)
+    return sampling.request(seed, [_encode(picture, sampling.upload, notes), images.encode(mask)])
+
+
+_NO_FRAME = Text(
+    "The mask is no frame around one rectangle, so there is no placement; leave that output unconnected.",
+    "遮罩不是围绕单个矩形的边框，无法给出 placement;请不要连接该输出。",
+)
+
+
+def _check_masks(masks: list[images.Grey]) -> None:
+    if not all(mask.any() for mask in masks):
+        raise InvalidInputError(
+            Text(
+                "The mask is empty: there is nothing to paint. It must be 1 where pixels are new.",
+                "遮罩为空，没有可生成的区域。新像素处的遮罩值应为 1。",
+            )
+        )
+
+
+def _common_placement(masks: list[images.Grey]) -> Placement | None:
+    """The rectangle of kept pixels, if every mask keeps the same one."""
+    placements = {images.kept_rectangle(mask) for mask in masks}
+    return placements.pop() if len(placements) == 1 else None
+
+
+def _is_linked(prompt: dict[str, Any] | None, node_id: str | None, slot: int) -> bool:
+    """Whether any node of the queued graph takes output ``slot`` of ``node_id``."""
+    return any(
+        value == [node_id, slot] for node in (prompt or {}).values() for value in node.get("inputs", {}).values()
+    )

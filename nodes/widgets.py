@@ -1,0 +1,124 @@
+"""Widgets: default, limits and tooltip of each in one place, for the schema and for the check before a call.
+
+``execute`` checks every value again: older ComfyUI does not check V3 combos, NaN passes its ranges, and linked values
+are not checked at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from comfy_api.latest import io
+
+from ..api import DEFAULT_PROFILE, Profiles, checks
+from .sandbox import start_sandbox
+
+MAX_INT = 2**31 - 1
+
+_Choice = TypeVar("_Choice", bound=str | int)
+
+
+@dataclass(frozen=True)
+class IntWidget:
+    id: str
+    default: int
+    minimum: int
+    maximum: int
+    tooltip: str
+    step: int = 1
+
+    def input(self) -> io.Input:
+        # Without `control_after_generate=False` the frontend adds "randomize" to a seed: a purchase with every run.
+        return io.Int.Input(
+            self.id,
+            default=self.default,
+            min=self.minimum,
+            max=self.maximum,
+            step=self.step,
+            tooltip=self.tooltip,
+            control_after_generate=False,
+        )
+
+    def check(self, value: object) -> int:
+        return checks.integer(self.id, value, self.minimum, self.maximum)
+
+
+@dataclass(frozen=True)
+class FloatWidget:
+    id: str
+    default: float
+    minimum: float
+    maximum: float
+    tooltip: str
+    step: float = 0.05
+
+    def input(self) -> io.Input:
+        return io.Float.Input(
+            self.id,
+            default=self.default,
+            min=self.minimum,
+            max=self.maximum,
+            step=self.step,
+            round=0.001,
+            tooltip=self.tooltip,
+        )
+
+    def check(self, value: object) -> float:
+        return checks.number(self.id, value, self.minimum, self.maximum)
+
+
+@dataclass(frozen=True)
+class ComboWidget(Generic[_Choice]):
+    id: str
+    options: Sequence[_Choice]
+    default: _Choice
+    tooltip: str
+
+    def input(self) -> io.Input:
+        return io.Combo.Input(self.id, options=list(self.options), default=self.default, tooltip=self.tooltip)
+
+    def check(self, value: object) -> _Choice:
+        return checks.choice(self.id, value, self.options)
+
+
+@dataclass(frozen=True)
+class StringWidget:
+    id: str
+    tooltip: str
+    multiline: bool = True
+    max_length: int = 10_000
+
+    def input(self) -> io.Input:
+        # No dynamic prompts: a `{a|b}` drawn anew in the browser would be a purchase with every run.
+        return io.String.Input(
+            self.id, default="", multiline=self.multiline, dynamic_prompts=False, tooltip=self.tooltip
+        )
+
+    def check(self, value: object) -> str:
+        return checks.string(self.id, value, self.max_length)
+
+
+PROFILES = Profiles.of_this_server(start_sandbox)
+
+PROFILE = ComboWidget(
+    "profile",
+    PROFILES.names(),
+    DEFAULT_PROFILE,
+    "Whose key pays. Keys are kept on the server and never saved in a workflow. "
+    "`sandbox` needs no key and costs nothing: local, watermarked stand-ins for trying out.",
+)
+TAKE = IntWidget(
+    "take",
+    0,
+    0,
+    MAX_INT,
+    "Number of the take. Change it to buy another picture for the same inputs.",
+)
+
+
+def check_profile_name(profile: object) -> bool | str:
+    """Answer of a node's ``validate_inputs`` for its profile."""
+    problem = PROFILES.check_name(profile) if isinstance(profile, str) else None
+    return True if problem is None else str(problem)
