@@ -180,7 +180,7 @@ class VolcengineCall:
         deadlines = self.service.account.deadlines
         finished = _submit_until_decided(
             "Volcengine",
-            lambda: self.service.submit(request, watch.cancel),
+            lambda: self.service.submit(request, watch.cancel, lambda: watch.report(Progress("running"))),
             lambda refused_at: False,
             deadlines,
             watch,
@@ -188,7 +188,10 @@ class VolcengineCall:
             "",
         )
         task = TaskRef("Volcengine", ENDPOINT_NAME, "", finished.request_id)
-        pack_logger().info("%s delivered: request_id=%s", ENDPOINT_NAME, finished.request_id)
+        log = pack_logger()
+        log.info("%s answered: request_id=%s", ENDPOINT_NAME, finished.request_id)
+        if watch.cancel.cancelled:
+            log.warning("%s: nobody waits for this picture any more: request_id=%s", ENDPOINT_NAME, finished.request_id)
         picture = self._picture(finished, task, watch)
         watch.report(Progress("done", 1.0))
         return Delivery(task, (picture,))
@@ -312,6 +315,13 @@ _DIAGNOSES: tuple[tuple[type[BaseException], Text], ...] = (
         Text("The host's TLS certificate was not accepted.", "主机的 TLS 证书未通过验证。"),
     ),
     (ssl.SSLError, Text("The TLS handshake with the host failed.", "与主机的 TLS 握手失败。")),
+    (
+        ConnectionResetError,
+        Text(
+            "The connection was cut before the whole request was sent; if this stays, the images may be too large.",
+            "请求尚未发完连接就被切断；若持续出现，可能是图片过大。",
+        ),
+    ),
     (ConnectionRefusedError, Text("The host refused the connection.", "主机拒绝连接。")),
     (TimeoutError, Text("The host did not answer in time.", "连接主机超时。")),
     (urllib3.exceptions.ConnectTimeoutError, Text("The host did not answer in time.", "连接主机超时。")),

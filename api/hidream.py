@@ -217,10 +217,12 @@ class HiDreamService:
         body = json_object(answer.body)
         if answer.status != 200 or body is None or code_of(body.get("code")) != 0:
             raise PollError(f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip())
-        pack_logger().debug("%s: task_id=%s %s", self.endpoint.name, task.task_id, excerpt(answer.body, 200))
         result = body.get("result")
         listed = result.get("sub_task_results") if isinstance(result, dict) else None
-        return [self._sub_task(entry, task) for entry in listed or () if isinstance(entry, dict)]
+        entries = [entry for entry in listed or () if isinstance(entry, dict)]
+        states = [(entry.get("task_status"), entry.get("task_completion")) for entry in entries]
+        pack_logger().debug("%s: task_id=%s (status, completion)=%s", self.endpoint.name, task.task_id, states)
+        return [self._sub_task(entry, task) for entry in entries]
 
     def _sub_task(self, entry: dict[str, Any], task: TaskRef) -> SubTask:
         try:
@@ -231,7 +233,7 @@ class HiDreamService:
         error: RemoteImageError | None = None
         if status is not None and (status in TASK_STATUS or status > 2):
             meaning = TASK_STATUS.get(status) or _unknown_status(status)
-            words = [told.description, told.error] if status in TASK_STATUS else [json.dumps(entry, ensure_ascii=False)]
+            words = [told.description, told.error] if status in TASK_STATUS else [_shown(entry)]
             error = refusal(
                 "HiDream",
                 meaning,
@@ -255,6 +257,11 @@ class HiDreamService:
             return False
         auth.forget(refused_at)
         return True
+
+
+def _shown(entry: dict[str, Any]) -> str:
+    """A sub task as the service put it, without its address: that may carry a signature."""
+    return json.dumps({key: value for key, value in entry.items() if key != "image"}, ensure_ascii=False)
 
 
 def _unknown_status(status: int) -> Meaning:

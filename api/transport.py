@@ -14,7 +14,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
@@ -27,7 +27,7 @@ from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from .cancel import CallCancelled, CancelToken
+from .cancel import CancelToken
 from .redaction import pack_logger
 
 _MAX_REDIRECTS = 3
@@ -120,8 +120,9 @@ def find_cause(error: BaseException | None, kind: type[BaseException]) -> BaseEx
 class _CountingBody:
     """A request body that knows how much of it was handed to the socket, and closes the door to a cancel at its end."""
 
-    def __init__(self, data: bytes, cancel: CancelToken) -> None:
+    def __init__(self, data: bytes, cancel: CancelToken, on_whole: Callable[[], None]) -> None:
         self.data = data
+        self._on_whole = on_whole
         self._view = memoryview(data)
         self._cancel = cancel
         self._lock = threading.Lock()
@@ -138,7 +139,9 @@ class _CountingBody:
             chunk = bytes(self._view[self.handed_over : end])
             # Counted before the socket writes it: a chunk that may have left counts as gone.
             self.handed_over = end
-            return chunk
+        if chunk and self.whole:
+            self._on_whole()
+        return chunk
 
     @property
     def whole(self) -> bool:
@@ -240,16 +243,19 @@ def submit(
     answer_timeout: float,
     deadlines: Deadlines,
     cancel: CancelToken,
+    on_sent: Callable[[], None] = lambda: None,
     verify: bool | str = True,
 ) -> Answer:
     """POST ``body`` once, over a connection of its own; no redirect is followed.
+
+    ``on_sent`` is called when the last byte is handed over: from then on a cancel lets the request finish.
 
     Raises:
         NotSentError: it did not reach the service whole.
         NoAnswerError: it did, and no answer could be read.
         CallCancelled: cancelled before the last byte was handed over.
     """
-    counting = _CountingBody(body, cancel)
+    counting = _CountingBody(body, cancel, on_sent)
     started = time.monotonic()
     with _counted_submit(), new_session(url) as session, cancel.calling(counting.abort):
         adapter = _SubmitAdapter(counting, deadlines.upload_stall, cancel)
@@ -510,22 +516,3 @@ def _log(
     counts = [f"sent={sent}" if sent is not None else "", f"received={received}" if received is not None else ""]
     took = time.monotonic() - started
     log.debug("%s %s -> %s %.3fs %s", method, url, result, took, " ".join(filter(None, counts)))
-
-
-__all__ = [
-    "Answer",
-    "CallCancelled",
-    "Deadlines",
-    "DownloadError",
-    "NoAnswerError",
-    "NoAuth",
-    "NotSentError",
-    "RefusedUrlError",
-    "download",
-    "find_cause",
-    "get",
-    "is_loopback",
-    "new_session",
-    "submit",
-    "wait_for_submits",
-]

@@ -7,6 +7,7 @@ SDKs (volcengine/volc-sdk-java ``VisualImg2ImgOutpaintingRequest.java``, volceng
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -82,8 +83,10 @@ class VolcengineService:
 
     account: VolcengineAccount
 
-    def submit(self, request: OutpaintRequest, cancel: CancelToken) -> FinishedPicture:
-        """Send one call and wait for its picture.
+    def submit(
+        self, request: OutpaintRequest, cancel: CancelToken, on_sent: Callable[[], None] = lambda: None
+    ) -> FinishedPicture:
+        """Send one call and wait for its picture; ``on_sent`` is called when the service has all of it.
 
         Raises:
             NotSentError, NoAnswerError, CallCancelled: see :func:`transport.submit`.
@@ -98,6 +101,7 @@ class VolcengineService:
             answer_timeout=self.account.deadlines.cvprocess_answer,
             deadlines=self.account.deadlines,
             cancel=cancel,
+            on_sent=on_sent,
         )
         return _finished(answer)
 
