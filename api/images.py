@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Literal
@@ -210,13 +209,6 @@ def kept_rectangle(mask: Grey) -> Placement | None:
         return None
     height, width = mask.shape
     return Placement(width, height, left, top, right - left, bottom - top)
-
-
-def fingerprint(pixels: NDArray[np.uint8]) -> str:
-    """SHA-256 of the pixels and their shape: the same picture always has the same name."""
-    digest = hashlib.sha256(repr(pixels.shape).encode("ascii"))
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
 
 
 # ---- bytes
