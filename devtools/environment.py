@@ -54,7 +54,7 @@ def logged(doing: str, command: list[str]) -> None:
                 time.sleep(0.1)
                 if time.monotonic() - shown >= 5:
                     shown = time.monotonic()
-                    print(f"  {shown - started:3.0f} s  {_last_line()}", flush=True)
+                    print(f"  {shown - started:3.0f} s  {_last_step()}", flush=True)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -67,8 +67,10 @@ def tail(log: Path, lines: int) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
-def _last_line() -> str:
-    return tail(_LOG, 1).strip()[:100]
+def _last_step() -> str:
+    steps = ("Collecting", "Downloading", "Processing", "Installing")
+    told = [line.strip() for line in tail(_LOG, 50).splitlines()]
+    return next((line[:100] for line in reversed(told) if line.startswith(steps)), "")
 
 
 def _fingerprint() -> list[str]:

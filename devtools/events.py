@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
 import threading
@@ -35,6 +36,8 @@ class EventStream:
     """Listens in a thread of its own from `open` to `close`."""
 
     def __init__(self, url: str) -> None:
+        self.listeners: list[Callable[[Event], None]] = []
+        """Told of every event at once, in the stream's thread."""
         self._url = url
         self._events: list[Event] = []
         self._changed = threading.Condition()
@@ -52,7 +55,8 @@ class EventStream:
 
     def close(self) -> None:
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._task.cancel)
+            with contextlib.suppress(RuntimeError):  # the loop has just closed by itself
+                self._loop.call_soon_threadsafe(self._task.cancel)
             self._thread.join(5)
 
     def count(self) -> int:
@@ -105,6 +109,8 @@ class EventStream:
                     with self._changed:
                         self._events.append(event)
                         self._changed.notify_all()
+                    for listener in self.listeners:
+                        listener(event)
 
 
 def _event(frame: aiohttp.WSMsgType, content: Any) -> Event | None:

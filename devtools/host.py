@@ -123,7 +123,7 @@ class ComfyUI:
     ) -> None:
         self.base = base_directory
         self.log_file = base_directory / "comfyui.log"
-        self.port = port or _free_port()
+        self.port = port or port_or_free()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client_id = uuid.uuid4().hex
         self.events = EventStream(f"{self.url}/ws?clientId={self.client_id}")
@@ -178,6 +178,9 @@ class ComfyUI:
     def log(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     @property
     def pid(self) -> int:
         if self._process is None:
@@ -218,9 +221,12 @@ class ComfyUI:
 
     def wait(self, prompt_id: str, *, timeout: float = 60, start: int = 0) -> Result:
         """Wait for a queued prompt; `start` is the number of the first event that may belong to it."""
-        final = self.events.wait_for(
-            lambda event: event.type in _FINAL and event.data.get("prompt_id") == prompt_id, timeout, start
-        )
+        try:
+            final = self.events.wait_for(
+                lambda event: event.type in _FINAL and event.data.get("prompt_id") == prompt_id, timeout, start
+            )
+        except (TimeoutError, ConnectionError) as problem:
+            raise HostError(f"{problem}. The end of {self.log_file}:\n{tail(self.log_file, 20)}") from problem
         told = [
             event
             for event in self.events.since(start)
@@ -329,7 +335,11 @@ def _clean_environment(keep_keys: bool) -> dict[str, str]:
     return {name: value for name, value in kept.items() if not name.startswith(_KEY_PREFIXES)}
 
 
-def _free_port() -> int:
+def port_or_free(port: int = 0) -> int:
+    """This port of 127.0.0.1, or another one where it is taken."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return port_or_free()
         return probe.getsockname()[1]

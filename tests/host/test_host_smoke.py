@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from devtools.host import PACK_FOLDER, ComfyUI, HostError, Prompt, PromptRejectedError
+from devtools.workflow import to_prompt
 
 REMOTE_NODES = {
     "HiDreamAPIOutpaint",
@@ -62,3 +63,46 @@ def test_the_pack_is_loaded(comfy: ComfyUI) -> None:
     assert len(loaded) == 1
     assert "IMPORT FAILED" not in loaded[0]
     assert set(comfy.object_info()) >= REMOTE_NODES
+
+
+def test_a_workflow_of_the_ui_runs(comfy: ComfyUI) -> None:
+    """Links, values by position, a bypassed node (handed through), a muted one and a note (both left out)."""
+    image = comfy.upload(Image.new("RGB", (40, 30), (10, 200, 30)))
+    pads = {"id": 2, "type": "ImagePadForOutpaint", "widgets_values": [0, 10, 0, 0, 0], "inputs": [slot("image", 1)]}
+    workflow = {
+        "nodes": [
+            {"id": 1, "type": "LoadImage", "widgets_values": [image, "image"]},
+            pads | {"outputs": [{"type": "IMAGE"}, {"type": "MASK"}]},
+            {"id": 3, "type": "ImageInvert", "mode": 4, "inputs": [slot("image", 2)], "outputs": [{"type": "IMAGE"}]},
+            {"id": 4, "type": "SaveImage", "widgets_values": ["from_ui"], "inputs": [slot("images", 3)]},
+            {"id": 5, "type": "PreviewImage", "mode": 2, "inputs": [slot("images", 4)]},
+            {"id": 6, "type": "MarkdownNote", "widgets_values": ["Read me"]},
+        ],
+        "links": [
+            [1, 1, 0, 2, 0, "IMAGE"],
+            [2, 2, 0, 3, 0, "IMAGE"],
+            [3, 3, 0, 4, 0, "IMAGE"],
+            [4, 2, 0, 5, 0, "IMAGE"],
+        ],
+    }
+    result = comfy.run(to_prompt(workflow, comfy.object_info()))
+    (padded,) = comfy.images(result)
+    assert padded.size == (40, 40)
+    assert padded.getpixel((20, 20)) == (10, 200, 30)
+    assert [file.node for file in result.files()] == ["4"]
+
+
+def slot(name: str, link: int) -> dict[str, object]:
+    return {"name": name, "type": "IMAGE", "link": link}
+
+
+def test_a_seed_carries_its_control_only_where_the_frontend_adds_one() -> None:
+    seeded = {"seed": ["INT", {}], "steps": ["INT", {}]}
+    still = {"seed": ["INT", {"control_after_generate": False}], "steps": ["INT", {}]}
+    assert sampled(seeded, [7, "randomize", 30]) == {"seed": 7, "steps": 30}
+    assert sampled(still, [7, 30]) == {"seed": 7, "steps": 30}
+
+
+def sampled(widgets: dict[str, list[object]], values: list[object]) -> dict[str, object]:
+    workflow = {"nodes": [{"id": 1, "type": "Sampler", "widgets_values": values}], "links": []}
+    return to_prompt(workflow, {"Sampler": {"input": {"required": widgets}}})["1"]["inputs"]

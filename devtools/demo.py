@@ -1,0 +1,231 @@
+"""`dev.py demo`: the example workflows in a real ComfyUI, on photographs, through all six remote nodes into out/."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import skimage.data
+from PIL import Image
+
+from devtools import demo_checks as checks
+from devtools.contact_sheet import Card, contact_sheet
+from devtools.environment import HOST, ROOT, SetupError
+from devtools.host import ComfyUI, HostError, Prompt, port_or_free
+from devtools.progress import shown
+from devtools.workflow import to_prompt
+from emulator import Credentials, Emulator
+
+OUT = ROOT / "out"
+WORKFLOWS = ROOT / "example_workflows"
+BASE = HOST / "demo"
+LATENCY = 1.5  # seconds the emulator takes for a picture, so that there is progress to see
+SECONDS_PER_NODE = 120
+SECONDS_PER_LIVE_NODE = 1500
+
+
+@dataclass(frozen=True)
+class Example:
+    node: str
+    workflow: str
+    photo: str
+    check: Callable[[Image.Image, checks.Inputs, checks.Pictures], str]
+    paid: Callable[[checks.Inputs], int]
+    """How many pictures the service charges for."""
+
+    @property
+    def service(self) -> str:
+        return "HiDream" if self.node.startswith("HiDream") else "Volcengine"
+
+
+def _variants(inputs: checks.Inputs) -> int:
+    return int(inputs["variants"])
+
+
+EXAMPLES = (
+    Example("HiDreamAPIOutpaint", "hidream_outpaint", "coffee", checks.outpainted_on_canvas, _variants),
+    Example("HiDreamAPIImageToImage", "hidream_image_to_image", "chelsea", checks.restyled, lambda i: i["img_count"]),
+    Example("HiDreamAPIUpscale", "hidream_upscale", "rocket", checks.upscaled, lambda i: 1),
+    Example("HiDreamAPIModelPhotoSet", "hidream_model_photo_set", "astronaut", checks.photo_set, lambda i: 4),
+    Example("VolcengineAPIOutpaint", "volcengine_outpaint", "coffee", checks.outpainted_by_sides, _variants),
+    Example("VolcengineAPIOutpaintCanvas", "volcengine_canvas", "astronaut", checks.outpainted_by_mask, _variants),
+)
+KEYS = {
+    "HiDream": (("HIDREAM_TOKEN",), ("HIDREAM_API_KEY",)),
+    "Volcengine": (
+        ("VOLCENGINE_GATEWAY_API_KEY", "VOLCENGINE_GATEWAY_BASE_URL"),
+        ("VOLCENGINE_ACCESS_KEY_ID", "VOLCENGINE_SECRET_ACCESS_KEY"),
+    ),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="dev.py demo", description=__doc__)
+    parser.add_argument("--serve", action="store_true", help="leave ComfyUI and the emulator running until Ctrl-C")
+    parser.add_argument("--live", action="store_true", help="use the real services, with the keys of the environment")
+    parser.add_argument("--yes", action="store_true", help="with --live: the pictures may be paid for")
+    options = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a console may know no Chinese
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # also where a shell started us with Ctrl-C ignored
+    try:
+        with _emulator(options.live) as environment:
+            return _demo(options, environment)
+    except KeyboardInterrupt:
+        print("\nstopped")
+        return 130
+    except (HostError, SetupError) as problem:
+        print(problem, file=sys.stderr)
+        return 1
+
+
+@contextlib.contextmanager
+def _emulator(live: bool) -> Iterator[dict[str, str]]:
+    """The variables that make the pack talk to the emulator; none for the real services."""
+    if live:
+        yield {}
+        return
+    keys = Credentials()
+    with Emulator(port=0, latency=LATENCY, credentials=keys) as emulator:
+        print(f"emulator of both services: {emulator.url}", flush=True)
+        yield {
+            "HIDREAM_TOKEN": keys.hidream_token,
+            "HIDREAM_BASE_URL": emulator.url,
+            "HIDREAM_EC_BASE_URL": emulator.url,
+            "VOLCENGINE_GATEWAY_API_KEY": keys.gateway_api_key,
+            "VOLCENGINE_GATEWAY_BASE_URL": emulator.url,
+        }
+
+
+def _demo(options: argparse.Namespace, environment: dict[str, str]) -> int:
+    examples = [example for example in EXAMPLES if not options.live or _has_key(example.service)]
+    for service in KEYS:
+        if service not in {example.service for example in examples}:
+            print(f"{service}: no key in the environment ({_wanted_keys(service)}), left out")
+    if not examples:
+        return 2
+    photos = _lay_out_photos()
+    port = port_or_free(8188) if options.serve else 0
+    print("starting ComfyUI ...", flush=True)
+    with ComfyUI(BASE, environment=environment, keep_keys=options.live, port=port) as comfy:
+        print(f"ComfyUI with the pack: {comfy.url}", flush=True)
+        object_info = comfy.object_info()
+        prompts = {example: _prompt(example, object_info) for example in examples}
+        titles = {example: object_info[example.node]["display_name"] for example in examples}
+        if options.live and not _may_pay(prompts, options.yes):
+            return 2
+        passed = _run_all(comfy, prompts, photos, titles, SECONDS_PER_LIVE_NODE if options.live else SECONDS_PER_NODE)
+        if options.serve:
+            print(f"\nopen {comfy.url} (the photographs are in LoadImage's list); Ctrl-C stops everything", flush=True)
+            while comfy.is_running():
+                time.sleep(0.5)
+    return 0 if passed else 1
+
+
+def _has_key(service: str) -> bool:
+    return any(all(os.environ.get(name) for name in names) for names in KEYS[service])
+
+
+def _wanted_keys(service: str) -> str:
+    return " or ".join(" + ".join(names) for names in KEYS[service])
+
+
+def _may_pay(prompts: dict[Example, Prompt], yes: bool) -> bool:
+    count = sum(example.paid(_inputs(example, prompt)) for example, prompt in prompts.items())
+    print(f"{len(prompts)} workflows on the real services: about {count} paid pictures", flush=True)
+    if not yes:
+        print("nothing was sent; add --yes to go on")
+    return yes
+
+
+def _lay_out_photos() -> dict[str, Image.Image]:
+    """Photographs that scikit-image ships, as files that LoadImage finds."""
+    arrays = {name: getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")}
+    photos = {name: Image.fromarray(array) for name, array in arrays.items()}
+    photos["astronaut"] = photos["astronaut"].crop((32, 0, 416, 512))  # a portrait of 3:4, as the photo set wants it
+    photos["rocket"] = photos["rocket"].crop((160, 27, 480, 427))
+    (BASE / "input").mkdir(parents=True, exist_ok=True)
+    for name, photo in photos.items():
+        photo.save(BASE / "input" / f"{name}.png")
+    return photos
+
+
+def _prompt(example: Example, object_info: dict[str, Any]) -> Prompt:
+    """The workflow as users get it, on our photograph and with the keys of the environment."""
+    path = WORKFLOWS / f"{example.workflow}.json"
+    prompt = to_prompt(json.loads(path.read_text(encoding="utf-8")), object_info)
+    for node in prompt.values():
+        if node["class_type"] == "LoadImage":
+            node["inputs"]["image"] = f"{example.photo}.png"
+        if "profile" in node["inputs"]:
+            node["inputs"]["profile"] = "default"
+    return prompt
+
+
+def _inputs(example: Example, prompt: Prompt) -> dict[str, Any]:
+    """The remote node's values, and those of the node that pads for it."""
+    wanted = ("ImagePadForOutpaint", example.node)
+    nodes = [node for kind in wanted for node in prompt.values() if node["class_type"] == kind]
+    return {name: value for node in nodes for name, value in node["inputs"].items() if not isinstance(value, list)}
+
+
+def _run_all(
+    comfy: ComfyUI,
+    prompts: dict[Example, Prompt],
+    photos: dict[str, Image.Image],
+    titles: dict[Example, str],
+    timeout: float,
+) -> bool:
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+    cards: list[Card] = []
+    failures: list[str] = []
+    with shown(comfy):
+        for example, prompt in prompts.items():
+            print(f"\n{titles[example]}  ({example.workflow}.json, {example.photo})", flush=True)
+            photo = photos[example.photo]
+            try:
+                result = comfy.run(prompt, timeout=timeout)
+                pictures = comfy.images(result)
+                _save(example, pictures)
+                verdict = example.check(photo, _inputs(example, prompt), pictures)
+            except (HostError, checks.CheckError) as problem:
+                print(f"  FAILED: {problem}", flush=True)
+                failures.append(example.node)
+                continue
+            print(f"  passed in {result.seconds:.1f} s: {verdict}", flush=True)
+            cards.append(Card(titles[example], verdict, photo, pictures))
+    _report(cards, failures)
+    return not failures
+
+
+def _save(example: Example, pictures: list[Image.Image]) -> None:
+    for number, picture in enumerate(pictures, 1):
+        path = OUT / f"{example.workflow}{f'_{number}' if len(pictures) > 1 else ''}.png"
+        picture.save(path)
+        print(f"  {path.relative_to(ROOT)}  {picture.width} x {picture.height}", flush=True)
+
+
+def _report(cards: list[Card], failures: list[str]) -> None:
+    print()
+    if cards:
+        sheet = contact_sheet("ComfyUI-HiDream-Volcengine", cards)
+        path = OUT / "contact_sheet.png"
+        sheet.save(path)
+        print(f"{path.relative_to(ROOT)}  {sheet.width} x {sheet.height}")
+    print(f"{len(cards)} of {len(cards) + len(failures)} nodes passed", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
