@@ -114,7 +114,9 @@ def test_a_result_a_pixel_off_keeps_the_originals_size(placement: Placement, dx:
 
 
 def test_a_scaled_result_scales_the_placement() -> None:
-    assert Placement(1024, 1024, 256, 256, 512, 512).followed_to(2048, 2048) == Placement(2048, 2048, 512, 512, 1024, 1024)
+    assert Placement(1024, 1024, 256, 256, 512, 512).followed_to(2048, 2048) == Placement(
+        2048, 2048, 512, 512, 1024, 1024
+    )
 
 
 @given(sides, sides, shares, shares, shares, shares)
@@ -135,7 +137,14 @@ def test_fitting(width: int, height: int, max_width: int, max_height: int) -> No
 
 
 @given(
-    st.integers(1, 8192), st.integers(1, 8192), st.integers(64, 4096), st.integers(64, 4096), shares, shares, shares, shares
+    st.integers(1, 8192),
+    st.integers(1, 8192),
+    st.integers(64, 4096),
+    st.integers(64, 4096),
+    shares,
+    shares,
+    shares,
+    shares,
 )
 def test_shrinking_for_a_canvas(
     width: int, height: int, max_width: int, max_height: int, top: float, bottom: float, left: float, right: float

@@ -1,0 +1,91 @@
+"""Rules of the house that a reader of one file would not notice being broken."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+# Higher may import lower, never the other way round.
+API_LAYERS = [
+    {"text", "redaction", "cancel"},
+    {"errors"},
+    {"geometry", "checks", "images", "transport", "wire"},
+    {"auth", "polling"},
+    {"credentials"},
+    {"hidream", "volcengine"},
+    {"calls"},
+    {"__init__"},
+]
+
+
+def relative_imports(path: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield node.level, (node.module or "").split(".")[0]
+
+
+def test_imports_in_api_point_down() -> None:
+    rank = {name: level for level, names in enumerate(API_LAYERS) for name in names}
+    files = {path.stem: path for path in (ROOT / "api").glob("*.py")}
+    assert files.keys() == rank.keys()
+    for name, path in files.items():
+        for level, imported in relative_imports(path):
+            assert level == 1, f"api/{name}.py imports from outside of api/"
+            if imported:
+                within = rank[imported] < rank[name] or {imported, name} <= {"text", "redaction", "cancel"}
+                same_level = rank[imported] == rank[name] and {name, imported} <= {"images", "geometry"}
+                assert within or same_level, f"api/{name}.py imports {imported}"
+
+
+def test_nodes_import_from_the_facade_only() -> None:
+    for path in (ROOT / "nodes").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 2:
+                assert node.module in ("api", "emulator"), f"{path.name} imports {node.module}"
+
+
+def test_the_emulator_imports_nothing_of_the_pack() -> None:
+    for path in (ROOT / "emulator").glob("*.py"):
+        assert all(level == 1 for level, _ in relative_imports(path)), path.name
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_relative_imports_of_our_own(path: Path) -> None:
+    own = {"api", "nodes", "emulator", "devtools", "tests", "dev"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        assert not {name.split(".")[0] for name in names} & own, path
+
+
+@pytest.mark.parametrize("path", [p for p in SHIPPED if "api" in p.parts or "nodes" in p.parts], ids=lambda p: p.name)
+def test_full_width_brackets_are_in_pairs(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("（") == text.count("）")
+
+
+def test_the_pack_imports_without_comfyui_torch_or_threads() -> None:
+    """The root and the facade, in a fresh interpreter: no ComfyUI, no torch, no network module of our own started."""
+    program = (
+        "import importlib.util, sys, threading\n"
+        f"spec = importlib.util.spec_from_file_location('pack', r'{ROOT / '__init__.py'}', "
+        f"submodule_search_locations=[r'{ROOT}'])\n"
+        "module = importlib.util.module_from_spec(spec); sys.modules['pack'] = module\n"
+        "spec.loader.exec_module(module)\n"
+        "import pack.api\n"
+        "heavy = {'torch', 'aiohttp', 'comfy', 'pack.emulator', 'pack.nodes'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert threading.active_count() == 1\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == done.stderr == ""
