@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import skimage.data
@@ -28,7 +29,6 @@ from emulator import Credentials, Emulator
 
 OUT = ROOT / "out"
 WORKFLOWS = ROOT / "example_workflows"
-BASE = HOST / "demo"
 LATENCY = 1.5  # seconds the emulator takes for a picture, so that there is progress to see
 SECONDS_PER_NODE = 120
 SECONDS_PER_LIVE_NODE = 1500
@@ -115,10 +115,11 @@ def _demo(options: argparse.Namespace, environment: dict[str, str]) -> int:
             print(f"{service}: no key in the environment ({_wanted_keys(service)}), left out")
     if not examples:
         return 2
-    photos = _lay_out_photos()
+    base = _base_directory(options)
+    photos = _lay_out_photos(base / "input")
     port = port_or_free(8188) if options.serve else 0
     print("starting ComfyUI ...", flush=True)
-    with ComfyUI(BASE, environment=environment, keep_keys=options.live, port=port) as comfy:
+    with ComfyUI(base, environment=environment, keep_keys=options.live, port=port) as comfy:
         print(f"ComfyUI with the pack: {comfy.url}", flush=True)
         object_info = comfy.object_info()
         prompts = {example: _prompt(example, object_info) for example in examples}
@@ -149,15 +150,23 @@ def _may_pay(prompts: dict[Example, Prompt], yes: bool) -> bool:
     return yes
 
 
-def _lay_out_photos() -> dict[str, Image.Image]:
+def _base_directory(options: argparse.Namespace) -> Path:
+    """ComfyUI's files. What was paid for, and what someone saved while it was served, is kept for the next run."""
+    if options.live or options.serve:
+        return HOST / ("live" if options.live else "serve")
+    shutil.rmtree(HOST / "demo", ignore_errors=True)
+    return HOST / "demo"
+
+
+def _lay_out_photos(folder: Path) -> dict[str, Image.Image]:
     """Photographs that scikit-image ships, as files that LoadImage finds."""
     arrays = {name: getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")}
     photos = {name: Image.fromarray(array) for name, array in arrays.items()}
     photos["astronaut"] = photos["astronaut"].crop((32, 0, 416, 512))  # a portrait of 3:4, as the photo set wants it
     photos["rocket"] = photos["rocket"].crop((160, 27, 480, 427))
-    (BASE / "input").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, photo in photos.items():
-        photo.save(BASE / "input" / f"{name}.png")
+        photo.save(folder / f"{name}.png")
     return photos
 
 
