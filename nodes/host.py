@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,28 +19,38 @@ from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..api import Batch, CancelToken, PaidCall, Progress, Result, Text, Watch, run_in_batch
+from ..api import Batch, CancelToken, PaidCall, Progress, Result, Text, Watch, run_in_batch, wait_for_submits
 from .workers import DaemonPool
 
 _T = TypeVar("_T")
 
 _SLICE = 0.05
 _TEXT_EVERY = 1.0
+_GRACE_AT_EXIT = 5.0
 
-_pool = DaemonPool()
+_calls = DaemonPool(32)
+# Apart from the calls: conversions of one node do not wait for another's pictures.
+_local_work = DaemonPool(2)
 
 
 async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
     """Run a local function on a worker thread, so that the other nodes of the graph go on meanwhile."""
-    future = _pool.submit(partial(function, *args))
+    future = _local_work.submit(partial(function, *args))
     await _until_done([future], [], None)
     return future.result()
 
 
 async def run_calls(calls: Sequence[PaidCall]) -> list[Result]:
     """Run the paid calls of one node side by side; what became of each, in their order."""
+    _wait_for_submits_at_exit()
     batch = Batch()
     return await run_jobs([partial(run_in_batch, call, batch=batch) for call in calls])
+
+
+@functools.cache
+def _wait_for_submits_at_exit() -> None:
+    """Registered once, with the first paid call: daemon threads would die in the middle of a submit."""
+    atexit.register(wait_for_submits, _GRACE_AT_EXIT)
 
 
 async def run_jobs(jobs: Sequence[Callable[[Watch], _T]]) -> list[_T]:
@@ -53,7 +65,7 @@ async def run_jobs(jobs: Sequence[Callable[[Watch], _T]]) -> list[_T]:
     display = _Display(len(jobs))
     tokens = [CancelToken() for _ in jobs]
     futures = [
-        _pool.submit(partial(_unless_cancelled, job, Watch(token, partial(display.report, index))))
+        _calls.submit(partial(_unless_cancelled, job, Watch(token, partial(display.report, index))))
         for index, (job, token) in enumerate(zip(jobs, tokens, strict=True))
     ]
     await _until_done(futures, tokens, display)

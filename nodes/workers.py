@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextvars
 import queue
 import threading
@@ -10,12 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from ..api import wait_for_submits
-
 _T = TypeVar("_T")
-
-POOL_SIZE = 32
-_GRACE_AT_EXIT = 5.0
 
 
 class DaemonPool:
@@ -25,7 +19,7 @@ class DaemonPool:
     interrupt would be felt only when the longest call has ended.
     """
 
-    def __init__(self, size: int = POOL_SIZE) -> None:
+    def __init__(self, size: int) -> None:
         self._size = size
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
@@ -45,8 +39,6 @@ class DaemonPool:
         with self._lock:
             if self._threads == self._size:
                 return
-            if self._threads == 0:
-                atexit.register(wait_for_submits, _GRACE_AT_EXIT)
             self._threads += 1
             name = f"hidream-volcengine-{self._threads}"
         threading.Thread(target=self._work, name=name, daemon=True).start()
