@@ -167,11 +167,18 @@ def mask_at_size(mask: torch.Tensor, width: int, height: int) -> torch.Tensor:
 # ---- pixels to pixels
 
 
-def resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """RGB or grey pixels at another size (Lanczos, antialiased); the same array if the size does not change."""
+def resize(pixels: Pixels, width: int, height: int) -> Pixels:
+    """A picture at another size (Lanczos, antialiased); the same array if the size does not change."""
     if pixels.shape[:2] == (height, width):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def resize_mask(mask: Grey, width: int, height: int) -> Grey:
+    """A mask at another size: 0 only where all it stands for was 0. Lanczos would ring inside the kept area."""
+    if mask.shape == (height, width):
+        return mask
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BOX))
 
 
 def cut_out(pixels: Pixels, placement: Placement) -> Pixels:

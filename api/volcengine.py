@@ -23,9 +23,10 @@ from .wire import ImageField, NotAccepted, WireRequest, code_of, excerpt, json_o
 
 ENDPOINT_NAME = "volcengine outpaint"
 SUCCESS = 10000
-# Not official: the nearest pages (jimeng inpaint, PicWish's look-alike) name these.
+# Not official: the nearest pages (jimeng inpaint, PicWish's look-alike) and annotated clients name these.
 INFERRED_MAX_BYTES = 4_700_000
 INFERRED_MAX_SIDE = 4096
+INFERRED_MAX_PROMPT = 100
 
 _Side = Annotated[float, Field(gt=0, le=1)]
 

@@ -458,10 +458,10 @@ def _fit_photo(original: imaging.Pixels, fit: str, notes: Notes) -> imaging.Pixe
         raise InvalidInputError(
             Text(
                 f"The service takes photos of 3:4 (within {_RATIO_TOLERANCE:.1%}) and at most {limit} px; this one is "
-                f"{came_to[0]}×{came_to[1]} ({came_to[0] / came_to[1]:.4f} instead of 0.75). "
+                f"{came_to[0]}×{came_to[1]} (width : height = {came_to[0] / came_to[1]:.4f}). "
                 "Choose `crop` or `pad` in `fit`, or another photo.",
                 f"服务端只接受 3:4（误差 {_RATIO_TOLERANCE:.1%} 以内）且不超过 {limit} px 的照片，实际为 "
-                f"{came_to[0]}×{came_to[1]}（宽高比 {came_to[0] / came_to[1]:.4f}，应为 0.75）。"
+                f"{came_to[0]}×{came_to[1]}（宽高比 {came_to[0] / came_to[1]:.4f}）。"
                 "请将 `fit` 设为 `crop` 或 `pad`，或更换照片。",
             )
         )

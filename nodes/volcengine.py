@@ -123,6 +123,17 @@ def _encode(pixels: images.Pixels, upload: images.Format, notes: Notes) -> bytes
     return data
 
 
+def _note_long_prompt(notes: Notes, prompt: str) -> None:
+    if len(prompt) > volcengine.INFERRED_MAX_PROMPT:
+        notes.add(
+            Text(
+                f"The prompt has {len(prompt)} characters; the service is said to take "
+                f"{volcengine.INFERRED_MAX_PROMPT} (not documented).",
+                f"提示词有 {len(prompt)} 个字符；据称服务端上限为 {volcengine.INFERRED_MAX_PROMPT}（官方未说明）。",
+            )
+        )
+
+
 def _note_shrunk(notes: Notes, what: Text, before: tuple[int, int], after: tuple[int, int]) -> None:
     if before != after:
         notes.add(
@@ -234,6 +245,7 @@ class VolcengineAPIOutpaint(io.ComfyNode):
                 )
             )
         _note_shrunk(notes, Text("original", "原图"), (width, height), sent)
+        _note_long_prompt(notes, sampling.prompt)
         service = await _service(profile)
         # A side of 0 has no certain meaning in the service's ratio mode; a canvas says exactly what is meant.
         prepare = partial(_sides_request, sides) if all(sides.values()) else _canvas_request_of_sides
@@ -316,12 +328,13 @@ class VolcengineAPIOutpaintCanvas(io.ComfyNode):
         notes = Notes(told)
         size = size_of(canvases[0])
         sent = geometry.fit_within(*size, sampling.max_width, sampling.max_height)
-        sent_masks = [images.binary_mask(images.resize(single, *sent)) for single in masks]
+        sent_masks = [images.binary_mask(images.resize_mask(single, *sent)) for single in masks]
         _check_masks(sent_masks)
         placement = _common_placement(sent_masks)
         if placement is None and _is_linked(cls.hidden.prompt, cls.hidden.unique_id, _PLACEMENT_SLOT):
             raise InvalidInputError(_NO_FRAME)
         _note_shrunk(notes, Text("canvas", "画布"), size, sent)
+        _note_long_prompt(notes, sampling.prompt)
         service = await _service(profile)
         calls = [
             VolcengineCall(

@@ -146,6 +146,17 @@ def test_no_resize_is_no_change() -> None:
     assert images.resize(pixels, 6, 5) is pixels
 
 
+@pytest.mark.parametrize("size", [(50, 40), (37, 29), (99, 79)])
+def test_a_reduced_frame_stays_a_frame_and_keeps_nothing_that_was_new(size: tuple[int, int]) -> None:
+    placement = Placement(100, 80, 30, 20, 41, 33)
+    kept = images.kept_rectangle(images.binary_mask(images.resize_mask(images.frame_mask(placement), *size)))
+    assert kept is not None
+    scale = 100 / size[0]
+    assert kept.x * scale >= placement.x - 1e-6
+    assert (kept.x + kept.width) * scale <= placement.x + placement.width + 1e-6
+    assert kept.width >= placement.width / scale - 2
+
+
 def test_pasting_keeps_the_pixels() -> None:
     placement = Placement(9, 7, 2, 1, 4, 3)
     original = noise(3, 4)
