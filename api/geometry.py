@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from .errors import InvalidInputError
 from .text import Text
@@ -16,6 +16,8 @@ from .text import Text
 Position = Literal[
     "center", "top", "bottom", "left", "right", "top left", "top right", "bottom left", "bottom right", "offset"
 ]
+
+POSITIONS: tuple[Position, ...] = get_args(Position)
 
 # Relative drift of the aspect ratio that whole-pixel sides may cause before it is called an error.
 MAX_ASPECT_DRIFT = 0.01
@@ -90,6 +92,16 @@ class Placement:
         return self.scaled_to(width, height)
 
 
+@dataclass(frozen=True)
+class Sides:
+    """How far each side of an original is extended: a share of its height (top, bottom) or width (left, right)."""
+
+    top: float
+    bottom: float
+    left: float
+    right: float
+
+
 def round_half_up(value: float) -> int:
     return math.floor(value + 0.5)
 
@@ -147,16 +159,11 @@ def place(
     return Placement(canvas_width, canvas_height, x, y, placed_width, placed_height)
 
 
-def extend(width: int, height: int, *, top: float, bottom: float, left: float, right: float) -> Placement:
-    """The canvas that grows each side of an original by a share of its height (top, bottom) or width (left, right)."""
-    sides = [
-        round_half_up(width * left),
-        round_half_up(height * top),
-        round_half_up(width * right),
-        round_half_up(height * bottom),
-    ]
-    x, y, right_px, bottom_px = sides
-    return Placement(width + x + right_px, height + y + bottom_px, x, y, width, height)
+def extend(width: int, height: int, sides: Sides) -> Placement:
+    """The canvas that grows each side of an original by its share."""
+    left, right = round_half_up(width * sides.left), round_half_up(width * sides.right)
+    top, bottom = round_half_up(height * sides.top), round_half_up(height * sides.bottom)
+    return Placement(left + width + right, top + height + bottom, left, top, width, height)
 
 
 def fit_within(width: int, height: int, max_width: int, max_height: int) -> tuple[int, int]:
@@ -168,15 +175,14 @@ def fit_within(width: int, height: int, max_width: int, max_height: int) -> tupl
     )
 
 
-def shrink_for_canvas(
-    width: int, height: int, max_width: int, max_height: int, *, top: float, bottom: float, left: float, right: float
-) -> tuple[int, int]:
+def shrink_for_canvas(width: int, height: int, max_width: int, max_height: int, sides: Sides) -> tuple[int, int]:
     """The largest size of an original whose extended canvas stays within ``max_width`` × ``max_height``."""
-    scale = min(1.0, max_width / (width * (1 + left + right)), max_height / (height * (1 + top + bottom)))
+    across, down = 1 + sides.left + sides.right, 1 + sides.top + sides.bottom
+    scale = min(1.0, max_width / (width * across), max_height / (height * down))
     new_width, new_height = max(1, math.floor(width * scale)), max(1, math.floor(height * scale))
     # The rounded sides may push the canvas a pixel over the limit.
     while new_width > 1 and new_height > 1:
-        canvas = extend(new_width, new_height, top=top, bottom=bottom, left=left, right=right)
+        canvas = extend(new_width, new_height, sides)
         if canvas.canvas_width <= max_width and canvas.canvas_height <= max_height:
             break
         new_width, new_height = new_width - 1, max(1, round_half_up((new_width - 1) * height / width))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ Pixels = NDArray[np.uint8]
 Grey = NDArray[np.uint8]
 """A mask: (H, W) uint8, 255 = new pixels."""
 Format = Literal["png", "jpeg 95"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 _WHITE = 255
 
@@ -175,7 +176,7 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 def resize_mask(mask: Grey, width: int, height: int) -> Grey:
-    """A mask at another size: 0 only where all it stands for was 0. Lanczos would ring inside the kept area."""
+    """A mask at another size; a pixel that stands for any new one is new. Lanczos would ring inside the kept area."""
     if mask.shape == (height, width):
         return mask
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BOX))

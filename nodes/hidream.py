@@ -42,18 +42,6 @@ from .widgets import (
     check_profile_name,
 )
 
-_POSITIONS = (
-    "center",
-    "top",
-    "bottom",
-    "left",
-    "right",
-    "top left",
-    "top right",
-    "bottom left",
-    "bottom right",
-    "offset",
-)
 _PARTIAL = ("error", "return the rest")
 _ON_PARTIAL = ComboWidget(
     "on_partial",
@@ -80,8 +68,11 @@ _RATIO = FloatWidget(
     1.0,
     "Linear share of the canvas that the original spans on its tighter side; 0.5 is a quarter of a square by area.",
 )
-_POSITION = ComboWidget(
-    "position", _POSITIONS, "center", "Where the original lies in the canvas; `offset` uses x_offset and y_offset."
+_POSITION: ComboWidget[geometry.Position] = ComboWidget(
+    "position",
+    geometry.POSITIONS,
+    "center",
+    "Where the original lies in the canvas; `offset` uses x_offset and y_offset.",
 )
 _X_OFFSET = IntWidget("x_offset", 0, 0, hidream.MAX_CANVAS, "Left edge of the original, px; only with `offset`.")
 _Y_OFFSET = IntWidget("y_offset", 0, 0, hidream.MAX_CANVAS, "Top edge of the original, px; only with `offset`.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -49,9 +49,9 @@ _SEED = IntWidget(
 _VARIANTS = IntWidget("variants", 1, 1, 4, "Pictures per image, each a paid call; a chosen seed counts up.")
 _MAX_WIDTH = IntWidget("max_width", 1920, 64, 4096, "Widest result, px; a larger one is scaled down to fit.")
 _MAX_HEIGHT = IntWidget("max_height", 1920, 64, 4096, "Highest result, px; a larger one is scaled down to fit.")
-_UPLOAD = ComboWidget(
+_UPLOAD: ComboWidget[images.Format] = ComboWidget(
     "upload",
-    ("png", "jpeg 95"),
+    images.FORMATS,
     "png",
     "How the image goes up: lossless, or smaller. Above 4.7 MB the service may refuse it (not documented).",
 )
@@ -84,7 +84,17 @@ class _Sampling:
         Raises:
             InvalidInputError: a value is outside its widget's limits, or the last seed would be.
         """
-        sampling = cls(**{widget.id: widget.check(values[widget.id]) for widget in _SAMPLING})
+        sampling = cls(
+            prompt=_PROMPT.check(values["prompt"]),
+            scale=_SCALE.check(values["scale"]),
+            steps=_STEPS.check(values["steps"]),
+            strength=_STRENGTH.check(values["strength"]),
+            seed=_SEED.check(values["seed"]),
+            variants=_VARIANTS.check(values["variants"]),
+            max_width=_MAX_WIDTH.check(values["max_width"]),
+            max_height=_MAX_HEIGHT.check(values["max_height"]),
+            upload=_UPLOAD.check(values["upload"]),
+        )
         if sampling.seed >= 0:
             _SEED.check(sampling.seed + sampling.variants - 1)
         return sampling
@@ -226,17 +236,12 @@ class VolcengineAPIOutpaint(io.ComfyNode):
     ) -> io.NodeOutput:
         TAKE.check(take)
         sampling = _Sampling.checked(sampling_values)
-        sides = {
-            "top": _TOP.check(top),
-            "bottom": _BOTTOM.check(bottom),
-            "left": _LEFT.check(left),
-            "right": _RIGHT.check(right),
-        }
+        sides = geometry.Sides(_TOP.check(top), _BOTTOM.check(bottom), _LEFT.check(left), _RIGHT.check(right))
         originals, told = await host.off_loop(images.images_from_tensor, image)
         notes = Notes(told)
         width, height = size_of(originals[0])
-        sent = geometry.shrink_for_canvas(width, height, sampling.max_width, sampling.max_height, **sides)
-        placement = geometry.extend(*sent, **sides)
+        sent = geometry.shrink_for_canvas(width, height, sampling.max_width, sampling.max_height, sides)
+        placement = geometry.extend(*sent, sides)
         if (placement.canvas_width, placement.canvas_height) == sent:
             raise InvalidInputError(
                 Text(
@@ -248,7 +253,7 @@ class VolcengineAPIOutpaint(io.ComfyNode):
         _note_long_prompt(notes, sampling.prompt)
         service = await _service(profile)
         # A side of 0 has no certain meaning in the service's ratio mode; a canvas says exactly what is meant.
-        prepare = partial(_sides_request, sides) if all(sides.values()) else _canvas_request_of_sides
+        prepare = partial(_sides_request, sides) if all(asdict(sides).values()) else _canvas_request_of_sides
         calls = [
             VolcengineCall(
                 service,
@@ -269,7 +274,7 @@ class VolcengineAPIOutpaint(io.ComfyNode):
 
 
 def _sides_request(
-    sides: dict[str, float],
+    sides: geometry.Sides,
     original: images.Pixels,
     placement: Placement,
     sampling: _Sampling,
@@ -277,7 +282,7 @@ def _sides_request(
     notes: Notes,
 ) -> volcengine.OutpaintRequest:
     sent = images.resize(original, placement.width, placement.height)
-    return sampling.request(seed, [_encode(sent, sampling.upload, notes)], **sides)
+    return sampling.request(seed, [_encode(sent, sampling.upload, notes)], **asdict(sides))
 
 
 def _canvas_request_of_sides(

@@ -48,8 +48,8 @@ def keys(tree: Any) -> Any:
 
 @pytest.mark.parametrize("file", ["nodeDefs.json", "main.json"])
 def test_chinese_has_the_same_keys(file: str) -> None:
-    english, chinese = (json.loads((LOCALES / language / file).read_text(encoding="utf-8")) for language in ("en", "zh"))
-    assert keys(chinese) == keys(english)
+    texts = {language: (LOCALES / language / file).read_text(encoding="utf-8") for language in ("en", "zh")}
+    assert keys(json.loads(texts["zh"])) == keys(json.loads(texts["en"]))
 
 
 def test_every_text_is_there_and_the_chinese_ones_are_chinese() -> None:

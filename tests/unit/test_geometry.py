@@ -6,6 +6,7 @@ import pytest
 from hidream_volcengine.api.errors import InvalidInputError
 from hidream_volcengine.api.geometry import (
     Placement,
+    Sides,
     extend,
     fit_within,
     is_three_by_four,
@@ -121,7 +122,7 @@ def test_a_scaled_result_scales_the_placement() -> None:
 
 @given(sides, sides, shares, shares, shares, shares)
 def test_extending(width: int, height: int, top: float, bottom: float, left: float, right: float) -> None:
-    placement = extend(width, height, top=top, bottom=bottom, left=left, right=right)
+    placement = extend(width, height, Sides(top, bottom, left, right))
     assert (placement.width, placement.height) == (width, height)
     assert placement.left == round_half_up(width * left)
     assert placement.bottom == round_half_up(height * bottom)
@@ -150,12 +151,12 @@ def test_shrinking_for_a_canvas(
     width: int, height: int, max_width: int, max_height: int, top: float, bottom: float, left: float, right: float
 ) -> None:
     assume(1 / 16 <= width / height <= 16)
-    share = {"top": top, "bottom": bottom, "left": left, "right": right}
-    sent = shrink_for_canvas(width, height, max_width, max_height, **share)
-    canvas = extend(*sent, **share)
+    share = Sides(top, bottom, left, right)
+    sent = shrink_for_canvas(width, height, max_width, max_height, share)
+    canvas = extend(*sent, share)
     assert canvas.canvas_width <= max_width
     assert canvas.canvas_height <= max_height
-    whole = extend(width, height, **share)
+    whole = extend(width, height, share)
     if whole.canvas_width < max_width and whole.canvas_height < max_height:
         assert sent == (width, height)
 
