@@ -57,8 +57,8 @@ EXAMPLES = (
     Example("HiDreamAPIImageToImage", "hidream_image_to_image", "chelsea", checks.restyled, lambda i: i["img_count"]),
     Example("HiDreamAPIUpscale", "hidream_upscale", "rocket", checks.upscaled, lambda i: 1),
     Example("HiDreamAPIModelPhotoSet", "hidream_model_photo_set", "astronaut", checks.photo_set, lambda i: 4),
-    Example("VolcengineAPIOutpaint", "volcengine_outpaint", "coffee", checks.outpainted_by_sides, _variants),
-    Example("VolcengineAPIOutpaintCanvas", "volcengine_canvas", "astronaut", checks.outpainted_by_mask, _variants),
+    Example("VolcengineAPIOutpaint", "volcengine_outpaint_sides", "coffee", checks.outpainted_by_sides, _variants),
+    Example("VolcengineAPIOutpaintCanvas", "volcengine_outpaint_canvas", "astronaut", checks.outpainted_by_mask, _variants),
 )
 KEYS = {
     "HiDream": (("HIDREAM_TOKEN",), ("HIDREAM_API_KEY",)),
@@ -126,7 +126,8 @@ def _demo(options: argparse.Namespace, environment: dict[str, str]) -> int:
         titles = {example: object_info[example.node]["display_name"] for example in examples}
         if options.live and not _may_pay(prompts, options.yes):
             return 2
-        passed = _run_all(comfy, prompts, photos, titles, SECONDS_PER_LIVE_NODE if options.live else SECONDS_PER_NODE)
+        seconds = SECONDS_PER_LIVE_NODE if options.live else SECONDS_PER_NODE
+        passed = _run_all(comfy, prompts, photos, titles, seconds, _out_directory(options))
         if options.serve:
             print(f"\nopen {comfy.url} (the photographs are in LoadImage's list); Ctrl-C stops everything", flush=True)
             while comfy.is_running():
@@ -156,6 +157,13 @@ def _base_directory(options: argparse.Namespace) -> Path:
         return HOST / ("live" if options.live else "serve")
     shutil.rmtree(HOST / "demo", ignore_errors=True)
     return HOST / "demo"
+
+
+def _out_directory(options: argparse.Namespace) -> Path:
+    """Where the pictures go; what was paid for is never overwritten."""
+    out = OUT / "live" / time.strftime("%Y%m%d-%H%M%S") if options.live else OUT
+    out.mkdir(parents=True, exist_ok=True)
+    return out
 
 
 def _lay_out_photos(folder: Path) -> dict[str, Image.Image]:
@@ -195,9 +203,8 @@ def _run_all(
     photos: dict[str, Image.Image],
     titles: dict[Example, str],
     timeout: float,
+    out: Path,
 ) -> bool:
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir()
     cards: list[Card] = []
     failures: list[str] = []
     with shown(comfy):
@@ -207,7 +214,7 @@ def _run_all(
             try:
                 result = comfy.run(prompt, timeout=timeout)
                 pictures = comfy.images(result)
-                _save(example, pictures)
+                _save(example, pictures, out)
                 verdict = example.check(photo, _inputs(example, prompt), pictures)
             except (HostError, checks.CheckError) as problem:
                 print(f"  FAILED: {problem}", flush=True)
@@ -215,22 +222,22 @@ def _run_all(
                 continue
             print(f"  passed in {result.seconds:.1f} s: {verdict}", flush=True)
             cards.append(Card(titles[example], verdict, photo, pictures))
-    _report(cards, failures)
+    _report(cards, failures, out)
     return not failures
 
 
-def _save(example: Example, pictures: list[Image.Image]) -> None:
+def _save(example: Example, pictures: list[Image.Image], out: Path) -> None:
     for number, picture in enumerate(pictures, 1):
-        path = OUT / f"{example.workflow}{f'_{number}' if len(pictures) > 1 else ''}.png"
+        path = out / f"{example.workflow}{f'_{number}' if len(pictures) > 1 else ''}.png"
         picture.save(path)
         print(f"  {path.relative_to(ROOT)}  {picture.width} x {picture.height}", flush=True)
 
 
-def _report(cards: list[Card], failures: list[str]) -> None:
+def _report(cards: list[Card], failures: list[str], out: Path) -> None:
     print()
     if cards:
         sheet = contact_sheet("ComfyUI-HiDream-Volcengine", cards)
-        path = OUT / "contact_sheet.png"
+        path = out / "contact_sheet.png"
         sheet.save(path)
         print(f"{path.relative_to(ROOT)}  {sheet.width} x {sheet.height}")
     print(f"{len(cards)} of {len(cards) + len(failures)} nodes passed", flush=True)
