@@ -1,4 +1,4 @@
-"""What the remote nodes share: category, the placement type, and how results become outputs."""
+"""What the remote nodes share: category, profile check, the placement type, and how results become outputs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from collections.abc import Sequence
 from comfy_api.latest import io
 
 from ..api import Delivery, InvalidInputError, ServiceError, Text, images, pack_logger
+from .widgets import PROFILES
 
 CATEGORY = "HiDream & Volcengine"
 
 OutpaintPlacement = io.Custom("OUTPAINT_PLACEMENT")
+
+
+class RemoteNode(io.ComfyNode):
+    """A node with a profile."""
+
+    @classmethod
+    def validate_inputs(cls, profile: str) -> bool | str:
+        """Takes over ComfyUI's list check of this one input, so that an unknown name is explained."""
+        problem = PROFILES.check_name(profile) if isinstance(profile, str) else None
+        return True if problem is None else str(problem)
 
 
 class Notes:

@@ -24,6 +24,7 @@ from .common import (
     CATEGORY,
     Notes,
     OutpaintPlacement,
+    RemoteNode,
     check_one_size,
     check_result_fits_memory,
     note_other_size,
@@ -39,7 +40,6 @@ from .widgets import (
     FloatWidget,
     IntWidget,
     StringWidget,
-    check_profile_name,
 )
 
 _PARTIAL = ("error", "return the rest")
@@ -79,7 +79,7 @@ _Y_OFFSET = IntWidget("y_offset", 0, 0, hidream.MAX_CANVAS, "Top edge of the ori
 _OUTPAINT_VARIANTS = IntWidget("variants", 1, 1, 4, "Pictures per image; each one is a paid task.")
 
 
-class HiDreamAPIOutpaint(io.ComfyNode):
+class HiDreamAPIOutpaint(RemoteNode):
     """HiDream v3 outpainting."""
 
     @classmethod
@@ -107,10 +107,6 @@ class HiDreamAPIOutpaint(io.ComfyNode):
                 OutpaintPlacement.Output(display_name="placement", tooltip="Where the original lies in the canvas."),
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, profile: str) -> bool | str:
-        return check_profile_name(profile)
 
     @classmethod
     async def execute(
@@ -216,7 +212,7 @@ _USE_IMAGES = ComboWidget(
 _IMAGE_TO_IMAGE_PIXELS = 4_000_000
 
 
-class HiDreamAPIImageToImage(io.ComfyNode):
+class HiDreamAPIImageToImage(RemoteNode):
     """HiDream v2 img2img."""
 
     @classmethod
@@ -239,10 +235,6 @@ class HiDreamAPIImageToImage(io.ComfyNode):
             ],
             outputs=[io.Image.Output(display_name="images", tooltip="The pictures, in the order of the inputs.")],
         )
-
-    @classmethod
-    def validate_inputs(cls, profile: str) -> bool | str:
-        return check_profile_name(profile)
 
     @classmethod
     async def execute(
@@ -299,7 +291,7 @@ _UPSCALE_RATIO = ComboWidget("upscale_ratio", hidream.UPSCALE_RATIOS, 2, "How ma
 _MAX_RESULT_MEGAPIXELS = 268
 
 
-class HiDreamAPIUpscale(io.ComfyNode):
+class HiDreamAPIUpscale(RemoteNode):
     """HiDream v3 image_upscaler."""
 
     @classmethod
@@ -317,10 +309,6 @@ class HiDreamAPIUpscale(io.ComfyNode):
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The enlarged pictures.")],
         )
-
-    @classmethod
-    def validate_inputs(cls, profile: str) -> bool | str:
-        return check_profile_name(profile)
 
     @classmethod
     async def execute(cls, image: Any, profile: str, upscale_ratio: int, take: int) -> io.NodeOutput:
@@ -362,7 +350,7 @@ _TEMPLATE_ID = IntWidget("template_id", 0, 0, MAX_INT, "Number of the service's 
 _RATIO_TOLERANCE = 0.005
 
 
-class HiDreamAPIModelPhotoSet(io.ComfyNode):
+class HiDreamAPIModelPhotoSet(RemoteNode):
     """HiDream ec v3 variation (模特套图)."""
 
     @classmethod
@@ -388,10 +376,6 @@ class HiDreamAPIModelPhotoSet(io.ComfyNode):
                 )
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, profile: str) -> bool | str:
-        return check_profile_name(profile)
 
     @classmethod
     async def execute(

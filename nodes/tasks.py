@@ -8,8 +8,8 @@ from comfy_api.latest import io
 
 from ..api import Delivery, HiDreamService, InvalidInputError, TaskRef, Text, Watch, collect, hidream, images
 from . import host
-from .common import CATEGORY, Notes, pictures_of
-from .widgets import PROFILE, PROFILES, ComboWidget, StringWidget, check_profile_name
+from .common import CATEGORY, Notes, RemoteNode, pictures_of
+from .widgets import PROFILE, PROFILES, ComboWidget, StringWidget
 
 _ENDPOINT = ComboWidget(
     "endpoint", tuple(hidream.ENDPOINTS), hidream.OUTPAINT.name, "The service that the task was given to."
@@ -21,7 +21,7 @@ _TASK_ID = StringWidget(
 _ANY_PICTURE = 16384 * 16384 // 4
 
 
-class RemoteTaskResult(io.ComfyNode):
+class RemoteTaskResult(RemoteNode):
     """A task that was accepted earlier: after a timeout, an interrupt, or pictures that form no batch."""
 
     @classmethod
@@ -38,10 +38,6 @@ class RemoteTaskResult(io.ComfyNode):
                 )
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, profile: str) -> bool | str:
-        return check_profile_name(profile)
 
     @classmethod
     async def execute(cls, profile: str, endpoint: str, task_id: str) -> io.NodeOutput:

@@ -22,7 +22,7 @@ from ..api import (
     volcengine,
 )
 from . import host
-from .common import CATEGORY, Notes, OutpaintPlacement, note_other_size, pictures_of, size_of
+from .common import CATEGORY, Notes, OutpaintPlacement, RemoteNode, note_other_size, pictures_of, size_of
 from .widgets import (
     MAX_INT,
     PROFILE,
@@ -32,7 +32,6 @@ from .widgets import (
     FloatWidget,
     IntWidget,
     StringWidget,
-    check_profile_name,
 )
 
 _PROMPT = StringWidget("prompt", "What the new area should show; empty lets the service decide.")
@@ -194,7 +193,7 @@ _LEFT = _side("left", "New width on the left, as a share of the original's width
 _RIGHT = _side("right", "New width on the right, as a share of the original's width.")
 
 
-class VolcengineAPIOutpaint(io.ComfyNode):
+class VolcengineAPIOutpaint(RemoteNode):
     """Volcengine i2i_outpainting by side ratios."""
 
     @classmethod
@@ -217,10 +216,6 @@ class VolcengineAPIOutpaint(io.ComfyNode):
             ],
             outputs=list(_OUTPUTS),
         )
-
-    @classmethod
-    def validate_inputs(cls, profile: str) -> bool | str:
-        return check_profile_name(profile)
 
     @classmethod
     async def execute(
@@ -299,7 +294,7 @@ def _canvas_request_of_sides(
 _PLACEMENT_SLOT = 2
 
 
-class VolcengineAPIOutpaintCanvas(io.ComfyNode):
+class VolcengineAPIOutpaintCanvas(RemoteNode):
     """Volcengine i2i_outpainting by canvas and mask."""
 
     @classmethod
@@ -319,10 +314,6 @@ class VolcengineAPIOutpaintCanvas(io.ComfyNode):
             outputs=list(_OUTPUTS),
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
-
-    @classmethod
-    def validate_inputs(cls, profile: str) -> bool | str:
-        return check_profile_name(profile)
 
     @classmethod
     async def execute(cls, image: Any, mask: Any, profile: str, take: int, **sampling_values: Any) -> io.NodeOutput:

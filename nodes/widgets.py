@@ -116,9 +116,3 @@ TAKE = IntWidget(
     MAX_INT,
     "Number of the take. Change it to buy another picture for the same inputs.",
 )
-
-
-def check_profile_name(profile: object) -> bool | str:
-    """Answer of a node's ``validate_inputs`` for its profile."""
-    problem = PROFILES.check_name(profile) if isinstance(profile, str) else None
-    return True if problem is None else str(problem)
