@@ -1,0 +1,258 @@
+"""What the host tests share: graphs in ComfyUI's API format, test pictures, and waiting for a condition."""
+
+from __future__ import annotations
+
+import ast
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from devtools.host import ComfyUI, Prompt, Result
+from emulator import Emulator
+
+Pixels = NDArray[np.uint8]
+Link = list[Any]
+_T = TypeVar("_T")
+
+HIDREAM_SUBMITS = {
+    "HiDreamAPIOutpaint": "outpaint",
+    "HiDreamAPIImageToImage": "img2img",
+    "HiDreamAPIUpscale": "upscale",
+    "HiDreamAPIModelPhotoSet": "variation",
+}
+"""Node -> what the emulator calls its endpoint."""
+
+_SAMPLING = {
+    "profile": "default",
+    "prompt": "",
+    "scale": 7.0,
+    "steps": 30,
+    "strength": 0.8,
+    "seed": -1,
+    "variants": 1,
+    "max_width": 1920,
+    "max_height": 1920,
+    "upload": "png",
+    "take": 0,
+}
+WIDGETS: dict[str, dict[str, Any]] = {
+    "HiDreamAPIOutpaint": {
+        "profile": "default",
+        "canvas_width": 1024,
+        "canvas_height": 1024,
+        "ratio": 0.5,
+        "position": "center",
+        "x_offset": 0,
+        "y_offset": 0,
+        "variants": 1,
+        "take": 0,
+    },
+    "HiDreamAPIImageToImage": {
+        "profile": "default",
+        "prompt": "a lighthouse",
+        "negative_prompt": "",
+        "aspect_ratio": "1:1",
+        "img_count": 1,
+        "use_images": "one call per image",
+        "on_partial": "error",
+        "take": 0,
+    },
+    "HiDreamAPIUpscale": {"profile": "default", "upscale_ratio": 2, "take": 0},
+    "HiDreamAPIModelPhotoSet": {
+        "profile": "default",
+        "fit": "error",
+        "template_id": 7,
+        "on_partial": "error",
+        "take": 0,
+    },
+    "VolcengineAPIOutpaint": {**_SAMPLING, "top": 0.1, "bottom": 0.1, "left": 0.1, "right": 0.1},
+    "VolcengineAPIOutpaintCanvas": _SAMPLING,
+    "RemoteTaskResult": {"profile": "default", "endpoint": "hidream outpaint", "task_id": ""},
+    "ImagePadForOutpaint": {"left": 0, "top": 0, "right": 0, "bottom": 0, "feathering": 0},
+    "SaveImage": {"filename_prefix": "test"},
+}
+"""Each node's widgets as a new node has them, apart from a template and a prompt that a call needs."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a graph; ``node[1]`` is the link to its second output."""
+
+    id: str
+
+    def __getitem__(self, slot: int) -> Link:
+        return [self.id, slot]
+
+
+class Graph:
+    """A prompt under construction. Widgets that are not given have the values of ``WIDGETS``."""
+
+    def __init__(self, comfy: ComfyUI) -> None:
+        self.prompt: Prompt = {}
+        self._comfy = comfy
+
+    def add(self, class_type: str, **inputs: Any) -> Node:
+        number = str(len(self.prompt) + 1)
+        self.prompt[number] = {"class_type": class_type, "inputs": {**WIDGETS.get(class_type, {}), **inputs}}
+        return Node(number)
+
+    def image(self, *pictures: Image.Image | Pixels) -> Link:
+        """An IMAGE of these pictures, in order: LoadImage, and ImageBatch for more than one."""
+        links = [self._load(picture)[0] for picture in pictures]
+        batch = links[0]
+        for link in links[1:]:
+            batch = self.add("ImageBatch", image1=batch, image2=link)[0]
+        return batch
+
+    def rgba(self, picture: Image.Image) -> Link:
+        """A four-channel IMAGE. LoadImage gives RGB and a mask of 1 − alpha; this joins them again."""
+        loaded = self._load(picture)
+        return self.add("JoinImageWithAlpha", image=loaded[0], alpha=loaded[1])[0]
+
+    def mask(self, *greys: Pixels) -> Link:
+        """A MASK of these grey pictures."""
+        image = self.image(*(np.repeat(grey[..., None], 3, axis=-1) for grey in greys))
+        return self.add("ImageToMask", image=image, channel="red")[0]
+
+    def save(self, image: Link) -> str:
+        return self.add("SaveImage", images=image).id
+
+    def save_mask(self, mask: Link) -> str:
+        return self.save(self.add("MaskToImage", mask=mask)[0])
+
+    def show(self, value: Link) -> str:
+        return self.add("PreviewAny", source=value).id
+
+    def _load(self, picture: Image.Image | Pixels) -> Node:
+        if not isinstance(picture, Image.Image):
+            picture = Image.fromarray(picture)
+        name = self._comfy.upload(picture, f"picture-{len(self.prompt)}.png")
+        return self.add("LoadImage", image=name)
+
+
+@dataclass(frozen=True)
+class Outpainted:
+    """What an outpaint node gave, as seen by the nodes behind it."""
+
+    result: Result
+    node: Node
+    pictures: list[Pixels]
+    masks: list[Pixels]
+    placement: dict[str, int]
+
+    @property
+    def texts(self) -> list[str]:
+        return self.result.texts(self.node.id)
+
+    def kept(self, index: int = 0) -> Pixels:
+        """The pixels of a picture where the placement says that the original lies."""
+        place = self.placement
+        rows = slice(place["y"], place["y"] + place["height"])
+        return self.pictures[index][rows, place["x"] : place["x"] + place["width"]]
+
+    def frame(self) -> Pixels:
+        """The mask that the placement stands for."""
+        place = self.placement
+        mask = np.full((place["canvas_height"], place["canvas_width"]), 255, np.uint8)
+        mask[place["y"] : place["y"] + place["height"], place["x"] : place["x"] + place["width"]] = 0
+        return mask
+
+
+def run_outpaint(comfy: ComfyUI, graph: Graph, node: Node) -> Outpainted:
+    """Save the picture and the mask of an outpaint node, show its placement, and run."""
+    picture, mask, placement = graph.save(node[0]), graph.save_mask(node[1]), graph.show(node[2])
+    result = comfy.run(graph.prompt)
+    return Outpainted(
+        result,
+        node,
+        [pixels(image) for image in comfy.images(result, picture)],
+        [pixels(image)[..., 0] for image in comfy.images(result, mask)],
+        fields_of(result.texts(placement)[0]),
+    )
+
+
+def fields_of(shown: str) -> dict[str, int]:
+    """A placement as PreviewAny writes it."""
+    call = ast.parse(shown.strip(), mode="eval").body
+    assert isinstance(call, ast.Call), shown
+    return {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in call.keywords}
+
+
+# ---- pictures
+
+
+def photo(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Soft shapes with fine detail on top, different for every seed: a shift by one pixel is seen."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (6, 6, 3), np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    detail = random.integers(-24, 25, (height, width, 3))
+    return Image.fromarray(np.clip(np.asarray(coarse).astype(int) + detail, 0, 255).astype(np.uint8))
+
+
+def pixels(image: Image.Image) -> Pixels:
+    return np.asarray(image.convert("RGB"))
+
+
+def lanczos(image: Image.Image, width: int, height: int) -> Pixels:
+    return pixels(image.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def mean_error(one: Pixels, other: Pixels) -> float:
+    """Mean absolute difference, of 255."""
+    assert one.shape == other.shape, (one.shape, other.shape)
+    return float(np.abs(one.astype(float) - other.astype(float)).mean())
+
+
+# ---- the emulator's records
+
+
+def submits(emulator: Emulator, endpoint: str | None = None) -> list[Any]:
+    return [
+        request for request in emulator.requests if request.phase == "submit" and endpoint in (None, request.endpoint)
+    ]
+
+
+def bodies(emulator: Emulator, endpoint: str | None = None) -> list[dict[str, Any]]:
+    return [request.body for request in submits(emulator, endpoint)]
+
+
+def overlap(requests: Sequence[Any]) -> bool:
+    """Whether there was a moment at which all of them were under way."""
+    return max(request.started for request in requests) < min(request.ended for request in requests)
+
+
+# ---- waiting
+
+
+def until(condition: Callable[[], _T], what: str, timeout: float = 15) -> _T:
+    """The first true value of ``condition``; never sleeps longer than it takes."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        time.sleep(0.01)
+
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
+
+
+def failed(comfy: ComfyUI, prompt: Prompt, error: str, timeout: float = 60) -> dict[str, Any]:
+    """Run a prompt that must end with this error of the pack, told in both languages; returns ComfyUI's error event."""
+    result = comfy.run(prompt, expect="error", timeout=timeout)
+    told = result.error
+    assert told["exception_type"] == f"hidream_volcengine.{error}", told["exception_message"]
+    english, chinese = told["exception_message"].strip().split("\n")
+    assert not CHINESE.search(english.split("[")[0]), english
+    assert CHINESE.search(chinese), chinese
+    assert result.files() == []
+    return told
