@@ -1,0 +1,353 @@
+"""Remote nodes side by side, and how soon an interrupt or a failing sibling ends their waiting."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from devtools.host import ComfyUI, Result
+from emulator import Emulator
+from tests.host.prompts import Graph, Node, failed, overlap, photo, submits, until
+
+FELT = 0.3
+"""Seconds from the call of /interrupt to ComfyUI's event."""
+
+
+def remote(graph: Graph, class_type: str = "HiDreamAPIUpscale", seed: int = 0) -> Node:
+    """A remote node whose output is saved."""
+    wire = "images" if class_type == "HiDreamAPIImageToImage" else "image"
+    node = graph.add(class_type, **{wire: graph.image(photo(48, 64, seed))})
+    graph.save(node[0])
+    return node
+
+
+class Running:
+    """A queued prompt, to be interrupted at the right moment."""
+
+    def __init__(self, comfy: ComfyUI, graph: Graph) -> None:
+        self._comfy = comfy
+        self._start = comfy.events.count()
+        self._read = len(comfy.log())
+        self.prompt_id = comfy.queue(graph.prompt)
+
+    def log(self) -> str:
+        """What ComfyUI wrote since the prompt was queued."""
+        return self._comfy.log()[self._read :]
+
+    def event(self, kind: str, node: str, timeout: float = 15) -> float:
+        """When an event of this node arrived."""
+        return self._comfy.events.wait_for(
+            lambda event: event.type == kind and event.node == node, timeout, self._start
+        ).at
+
+    def interrupt(self) -> float:
+        """Seconds until ComfyUI told of the interruption, which must be told as such and as nothing else."""
+        called = time.monotonic()
+        self._comfy.interrupt()
+        result = self.end()
+        assert result.status == "interrupted", result.error
+        assert result.error == {}
+        assert "Exception during processing" not in self.log()
+        assert "never retrieved" not in self.log()
+        return result.events[-1].at - called
+
+    def end(self, timeout: float = 60) -> Result:
+        return self._comfy.wait(self.prompt_id, timeout=timeout, start=self._start)
+
+
+def check_still_works(comfy: ComfyUI, emulator: Emulator) -> None:
+    """The same ComfyUI runs the next prompt, without waiting for what the interrupted one left behind."""
+    emulator.clear()
+    graph = Graph(comfy)
+    for seed, class_type in enumerate(("HiDreamAPIUpscale", "VolcengineAPIOutpaint")):
+        remote(graph, class_type, 100 + seed)
+    result = comfy.run(graph.prompt, timeout=20)
+    assert len(result.files()) == 2
+    assert emulator.billed == 2
+
+
+# ---- side by side
+
+
+@pytest.mark.parametrize(
+    "class_types",
+    [
+        ("HiDreamAPIOutpaint", "VolcengineAPIOutpaint"),
+        ("HiDreamAPIOutpaint", "HiDreamAPIImageToImage", "HiDreamAPIUpscale", "HiDreamAPIModelPhotoSet"),
+        ("VolcengineAPIOutpaint",) * 4,
+    ],
+)
+def test_remote_nodes_of_one_graph_run_side_by_side(
+    comfy: ComfyUI, emulator: Emulator, class_types: tuple[str, ...]
+) -> None:
+    emulator.add_fault({"phase": "submit", "times": None, "do": {"delay": 1.0}})
+    graph = Graph(comfy)
+    for seed, class_type in enumerate(class_types):
+        remote(graph, class_type, seed)
+    comfy.run(graph.prompt)
+    assert len(submits(emulator)) == len(class_types)
+    assert overlap(submits(emulator))
+
+
+def test_the_calls_of_one_batch_run_side_by_side(comfy: ComfyUI, emulator: Emulator) -> None:
+    emulator.add_fault({"phase": "submit", "times": None, "do": {"delay": 1.0}})
+    graph = Graph(comfy)
+    node = graph.add("HiDreamAPIOutpaint", image=graph.image(photo(64, 64), photo(64, 64, 1)), variants=4)
+    graph.save(node[0])
+    comfy.run(graph.prompt)
+    assert len(submits(emulator)) == 8
+    assert overlap(submits(emulator))
+
+
+def test_a_list_is_mapped_side_by_side(comfy: ComfyUI, emulator: Emulator) -> None:
+    emulator.add_fault({"phase": "submit", "times": None, "do": {"delay": 1.0}})
+    graph = Graph(comfy)
+    batch = graph.image(*(photo(32, 32, seed) for seed in range(4)))
+    listed = graph.add("RebatchImages", images=batch, batch_size=1)
+    node = graph.add("VolcengineAPIOutpaint", image=listed[0])
+    saved = graph.save(node[0])
+    result = comfy.run(graph.prompt)
+    assert len(comfy.images(result, saved)) == 4
+    assert len(submits(emulator)) == 4
+    assert overlap(submits(emulator))
+    assert result.texts(node.id) == []
+
+
+def test_words_of_a_mapped_list_come_together(comfy: ComfyUI) -> None:
+    """ComfyUI wants the same ui keys from every item: one that has nothing to say must not break it."""
+    graph = Graph(comfy)
+    photos = graph.add("HiDreamAPIModelPhotoSet", image=graph.image(photo(300, 400)))
+    node = graph.add("HiDreamAPIOutpaint", image=photos[0], canvas_width=1024, canvas_height=1024, ratio=1.0)
+    saved = graph.save(node[0])
+    # 768×1024 fills the height as it is; 900×1200 is reduced to that.
+    result = comfy.run(graph.prompt)
+    assert len(comfy.images(result, saved)) == 4
+    assert ["900×1200 to 768×1024" in text for text in result.texts(node.id)] == [True, True]
+
+
+def test_a_local_node_does_not_wait_for_a_remote_one(comfy: ComfyUI, emulator: Emulator) -> None:
+    emulator.add_fault({"phase": "submit", "times": None, "do": {"never": True}})
+    graph = Graph(comfy)
+    remote(graph)
+    image = graph.image(photo(64, 64, 9))
+    local = graph.save(graph.add("ImageInvert", image=image)[0])
+    queued = time.monotonic()
+    running = Running(comfy, graph)
+    assert running.event("executed", local) - queued < 1
+    assert running.interrupt() < FELT
+
+
+# ---- interrupt
+
+
+def _hung(emulator: Emulator) -> bool:
+    return any(request.body is not None for request in submits(emulator))
+
+
+def _polled(emulator: Emulator) -> bool:
+    return any(request.phase == "result" for request in emulator.requests)
+
+
+def _refused(emulator: Emulator) -> bool:
+    return any(request.status == 429 for request in submits(emulator))
+
+
+def _fetching(emulator: Emulator) -> bool:
+    return any(request.phase == "image" for request in emulator.requests)
+
+
+BUSY = {"status": 429, "headers": {"Retry-After": "30"}}
+STAGES: list[Any] = [
+    pytest.param("HiDreamAPIUpscale", "submit", {"delay": 3}, _hung, id="hidream-submit"),
+    pytest.param("HiDreamAPIUpscale", "submit", {"hang": 3}, _hung, id="hidream-accepted-submit"),
+    pytest.param("HiDreamAPIUpscale", "submit", BUSY, _refused, id="hidream-back-off"),
+    pytest.param("HiDreamAPIUpscale", "submit", {"never": True}, _polled, id="hidream-wait"),
+    pytest.param("HiDreamAPIUpscale", "result", {"hang": 3}, _polled, id="hidream-hanging-poll"),
+    pytest.param("HiDreamAPIUpscale", "result", {"status": 500}, _polled, id="hidream-failing-polls"),
+    pytest.param("HiDreamAPIUpscale", "image", {"hang": 3}, _fetching, id="hidream-download"),
+    pytest.param("HiDreamAPIUpscale", "image", {"status": 404}, _fetching, id="hidream-failing-downloads"),
+    pytest.param("VolcengineAPIOutpaint", "submit", {"hang": 3}, _hung, id="volcengine-submit"),
+    pytest.param("VolcengineAPIOutpaint", "submit", BUSY, _refused, id="volcengine-back-off"),
+]
+
+
+@pytest.mark.parametrize(("class_type", "phase", "fault", "reached"), STAGES)
+def test_an_interrupt_is_felt_at_once(
+    comfy: ComfyUI,
+    emulator: Emulator,
+    class_type: str,
+    phase: str,
+    fault: dict[str, Any],
+    reached: Callable[[Emulator], bool],
+) -> None:
+    emulator.add_fault({"phase": phase, "times": None, "do": fault})
+    graph = Graph(comfy)
+    remote(graph, class_type)
+    running = Running(comfy, graph)
+    until(lambda: reached(emulator), "the stage to interrupt")
+    assert running.interrupt() < FELT
+    check_still_works(comfy, emulator)
+
+
+@pytest.mark.parametrize("fault", [{"hang": 1.5}, {"never": True}], ids=["in the submit", "in the wait"])
+def test_the_log_names_an_accepted_task(comfy: ComfyUI, emulator: Emulator, fault: dict[str, Any]) -> None:
+    """Also of a submit whose answer comes only after the interrupt."""
+    emulator.add_fault({"phase": "submit", "times": None, "do": fault})
+    graph = Graph(comfy)
+    remote(graph)
+    running = Running(comfy, graph)
+    until(lambda: any(submit.accepted for submit in submits(emulator)), "the task")
+    task_id = submits(emulator)[0].task_id
+    running.interrupt()
+    until(lambda: f"accepted: task_id={task_id}" in running.log(), "the task's id in the log")
+    until(lambda: "stopped waiting; the task goes on and is not lost" in running.log(), "a word of comfort")
+    assert len(submits(emulator)) == 1
+
+
+def test_the_log_names_a_picture_that_nobody_waits_for(comfy: ComfyUI, emulator: Emulator) -> None:
+    emulator.add_fault({"phase": "submit", "do": {"hang": 1.5}})
+    graph = Graph(comfy)
+    remote(graph, "VolcengineAPIOutpaint")
+    running = Running(comfy, graph)
+    until(lambda: _hung(emulator), "the submit")
+    running.interrupt()
+    until(lambda: re.search(r"nobody waits.*request_id=\w{10}", running.log()), "the request's id in the log")
+
+
+def test_an_interrupt_during_back_off_sends_nothing_more(comfy: ComfyUI, emulator: Emulator) -> None:
+    busy = {"status": 429, "headers": {"Retry-After": "1"}}
+    emulator.add_fault({"phase": "submit", "times": 1, "do": busy})
+    graph = Graph(comfy)
+    remote(graph)
+    running = Running(comfy, graph)
+    until(lambda: _refused(emulator), "the refusal")
+    refused = submits(emulator)[0].ended
+    assert running.interrupt() < FELT
+    # Another prompt keeps both busy until well after the second submit would have come.
+    other = Graph(comfy)
+    emulator.add_fault({"endpoint": "cvprocess", "phase": "submit", "do": {"delay": 2}})
+    remote(other, "VolcengineAPIOutpaint")
+    comfy.run(other.prompt)
+    assert time.monotonic() > refused + 1.5
+    assert len(submits(emulator, "upscale")) == 1
+    assert emulator.billed == 1
+
+
+def test_two_waiting_nodes_are_interrupted(comfy: ComfyUI, emulator: Emulator) -> None:
+    emulator.add_fault({"phase": "submit", "times": None, "do": {"never": True}})
+    graph = Graph(comfy)
+    remote(graph, "HiDreamAPIUpscale")
+    remote(graph, "HiDreamAPIOutpaint", 1)
+    running = Running(comfy, graph)
+    until(lambda: {"upscale", "outpaint"} == {r.endpoint for r in emulator.requests if r.phase == "result"}, "polls")
+    assert running.interrupt() < FELT
+    until(lambda: running.log().count("stopped waiting") == 2, "both threads to stop")
+    check_still_works(comfy, emulator)
+
+
+def test_a_mapped_list_is_interrupted(comfy: ComfyUI, emulator: Emulator) -> None:
+    emulator.add_fault({"phase": "submit", "times": None, "do": {"never": True}})
+    graph = Graph(comfy)
+    batch = graph.image(*(photo(32, 32, seed) for seed in range(4)))
+    listed = graph.add("RebatchImages", images=batch, batch_size=1)
+    graph.save(graph.add("HiDreamAPIUpscale", image=listed[0])[0])
+    running = Running(comfy, graph)
+    until(lambda: len({r.task_id for r in emulator.requests if r.phase == "result"}) == 4, "four tasks polled")
+    assert running.interrupt() < FELT
+    check_still_works(comfy, emulator)
+
+
+def test_sixteen_waiting_nodes_are_interrupted(comfy: ComfyUI, emulator: Emulator) -> None:
+    emulator.add_fault({"phase": "submit", "times": None, "do": {"never": True}})
+    graph = Graph(comfy)
+    for seed in range(16):
+        remote(graph, "HiDreamAPIUpscale", seed)
+    running = Running(comfy, graph)
+    until(lambda: len({r.task_id for r in emulator.requests if r.phase == "result"}) == 16, "sixteen tasks polled", 30)
+    assert running.interrupt() < FELT
+    until(lambda: running.log().count("stopped waiting") == 16, "all threads to stop")
+    check_still_works(comfy, emulator)
+
+
+def test_sixteen_nodes_take_hardly_longer_than_one(comfy: ComfyUI, emulator: Emulator) -> None:
+    emulator.add_fault({"phase": "submit", "times": None, "do": {"delay": 2}})
+    graph = Graph(comfy)
+    for seed in range(16):
+        remote(graph, "HiDreamAPIUpscale", seed)
+    result = comfy.run(graph.prompt)
+    assert len(submits(emulator)) == 16
+    assert overlap(submits(emulator))
+    assert len(result.files()) == 16
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a cancelled call that waits for its answer keeps its slot of the pool of 32 threads"
+)
+def test_calls_that_hang_after_an_interrupt_do_not_hold_up_the_next_prompt(comfy: ComfyUI, emulator: Emulator) -> None:
+    """As many submits as there are threads stay unanswered. The service may take minutes; the user has moved on."""
+    emulator.add_fault({"endpoint": "cvprocess", "phase": "submit", "times": 32, "do": {"hang": 8}})
+    graph = Graph(comfy)
+    batch = graph.image(*(photo(16, 16, seed) for seed in range(8)))
+    graph.save(graph.add("VolcengineAPIOutpaint", image=batch, variants=4)[0])
+    running = Running(comfy, graph)
+    until(lambda: sum(request.body is not None for request in submits(emulator)) == 32, "32 submits", 20)
+    assert running.interrupt() < FELT
+    released = max(request.started for request in submits(emulator)) + 8
+    check_still_works(comfy, emulator)
+    done = time.monotonic()
+    assert done < released, "the next prompt waited for the interrupted one's answers"
+
+
+# ---- a sibling fails
+
+
+def test_an_error_cancels_the_other_node_at_once(comfy: ComfyUI, emulator: Emulator) -> None:
+    emulator.add_fault({"endpoint": "outpaint", "phase": "submit", "do": {"never": True}})
+    emulator.add_fault({"endpoint": "upscale", "phase": "submit", "do": {"delay": 1.5, "status": 402}})
+    graph = Graph(comfy)
+    remote(graph, "HiDreamAPIOutpaint")
+    failing = remote(graph, "HiDreamAPIUpscale", 1)
+    running = Running(comfy, graph)
+    result = running.end()
+    assert result.status == "error"
+    assert result.error["node_id"] == failing.id
+    assert result.error["exception_type"] == "hidream_volcengine.QuotaError"
+    (refused,) = submits(emulator, "upscale")
+    assert result.events[-1].at - refused.ended < FELT
+    (task,) = submits(emulator, "outpaint")
+    until(lambda: re.search(rf"stopped waiting.*task_id={task.task_id}", running.log()), "the other one to stop")
+    assert "never retrieved" not in running.log()
+    check_still_works(comfy, emulator)
+
+
+def test_an_error_cancels_a_sibling_that_has_not_been_sent(comfy: ComfyUI, emulator: Emulator) -> None:
+    """The other node is backing off when its sibling fails: it must buy nothing any more."""
+    emulator.add_fault({"endpoint": "outpaint", "phase": "submit", "times": None, "do": BUSY})
+    emulator.add_fault({"endpoint": "upscale", "phase": "submit", "do": {"delay": 0.7, "status": 402}})
+    graph = Graph(comfy)
+    remote(graph, "HiDreamAPIOutpaint")
+    failing = remote(graph, "HiDreamAPIUpscale", 1)
+    told = failed(comfy, graph.prompt, "QuotaError")
+    assert told["node_id"] == failing.id
+    assert len(submits(emulator, "outpaint")) == 1
+    assert emulator.billed == 0
+
+
+def test_a_failing_local_node_cancels_a_remote_one(comfy: ComfyUI, emulator: Emulator) -> None:
+    emulator.add_fault({"endpoint": "upscale", "phase": "submit", "do": {"never": True}})
+    graph = Graph(comfy)
+    remote(graph)
+    # The local node fails once a quick remote one has delivered: its picture has no alpha channel.
+    quick = graph.add("HiDreamAPIOutpaint", image=graph.image(photo(64, 64, 1)), canvas_width=128, canvas_height=128)
+    broken = graph.add("ImageToMask", image=quick[0], channel="alpha")
+    graph.save_mask(broken[0])
+    running = Running(comfy, graph)
+    result = running.end()
+    assert result.status == "error"
+    assert result.error["node_id"] == broken.id
+    until(lambda: "stopped waiting" in running.log(), "the remote node to stop")
+    check_still_works(comfy, emulator)
