@@ -156,8 +156,9 @@ def test_hosts_can_be_set(variable: str, url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     ["http://host.example.com", "http://10.0.0.1:8900", "http://0.0.0.0", "http://localhost.example.com",
-     "ftp://127.0.0.1", "host.example.com", "//host.example.com", "https://", "https:///x", "file:///x", "https://user@host.example.com",
-     "https://user:canary-word@host.example.com", "https://host.example.com?x=1", "https://host.example.com#x", "nonsense"],
+     "ftp://127.0.0.1", "host.example.com", "//host.example.com", "https://", "https:///x", "file:///x",
+     "https://user@host.example.com", "https://user:canary-word@host.example.com",
+     "https://host.example.com?x=1", "https://host.example.com#x", "nonsense"],
 )  # fmt: skip
 def test_other_hosts_are_refused(variable: str, url: str) -> None:
     message = wrong(lambda: URL_VARIABLES[variable](**{variable: url}))
