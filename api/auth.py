@@ -81,6 +81,8 @@ class _Exchanged:
 
 _tokens: dict[tuple[str, Secret], _Exchanged] = {}
 _tokens_lock = threading.Lock()
+# The token of each thread's last request: a 401 speaks of that one.
+_given = threading.local()
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ class ExchangedTokenAuth(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         _check_pinned(request, self.origins)
-        request.headers["Authorization"] = f"Bearer {self.token().reveal()}"
+        _given.token = self.token()
+        request.headers["Authorization"] = f"Bearer {_given.token.reveal()}"
         return request
 
     def token(self) -> Secret:
@@ -116,12 +119,12 @@ class ExchangedTokenAuth(AuthBase):
                 known = _tokens[slot] = _Exchanged(self._exchange(), time.monotonic())
             return known.token
 
-    def forget(self, refused_at: float) -> None:
-        """Drop the token that a request begun at ``refused_at`` (monotonic) got 401 for; a newer one is kept."""
+    def forget_refused(self) -> None:
+        """Drop the token of this thread's last request, which got 401; one that was exchanged since is kept."""
         slot = (self.base_url, self.api_key)
         with _tokens_lock:
             known = _tokens.get(slot)
-            if known is not None and known.since <= refused_at:
+            if known is not None and known.token == getattr(_given, "token", None):
                 del _tokens[slot]
 
     def _exchange(self) -> Secret:

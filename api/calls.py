@@ -7,7 +7,6 @@ bought after a failure, and what is delivered lives in memory only.
 from __future__ import annotations
 
 import base64
-import binascii
 import email.utils
 import io
 import re
@@ -18,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timezone
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -38,7 +38,7 @@ from .errors import (
 from .hidream import HiDreamRequest, HiDreamService
 from .images import Pixels, UndecodableImageError, decode
 from .polling import Progress, SubTask, TaskRef, Watch, jittered, wait
-from .redaction import pack_logger
+from .redaction import pack_logger, shortened
 from .text import Text
 from .transport import (
     Deadlines,
@@ -142,7 +142,7 @@ def collect(service: HiDreamService, task: TaskRef, expected_pixels: int, watch:
     sub_tasks = wait(task, lambda: service.query(task), deadlines, watch)
     watch.report(Progress("downloading", 1.0, task.task_id))
     fetched = [
-        _fetch_sub_task(sub_task, task, expected_pixels, _on_loopback(service.account.base_url), deadlines, watch)
+        _fetch_sub_task(sub_task, task, expected_pixels, _on_loopback(service.base_url), deadlines, watch)
         for sub_task in sub_tasks
     ]
     watch.report(Progress("done", 1.0, task.task_id))
@@ -181,7 +181,7 @@ class VolcengineCall:
         finished = _submit_until_decided(
             "Volcengine",
             lambda: self.service.submit(request, watch.cancel, lambda: watch.report(Progress("running"))),
-            lambda refused_at: False,
+            lambda: False,
             deadlines,
             watch,
             batch,
@@ -202,7 +202,7 @@ class VolcengineCall:
             try:
                 data = base64.b64decode(finished.base64.split(",", 1)[-1])
                 return decode(io.BytesIO(data), _pixel_cap(self.expected_pixels))
-            except (binascii.Error, UndecodableImageError) as cause:
+            except (ValueError, UndecodableImageError) as cause:
                 problem = str(cause)
         if finished.url:
             account = self.service.account
@@ -223,7 +223,7 @@ class VolcengineCall:
 def _submit_until_decided(
     provider: Provider,
     send: Callable[[], _T],
-    renew_credentials: Callable[[float], bool],
+    renew_credentials: Callable[[], bool],
     deadlines: Deadlines,
     watch: Watch,
     batch: Batch,
@@ -237,7 +237,6 @@ def _submit_until_decided(
         batch.check()
         watch.cancel.check()
         watch.report(Progress("submitting"))
-        begun = time.monotonic()
         try:
             return send()
         except NotSentError as problem:
@@ -246,17 +245,18 @@ def _submit_until_decided(
             resends += 1
             watch.cancel.sleep(jittered(0.5 * 2 ** (resends - 1)))
         except NoAnswerError as problem:
-            raise AmbiguousSubmitError(
+            error: RemoteImageError = AmbiguousSubmitError(
                 Text(
                     "The request was sent, but no answer came: it may have been accepted.",
                     "请求已发出但没有收到应答，服务端可能已经受理。",
                 ),
                 provider=provider,
-                vendor_message=str(problem)[:200],
+                vendor_message=shortened(str(problem), 200),
                 request_id=request_id,
-            ) from problem
+            )
+            raise _heard(error, watch) from problem
         except NotAccepted as answer:
-            if answer.status == 401 and not renewed and renew_credentials(begun):
+            if answer.status == 401 and not renewed and renew_credentials():
                 renewed = True
                 continue
             if answer.outcome is Outcome.BUSY:
@@ -266,7 +266,14 @@ def _submit_until_decided(
                     watch.report(Progress("queued"))
                     watch.cancel.sleep(pause)
                     continue
-            raise _error_of(provider, answer, request_id) from None
+            raise _heard(_error_of(provider, answer, request_id), watch) from None
+
+
+def _heard(error: RemoteImageError, watch: Watch) -> RemoteImageError:
+    """The error of a sent request whose node may be gone by now: then the log is the only one left to tell."""
+    if watch.cancel.cancelled:
+        pack_logger().warning("after the interrupt: %s", error.text().en)
+    return error
 
 
 def _error_of(provider: Provider, answer: NotAccepted, request_id: str) -> RemoteImageError:
@@ -292,7 +299,9 @@ def seconds_of(retry_after: str, now: float) -> float | None:
     if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
         return float(text)
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
+        moment = email.utils.parsedate_to_datetime(text)
+        # HTTP dates are GMT (RFC 9110 5.6.7), also in the form that does not say so.
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() - now)
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -303,7 +312,7 @@ def _unreachable(provider: Provider, problem: NotSentError) -> ConnectionFailedE
         if find_cause(problem.cause, kind) is not None:
             what = diagnosis
             break
-    return ConnectionFailedError(what, provider=provider, vendor_message=str(problem)[:300])
+    return ConnectionFailedError(what, provider=provider, vendor_message=shortened(str(problem), 300))
 
 
 # The most telling cause first: urllib3 wraps one in the other.

@@ -165,10 +165,14 @@ class Profiles:
 
     def _url(self, name: str, default: str) -> str:
         url = (self._value(name) or default).rstrip("/")
-        parts = urlsplit(url)
-        loopback = is_loopback(parts.hostname or "")
-        if not parts.hostname or parts.username or parts.query or parts.fragment:
+        try:
+            parts = urlsplit(url)
+            plain = parts.hostname and parts.port != 0 and "@" not in parts.netloc
+        except ValueError:
+            plain = False
+        if not plain or parts.query or parts.fragment:
             raise _bad_setting(name, "not shown", "https://host[:port]")
+        loopback = is_loopback(parts.hostname or "")
         if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
             raise _bad_setting(name, f"{parts.scheme}://{parts.hostname}", "https://…, http:// only for 127.0.0.1")
         return url

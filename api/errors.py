@@ -62,8 +62,8 @@ class RemoteImageError(Exception):
         self.provider = provider
         self.code = redact(code) if isinstance(code, str) else code
         self.vendor_message = redact(vendor_message)
-        self.request_id = request_id
-        self.task_id = task_id
+        self.request_id = redact(request_id)
+        self.task_id = redact(task_id)
         self.billed: Billed = billed or self.default_billed
         self._context = Text("", "")
         super().__init__(self.what)
@@ -303,12 +303,13 @@ def meaning_of(provider: Provider, status: int, code: int | str | None) -> Meani
         status: HTTP status.
         code: the ``code`` of a JSON body (``None`` when there was no JSON object, or no code in it).
     """
-    if isinstance(code, int) and (known := VENDOR_CODES.get((provider, code))):
+    known = VENDOR_CODES.get((provider, code)) if isinstance(code, int) else None
+    if known is not None and not (status >= 500 and known.outcome is Outcome.REFUSED):
         return known
     if isinstance(code, str) and code in _AUTHENTICATION_WORDS:
         return _HTTP_STATUS[HTTPStatus.UNAUTHORIZED]
-    if known := _HTTP_STATUS.get(status):
-        return known
+    if status in _HTTP_STATUS:
+        return _HTTP_STATUS[status]
     if status >= 500:
         what = Text(f"The service answered with HTTP {status}.", f"服务端返回 HTTP {status}。")
         return Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, what)

@@ -8,23 +8,34 @@ found; the rule "GET <submit URL>/results" is the documented one of their siblin
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import requests
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from .auth import ExchangedTokenAuth
 from .cancel import CancelToken
 from .credentials import HiDreamAccount
 from .errors import TASK_STATUS, Meaning, Outcome, RemoteImageError, TaskFailedError, meaning_of, refusal
 from .polling import PollError, SubTask, TaskRef
-from .redaction import pack_logger
+from .redaction import pack_logger, shortened
 from .text import Text
 from .transport import Answer, get, submit
-from .wire import ImageField, NotAccepted, WireAnswer, WireRequest, code_of, excerpt, json_object
+from .wire import (
+    ImageField,
+    NotAccepted,
+    RealNumber,
+    WholeNumber,
+    WireAnswer,
+    WireRequest,
+    Word,
+    Words,
+    code_of,
+    excerpt,
+    json_object,
+)
 
 MAX_CANVAS = 1024
 MAX_MODEL_PHOTO = 2048
@@ -123,17 +134,17 @@ ENDPOINTS = {endpoint.name: endpoint for endpoint in (OUTPAINT, IMAGE_TO_IMAGE, 
 
 
 class _Submitted(WireAnswer):
-    task_id: str = Field(min_length=1)
-    sub_task_ids: list[str] | None = None
+    task_id: Word = ""
+    sub_task_ids: Words = Field(default_factory=list)
 
 
 class _SubTaskResult(WireAnswer):
-    sub_task_id: str = ""
-    task_status: int | None = None
-    task_completion: float | None = None
-    image: str | None = None
-    description: str | None = None
-    error: str | None = None
+    sub_task_id: Word = ""
+    task_status: WholeNumber = None
+    task_completion: RealNumber = None
+    image: Word = ""
+    description: Word = ""
+    error: Word = ""
 
 
 @dataclass(frozen=True)
@@ -144,7 +155,7 @@ class HiDreamService:
     endpoint: Endpoint
 
     @property
-    def _base_url(self) -> str:
+    def base_url(self) -> str:
         return self.account.ec_base_url if self.endpoint.on_ec_host else self.account.base_url
 
     def submit(self, request: HiDreamRequest, request_id: str, cancel: CancelToken) -> TaskRef:
@@ -160,7 +171,7 @@ class HiDreamService:
         if self.endpoint.takes_user_id and self.account.user_id:
             headers["API-User-ID"] = self.account.user_id
         answer = submit(
-            self._base_url + self.endpoint.submit_path,
+            self.base_url + self.endpoint.submit_path,
             request.model_copy(update={"request_id": request_id}).json_bytes(),
             headers=headers,
             auth=self.account.auth,
@@ -174,9 +185,9 @@ class HiDreamService:
         body = json_object(answer.body) or {}
         code = code_of(body.get("code"))
         message = str(body.get("message") or "") or excerpt(answer.body)
-        try:
-            submitted = _Submitted.model_validate(body.get("result"))
-        except ValidationError:
+        result = body.get("result")
+        submitted = _Submitted.model_validate(result if isinstance(result, dict) else {})
+        if not submitted.task_id:
             pack_logger().debug("%s: no task, code=%s request_id=%s", self.endpoint.name, code, request_id)
             raise NotAccepted(
                 meaning_of("HiDream", answer.status, code),
@@ -185,10 +196,8 @@ class HiDreamService:
                 vendor_message=message,
                 request_id=str(body.get("request_id") or request_id),
                 retry_after=answer.headers.get("Retry-After", ""),
-            ) from None
-        return TaskRef(
-            "HiDream", self.endpoint.name, submitted.task_id, request_id, tuple(submitted.sub_task_ids or ())
-        )
+            )
+        return TaskRef("HiDream", self.endpoint.name, submitted.task_id, request_id, tuple(submitted.sub_task_ids))
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:
         """Ask once for the state of a task; free.
@@ -199,10 +208,9 @@ class HiDreamService:
         params = {"task_id": task.task_id}
         if task.request_id:
             params["request_id"] = task.request_id
-        begun = time.monotonic()
         try:
             answer = get(
-                self._base_url + self.endpoint.results_path,
+                self.base_url + self.endpoint.results_path,
                 params=params,
                 auth=self.account.auth,
                 deadlines=self.account.deadlines,
@@ -213,7 +221,7 @@ class HiDreamService:
             # The token exchange may fail for a while; the task runs on meanwhile.
             raise PollError(problem.what.en) from problem
         if answer.status == 401:
-            self.renew_credentials(begun)
+            self.renew_credentials()
         body = json_object(answer.body)
         if answer.status != 200 or body is None or code_of(body.get("code")) != 0:
             raise PollError(f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip())
@@ -225,10 +233,7 @@ class HiDreamService:
         return [self._sub_task(entry, task) for entry in entries]
 
     def _sub_task(self, entry: dict[str, Any], task: TaskRef) -> SubTask:
-        try:
-            told = _SubTaskResult.model_validate(entry)
-        except ValidationError as problem:
-            raise PollError(f"a sub task could not be read: {problem.error_count()} fields") from problem
+        told = _SubTaskResult.model_validate(entry)
         status = told.task_status
         error: RemoteImageError | None = None
         if status is not None and (status in TASK_STATUS or status > 2):
@@ -238,7 +243,7 @@ class HiDreamService:
                 "HiDream",
                 meaning,
                 code=f"task_status {status}",
-                vendor_message=" ".join(filter(None, words))[:500],
+                vendor_message=shortened(" ".join(filter(None, words)), 500),
                 request_id=task.request_id,
                 task_id=task.task_id,
             )
@@ -246,16 +251,16 @@ class HiDreamService:
             told.sub_task_id,
             started=status not in (None, 0),
             completion=_share(told.task_completion),
-            image=(told.image or "") if status == 1 else "",
+            image=told.image if status == 1 else "",
             error=error,
         )
 
-    def renew_credentials(self, refused_at: float) -> bool:
-        """After a request begun at ``refused_at`` got 401: whether a fresh token can be had; the old one is dropped."""
+    def renew_credentials(self) -> bool:
+        """After this thread's request got 401: whether a fresh token can be had; the refused one is dropped."""
         auth = self.account.auth
         if not isinstance(auth, ExchangedTokenAuth):
             return False
-        auth.forget(refused_at)
+        auth.forget_refused()
         return True
 
 

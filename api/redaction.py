@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
+import re
 import threading
 from urllib.parse import quote, quote_plus
 
@@ -43,8 +45,13 @@ class Secret:
 
 
 def _spellings(value: str) -> set[str]:
-    encoded = base64.b64encode(value.encode("utf-8")).decode("ascii")
-    forms = {value, quote(value, safe=""), quote_plus(value), encoded, encoded.rstrip("=")}
+    data = value.encode("utf-8")
+    encoded = [base64.b64encode(data).decode("ascii"), base64.urlsafe_b64encode(data).decode("ascii")]
+    quoted = [quote(value, safe=""), quote_plus(value)]
+    lower = [re.sub("%[0-9A-F]{2}", lambda found: found.group().lower(), form) for form in quoted]
+    in_json = json.dumps(value)[1:-1]
+    unpadded = [form.rstrip("=") for form in encoded]
+    forms = {value, *quoted, *lower, *encoded, *unpadded, in_json, in_json.replace("/", "\\/")}
     # Shorter strings would mask ordinary words; no service issues keys that short.
     return {form for form in forms if len(form) >= 6}
 
@@ -58,6 +65,12 @@ def redact(text: str) -> str:
         if secret in text:
             text = text.replace(secret, MASK)
     return text
+
+
+def shortened(text: str, limit: int) -> str:
+    """``text`` on one line and without secrets, cut to ``limit`` characters after that: half a key is a key, too."""
+    line = " ".join(redact(text).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 class _RedactingFilter(logging.Filter):

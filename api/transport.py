@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.cookiejar
 import ipaddress
 import logging
+import re
 import socket
 import ssl
 import tempfile
@@ -33,9 +34,13 @@ from .redaction import pack_logger
 _MAX_REDIRECTS = 3
 _MAX_JSON_BYTES = 256 * 2**20
 _CHUNK = 64 * 1024
+_SMALL_CHUNK = 1024
+# Bytes per second. A transfer that is slower than this over its whole length has no end to wait for.
+_SLOWEST_DOWNLOAD = 16 * 1024
 _SPOOL_IN_MEMORY = 8 * 2**20
 # Proxies of the "fake-ip" kind answer DNS from this range and forward by name.
 _FAKE_IP_RANGE = ipaddress.ip_network("198.18.0.0/15")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True)
@@ -114,19 +119,135 @@ def find_cause(error: BaseException | None, kind: type[BaseException]) -> BaseEx
     return None
 
 
+# ---- connections
+
+
+class _Line:
+    """The connection of one request, for another thread to cut: in a TLS handshake, a stalled upload or download."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._cut = False
+
+    def connected(self, sock: socket.socket) -> None:
+        """A TCP connection stands. A duplicate of its descriptor stays valid when TLS takes the socket over."""
+        with self._lock:
+            self._close()
+            self._socket = sock.dup()
+            if self._cut:
+                self._shut_down()
+
+    def cut(self) -> None:
+        with self._lock:
+            self._cut = True
+            self._shut_down()
+
+    def __enter__(self) -> _Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._close()
+
+    def _shut_down(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+@dataclass(frozen=True)
+class _Hooks:
+    """What is done on the way to a connection; it may raise.
+
+    ``resolving`` sees host and port before a direct connection, ``connected`` the TCP socket (of a direct connection,
+    or to the proxy), ``ready`` the socket after the TLS handshake and before the first byte of the request.
+    """
+
+    resolving: Callable[[str, int], None] = lambda host, port: None
+    connected: Callable[[socket.socket, bool], None] = lambda sock, direct: None
+    ready: Callable[[socket.socket], None] = lambda sock: None
+
+
+class _HookedAdapter(HTTPAdapter):
+    """An adapter whose connections call hooks; nothing is retried below it."""
+
+    def __init__(self, hooks: _Hooks) -> None:
+        self._hooks = hooks
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _hooked_pools(self._hooks, direct=True)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = _hooked_pools(self._hooks, direct=False)
+        return manager
+
+
+def _hooked_pools(hooks: _Hooks, *, direct: bool) -> dict[str, type[HTTPConnectionPool]]:
+    class Hooked(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            if direct:
+                hooks.resolving(self.host, self.port)
+            sock = super()._new_conn()
+            hooks.connected(sock, direct)
+            return sock
+
+        def connect(self) -> None:
+            super().connect()
+            hooks.ready(self.sock)
+
+    class HookedTls(Hooked, HTTPSConnection):
+        pass
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Hooked
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = HookedTls
+
+    return {"http": Pool, "https": TlsPool}
+
+
+def _mounted(session: requests.Session, hooks: _Hooks) -> requests.Session:
+    adapter = _HookedAdapter(hooks)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _blocks(response: requests.Response, *, decode: bool) -> Iterator[bytes]:
+    """The body as it arrives: a full block is not waited for, so that whoever drips can be given up."""
+    if response.is_redirect:
+        # requests has read this one whole already, to work out where it leads.
+        yield response.content
+        return
+    read = getattr(response.raw, "read1", None)
+    size = _CHUNK if read is not None else _SMALL_CHUNK
+    while block := (read or response.raw.read)(size, decode_content=decode):
+        yield block
+
+
 # ---- the submit
 
 
 class _CountingBody:
     """A request body that knows how much of it was handed to the socket, and closes the door to a cancel at its end."""
 
-    def __init__(self, data: bytes, cancel: CancelToken, on_whole: Callable[[], None]) -> None:
+    def __init__(self, data: bytes, cancel: CancelToken, line: _Line, on_whole: Callable[[], None]) -> None:
         self.data = data
         self._on_whole = on_whole
         self._view = memoryview(data)
         self._cancel = cancel
+        self._line = line
         self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
         self.handed_over = 0
 
     def __len__(self) -> int:
@@ -134,12 +255,15 @@ class _CountingBody:
 
     def read(self, size: int = -1) -> bytes:
         with self._lock:
+            if self.whole:
+                # The read that finds the end: by now the request is on its way, whatever was cancelled meanwhile.
+                return b""
             self._cancel.check()
             end = len(self.data) if size < 0 else min(len(self.data), self.handed_over + size)
             chunk = bytes(self._view[self.handed_over : end])
             # Counted before the socket writes it: a chunk that may have left counts as gone.
             self.handed_over = end
-        if chunk and self.whole:
+        if self.whole:
             self._on_whole()
         return chunk
 
@@ -147,67 +271,11 @@ class _CountingBody:
     def whole(self) -> bool:
         return self.handed_over == len(self.data)
 
-    def connected(self, sock: socket.socket) -> None:
-        with self._lock:
-            self._socket = sock
-
     def abort(self) -> None:
         """On cancel: cut the connection, unless the last byte has been handed over already."""
         with self._lock:
-            if self._socket is not None and not self.whole:
-                with suppress(OSError):
-                    # Of the plain socket: SSLSocket.shutdown would take the TLS state from under the writing thread.
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-
-class _SubmitAdapter(HTTPAdapter):
-    """Tells the body when its connection stands (TLS included) and bounds a stalled upload."""
-
-    def __init__(self, body: _CountingBody, upload_stall: float, cancel: CancelToken) -> None:
-        self._hooks = _ConnectHooks(body, upload_stall, cancel)
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self._hooks.install(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        self._hooks.install(manager)
-        return manager
-
-
-@dataclass(frozen=True)
-class _ConnectHooks:
-    body: _CountingBody
-    upload_stall: float
-    cancel: CancelToken
-
-    def install(self, manager: urllib3.PoolManager) -> None:
-        hooks = self
-
-        class PlainConnection(HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                hooks.connected(self.sock)
-
-        class TlsConnection(HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                hooks.connected(self.sock)
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = PlainConnection
-
-        class TlsPool(HTTPSConnectionPool):
-            ConnectionCls = TlsConnection
-
-        manager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
-
-    def connected(self, sock: socket.socket) -> None:
-        sock.settimeout(self.upload_stall)
-        self.body.connected(sock)
-        self.cancel.check()
+            if not self.whole:
+                self._line.cut()
 
 
 _submits_in_flight = 0
@@ -255,12 +323,16 @@ def submit(
         NoAnswerError: it did, and no answer could be read.
         CallCancelled: cancelled before the last byte was handed over.
     """
-    counting = _CountingBody(body, cancel, on_sent)
+    line = _Line()
+    counting = _CountingBody(body, cancel, line, on_sent)
+
+    def ready(sock: socket.socket) -> None:
+        sock.settimeout(deadlines.upload_stall)
+        cancel.check()
+
+    hooks = _Hooks(connected=lambda sock, direct: line.connected(sock), ready=ready)
     started = time.monotonic()
-    with _counted_submit(), new_session(url) as session, cancel.calling(counting.abort):
-        adapter = _SubmitAdapter(counting, deadlines.upload_stall, cancel)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
+    with _counted_submit(), line, _mounted(new_session(url), hooks) as session, cancel.calling(counting.abort):
         try:
             response = session.post(
                 url,
@@ -290,7 +362,7 @@ def _read(response: requests.Response, deadline: float) -> Answer:
     chunks: list[bytes] = []
     size = 0
     with response:
-        for chunk in response.iter_content(_CHUNK):
+        for chunk in _blocks(response, decode=True):
             chunks.append(chunk)
             size += len(chunk)
             if size > _MAX_JSON_BYTES:
@@ -371,56 +443,58 @@ def get(
 # ---- downloads
 
 
-class _GuardedAdapter(HTTPAdapter):
-    """Refuses direct connections to addresses inside somebody's network, after the name was resolved."""
+def _guard(allow_loopback: bool, line: _Line) -> _Hooks:
+    """Refuses direct connections to addresses inside somebody's network, before and after they stand.
 
-    def __init__(self, allow_loopback: bool) -> None:
-        self._allow_loopback = allow_loopback
-        super().__init__(max_retries=0)
+    Only direct ones: a proxy may well be a private address, and resolves names for itself.
+    """
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        allow_loopback = self._allow_loopback
+    def resolving(host: str, port: int) -> None:
+        with suppress(OSError):
+            for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                _check_address(str(address[0]), allow_loopback)
 
-        class PlainConnection(HTTPConnection):
-            def _new_conn(self) -> socket.socket:
-                return _checked_peer(super()._new_conn(), allow_loopback)
+    def connected(sock: socket.socket, direct: bool) -> None:
+        if direct:
+            try:
+                _check_address(sock.getpeername()[0], allow_loopback)
+            except RefusedUrlError:
+                sock.close()
+                raise
+        line.connected(sock)
 
-        class TlsConnection(HTTPSConnection):
-            def _new_conn(self) -> socket.socket:
-                return _checked_peer(super()._new_conn(), allow_loopback)
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = PlainConnection
-
-        class TlsPool(HTTPSConnectionPool):
-            ConnectionCls = TlsConnection
-
-        # Only of direct connections: a proxy may well be a private address.
-        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
+    return _Hooks(resolving=resolving, connected=connected)
 
 
-def _checked_peer(sock: socket.socket, allow_loopback: bool) -> socket.socket:
-    address = sock.getpeername()[0]
+def _check_address(address: str, allow_loopback: bool) -> None:
     if not _is_public(address, allow_loopback):
-        sock.close()
         raise RefusedUrlError(f"its host resolves to {address}, an address inside a private network")
-    return sock
 
 
 def _is_public(address: str, allow_loopback: bool) -> bool:
-    ip = ipaddress.ip_address(address.split("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
+    ip = _innermost(ipaddress.ip_address(address.split("%")[0]))
     if ip.is_loopback:
         return allow_loopback
     return (ip.version == 4 and ip in _FAKE_IP_RANGE) or (ip.is_global and not ip.is_multicast)
 
 
+def _innermost(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one stands for, in the forms that lead there (mapped, 6to4, NAT64)."""
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip in _NAT64:
+            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        return ip.ipv4_mapped or ip.sixtofour or ip
+    return ip
+
+
 def _checked_url(url: str, allow_loopback: bool) -> str:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise RefusedUrlError("it is no URL") from None
     loopback = is_loopback(host)
-    if parts.username or parts.password:
+    if parts.username is not None or parts.password is not None:
         raise RefusedUrlError("it carries credentials")
     if parts.scheme != "https" and not (parts.scheme == "http" and loopback and allow_loopback):
         raise RefusedUrlError(f"its scheme is {parts.scheme or 'missing'}, not https")
@@ -454,10 +528,8 @@ def download(
         cancel.check()
         started = time.monotonic()
         shown = urlsplit(_checked_url(url, allow_loopback))._replace(query="", fragment="").geturl()
-        with new_session(url) as session:
-            adapter = _GuardedAdapter(allow_loopback)
-            session.mount("http://", adapter)
-            session.mount("https://", adapter)
+        line = _Line()
+        with line, _mounted(new_session(url), _guard(allow_loopback, line)) as session, cancel.calling(line.cut):
             try:
                 response = session.get(
                     url,
@@ -471,18 +543,30 @@ def download(
                 with response:
                     if response.is_redirect:
                         _log("GET", shown, response.status_code, started)
-                        url = urljoin(url, response.headers["Location"])
+                        url = _joined(url, response.headers["Location"])
                         continue
-                    spool = _spool(response, max_bytes, cancel)
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as cause:
+                    spool = _spool(response, max_bytes, started + deadlines.download, cancel)
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
+                cancel.check()
                 _log("GET", shown, f"failed ({type(cause).__name__})", started)
-                raise DownloadError(str(cause)) from cause
+                # Without its cause: that repeats the address with its query, which may be a signature.
+                raise DownloadError(_QUERY.sub("", str(cause))) from None
         _log("GET", shown, response.status_code, started, received=spool.tell())
         return spool
     raise DownloadError(f"more than {_MAX_REDIRECTS} redirects")
 
 
-def _spool(response: requests.Response, max_bytes: int, cancel: CancelToken) -> IO[bytes]:
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise RefusedUrlError("it redirects to something that is no URL") from None
+
+
+_QUERY = re.compile(r"\?[^\s()'\"]*")
+
+
+def _spool(response: requests.Response, max_bytes: int, deadline: float, cancel: CancelToken) -> IO[bytes]:
     if response.status_code != 200:
         raise DownloadError(f"HTTP {response.status_code}")
     if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -490,9 +574,11 @@ def _spool(response: requests.Response, max_bytes: int, cancel: CancelToken) -> 
     announced = response.headers.get("Content-Length", "")
     spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY)  # noqa: SIM115 - the caller closes it
     try:
-        for chunk in response.raw.stream(_CHUNK, decode_content=False):
+        for chunk in _blocks(response, decode=False):
             cancel.check()
             spool.write(chunk)
+            if time.monotonic() > deadline + spool.tell() / _SLOWEST_DOWNLOAD:
+                raise DownloadError(f"too slow: {spool.tell()} bytes so far")
             if spool.tell() > max_bytes:
                 raise DownloadError(f"more than {max_bytes} bytes")
         if announced.isdigit() and spool.tell() != int(announced):

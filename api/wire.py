@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import InvalidInputError, Meaning, Outcome
+from .redaction import shortened
 from .text import Text
+
+_EXCERPT_OF = 16 * 1024
 
 
 def _no_data_prefix(value: str) -> str:
@@ -56,6 +60,32 @@ class WireAnswer(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+def _word(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else ""
+
+
+def _words(value: object) -> list[str]:
+    return [word for item in value if (word := _word(item))] if isinstance(value, list) else []
+
+
+def _whole_number(value: object) -> int | None:
+    code = code_of(value)
+    return code if isinstance(code, int) else None
+
+
+def _real_number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+# Fields of answers: what has another type than the page says counts as missing, and hides nothing beside it.
+Word = Annotated[str, BeforeValidator(_word)]
+Words = Annotated[list[str], BeforeValidator(_words)]
+WholeNumber = Annotated[int | None, BeforeValidator(_whole_number)]
+RealNumber = Annotated[float | None, BeforeValidator(_real_number)]
+
+
 def json_object(body: bytes) -> dict[str, Any] | None:
     """The JSON object in ``body``, or ``None``."""
     try:
@@ -69,14 +99,13 @@ def code_of(value: object) -> int | str | None:
     """A vendor code; digits in a string count as a number."""
     if isinstance(value, str):
         stripped = value.strip()
-        return int(stripped) if stripped.lstrip("-").isdecimal() else stripped
+        return int(stripped) if re.fullmatch(r"-?[0-9]{1,18}", stripped) else stripped
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def excerpt(body: bytes, limit: int = 300) -> str:
     """The beginning of an answer that could not be read otherwise, on one line."""
-    text = " ".join(body[: limit * 4].decode("utf-8", "replace").split())
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return shortened(body[:_EXCERPT_OF].decode("utf-8", "replace"), limit)
 
 
 class NotAccepted(Exception):
