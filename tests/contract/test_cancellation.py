@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -27,7 +28,6 @@ from hidream_volcengine.api import (
     wait_for_submits,
 )
 from pytest import LogCaptureFixture, MonkeyPatch
-from urllib3.util.ssltransport import SSLTransport
 
 from tests.contract import raw_servers as raw
 from tests.contract.raw_servers import (
@@ -97,7 +97,6 @@ def test_in_a_stalled_tls_handshake_nothing_is_sent(provider: str) -> None:
         assert server.accepted == 1
 
 
-@pytest.mark.xfail(strict=True, reason="D14: a socket is cut only once its TLS handshake is over")
 def test_a_stalled_tls_handshake_is_cut() -> None:
     with RawServer(silent) as server:
         running = Running(raw.hidream_call(f"https://127.0.0.1:{server.port}", deadlines=raw.replace(LONG, connect=2)))
@@ -260,14 +259,12 @@ def drip(connection: Connection) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.xfail(strict=True, reason="D1: a cancel is looked at after each 64 KB only")
 def test_in_a_download_that_drips() -> None:
     for _, running in downloading(drip):
         time.sleep(0.05)
         assert felt(running) < FELT
 
 
-@pytest.mark.xfail(strict=True, reason="D1: a blocked read of a download is not cut by a cancel")
 def test_in_a_download_that_stalls() -> None:
     for _, running in downloading(raw.hanging, raw.replace(LONG, poll=2)):
         time.sleep(0.05)
@@ -282,13 +279,8 @@ def test_in_the_back_off_of_a_download() -> None:
 
 # ---- after the last byte
 
-_TOO_LATE = "D0: the read that finds the end of the body raises on a cancel, although all of it is on its way"
-# Until D0 is mended, a cancel now and then hits the moment between the last byte and the end.
-sometimes_too_late = pytest.mark.xfail(strict=False, reason=_TOO_LATE)
-
 
 @both_services
-@pytest.mark.xfail(strict=True, reason=_TOO_LATE)
 def test_a_cancel_at_the_last_byte_still_waits_for_the_answer(
     provider: str, monkeypatch: MonkeyPatch, caplog: LogCaptureFixture
 ) -> None:
@@ -321,7 +313,6 @@ def held(answer: Any, may_answer: threading.Event, has_it: threading.Event) -> r
     return step
 
 
-@sometimes_too_late
 def test_after_the_last_byte_the_submit_ends_by_itself_and_the_task_is_logged(caplog: LogCaptureFixture) -> None:
     may_answer, has_it = threading.Event(), threading.Event()
     step = held((200, raw.accepted()), may_answer, has_it)
@@ -342,7 +333,6 @@ def test_after_the_last_byte_the_submit_ends_by_itself_and_the_task_is_logged(ca
     assert any("task_id=task-1" in line and "Remote Task Result" in line for line in lines)
 
 
-@sometimes_too_late
 def test_after_the_last_byte_volcengines_request_is_logged(caplog: LogCaptureFixture) -> None:
     may_answer, has_it = threading.Event(), threading.Event()
     step = held((200, raw.finished_picture()), may_answer, has_it)
@@ -370,7 +360,6 @@ def test_a_cancelled_submit_is_not_sent_again(answer: Any) -> None:
 
 
 @both_services
-@pytest.mark.xfail(strict=True, reason="D15: nobody hears of an ambiguous submit whose node was interrupted")
 def test_an_ambiguous_submit_after_a_cancel_is_logged(provider: str, caplog: LogCaptureFixture) -> None:
     may_answer, has_it = threading.Event(), threading.Event()
     with RawServer(held((502, b""), may_answer, has_it)) as server, caplog.at_level(logging.INFO, pack_logger().name):
@@ -386,7 +375,6 @@ def test_an_ambiguous_submit_after_a_cancel_is_logged(provider: str, caplog: Log
 # ---- the end of the process
 
 
-@sometimes_too_late
 def test_wait_for_submits_waits_for_those_in_flight_and_no_longer() -> None:
     began = time.monotonic()
     wait_for_submits(5)
@@ -438,20 +426,40 @@ def test_callbacks_run_on_a_cancel_and_only_while_their_block_runs() -> None:
     assert time.monotonic() - began < FELT
 
 
-@pytest.mark.xfail(strict=True, reason="D16: TypeError for the socket that urllib3 uses inside an https:// proxy")
-def test_a_cancel_cuts_a_connection_inside_an_https_proxy() -> None:
-    """TLS inside TLS is no SSLSocket; what cancel() raises keeps the other calls of a node from being cancelled."""
-    near, far = socket.socketpair()
-    with near, far:
-        inside = SSLTransport.__new__(SSLTransport)
-        inside.socket = near
-        cancel = CancelToken()
-        body = transport._CountingBody(b"body", cancel, lambda: None)
-        with cancel.calling(body.abort):
-            body.connected(inside)
-            cancel.cancel()
-        far.settimeout(1)
-        assert far.recv(1) == b""
+def relaying(port: int) -> raw.Step:
+    """A proxy that grants every CONNECT and leads to a server of this test."""
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+    def step(connection: Connection) -> None:
+        connection.read_head()
+        connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", port)) as inner:
+            back = threading.Thread(target=pump, args=(inner, connection.sock), daemon=True)
+            back.start()
+            pump(connection.sock, inner)
+
+    return step
+
+
+def test_a_cancel_cuts_a_connection_inside_an_https_proxy(monkeypatch: MonkeyPatch, tmp_path: Path) -> None:
+    """TLS inside TLS is no SSLSocket to urllib3; what cancel() raised would leave a node's other calls running."""
+    certificate, with_key = raw.make_certificate(tmp_path)
+    context = raw.server_context(with_key)
+    monkeypatch.setattr(transport, "is_loopback", lambda host: False)
+    monkeypatch.setattr(hidream, "submit", partial(transport.submit, verify=str(certificate)))
+    with RawServer(raw.stalled, tls=context) as server, RawServer(relaying(server.port), tls=context) as proxy:
+        for name in ("HTTPS_PROXY", "https_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.setenv(name, "")
+        running = Running(raw.hidream_call(server.url, image=LARGE, deadlines=LONG))
+        until(lambda: server.connections and server.connections[0].head)
+        assert felt(running) < FELT
+        assert (proxy.accepted, server.accepted, server.whole) == (1, 1, 0)
 
 
 def test_a_failed_sibling_keeps_the_rest_of_a_batch_from_being_bought() -> None:

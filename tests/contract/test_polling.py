@@ -158,6 +158,18 @@ def test_a_poll_that_hangs_is_asked_again() -> None:
     assert widths(service.run(Deadlines(poll=0.2))) == [1]
 
 
+def test_a_poll_that_drips_is_asked_again() -> None:
+    def drip(connection: Connection) -> None:
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        for _ in range(150):
+            connection.send(b" ")
+            time.sleep(0.02)
+
+    began = time.monotonic()
+    assert widths(Service(drip, results(done())).run(Deadlines(connect=0.2, poll=0.3))) == [1]
+    assert time.monotonic() - began < 2.5
+
+
 def test_polls_back_off_on_errors(back_offs: list[float]) -> None:
     Service((500, b"", "text/plain"), (500, b"", "text/plain"), (500, b"", "text/plain"), results(done())).run()
     assert back_offs == [0.5, 1.0, 2.0, 4.0]
@@ -166,13 +178,11 @@ def test_polls_back_off_on_errors(back_offs: list[float]) -> None:
 @pytest.mark.parametrize(
     "odd", [{"error": {"code": 1}}, {"error": 0}, {"description": ["x"]}, {"sub_task_id": 1}], ids=str
 )
-@pytest.mark.xfail(strict=True, reason="D7: a finished picture is thrown away for a field beside it")
 def test_a_finished_picture_is_delivered_whatever_stands_beside_it(odd: dict[str, Any]) -> None:
     service = Service(results({**done(), **odd}))
     assert widths(service.run(SHORT)) == [1]
 
 
-@pytest.mark.xfail(strict=True, reason="D7: one unreadable sub task hides its finished siblings")
 def test_an_unreadable_sub_task_does_not_hide_the_finished_ones() -> None:
     service = Service(results(done("sub-1"), sub_task("sub-2", status="garbage"), done("sub-3")), ids=IDS)
     delivery = service.run(SHORT)
