@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import requests
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from .auth import ExchangedTokenAuth
 from .cancel import CancelToken
@@ -26,6 +26,7 @@ from .transport import Answer, get, submit
 from .wire import (
     ImageField,
     NotAccepted,
+    PromptField,
     RealNumber,
     WholeNumber,
     WireAnswer,
@@ -46,6 +47,12 @@ UPSCALE_RATIOS = (2, 4)
 # ---- requests
 
 
+def _within_canvas(resolution: str) -> str:
+    if max(int(side) for side in resolution.split("*")) > MAX_CANVAS:
+        raise ValueError(f"at most {MAX_CANVAS}*{MAX_CANVAS}")
+    return resolution
+
+
 class HiDreamRequest(WireRequest):
     """Fields that every submit may carry."""
 
@@ -60,15 +67,15 @@ class OutpaintRequest(HiDreamRequest):
     x_offset: Annotated[int, Field(ge=0, le=MAX_CANVAS)]
     y_offset: Annotated[int, Field(ge=0, le=MAX_CANVAS)]
     version: Literal["v1"] = "v1"
-    resolution: Annotated[str, Field(pattern=r"^[1-9]\d{0,3}\*[1-9]\d{0,3}$")]
+    resolution: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}\*[1-9][0-9]{0,3}$"), AfterValidator(_within_canvas)]
 
 
 class ImageToImageRequest(HiDreamRequest):
     """v2 img2img: one image, or a list of references."""
 
     image: ImageField | Annotated[list[ImageField], Field(min_length=1)]
-    prompt: str = ""
-    negative_prompt: str = ""
+    prompt: PromptField = ""
+    negative_prompt: PromptField = ""
     aspect_ratio: Literal["9:16", "2:3", "4:3", "1:1", "3:4", "3:2", "16:9"] = "1:1"
     img_count: Annotated[int, Field(ge=1, le=4)] = 1
 

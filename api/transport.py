@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
@@ -187,7 +187,9 @@ class _HookedAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = _hooked_pools(self._hooks, direct=False)
+        if not proxy.lower().startswith("socks"):
+            # urllib3 has connection classes of its own for those; there a cancel waits for the socket's timeout.
+            manager.pool_classes_by_scheme = _hooked_pools(self._hooks, direct=False)
         return manager
 
 
@@ -572,21 +574,22 @@ def _spool(response: requests.Response, max_bytes: int, deadline: float, cancel:
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise DownloadError(f"unasked Content-Encoding {response.headers['Content-Encoding']}")
     announced = response.headers.get("Content-Length", "")
-    spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY)  # noqa: SIM115 - the caller closes it
-    try:
-        for chunk in _blocks(response, decode=False):
-            cancel.check()
-            spool.write(chunk)
-            if time.monotonic() > deadline + spool.tell() / _SLOWEST_DOWNLOAD:
-                raise DownloadError(f"too slow: {spool.tell()} bytes so far")
-            if spool.tell() > max_bytes:
-                raise DownloadError(f"more than {max_bytes} bytes")
-        if announced.isdigit() and spool.tell() != int(announced):
-            raise DownloadError(f"cut off: {spool.tell()} of {announced} bytes")
-    except BaseException:
-        spool.close()
-        raise
-    return spool
+    with ExitStack() as unless_whole:
+        spool = unless_whole.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY))
+        ended = False
+        with suppress(urllib3.exceptions.ProtocolError):
+            for chunk in _blocks(response, decode=False):
+                cancel.check()
+                spool.write(chunk)
+                if time.monotonic() > deadline + spool.tell() / _SLOWEST_DOWNLOAD:
+                    raise DownloadError(f"too slow: {spool.tell()} bytes so far")
+                if spool.tell() > max_bytes:
+                    raise DownloadError(f"more than {max_bytes} bytes")
+            ended = True
+        if not ended or (announced.isdigit() and spool.tell() != int(announced)):
+            raise DownloadError(f"cut off after {spool.tell()} of {announced or 'so many'} bytes")
+        unless_whole.pop_all()
+        return spool
 
 
 # ---- the wire log

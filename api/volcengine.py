@@ -19,7 +19,7 @@ from .errors import Meaning, Outcome, TaskFailedError, meaning_of
 from .redaction import pack_logger
 from .text import Text
 from .transport import Answer, submit
-from .wire import ImageField, NotAccepted, WireRequest, code_of, excerpt, json_object
+from .wire import ImageField, NotAccepted, PromptField, WireRequest, code_of, excerpt, json_object
 
 ENDPOINT_NAME = "volcengine outpaint"
 SUCCESS = 10000
@@ -37,8 +37,8 @@ class OutpaintRequest(WireRequest):
     req_key: Literal["i2i_outpainting"] = "i2i_outpainting"
     binary_data_base64: Annotated[list[ImageField], Field(min_length=1, max_length=2)] | None = None
     image_urls: Annotated[list[ImageField], Field(min_length=1, max_length=2)] | None = None
-    custom_prompt: str | None = None
-    prompt: str | None = None
+    custom_prompt: PromptField | None = None
+    prompt: PromptField | None = None
     steps: Annotated[int, Field(ge=1, le=100)] = 30
     strength: Annotated[float, Field(ge=0.1, le=1)] = 0.8
     scale: Annotated[float, Field(ge=1, le=20)] = 7.0

@@ -16,13 +16,22 @@ _EXCERPT_OF = 16 * 1024
 
 
 def _no_data_prefix(value: str) -> str:
-    if value.startswith("data:"):
+    if value.lstrip()[:5].lower() == "data:":
         raise ValueError("the base64 of an image goes up without its data: prefix")
     return value
 
 
 ImageField = Annotated[str, Field(min_length=1), AfterValidator(_no_data_prefix)]
 """An image on the wire: raw base64, or a URL."""
+
+
+def _unicode(value: str) -> str:
+    value.encode("utf-8")
+    return value
+
+
+PromptField = Annotated[str, AfterValidator(_unicode)]
+"""A prompt; half of a surrogate pair, which no encoding can send, is refused."""
 
 
 class WireRequest(BaseModel):

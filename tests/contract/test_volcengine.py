@@ -129,7 +129,6 @@ def test_a_prompt_goes_up_under_both_names_or_neither(prompt: str) -> None:
     assert {key: value for key, value in sent.items() if "prompt" in key} == expected
 
 
-@pytest.mark.xfail(strict=True, reason="D22: a lone surrogate is a bare UnicodeEncodeError when the body is made")
 def test_a_prompt_that_is_no_unicode_is_refused() -> None:
     assert "prompt" in refused(SIDES, **volcengine.prompt_fields("half a \ud83d pair"))
 
