@@ -15,6 +15,7 @@ import ssl
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timezone
@@ -449,7 +450,10 @@ def deliver(results: Sequence[Result], *, accept_partial: bool) -> tuple[list[De
     if not errors:
         return deliveries, []
     if accept_partial and pictures:
-        notes = [Text(f"Missing: {error.text().en}", f"缺失：{error.text().zh}") for error in errors]
+        notes = [
+            Text(f"Missing ({count}×): {what.en}", f"缺失（{count} 张）：{what.zh}")
+            for what, count in Counter(error.text() for error in errors).items()
+        ]
         if skipped:
             notes.append(Text(f"{skipped} calls were not submitted after that.", f"之后有 {skipped} 次调用未提交。"))
         return deliveries, notes

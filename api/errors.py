@@ -81,8 +81,9 @@ class RemoteImageError(Exception):
         )
 
     def _details(self) -> str:
+        code = f"code {self.code}" if isinstance(self.code, int) else self.code
         facts = [
-            f"{self.provider or ''} code {self.code}".strip() if self.code is not None else "",
+            f"{self.provider or ''} {code}".strip() if code is not None else "",
             f'"{self.vendor_message}"' if self.vendor_message else "",
             f"task_id={self.task_id}" if self.task_id else "",
             f"request_id={self.request_id}" if self.request_id else "",

@@ -150,13 +150,18 @@ def placement_mask(placement: Placement) -> torch.Tensor:
     return mask
 
 
-def mask_at_size(mask: torch.Tensor, width: int, height: int) -> torch.Tensor:
-    """A MASK as (B, height, width) float32; unchanged when it has that size already, else rescaled smoothly."""
+def mask_at_size(mask: torch.Tensor, width: int, height: int, repeats: int = 1) -> torch.Tensor:
+    """A MASK as (B, height, width) float32; unchanged when it has that size already, else rescaled smoothly.
+
+    Each mask of a batch is repeated ``repeats`` times in a row; a single mask serves every picture as it is.
+    """
     import torch
 
     if mask.ndim == 2:
         mask = mask.unsqueeze(0)
     mask = mask.float()
+    if mask.shape[0] > 1:
+        mask = mask.repeat_interleave(repeats, dim=0)
     if tuple(mask.shape[1:]) == (height, width):
         return mask
     resized = torch.nn.functional.interpolate(

@@ -90,23 +90,24 @@ def note_other_size(notes: Notes, came: tuple[int, int], expected: tuple[int, in
         )
 
 
-def check_result_fits_memory(width: int, height: int, count: int, available: int, max_megapixels: int) -> None:
+def check_result_fits_memory(width: int, height: int, count: int, available: int, max_pixels: int) -> None:
     """Refuse before paying what could not be held afterwards.
 
     Args:
         width, height, count: the expected pictures.
         available: bytes of free memory.
-        max_megapixels: the largest single picture.
+        max_pixels: the largest single picture.
 
     Raises:
         InvalidInputError: naming the limit and the actual value.
     """
-    megapixels = width * height / 1e6
-    if megapixels > max_megapixels:
+    if width * height > max_pixels:
         raise InvalidInputError(
             Text(
-                f"The result would be {width}×{height} ({megapixels:.0f} megapixels); at most {max_megapixels} fit.",
-                f"结果尺寸将为 {width}×{height}（{megapixels:.0f} 百万像素），上限为 {max_megapixels}。",
+                f"The result would be {width}×{height} ({width * height / 1e6:.1f} megapixels); "
+                f"at most {max_pixels / 1e6:.1f} are allowed.",
+                f"结果尺寸将为 {width}×{height}（{width * height / 1e6:.1f} 百万像素），"
+                f"上限为 {max_pixels / 1e6:.1f}。",
             )
         )
     # Float pixels of all pictures in one tensor, and the decoded bytes they come from.

@@ -287,8 +287,8 @@ def _image_to_image_request(
 # ---- upscale
 
 _UPSCALE_RATIO = ComboWidget("upscale_ratio", hidream.UPSCALE_RATIOS, 2, "How many times wider and higher.")
-# This pack's own limit (16384²): the service's is not published.
-_MAX_RESULT_MEGAPIXELS = 268
+# This pack's own limit: the service's is not published.
+_MAX_RESULT_PIXELS = 16384 * 16384
 
 
 class HiDreamAPIUpscale(RemoteNode):
@@ -317,7 +317,7 @@ class HiDreamAPIUpscale(RemoteNode):
         originals, told = await host.off_loop(imaging.images_from_tensor, image)
         notes = Notes(told)
         width, height = (side * upscale_ratio for side in size_of(originals[0]))
-        check_result_fits_memory(width, height, len(originals), host.available_memory(), _MAX_RESULT_MEGAPIXELS)
+        check_result_fits_memory(width, height, len(originals), host.available_memory(), _MAX_RESULT_PIXELS)
         service = await _service(profile, hidream.UPSCALE)
         calls = [
             HiDreamCall(service, partial(_upscale_request, original, upscale_ratio), width * height)

@@ -36,7 +36,7 @@ _local_work = DaemonPool(2)
 async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
     """Run a local function on a worker thread, so that the other nodes of the graph go on meanwhile."""
     future = _local_work.submit(partial(function, *args))
-    await _until_done([future], [], None)
+    await _until_done([future])
     return future.result()
 
 
@@ -65,19 +65,20 @@ async def run_jobs(jobs: Sequence[Callable[[Watch], _T]]) -> list[_T]:
     display = _Display(len(jobs))
     tokens = [CancelToken() for _ in jobs]
     futures = [
-        _calls.submit(partial(_unless_cancelled, job, Watch(token, partial(display.report, index))))
+        _calls.submit(partial(job, Watch(token, partial(display.report, index))))
         for index, (job, token) in enumerate(zip(jobs, tokens, strict=True))
     ]
-    await _until_done(futures, tokens, display)
+    try:
+        await _until_done(futures, display)
+    except BaseException:
+        for token in tokens:
+            token.cancel()
+        _calls.abandon(futures)
+        raise
     return [future.result() for future in futures]
 
 
-def _unless_cancelled(job: Callable[[Watch], _T], watch: Watch) -> _T:
-    watch.cancel.check()
-    return job(watch)
-
-
-async def _until_done(futures: Sequence[Future[Any]], tokens: Sequence[CancelToken], display: _Display | None) -> None:
+async def _until_done(futures: Sequence[Future[Any]], display: _Display | None = None) -> None:
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
 
@@ -88,23 +89,18 @@ async def _until_done(futures: Sequence[Future[Any]], tokens: Sequence[CancelTok
 
     for future in futures:
         future.add_done_callback(wake)
-    try:
-        while not all(future.done() for future in futures):
-            # Only a look: the throwing variant clears the one global flag, and other waiting nodes would miss it.
-            if comfy.model_management.processing_interrupted():
-                raise comfy.model_management.InterruptProcessingException
-            if display is not None:
-                display.refresh()
-            done.clear()
-            if not all(future.done() for future in futures):
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(done.wait(), _SLICE)
+    while not all(future.done() for future in futures):
+        # Only a look: the throwing variant clears the one global flag, and other waiting nodes would miss it.
+        if comfy.model_management.processing_interrupted():
+            raise comfy.model_management.InterruptProcessingException
         if display is not None:
             display.refresh()
-    except BaseException:
-        for token in tokens:
-            token.cancel()
-        raise
+        done.clear()
+        if not all(future.done() for future in futures):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(done.wait(), _SLICE)
+    if display is not None:
+        display.refresh()
 
 
 _STAGES = {

@@ -6,7 +6,19 @@ from functools import partial
 
 from comfy_api.latest import io
 
-from ..api import Delivery, HiDreamService, InvalidInputError, TaskRef, Text, Watch, collect, hidream, images
+from ..api import (
+    Delivery,
+    HiDreamService,
+    InvalidInputError,
+    Result,
+    TaskRef,
+    Text,
+    Watch,
+    collect,
+    deliver,
+    hidream,
+    images,
+)
 from . import host
 from .common import CATEGORY, Notes, RemoteNode, pictures_of
 from .widgets import PROFILE, PROFILES, ComboWidget, StringWidget
@@ -45,10 +57,9 @@ class RemoteTaskResult(RemoteNode):
         task = TaskRef("HiDream", chosen.name, _checked_task_id(task_id))
         service = HiDreamService(await host.off_loop(PROFILES.hidream, profile), chosen)
         [delivery] = await host.run_jobs([partial(_collect, service, task)])
-        if not delivery.pictures:
-            raise delivery.errors[0]
-        notes = Notes([Text(f"Missing: {error.text().en}", f"缺失：{error.text().zh}") for error in delivery.errors])
-        return io.NodeOutput([images.image_tensor([picture]) for picture in pictures_of([delivery])], ui=notes.ui())
+        deliveries, missing = deliver([Result(delivery)], accept_partial=True)
+        pictures = pictures_of(deliveries)
+        return io.NodeOutput([images.image_tensor([picture]) for picture in pictures], ui=Notes(missing).ui())
 
 
 def _collect(service: HiDreamService, task: TaskRef, watch: Watch) -> Delivery:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -248,7 +248,7 @@ class VolcengineAPIOutpaint(RemoteNode):
         _note_long_prompt(notes, sampling.prompt)
         service = await _service(profile)
         # A side of 0 has no certain meaning in the service's ratio mode; a canvas says exactly what is meant.
-        prepare = partial(_sides_request, sides) if all(asdict(sides).values()) else _canvas_request_of_sides
+        prepare = _sides_request if all(_pixels_per_side(placement)) else _canvas_request_of_sides
         calls = [
             VolcengineCall(
                 service,
@@ -268,16 +268,23 @@ class VolcengineAPIOutpaint(RemoteNode):
         )
 
 
+def _pixels_per_side(placement: Placement) -> tuple[int, int, int, int]:
+    return placement.top, placement.bottom, placement.left, placement.right
+
+
 def _sides_request(
-    sides: geometry.Sides,
-    original: images.Pixels,
-    placement: Placement,
-    sampling: _Sampling,
-    seed: int,
-    notes: Notes,
+    original: images.Pixels, placement: Placement, sampling: _Sampling, seed: int, notes: Notes
 ) -> volcengine.OutpaintRequest:
     sent = images.resize(original, placement.width, placement.height)
-    return sampling.request(seed, [_encode(sent, sampling.upload, notes)], **asdict(sides))
+    # Shares of whole pixels: how the service rounds others is not known.
+    return sampling.request(
+        seed,
+        [_encode(sent, sampling.upload, notes)],
+        top=placement.top / placement.height,
+        bottom=placement.bottom / placement.height,
+        left=placement.left / placement.width,
+        right=placement.right / placement.width,
+    )
 
 
 def _canvas_request_of_sides(
@@ -343,7 +350,8 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
         came = size_of(pictures[0])
         return io.NodeOutput(
             await host.off_loop(images.image_tensor, pictures),
-            images.mask_at_size(mask, *came),
+            # As many masks as pictures, or the one that serves them all.
+            images.mask_at_size(mask, *came, repeats=sampling.variants),
             placement.followed_to(*came) if placement is not None else ExecutionBlocker(str(_NO_FRAME)),
             ui=notes.ui(),
         )

@@ -284,9 +284,6 @@ def test_sixteen_nodes_take_hardly_longer_than_one(comfy: ComfyUI, emulator: Emu
     assert len(result.files()) == 16
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a cancelled call that waits for its answer keeps its slot of the pool of 32 threads"
-)
 def test_calls_that_hang_after_an_interrupt_do_not_hold_up_the_next_prompt(comfy: ComfyUI, emulator: Emulator) -> None:
     """As many submits as there are threads stay unanswered. The service may take minutes; the user has moved on."""
     emulator.add_fault({"endpoint": "cvprocess", "phase": "submit", "times": 32, "do": {"hang": 8}})

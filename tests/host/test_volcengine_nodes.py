@@ -30,10 +30,6 @@ def sides(top: float, bottom: float, left: float, right: float) -> dict[str, flo
     return dict(zip(SIDES, (top, bottom, left, right), strict=True))
 
 
-HALF_PIXELS = pytest.mark.xfail(
-    strict=True, reason="shares go up that are half pixels: the service rounds them otherwise than the placement"
-)
-
 # ---- by sides
 
 
@@ -78,8 +74,8 @@ def test_four_sides_go_up_as_shares(
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(((105, 77), sides(0.1, 0.1, 0.1, 0.1)), marks=HALF_PIXELS),
-        pytest.param(((105, 75), sides(0.1, 0.3, 0.1, 0.3)), marks=HALF_PIXELS),
+        ((105, 77), sides(0.1, 0.1, 0.1, 0.1)),
+        ((105, 75), sides(0.1, 0.3, 0.1, 0.3)),
         ((333, 127), sides(0.35, 0.15, 0.05, 0.45)),
         ((51, 51), sides(0.03, 0.01, 0.01, 0.03)),
     ],
@@ -498,7 +494,6 @@ def test_every_image_has_its_own_mask(comfy: ComfyUI) -> None:
         assert (made[index][kept] == pixels(originals[index])[kept]).all()
 
 
-@pytest.mark.xfail(strict=True, reason="masks are not repeated per variant, so that picture and mask do not match")
 def test_every_variant_comes_with_the_mask_of_its_image(comfy: ComfyUI) -> None:
     """Two images with two masks and two variants each: picture 1 belongs to mask 0, not to mask 1."""
     masks = [np.full((96, 96), 255, np.uint8) for _ in range(2)]
