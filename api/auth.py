@@ -18,10 +18,11 @@ import requests
 from pydantic import BaseModel, ValidationError
 from requests.auth import AuthBase
 
+from .connections import NoAuth
 from .errors import AuthenticationError, ConfigurationError, ConnectionFailedError
 from .redaction import Secret
 from .text import Text
-from .transport import Deadlines, NoAuth, get
+from .transport import Deadlines, get
 
 
 def origin(url: str) -> str:

@@ -25,6 +25,8 @@ from urllib.parse import urlsplit
 import urllib3
 
 from .cancel import CallCancelled, CancelToken
+from .connections import is_loopback
+from .downloads import DownloadError, RefusedUrlError, download
 from .errors import (
     AmbiguousSubmitError,
     ConnectionFailedError,
@@ -41,16 +43,7 @@ from .images import Pixels, UndecodableImageError, decode
 from .polling import Progress, SubTask, TaskRef, Watch, jittered, wait
 from .redaction import pack_logger, shortened
 from .text import Text
-from .transport import (
-    Deadlines,
-    DownloadError,
-    NoAnswerError,
-    NotSentError,
-    RefusedUrlError,
-    download,
-    find_cause,
-    is_loopback,
-)
+from .transport import Deadlines, NoAnswerError, NotSentError, find_cause
 from .volcengine import ENDPOINT_NAME, FinishedPicture, OutpaintRequest, VolcengineService
 from .wire import NotAccepted
 

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 from requests.auth import AuthBase
 
 from .auth import BearerAuth, ExchangedTokenAuth, SignatureAuth, origin
+from .connections import is_loopback
 from .errors import ConfigurationError, Provider
 from .redaction import Secret
 from .text import Text
-from .transport import Deadlines, is_loopback
+from .transport import Deadlines
 
 DEFAULT_PROFILE = "default"
 SANDBOX_PROFILE = "sandbox"

@@ -20,6 +20,7 @@ from hidream_volcengine.api import (
     Deadlines,
     Watch,
     calls,
+    connections,
     hidream,
     pack_logger,
     run_in_batch,
@@ -449,7 +450,7 @@ def test_a_cancel_cuts_a_connection_inside_an_https_proxy(monkeypatch: MonkeyPat
     """TLS inside TLS is no SSLSocket to urllib3; what cancel() raised would leave a node's other calls running."""
     certificate, with_key = raw.make_certificate(tmp_path)
     context = raw.server_context(with_key)
-    monkeypatch.setattr(transport, "is_loopback", lambda host: False)
+    monkeypatch.setattr(connections, "is_loopback", lambda host: False)
     monkeypatch.setattr(hidream, "submit", partial(transport.submit, verify=str(certificate)))
     with RawServer(raw.stalled, tls=context) as server, RawServer(relaying(server.port), tls=context) as proxy:
         for name in ("HTTPS_PROXY", "https_proxy"):

@@ -31,9 +31,9 @@ from hidream_volcengine.api import (
     Sandbox,
     Watch,
     auth,
+    connections,
     hidream,
     pack_logger,
-    transport,
 )
 from hidream_volcengine.api.auth import BearerAuth, ExchangedTokenAuth, SignatureAuth, origin
 from hidream_volcengine.api.redaction import Secret, redact
@@ -332,7 +332,7 @@ def test_netrc_does_not_replace_the_bearer(monkeypatch: MonkeyPatch, tmp_path: P
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     # Loopback sessions trust no environment at all; the others have to be safe as well.
-    monkeypatch.setattr(transport, "is_loopback", lambda host: False)
+    monkeypatch.setattr(connections, "is_loopback", lambda host: False)
     monkeypatch.setenv("NO_PROXY", "*")
     with RawServer(raw.serving) as server:
         call = raw.hidream_call(server.url)
@@ -353,7 +353,7 @@ def test_netrc_adds_nothing_to_the_exchange(monkeypatch: MonkeyPatch, tmp_path: 
     netrc.write_text("default login canary-user password canary-password\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setattr(transport, "is_loopback", lambda host: False)
+    monkeypatch.setattr(connections, "is_loopback", lambda host: False)
     monkeypatch.setenv("NO_PROXY", "*")
     with RawServer(answering(200, {"code": 0, "result": {"token": "token-of-the-day"}})) as server:
         exchanging = ExchangedTokenAuth(Secret("api-key-netrc"), server.url, frozenset({origin(server.url)}), QUICK)

@@ -25,11 +25,13 @@ from hidream_volcengine.api import (
     ServiceError,
     TaskFailedError,
     TaskTimeoutError,
+    connections,
+    downloads,
     hidream,
     transport,
 )
+from hidream_volcengine.api.downloads import DownloadError, RefusedUrlError, download
 from hidream_volcengine.api.images import UndecodableImageError, decode
-from hidream_volcengine.api.transport import DownloadError, RefusedUrlError, download
 from PIL import Image
 from pytest import MonkeyPatch
 
@@ -296,7 +298,7 @@ def test_a_private_address_is_not_fetched(host: str, allow_loopback: bool, monke
 
 @pytest.mark.parametrize("host", ["64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "2002:0a00:0001::1", "64:ff9b::7f00:1"])
 def test_a_private_address_inside_an_ipv6_one_is_not_fetched(host: str) -> None:
-    assert not transport._is_public(host, False)
+    assert not downloads._is_public(host, False)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "[::1]", "localhost", "LOCALHOST", "[::ffff:127.0.0.1]"])
@@ -316,13 +318,13 @@ def test_loopback_in_another_spelling_is_not_fetched_for_a_remote_profile(host: 
 
 @pytest.mark.parametrize("address", ["198.18.0.1", "198.19.255.254", "8.8.8.8", "2606:4700::1111"])
 def test_public_and_fake_ip_addresses_are_fetched(address: str) -> None:
-    assert transport._is_public(address, False)
+    assert downloads._is_public(address, False)
 
 
 @pytest.mark.parametrize("address", ["198.17.255.255", "198.20.0.0"])
 def test_the_fake_ip_range_has_its_ends(address: str) -> None:
     # Public both ways; the next ones beyond the range are judged as any other.
-    assert transport._is_public(address, False)
+    assert downloads._is_public(address, False)
 
 
 def resolving(monkeypatch: MonkeyPatch, address: str, port: int) -> None:
@@ -417,7 +419,7 @@ def test_each_redirect_is_checked_again(target: str) -> None:
 
 def test_a_redirect_from_outside_to_loopback_is_not_followed() -> None:
     with pytest.raises(RefusedUrlError):
-        transport._checked_url("http://127.0.0.1:9/p.png", False)
+        downloads._checked_url("http://127.0.0.1:9/p.png", False)
 
 
 def test_a_redirect_to_nonsense_is_a_failed_try() -> None:
@@ -616,7 +618,7 @@ def test_a_submit_through_a_proxy_that_dies_after_the_last_byte_is_ambiguous(
         raw.resetting("whole")(connection)
 
     # A host that is not loopback and that the certificate names: told by the proxy's eyes only.
-    monkeypatch.setattr(transport, "is_loopback", lambda host: False)
+    monkeypatch.setattr(connections, "is_loopback", lambda host: False)
     monkeypatch.setattr(
         hidream, "submit", lambda *args, **named: transport.submit(*args, verify=str(certificate), **named)
     )

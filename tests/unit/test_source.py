@@ -17,7 +17,9 @@ SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((R
 API_LAYERS = [
     {"text", "redaction", "cancel"},
     {"errors"},
-    {"geometry", "checks", "images", "transport", "wire"},
+    {"geometry", "checks", "connections", "wire"},
+    {"images", "transport"},
+    {"downloads"},
     {"auth", "polling"},
     {"credentials"},
     {"hidream", "volcengine"},
@@ -40,9 +42,7 @@ def test_imports_in_api_point_down() -> None:
         for level, imported in relative_imports(path):
             assert level == 1, f"api/{name}.py imports from outside of api/"
             if imported:
-                within = rank[imported] < rank[name] or {imported, name} <= {"text", "redaction", "cancel"}
-                same_level = rank[imported] == rank[name] and {name, imported} <= {"images", "geometry"}
-                assert within or same_level, f"api/{name}.py imports {imported}"
+                assert rank[imported] < rank[name], f"api/{name}.py imports {imported}"
 
 
 def test_nodes_import_from_the_facade_only() -> None:

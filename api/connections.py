@@ -1,0 +1,178 @@
+"""Connections that can be cut and watched, sessions that carry nothing along, and the wire log."""
+
+from __future__ import annotations
+
+import http.cookiejar
+import ipaddress
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from .redaction import pack_logger
+
+_CHUNK = 64 * 1024
+_SMALL_CHUNK = 1024
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address literal is this machine."""
+    if host.lower() == "localhost":
+        return True
+    with suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return False
+
+
+class NoAuth(AuthBase):
+    """No credentials at all: without this, requests would look for some in ``.netrc``."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+def new_session(url: str) -> requests.Session:
+    """A session for ``url`` that keeps no cookies, and never takes a loopback address through a proxy."""
+    session = requests.Session()
+    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    if is_loopback(urlsplit(url).hostname or ""):
+        session.trust_env = False
+    return session
+
+
+class Line:
+    """The connection of one request, for another thread to cut: in a TLS handshake, a stalled upload or download."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._cut = False
+
+    def connected(self, sock: socket.socket) -> None:
+        """A TCP connection stands. A duplicate of its descriptor stays valid when TLS takes the socket over."""
+        with self._lock:
+            self._close()
+            self._socket = sock.dup()
+            if self._cut:
+                self._shut_down()
+
+    def cut(self) -> None:
+        with self._lock:
+            self._cut = True
+            self._shut_down()
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._close()
+
+    def _shut_down(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What is done on the way to a connection; it may raise.
+
+    ``resolving`` sees host and port before a direct connection, ``connected`` the TCP socket (of a direct connection,
+    or to the proxy), ``ready`` the socket after the TLS handshake and before the first byte of the request.
+    """
+
+    resolving: Callable[[str, int], None] = lambda host, port: None
+    connected: Callable[[socket.socket, bool], None] = lambda sock, direct: None
+    ready: Callable[[socket.socket], None] = lambda sock: None
+
+
+class HookedAdapter(HTTPAdapter):
+    """An adapter whose connections call hooks; nothing is retried below it."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _hooked_pools(self._hooks, direct=True)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not proxy.lower().startswith("socks"):
+            # urllib3 has connection classes of its own for those; there a cancel waits for the socket's timeout.
+            manager.pool_classes_by_scheme = _hooked_pools(self._hooks, direct=False)
+        return manager
+
+
+def _hooked_pools(hooks: Hooks, *, direct: bool) -> dict[str, type[HTTPConnectionPool]]:
+    class Hooked(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            if direct:
+                hooks.resolving(self.host, self.port)
+            sock = super()._new_conn()
+            hooks.connected(sock, direct)
+            return sock
+
+        def connect(self) -> None:
+            super().connect()
+            hooks.ready(self.sock)
+
+    class HookedTls(Hooked, HTTPSConnection):
+        pass
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Hooked
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = HookedTls
+
+    return {"http": Pool, "https": TlsPool}
+
+
+def mounted(session: requests.Session, hooks: Hooks) -> requests.Session:
+    adapter = HookedAdapter(hooks)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def blocks(response: requests.Response, *, decode: bool) -> Iterator[bytes]:
+    """The body as it arrives: a full block is not waited for, so that whoever drips can be given up."""
+    if response.is_redirect:
+        # requests has read this one whole already, to work out where it leads.
+        yield response.content
+        return
+    read = getattr(response.raw, "read1", None)
+    size = _CHUNK if read is not None else _SMALL_CHUNK
+    while block := (read or response.raw.read)(size, decode_content=decode):
+        yield block
+
+
+def log_exchange(
+    method: str, url: str, result: int | str, started: float, *, sent: int | None = None, received: int | None = None
+) -> None:
+    """One line per exchange at DEBUG: never a key (the logger redacts), never image data, only counts."""
+    log = pack_logger()
+    if not log.isEnabledFor(logging.DEBUG):
+        return
+    counts = [f"sent={sent}" if sent is not None else "", f"received={received}" if received is not None else ""]
+    took = time.monotonic() - started
+    log.debug("%s %s -> %s %.3fs %s", method, url, result, took, " ".join(filter(None, counts)))

@@ -1,0 +1,180 @@
+"""Fetching a result picture from an address that somebody else named: guarded, capped, found out when cut."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import tempfile
+import time
+from contextlib import ExitStack, suppress
+from typing import IO
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+
+from .cancel import CancelToken
+from .connections import Hooks, Line, NoAuth, blocks, is_loopback, log_exchange, mounted, new_session
+from .transport import Deadlines
+
+_MAX_REDIRECTS = 3
+# Bytes per second. A transfer that is slower than this over its whole length has no end to wait for.
+_SLOWEST_DOWNLOAD = 16 * 1024
+_SPOOL_IN_MEMORY = 8 * 2**20
+# Proxies of the "fake-ip" kind answer DNS from this range and forward by name.
+_FAKE_IP_RANGE = ipaddress.ip_network("198.18.0.0/15")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_QUERY = re.compile(r"\?[^\s()'\"]*")
+
+
+class DownloadError(Exception):
+    """One try of a download failed; another may succeed."""
+
+
+class RefusedUrlError(Exception):
+    """A result URL that this pack does not fetch, with the reason."""
+
+
+def _guard(allow_loopback: bool, line: Line) -> Hooks:
+    """Refuses direct connections to addresses inside somebody's network, before and after they stand.
+
+    Only direct ones: a proxy may well be a private address, and resolves names for itself.
+    """
+
+    def resolving(host: str, port: int) -> None:
+        with suppress(OSError):
+            for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                _check_address(str(address[0]), allow_loopback)
+
+    def connected(sock: socket.socket, direct: bool) -> None:
+        if direct:
+            try:
+                _check_address(sock.getpeername()[0], allow_loopback)
+            except RefusedUrlError:
+                sock.close()
+                raise
+        line.connected(sock)
+
+    return Hooks(resolving=resolving, connected=connected)
+
+
+def _check_address(address: str, allow_loopback: bool) -> None:
+    if not _is_public(address, allow_loopback):
+        raise RefusedUrlError(f"its host resolves to {address}, an address inside a private network")
+
+
+def _is_public(address: str, allow_loopback: bool) -> bool:
+    ip = _innermost(ipaddress.ip_address(address.split("%")[0]))
+    if ip.is_loopback:
+        return allow_loopback
+    return (ip.version == 4 and ip in _FAKE_IP_RANGE) or (ip.is_global and not ip.is_multicast)
+
+
+def _innermost(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one stands for, in the forms that lead there (mapped, 6to4, NAT64)."""
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip in _NAT64:
+            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        return ip.ipv4_mapped or ip.sixtofour or ip
+    return ip
+
+
+def _checked_url(url: str, allow_loopback: bool) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise RefusedUrlError("it is no URL") from None
+    loopback = is_loopback(host)
+    if parts.username is not None or parts.password is not None:
+        raise RefusedUrlError("it carries credentials")
+    if parts.scheme != "https" and not (parts.scheme == "http" and loopback and allow_loopback):
+        raise RefusedUrlError(f"its scheme is {parts.scheme or 'missing'}, not https")
+    with suppress(ValueError):
+        if not _is_public(host.strip("[]"), allow_loopback):
+            raise RefusedUrlError(f"its host {host} is an address inside a private network")
+    if not host or (loopback and not allow_loopback):
+        raise RefusedUrlError(f"its host is {host or 'missing'}")
+    return url
+
+
+def download(
+    url: str,
+    *,
+    max_bytes: int,
+    allow_loopback: bool,
+    deadlines: Deadlines,
+    cancel: CancelToken,
+    verify: bool | str = True,
+) -> IO[bytes]:
+    """Fetch a result picture once, without credentials, into a temporary file (in memory while small).
+
+    Redirects are followed three times at most, and each target is checked like the first.
+
+    Raises:
+        RefusedUrlError: the URL, or a redirect, is not one this pack fetches.
+        DownloadError: this try failed (status, cut, too large); the caller may try again.
+        CallCancelled: cancelled.
+    """
+    for _ in range(_MAX_REDIRECTS + 1):
+        cancel.check()
+        started = time.monotonic()
+        shown = urlsplit(_checked_url(url, allow_loopback))._replace(query="", fragment="").geturl()
+        line = Line()
+        with line, mounted(new_session(url), _guard(allow_loopback, line)) as session, cancel.calling(line.cut):
+            try:
+                response = session.get(
+                    url,
+                    headers={"Accept-Encoding": "identity"},
+                    auth=NoAuth(),
+                    allow_redirects=False,
+                    stream=True,
+                    timeout=(deadlines.connect, deadlines.poll),
+                    verify=verify,
+                )
+                with response:
+                    if response.is_redirect:
+                        log_exchange("GET", shown, response.status_code, started)
+                        url = _joined(url, response.headers["Location"])
+                        continue
+                    spool = _spool(response, max_bytes, started + deadlines.download, cancel)
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
+                cancel.check()
+                log_exchange("GET", shown, f"failed ({type(cause).__name__})", started)
+                # Without its cause: that repeats the address with its query, which may be a signature.
+                raise DownloadError(_QUERY.sub("", str(cause))) from None
+        log_exchange("GET", shown, response.status_code, started, received=spool.tell())
+        return spool
+    raise DownloadError(f"more than {_MAX_REDIRECTS} redirects")
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise RefusedUrlError("it redirects to something that is no URL") from None
+
+
+def _spool(response: requests.Response, max_bytes: int, deadline: float, cancel: CancelToken) -> IO[bytes]:
+    if response.status_code != 200:
+        raise DownloadError(f"HTTP {response.status_code}")
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise DownloadError(f"unasked Content-Encoding {response.headers['Content-Encoding']}")
+    announced = response.headers.get("Content-Length", "")
+    with ExitStack() as unless_whole:
+        spool = unless_whole.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY))
+        ended = False
+        with suppress(urllib3.exceptions.ProtocolError):
+            for chunk in blocks(response, decode=False):
+                cancel.check()
+                spool.write(chunk)
+                if time.monotonic() > deadline + spool.tell() / _SLOWEST_DOWNLOAD:
+                    raise DownloadError(f"too slow: {spool.tell()} bytes so far")
+                if spool.tell() > max_bytes:
+                    raise DownloadError(f"more than {max_bytes} bytes")
+            ended = True
+        if not ended or (announced.isdigit() and spool.tell() != int(announced)):
+            raise DownloadError(f"cut off after {spool.tell()} of {announced or 'so many'} bytes")
+        unless_whole.pop_all()
+        return spool
