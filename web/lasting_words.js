@@ -5,7 +5,6 @@ import { api } from "../../scripts/api.js";
 
 // Category and titles are translated by the frontend; the module that a node comes from is not.
 const MODULE = `custom_nodes.${decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2))}`;
-const LOCALE = "Comfy.Locale";
 const MARGIN = 10;
 const PROGRESS_TEXT = "$$node-text-preview";
 // What a reader does inside a text; elsewhere on the canvas these keys act on the selected nodes.
@@ -22,7 +21,6 @@ class LastingWords {
   #element = document.createElement("div");
   #body = document.createElement("div");
   #widget;
-  #items = [];
   #heightBefore = 0;
 
   constructor(node) {
@@ -33,6 +31,7 @@ class LastingWords {
     this.#body.style.cssText = "padding: 6px 8px; overflow-wrap: anywhere;";
     this.#element.tabIndex = 0;
     this.#element.setAttribute("role", "status");
+    this.#element.dataset.lastingWords = "";
     this.#element.append(this.#body);
     this.#keepEventsOfReaders();
     const height = () => this.#body.offsetHeight + 2 * MARGIN;
@@ -51,16 +50,17 @@ class LastingWords {
   }
 
   end(items) {
-    // The newest frontend removes its progress text at the end; older ones leave it on the node.
+    // These words take its place. Older frontends would leave it on the node.
     const progress = this.#progressText();
     if (progress) {
       this.#node.removeWidget(progress);
-      this.#node.setSize([this.#node.size[0], this.#heightBefore]);
+      const needed = this.#node.computeSize()[1];
+      this.#node.setSize([this.#node.size[0], Math.max(this.#heightBefore, needed)]);
     }
     this.say(items);
   }
 
-  /** ... and save it, too, also after an error or an interrupt. */
+  /** Older frontends save their progress text with the workflow. */
   keepProgressTextOutOfFile() {
     const progress = this.#progressText();
     if (progress) progress.serialize = false;
@@ -71,15 +71,11 @@ class LastingWords {
   }
 
   say(items) {
-    this.#items = items;
-    this.draw();
-  }
-
-  draw() {
-    const chinese = String(app.ui.settings.getSettingValue(LOCALE) ?? "").startsWith("zh");
+    // Changing the language loads the graph anew, so that nothing has to be said again in another one.
+    const chinese = String(app.ui.settings.getSettingValue("Comfy.Locale") ?? "").startsWith("zh");
     this.#element.lang = chinese ? "zh" : "en";
     this.#element.setAttribute("aria-label", chinese ? "上次运行的说明" : "Notes of the last run");
-    const lines = this.#items.map((item) => String(item).split("\n")).map(([en, zh]) => (chinese && zh) || en);
+    const lines = items.map((item) => String(item).split("\n")).map(([en, zh]) => (chinese && zh) || en);
     this.#body.replaceChildren(
       ...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line, style: "margin: 0" })),
     );
@@ -90,6 +86,10 @@ class LastingWords {
   }
 
   #keepEventsOfReaders() {
+    // The canvas renderer lays this element over the canvas, which would not get to know of the wheel.
+    this.#element.addEventListener("wheel", (event) => {
+      if (!LiteGraph.vueNodesMode) app.canvas.processMouseWheel(event);
+    });
     this.#element.addEventListener("copy", (event) => event.stopPropagation());
     this.#element.addEventListener("keydown", (event) => {
       const copying = (event.ctrlKey || event.metaKey) && COPY_KEYS.has(event.key);
@@ -110,9 +110,8 @@ app.registerExtension({
 
   setup() {
     api.addEventListener("executing", ({ detail }) => wordsOf.get(nodeOf(detail))?.begin());
-    api.addEventListener("progress_text", ({ detail }) => wordsOf.get(nodeOf(detail.nodeId))?.keepProgressTextOutOfFile());
-    app.ui.settings.addEventListener(`${LOCALE}.change`, () => {
-      for (const node of app.canvas.graph.nodes) wordsOf.get(node)?.draw();
+    api.addEventListener("progress_text", ({ detail }) => {
+      wordsOf.get(nodeOf(detail.nodeId))?.keepProgressTextOutOfFile();
     });
   },
 

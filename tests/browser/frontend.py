@@ -1,0 +1,92 @@
+"""ComfyUI's frontend in an open page, as the tests drive it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from playwright.sync_api import Page
+
+from devtools.environment import ROOT
+from devtools.host import PACK_FOLDER, ComfyUI
+
+Json = dict[str, Any]
+
+NEWER = "1.58.1"
+SCREENSHOTS = ROOT / "out" / "screenshots"
+
+_OUR_WORDS = (PACK_FOLDER, "lasting_words", "LastingWords", "HiDream", "Volcengine")
+READY = "!!window.app?.graph && !!window.LiteGraph?.registered_node_types.VolcengineAPIOutpaintCanvas"
+_RUN = """async () => {
+    const ends = ["execution_success", "execution_error", "execution_interrupted"];
+    const ended = new Promise((resolve) => ends.forEach((type) =>
+        app.api.addEventListener(type, ({detail}) => resolve([type, detail]), {once: true})));
+    document.querySelector('[data-testid="queue-button"] button, button[data-testid="queue-button"]').click();
+    return await ended;
+}"""
+_GRAPH = "() => JSON.parse(JSON.stringify(app.graph.serialize()))"
+_PROMPT = "async () => JSON.parse(JSON.stringify((await app.graphToPrompt()).output))"
+
+
+@dataclass
+class Frontend:
+    """One open page with ComfyUI's frontend in it."""
+
+    page: Page
+    comfy: ComfyUI
+    version: str
+    problems: list[str] = field(default_factory=list)
+    """Errors in the console or of the page that have to do with this pack."""
+
+    def load(self, workflow: Json) -> None:
+        self.page.evaluate("(workflow) => app.loadGraphData(workflow)", workflow)
+        self.page.wait_for_function("(count) => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
+
+    def run(self) -> Json:
+        """Click on Run and wait; returns the prompt's entry in /history."""
+        self.comfy.forget_results()
+        end, detail = self.page.evaluate(_RUN)
+        assert end == "execution_success", detail
+        return self._history(detail["prompt_id"])
+
+    def graph(self) -> Json:
+        """The workflow as it would be saved."""
+        saved: Json = self.page.evaluate(_GRAPH)
+        return saved
+
+    def widget_values(self) -> dict[int, Any]:
+        return {node["id"]: node.get("widgets_values") for node in self.graph()["nodes"]}
+
+    def prompt(self) -> Json:
+        """What the frontend would queue, without the titles that it adds for other tools."""
+        nodes: Json = self.page.evaluate(_PROMPT)
+        return {number: {key: node[key] for key in ("class_type", "inputs")} for number, node in nodes.items()}
+
+    def screenshot(self, name: str) -> None:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}-{self.version}.png")
+
+    def watch(self) -> None:
+        self.page.on("console", lambda message: self._note(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self._note(f"{error.message}\n{error.stack}"))
+
+    def _history(self, prompt_id: str) -> Json:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:  # it is written a moment after the last event
+            entry: Json | None = self.comfy.request("GET", f"/history/{prompt_id}").json().get(prompt_id)
+            if entry:
+                return entry
+            time.sleep(0.01)
+        raise TimeoutError(f"no history of prompt {prompt_id}")
+
+    def _note(self, text: str) -> None:
+        # With --disable-api-nodes the page may not ask the registry about our nodes; the refusal names them.
+        if any(word in text for word in _OUR_WORDS) and "Content Security Policy" not in text:
+            self.problems.append(text)
+
+
+def example_workflow(name: str) -> Json:
+    loaded: Json = json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    return loaded
