@@ -284,19 +284,39 @@ def test_sixteen_nodes_take_hardly_longer_than_one(comfy: ComfyUI, emulator: Emu
     assert len(result.files()) == 16
 
 
-def test_calls_that_hang_after_an_interrupt_do_not_hold_up_the_next_prompt(comfy: ComfyUI, emulator: Emulator) -> None:
-    """As many submits as there are threads stay unanswered. The service may take minutes; the user has moved on."""
+def hang_and_interrupt(comfy: ComfyUI, emulator: Emulator) -> float:
+    """As many submits as there are threads stay unanswered; returns when the first answer is due."""
     emulator.add_fault({"endpoint": "cvprocess", "phase": "submit", "times": 32, "do": {"hang": 8}})
     graph = Graph(comfy)
     batch = graph.image(*(photo(16, 16, seed) for seed in range(8)))
-    graph.save(graph.add("VolcengineAPIOutpaint", image=batch, variants=4)[0])
+    graph.save(graph.add("VolcengineAPIOutpaint", image=batch, variants=4, take=2)[0])
     running = Running(comfy, graph)
     until(lambda: sum(request.body is not None for request in submits(emulator)) == 32, "32 submits", 20)
     assert running.interrupt() < FELT
-    released = max(request.started for request in submits(emulator)) + 8
+    return min(request.started for request in submits(emulator)) + 8
+
+
+def test_calls_that_hang_after_an_interrupt_do_not_hold_up_the_next_prompt(comfy: ComfyUI, emulator: Emulator) -> None:
+    """The service may take minutes; the user has moved on."""
+    due = hang_and_interrupt(comfy, emulator)
     check_still_works(comfy, emulator)
-    done = time.monotonic()
-    assert done < released, "the next prompt waited for the interrupted one's answers"
+    assert time.monotonic() < due, "the next prompt waited for the interrupted one's answers"
+
+
+@pytest.mark.xfail(strict=True, reason="a call that queued for a thread is counted as an idle thread for ever")
+def test_nor_do_they_after_more_calls_than_threads(make_comfyui: Callable[..., ComfyUI], emulator: Emulator) -> None:
+    """Calls that had to queue for a thread must not be taken for idle threads later on."""
+    comfy = make_comfyui()  # a pool that no other test has left threads in
+    emulator.clear()
+    graph = Graph(comfy)
+    batch = graph.image(*(photo(16, 16, seed) for seed in range(10)))
+    graph.save(graph.add("VolcengineAPIOutpaint", image=batch, variants=4)[0])
+    comfy.run(graph.prompt)
+    assert len(submits(emulator)) == 40
+    emulator.clear()
+    due = hang_and_interrupt(comfy, emulator)
+    check_still_works(comfy, emulator)
+    assert time.monotonic() < due, "the next prompt waited for the interrupted one's answers"
 
 
 # ---- a sibling fails
