@@ -58,7 +58,9 @@ EXAMPLES = (
     Example("HiDreamAPIUpscale", "hidream_upscale", "rocket", checks.upscaled, lambda i: 1),
     Example("HiDreamAPIModelPhotoSet", "hidream_model_photo_set", "astronaut", checks.photo_set, lambda i: 4),
     Example("VolcengineAPIOutpaint", "volcengine_outpaint_sides", "coffee", checks.outpainted_by_sides, _variants),
-    Example("VolcengineAPIOutpaintCanvas", "volcengine_outpaint_canvas", "astronaut", checks.outpainted_by_mask, _variants),
+    Example(
+        "VolcengineAPIOutpaintCanvas", "volcengine_outpaint_canvas", "astronaut", checks.outpainted_by_mask, _variants
+    ),
 )
 KEYS = {
     "HiDream": (("HIDREAM_TOKEN",), ("HIDREAM_API_KEY",)),

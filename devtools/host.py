@@ -232,7 +232,17 @@ class ComfyUI:
             for event in self.events.since(start)
             if event.at <= final.at and event.data.get("prompt_id") in (None, prompt_id)
         ]
-        return Result(prompt_id, _FINAL[final.type], self._history(prompt_id), tuple(told))
+        return Result(prompt_id, _FINAL[final.type], self.history(prompt_id), tuple(told))
+
+    def history(self, prompt_id: str) -> dict[str, Any]:
+        """The prompt's entry in /history."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:  # it is written a moment after the last event
+            entry = self.request("GET", f"/history/{prompt_id}").json().get(prompt_id)
+            if entry:
+                return entry
+            time.sleep(0.01)
+        raise HostError(f"no history of prompt {prompt_id}")
 
     def interrupt(self) -> None:
         self.request("POST", "/interrupt", json={})
@@ -303,15 +313,6 @@ class ComfyUI:
             except requests.RequestException:
                 time.sleep(0.1)
         raise HostError(f"ComfyUI is not up after {timeout:.0f} s:\n{tail(self.log_file, 40)}")
-
-    def _history(self, prompt_id: str) -> dict[str, Any]:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:  # it is written a moment after the last event
-            entry = self.request("GET", f"/history/{prompt_id}").json().get(prompt_id)
-            if entry:
-                return entry
-            time.sleep(0.01)
-        raise HostError(f"no history of prompt {prompt_id}")
 
 
 def copy_pack(source: Path, target: Path) -> None:

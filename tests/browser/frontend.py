@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +48,7 @@ class Frontend:
         self.comfy.forget_results()
         end, detail = self.page.evaluate(_RUN)
         assert end == "execution_success", detail
-        return self._history(detail["prompt_id"])
+        return self.comfy.history(detail["prompt_id"])
 
     def graph(self) -> Json:
         """The workflow as it would be saved."""
@@ -71,15 +70,6 @@ class Frontend:
     def watch(self) -> None:
         self.page.on("console", lambda message: self._note(message.text) if message.type == "error" else None)
         self.page.on("pageerror", lambda error: self._note(f"{error.message}\n{error.stack}"))
-
-    def _history(self, prompt_id: str) -> Json:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:  # it is written a moment after the last event
-            entry: Json | None = self.comfy.request("GET", f"/history/{prompt_id}").json().get(prompt_id)
-            if entry:
-                return entry
-            time.sleep(0.01)
-        raise TimeoutError(f"no history of prompt {prompt_id}")
 
     def _note(self, text: str) -> None:
         # With --disable-api-nodes the page may not ask the registry about our nodes; the refusal names them.
