@@ -451,9 +451,10 @@ def deliver(results: Sequence[Result], *, accept_partial: bool) -> tuple[list[De
             notes.append(Text(f"{skipped} calls were not submitted after that.", f"之后有 {skipped} 次调用未提交。"))
         return deliveries, notes
     first = errors[0]
-    tasks = [delivery.task.task_id for delivery in deliveries if delivery.task and delivery.task.task_id]
-    if pictures or skipped:
-        first.add_context(_rest_of_batch(pictures, skipped, tasks))
+    accepted = [delivery.task.task_id for delivery in deliveries if delivery.task] + [error.task_id for error in errors]
+    tasks = [task_id for task_id in dict.fromkeys(accepted) if task_id]
+    if pictures or skipped or len(errors) > 1:
+        first.add_context(_rest_of_batch(pictures, len(errors), skipped, tasks))
     raise first
 
 
@@ -463,11 +464,11 @@ def _errors_of(result: Result) -> Sequence[RemoteImageError]:
     return result.delivery.errors if result.delivery is not None else ()
 
 
-def _rest_of_batch(pictures: int, skipped: int, tasks: Sequence[str]) -> Text:
-    en = f"Of the same node, {pictures} pictures did come and {skipped} calls were not submitted."
-    zh = f"同一节点中已有 {pictures} 张图片生成，{skipped} 次调用未提交。"
+def _rest_of_batch(pictures: int, failed: int, skipped: int, tasks: Sequence[str]) -> Text:
+    en = f"In this node: {pictures} pictures came, {failed} failed, {skipped} calls were not submitted."
+    zh = f"本节点共：已生成 {pictures} 张，失败 {failed} 张，未提交 {skipped} 次调用。"
     if tasks:
         listed = ", ".join(tasks)
-        en += f" Fetch them free of charge with the node Remote Task Result: {listed}."
-        zh += f"可用「取回远程任务」节点免费取回：{listed}。"
+        en += f" The node Remote Task Result fetches what these tasks made, free of charge: {listed}."
+        zh += f"可用「取回远程任务」节点免费取回这些任务的图片：{listed}。"
     return Text(en, zh)

@@ -61,10 +61,17 @@ def string(name: str, value: object, max_length: int) -> str:
     """``value`` if it is a string of at most ``max_length`` characters.
 
     Raises:
-        InvalidInputError: naming the limit and the actual length.
+        InvalidInputError: naming the limit and the actual length; or it has half of a surrogate pair.
     """
     if not isinstance(value, str):
         raise _out_of_range(name, type(value).__name__, f"≤ {max_length}", "a string", "字符串")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise InvalidInputError(
+            Text(
+                f"`{name}` contains half of a character (a cut emoji?).",
+                f"`{name}` 含有不完整的字符（被截断的表情？）。",
+            )
+        )
     if len(value) > max_length:
         raise _out_of_range(name, f"{len(value)} characters", f"≤ {max_length}", "a string", "字符串")
     return value

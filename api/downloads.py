@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 import socket
 import tempfile
+import threading
 import time
 from contextlib import ExitStack, suppress
 from typing import IO
@@ -99,6 +101,17 @@ def _checked_url(url: str, allow_loopback: bool) -> str:
     return url
 
 
+class _SilentInDownloads(logging.Filter):
+    """urllib3 writes whole addresses at DEBUG, and a result's query may be a signature; our own line says the rest."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(_this_thread, "downloading", False)
+
+
+_this_thread = threading.local()
+_silent_in_downloads = _SilentInDownloads()
+
+
 def download(
     url: str,
     *,
@@ -117,12 +130,14 @@ def download(
         DownloadError: this try failed (status, cut, too large); the caller may try again.
         CallCancelled: cancelled.
     """
+    logging.getLogger("urllib3.connectionpool").addFilter(_silent_in_downloads)
     for _ in range(_MAX_REDIRECTS + 1):
         cancel.check()
         started = time.monotonic()
         shown = urlsplit(_checked_url(url, allow_loopback))._replace(query="", fragment="").geturl()
         line = Line()
         with line, mounted(new_session(url), _guard(allow_loopback, line)) as session, cancel.calling(line.cut):
+            _this_thread.downloading = True
             try:
                 response = session.get(
                     url,
@@ -144,6 +159,8 @@ def download(
                 log_exchange("GET", shown, f"failed ({type(cause).__name__})", started)
                 # Without its cause: that repeats the address with its query, which may be a signature.
                 raise DownloadError(_QUERY.sub("", str(cause))) from None
+            finally:
+                _this_thread.downloading = False
         log_exchange("GET", shown, response.status_code, started, received=spool.tell())
         return spool
     raise DownloadError(f"more than {_MAX_REDIRECTS} redirects")

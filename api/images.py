@@ -55,7 +55,7 @@ def images_from_tensor(image: torch.Tensor) -> tuple[list[Pixels], list[Text]]:
                 f"IMAGE 的形状应为（批次， 高， 宽， 1、3 或 4 个通道）,实际为 {shape}。",
             )
         )
-    pixels = [_to_rgb(_to_uint8(single)) for single in image]
+    pixels = [_to_rgb(_to_uint8(single, Text("image", "图片"))) for single in image]
     notes = []
     if shape[-1] == 4:
         notes.append(Text("Transparent pixels were put on white.", "透明像素已合成到白色背景上。"))
@@ -97,17 +97,17 @@ def masks_from_tensor(mask: torch.Tensor, images: Sequence[Pixels]) -> list[Grey
                 f"遮罩尺寸为 {mask.shape[2]}×{mask.shape[1]}，而图片为 {width}×{height}。",
             )
         )
-    masks = [_to_uint8(single) for single in mask]
+    masks = [_to_uint8(single, Text("mask", "遮罩")) for single in mask]
     return masks if len(masks) == len(images) else masks * len(images)
 
 
-def _to_uint8(values: torch.Tensor) -> NDArray[np.uint8]:
+def _to_uint8(values: torch.Tensor, what: Text) -> NDArray[np.uint8]:
     real = values.detach().float().cpu().numpy()
     if np.isnan(real).any():
         count = int(np.isnan(real).sum())
         raise InvalidInputError(
-            Text(f"The image contains {count} NaN values.", f"图片中含有 {count} 个 NaN 值。"),
-            advice=Text("Look at the node that made this image.", "请检查生成此图片的上游节点。"),
+            Text(f"The {what.en} contains {count} NaN values.", f"{what.zh}中含有 {count} 个 NaN 值。"),
+            advice=Text("Look at the node that made it.", "请检查生成它的上游节点。"),
         )
     pixels: NDArray[np.uint8] = np.rint(np.clip(real, 0.0, 1.0) * 255.0).astype(np.uint8)
     return pixels

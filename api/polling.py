@@ -101,7 +101,9 @@ def wait(
         pause = jittered(next_pause(time.monotonic() - begun, failures))
         watch.cancel.sleep(min(pause, max(0.0, deadline - time.monotonic())))
         try:
-            known = _in_order(query(), task.sub_task_ids)
+            told = _in_order(query(), task.sub_task_ids)
+            # A poll that tells less than an earlier one does not make a finished picture unfinished.
+            known = told if _ended(told) >= _ended(known) else known
             failures, last_problem = 0, ""
         except PollError as problem:
             failures, last_problem = failures + 1, str(problem)
@@ -113,6 +115,10 @@ def wait(
         if time.monotonic() >= deadline:
             return _at_deadline(task, known, time.monotonic() - begun, last_problem)
         watch.report(Progress("running" if running else "queued", _fraction(known), task.task_id))
+
+
+def _ended(sub_tasks: Sequence[SubTask]) -> int:
+    return sum(sub_task.ended for sub_task in sub_tasks)
 
 
 def _in_order(sub_tasks: Sequence[SubTask], ids: Sequence[str]) -> tuple[SubTask, ...]:

@@ -57,7 +57,12 @@ def _spellings(value: str) -> set[str]:
 
 
 def redact(text: str) -> str:
-    """``text`` with every known secret, also percent- or base64-encoded, replaced by ``***``."""
+    """``text`` with every known secret, also percent- or base64-encoded, replaced by ``***``.
+
+    Halves of characters become ``?`` on the way: a service may cut its message in the middle of an emoji, and ComfyUI
+    cannot send such text to the browser.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8")
     with _lock:
         # The longest first: one secret may contain another.
         known = sorted(_known, key=len, reverse=True)

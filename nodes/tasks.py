@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 
 from comfy_api.latest import io
@@ -32,6 +33,8 @@ _TASK_ID = StringWidget(
 # What the task was is not known any more; this is as large as a single result may be.
 _ANY_PICTURE = 16384 * 16384 // 4
 
+_incomplete_fetches: Counter[tuple[str, str, str]] = Counter()
+
 
 class RemoteTaskResult(RemoteNode):
     """A task that was accepted earlier: after a timeout, an interrupt, or pictures that form no batch."""
@@ -52,12 +55,19 @@ class RemoteTaskResult(RemoteNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, profile: str, endpoint: str, task_id: str) -> int:
+        """Another one after each incomplete fetch: what was missing is asked for again, and that is free."""
+        return _incomplete_fetches[profile, endpoint, task_id]
+
+    @classmethod
     async def execute(cls, profile: str, endpoint: str, task_id: str) -> io.NodeOutput:
         chosen = hidream.ENDPOINTS[_ENDPOINT.check(endpoint)]
         task = TaskRef("HiDream", chosen.name, _checked_task_id(task_id))
         service = HiDreamService(await host.off_loop(PROFILES.hidream, profile), chosen)
         [delivery] = await host.run_jobs([partial(_collect, service, task)])
         deliveries, missing = deliver([Result(delivery)], accept_partial=True)
+        if missing:
+            _incomplete_fetches[profile, endpoint, task_id] += 1
         pictures = pictures_of(deliveries)
         return io.NodeOutput([images.image_tensor([picture]) for picture in pictures], ui=Notes(missing).ui())
 

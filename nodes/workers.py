@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextvars
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -21,19 +21,19 @@ class DaemonPool:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
-        self._lock = threading.Lock()
+        self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._changed = threading.Condition()
         self._threads = 0
+        self._waiting = 0
         self._abandoned: set[Future[Any]] = set()
 
     def submit(self, job: Callable[[], _T]) -> Future[_T]:
         """Queue a job; it runs with a copy of the caller's context variables."""
         future: Future[_T] = Future()
         context = contextvars.copy_context()
-        self._jobs.put((future, lambda: context.run(job)))
-        if not self._idle.acquire(blocking=False):
-            self._add_thread()
+        with self._changed:
+            self._jobs.append((future, lambda: context.run(job)))
+            self._serve_queue()
         return future
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
@@ -41,35 +41,40 @@ class DaemonPool:
 
         A submit that is under way must end by itself, which may take minutes; the next prompt must not wait for it.
         """
-        with self._lock:
+        with self._changed:
             self._abandoned.update(future for future in futures if not future.cancel() and not future.done())
-        for _ in range(self._jobs.qsize()):
-            self._add_thread()
+            self._serve_queue()
 
-    def _add_thread(self) -> None:
-        with self._lock:
-            if self._surplus() >= 0:
-                return
+    def _serve_queue(self) -> None:
+        """Wake the waiting threads, and add the missing ones. Called with the lock held."""
+        self._changed.notify(len(self._jobs))
+        missing = len(self._jobs) - self._waiting
+        for _ in range(min(missing, -self._surplus())):
             self._threads += 1
+            self._waiting += 1
             name = f"hidream-volcengine-{self._threads}"
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+            threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _surplus(self) -> int:
         return self._threads - len(self._abandoned) - self._size
 
     def _work(self) -> None:
         while True:
-            future, job = self._jobs.get()
+            with self._changed:
+                while not self._jobs:
+                    self._changed.wait()
+                self._waiting -= 1
+                future, job = self._jobs.popleft()
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(job())
                 except BaseException as error:  # it belongs to whoever waits for the future
                     future.set_exception(error)
-            with self._lock:
+            with self._changed:
                 self._abandoned.discard(future)
                 if self._surplus() > 0:
                     self._threads -= 1
                     return
+                self._waiting += 1
             # Nothing of a finished job is kept alive by a waiting thread.
             del future, job
-            self._idle.release()

@@ -303,7 +303,6 @@ def test_calls_that_hang_after_an_interrupt_do_not_hold_up_the_next_prompt(comfy
     assert time.monotonic() < due, "the next prompt waited for the interrupted one's answers"
 
 
-@pytest.mark.xfail(strict=True, reason="a call that queued for a thread is counted as an idle thread for ever")
 def test_nor_do_they_after_more_calls_than_threads(make_comfyui: Callable[..., ComfyUI], emulator: Emulator) -> None:
     """Calls that had to queue for a thread must not be taken for idle threads later on."""
     comfy = make_comfyui()  # a pool that no other test has left threads in
