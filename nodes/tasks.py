@@ -33,7 +33,7 @@ _TASK_ID = StringWidget(
 # What the task was is not known any more; this is as large as a single result may be.
 _ANY_PICTURE = 16384 * 16384 // 4
 
-_incomplete_fetches: Counter[tuple[str, str, str]] = Counter()
+_incomplete_fetches: Counter[str | None] = Counter()
 
 
 class RemoteTaskResult(RemoteNode):
@@ -55,9 +55,13 @@ class RemoteTaskResult(RemoteNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, profile: str, endpoint: str, task_id: str) -> int:
-        """Another one after each incomplete fetch: what was missing is asked for again, and that is free."""
-        return _incomplete_fetches[profile, endpoint, task_id]
+    def fingerprint_inputs(cls, task_id: str | None, **_: object) -> int:
+        """Another one after each incomplete fetch of a task: what was missing is asked for again, and that is free.
+
+        Never another one after a whole fetch: the paid nodes behind this one would buy again. So an id that comes over
+        a wire, which ComfyUI does not know yet when it asks, always has the same.
+        """
+        return _incomplete_fetches[task_id]
 
     @classmethod
     async def execute(cls, profile: str, endpoint: str, task_id: str) -> io.NodeOutput:
@@ -67,7 +71,7 @@ class RemoteTaskResult(RemoteNode):
         [delivery] = await host.run_jobs([partial(_collect, service, task)])
         deliveries, missing = deliver([Result(delivery)], accept_partial=True)
         if missing:
-            _incomplete_fetches[profile, endpoint, task_id] += 1
+            _incomplete_fetches[task_id] += 1
         pictures = pictures_of(deliveries)
         return io.NodeOutput([images.image_tensor([picture]) for picture in pictures], ui=Notes(missing).ui())
 
