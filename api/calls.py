@@ -26,7 +26,7 @@ import urllib3
 
 from .cancel import CallCancelled, CancelToken
 from .connections import is_loopback
-from .downloads import DownloadError, RefusedUrlError, download
+from .downloads import DownloadError, RefusedUrlError, download, without_query
 from .errors import (
     AmbiguousSubmitError,
     ConnectionFailedError,
@@ -364,7 +364,11 @@ def _fetch(
                 return decode(stream, cap)
         except RefusedUrlError as problem:
             raise ServiceError(
-                Text(f"The result's address is not fetched: {problem}.", f"不下载该结果地址：{problem}。"),
+                Text(
+                    f"The result's address is not fetched: {problem.reason.en}. Address: {without_query(url)}",
+                    f"不下载该结果地址：{problem.reason.zh}。地址：{without_query(url)}",
+                ),
+                advice=None if task.task_id else _NOT_AGAIN,
                 provider=task.provider,
                 request_id=task.request_id,
                 task_id=task.task_id,
@@ -421,6 +425,9 @@ def run_in_batch(call: PaidCall, watch: Watch, batch: Batch) -> Result:
     except RemoteImageError as error:
         batch.fail()
         return Result(error=error)
+    except BaseException:
+        batch.fail()
+        raise
     if delivery.errors:
         batch.fail()
     return Result(delivery)
@@ -444,7 +451,7 @@ def deliver(results: Sequence[Result], *, accept_partial: bool) -> tuple[list[De
         return deliveries, []
     if accept_partial and pictures:
         notes = [
-            Text(f"Missing ({count}×): {what.en}", f"缺失（{count} 张）：{what.zh}")
+            Text(f"Missing ({count}×): {what.en}", f"缺失（{count} 项）：{what.zh}")
             for what, count in Counter(error.text() for error in errors).items()
         ]
         if skipped:
@@ -466,7 +473,7 @@ def _errors_of(result: Result) -> Sequence[RemoteImageError]:
 
 def _rest_of_batch(pictures: int, failed: int, skipped: int, tasks: Sequence[str]) -> Text:
     en = f"In this node: {pictures} pictures came, {failed} failed, {skipped} calls were not submitted."
-    zh = f"本节点共：已生成 {pictures} 张，失败 {failed} 张，未提交 {skipped} 次调用。"
+    zh = f"本节点共：已生成 {pictures} 张，失败 {failed} 项，未提交 {skipped} 次调用。"
     if tasks:
         listed = ", ".join(tasks)
         en += f" The node Remote Task Result fetches what these tasks made, free of charge: {listed}."

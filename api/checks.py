@@ -54,7 +54,7 @@ def choice(name: str, value: object, choices: Sequence[_T]) -> _T:
         if type(value) is type(known) and value == known:
             return known
     listed = ", ".join(str(known) for known in choices)
-    raise _out_of_range(name, value, listed, "one of", "可选值为")
+    raise _out_of_range(name, value, listed, "one of", "以下之一")
 
 
 def string(name: str, value: object, max_length: int) -> str:
@@ -73,7 +73,12 @@ def string(name: str, value: object, max_length: int) -> str:
             )
         )
     if len(value) > max_length:
-        raise _out_of_range(name, f"{len(value)} characters", f"≤ {max_length}", "a string", "字符串")
+        raise InvalidInputError(
+            Text(
+                f"`{name}` has {len(value)} characters; at most {max_length} are allowed.",
+                f"`{name}` 共 {len(value)} 个字符，上限为 {max_length}。",
+            )
+        )
     return value
 
 
@@ -82,6 +87,6 @@ def _out_of_range(name: str, value: object, limits: str, kind_en: str, kind_zh: 
     return InvalidInputError(
         Text(
             f"`{name}` must be {kind_en} ({limits}), but is {shown}.",
-            f"`{name}` 应为{kind_zh}({limits}),实际为 {shown}。",
+            f"`{name}` 应为{kind_zh}（{limits}），实际为 {shown}。",
         )
     )

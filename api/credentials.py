@@ -25,6 +25,12 @@ HIDREAM_EC_BASE_URL = "https://hidreamai.com"
 VOLCENGINE_BASE_URL = "https://visual.volcengineapi.com"
 
 
+_KEY_FORM = Text(
+    "printable ASCII without spaces, and without the word Bearer", "不含空格的可打印 ASCII 字符，且不带 Bearer 一词"
+)
+_URL_FORM = Text("https://… (http:// only for 127.0.0.1)", "https://…（仅 127.0.0.1 可用 http://）")
+
+
 @dataclass(frozen=True)
 class HiDreamAccount:
     """Where HiDream is and how to pay there. ``language`` is what the service's messages are written in."""
@@ -101,7 +107,7 @@ class Profiles:
             raise _no_key("HiDream", "HIDREAM_TOKEN", "HIDREAM_API_KEY")
         language = self._value("HIDREAM_LANGUAGE") or "zh"
         if language not in ("en", "zh"):
-            raise _bad_setting("HIDREAM_LANGUAGE", language, "en / zh")
+            raise _bad_setting("HIDREAM_LANGUAGE", Text("en or zh", "en 或 zh"), language)
         return HiDreamAccount(base_url, ec_base_url, auth, self._key("HIDREAM_USER_ID"), language, deadlines)
 
     def volcengine(self, profile: str) -> VolcengineAccount:
@@ -161,7 +167,7 @@ class Profiles:
     def _key(self, name: str) -> str:
         value = self._value(name)
         if not all("!" <= character <= "~" for character in value):
-            raise _bad_setting(name, "not shown", "printable ASCII without spaces")
+            raise _bad_setting(name, _KEY_FORM)
         return value
 
     def _url(self, name: str, default: str) -> str:
@@ -172,10 +178,10 @@ class Profiles:
         except ValueError:
             plain = False
         if not plain or parts.query or parts.fragment:
-            raise _bad_setting(name, "not shown", "https://host[:port]")
+            raise _bad_setting(name, Text("https://host[:port]", "https://host[:port]"))
         loopback = is_loopback(parts.hostname or "")
         if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
-            raise _bad_setting(name, f"{parts.scheme}://{parts.hostname}", "https://…, http:// only for 127.0.0.1")
+            raise _bad_setting(name, _URL_FORM, f"{parts.scheme}://{parts.hostname}")
         return url
 
     def _deadlines(self) -> Deadlines:
@@ -192,7 +198,7 @@ class Profiles:
                 seconds = math.nan
             least = getattr(Deadlines, deadline.name) if deadline.name.endswith("_answer") else 0.1
             if not least <= seconds <= 86400:
-                raise _bad_setting(name, value, f"{least:g}…86400")
+                raise _bad_setting(name, Text(f"{least:g}…86400", f"{least:g}…86400"), value)
             chosen[deadline.name] = seconds
         return Deadlines(**chosen)
 
@@ -209,7 +215,13 @@ def _no_key(provider: Provider, *variables: str) -> ConfigurationError:
     )
 
 
-def _bad_setting(name: str, value: str, allowed: str) -> ConfigurationError:
+def _bad_setting(name: str, allowed: Text, value: str = "") -> ConfigurationError:
+    shown = (
+        Text(f": it is {value}", f"（当前为 {value}）") if value else Text(" (its value is not shown)", "（值不显示）")
+    )
     return ConfigurationError(
-        Text(f"The setting {name} is {value}; it must be {allowed}.", f"设置 {name} 为 {value}，应为 {allowed}。")
+        Text(
+            f"The setting {name} is not valid{shown.en}; it must be {allowed.en}.",
+            f"设置 {name} 无效{shown.zh}，应为 {allowed.zh}。",
+        )
     )

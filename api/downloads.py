@@ -18,6 +18,7 @@ import urllib3
 
 from .cancel import CancelToken
 from .connections import Hooks, Line, NoAuth, blocks, is_loopback, log_exchange, mounted, new_session
+from .text import Text
 from .transport import Deadlines
 
 _MAX_REDIRECTS = 3
@@ -27,6 +28,7 @@ _SPOOL_IN_MEMORY = 8 * 2**20
 # Proxies of the "fake-ip" kind answer DNS from this range and forward by name.
 _FAKE_IP_RANGE = ipaddress.ip_network("198.18.0.0/15")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
 _QUERY = re.compile(r"\?[^\s()'\"]*")
 
 
@@ -36,6 +38,10 @@ class DownloadError(Exception):
 
 class RefusedUrlError(Exception):
     """A result URL that this pack does not fetch, with the reason."""
+
+    def __init__(self, reason: Text) -> None:
+        super().__init__(reason.en)
+        self.reason = reason
 
 
 def _guard(allow_loopback: bool, line: Line) -> Hooks:
@@ -63,13 +69,22 @@ def _guard(allow_loopback: bool, line: Line) -> Hooks:
 
 def _check_address(address: str, allow_loopback: bool) -> None:
     if not _is_public(address, allow_loopback):
-        raise RefusedUrlError(f"its host resolves to {address}, an address inside a private network")
+        raise _private(address)
+
+
+def _private(address: str) -> RefusedUrlError:
+    return RefusedUrlError(
+        Text(f"its host is {address}, an address inside a private network", f"主机 {address} 位于内部网络")
+    )
 
 
 def _is_public(address: str, allow_loopback: bool) -> bool:
     ip = _innermost(ipaddress.ip_address(address.split("%")[0]))
     if ip.is_loopback:
         return allow_loopback
+    if ip in _NAT64_LOCAL or getattr(ip, "is_site_local", False):
+        # Not every Python counts these as private.
+        return False
     return (ip.version == 4 and ip in _FAKE_IP_RANGE) or (ip.is_global and not ip.is_multicast)
 
 
@@ -87,18 +102,23 @@ def _checked_url(url: str, allow_loopback: bool) -> str:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
-        raise RefusedUrlError("it is no URL") from None
+        raise RefusedUrlError(Text("it is no URL", "不是有效的 URL")) from None
     loopback = is_loopback(host)
     if parts.username is not None or parts.password is not None:
-        raise RefusedUrlError("it carries credentials")
+        raise RefusedUrlError(Text("it carries credentials", "其中含有用户名或密码"))
     if parts.scheme != "https" and not (parts.scheme == "http" and loopback and allow_loopback):
-        raise RefusedUrlError(f"its scheme is {parts.scheme or 'missing'}, not https")
+        raise RefusedUrlError(Text(f"its scheme is {parts.scheme or 'missing'}, not https", "协议不是 https"))
     with suppress(ValueError):
         if not _is_public(host.strip("[]"), allow_loopback):
-            raise RefusedUrlError(f"its host {host} is an address inside a private network")
+            raise _private(host)
     if not host or (loopback and not allow_loopback):
-        raise RefusedUrlError(f"its host is {host or 'missing'}")
+        raise RefusedUrlError(Text(f"its host is {host or 'missing'}", f"主机为 {host or '空'}"))
     return url
+
+
+def without_query(url: str) -> str:
+    """A result's address as it may be shown: the query may be a signature."""
+    return url.split("?")[0].split("#")[0][:300]
 
 
 class _SilentInDownloads(logging.Filter):
@@ -134,7 +154,7 @@ def download(
     for _ in range(_MAX_REDIRECTS + 1):
         cancel.check()
         started = time.monotonic()
-        shown = urlsplit(_checked_url(url, allow_loopback))._replace(query="", fragment="").geturl()
+        shown = without_query(_checked_url(url, allow_loopback))
         line = Line()
         with line, mounted(new_session(url), _guard(allow_loopback, line)) as session, cancel.calling(line.cut):
             _this_thread.downloading = True
@@ -170,7 +190,7 @@ def _joined(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        raise RefusedUrlError("it redirects to something that is no URL") from None
+        raise RefusedUrlError(Text("it redirects to something that is no URL", "重定向目标不是有效的 URL")) from None
 
 
 def _spool(response: requests.Response, max_bytes: int, deadline: float, cancel: CancelToken) -> IO[bytes]:

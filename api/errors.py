@@ -70,7 +70,7 @@ class RemoteImageError(Exception):
 
     def add_context(self, context: Text) -> None:
         """Say what became of the rest of the batch."""
-        self._context = context
+        self._context = Text(f"{self._context.en} {context.en}".strip(), f"{self._context.zh}{context.zh}")
 
     def text(self) -> Text:
         """The whole message: what happened, the service's own words and ids, whether it was billed, what to do."""
@@ -305,7 +305,7 @@ def meaning_of(provider: Provider, status: int, code: int | str | None) -> Meani
         code: the ``code`` of a JSON body (``None`` when there was no JSON object, or no code in it).
     """
     known = VENDOR_CODES.get((provider, code)) if isinstance(code, int) else None
-    if known is not None and not (status >= 500 and known.outcome is Outcome.REFUSED):
+    if known is not None and not (status >= 500 and known.outcome in (Outcome.REFUSED, Outcome.BUSY)):
         return known
     if isinstance(code, str) and code in _AUTHENTICATION_WORDS:
         return _HTTP_STATUS[HTTPStatus.UNAUTHORIZED]

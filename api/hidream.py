@@ -191,7 +191,7 @@ class HiDreamService:
     def _accepted(self, answer: Answer, request_id: str) -> TaskRef:
         body = json_object(answer.body) or {}
         code = code_of(body.get("code"))
-        message = str(body.get("message") or "") or excerpt(answer.body)
+        message = shortened(str(body.get("message") or ""), 500) or excerpt(answer.body)
         result = body.get("result")
         submitted = _Submitted.model_validate(result if isinstance(result, dict) else {})
         if not submitted.task_id:
@@ -231,6 +231,7 @@ class HiDreamService:
             self.renew_credentials()
         body = json_object(answer.body)
         if answer.status != 200 or body is None or code_of(body.get("code")) != 0:
+            pack_logger().debug("%s: task_id=%s no state: %s", self.endpoint.name, task.task_id, excerpt(answer.body))
             raise PollError(f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip())
         result = body.get("result")
         listed = result.get("sub_task_results") if isinstance(result, dict) else None

@@ -52,7 +52,7 @@ def images_from_tensor(image: torch.Tensor) -> tuple[list[Pixels], list[Text]]:
         raise InvalidInputError(
             Text(
                 f"An IMAGE has the shape (batch, height, width, 1, 3 or 4 channels), but this one has {shape}.",
-                f"IMAGE 的形状应为（批次， 高， 宽， 1、3 或 4 个通道）,实际为 {shape}。",
+                f"IMAGE 的形状应为（批次、高、宽、1/3/4 个通道），实际为 {shape}。",
             )
         )
     pixels = [_to_rgb(_to_uint8(single, Text("image", "图片"))) for single in image]
@@ -79,7 +79,7 @@ def masks_from_tensor(mask: torch.Tensor, images: Sequence[Pixels]) -> list[Grey
         raise InvalidInputError(
             Text(
                 f"A MASK has the shape (height, width) or (batch, height, width), but this one has {shape}.",
-                f"MASK 的形状应为（高， 宽）或（批次， 高， 宽）,实际为 {shape}。",
+                f"MASK 的形状应为（高、宽）或（批次、高、宽），实际为 {shape}。",
             )
         )
     if mask.shape[0] not in (1, len(images)):
@@ -284,7 +284,9 @@ def _plugin_for(stream: IO[bytes]) -> _Plugin:
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         whole, plugin = b"IEND" in tail, PngImagePlugin.PngImageFile
     elif head.startswith(b"\xff\xd8\xff"):
-        whole, plugin = b"\xff\xd9" in tail, JpegImagePlugin.JpegImageFile
+        # Some encoders append data of their own after the end of the picture.
+        whole, plugin = b"\xff\xd9" in tail or b"\xff\xd9" in stream.read(), JpegImagePlugin.JpegImageFile
+        stream.seek(0)
     elif head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         whole, plugin = int.from_bytes(head[4:8], "little") + 8 <= size, WebPImagePlugin.WebPImageFile
     else:

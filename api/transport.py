@@ -194,7 +194,7 @@ def submit(
                 timeout=(deadlines.connect, answer_timeout),
                 verify=verify,
             )
-            answer = _read(response, started + deadlines.connect + deadlines.upload_stall + answer_timeout * 2)
+            answer = _read(response, time.monotonic() + answer_timeout)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
             if counting.whole:
                 log_exchange("POST", url, f"no answer ({type(cause).__name__})", started, sent=len(body))

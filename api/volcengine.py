@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from .cancel import CancelToken
 from .credentials import VolcengineAccount
 from .errors import Meaning, Outcome, TaskFailedError, meaning_of
-from .redaction import pack_logger
+from .redaction import pack_logger, shortened
 from .text import Text
 from .transport import Answer, submit
 from .wire import ImageField, NotAccepted, PromptField, WireRequest, code_of, excerpt, json_object
@@ -142,7 +142,7 @@ def _finished(answer: Answer) -> FinishedPicture:
         meaning,
         status=answer.status,
         code=code,
-        vendor_message=message or excerpt(answer.body),
+        vendor_message=shortened(message, 500) or excerpt(answer.body),
         request_id=request_id,
         retry_after=answer.headers.get("Retry-After", ""),
     )

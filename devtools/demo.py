@@ -75,6 +75,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py demo", description=__doc__)
     parser.add_argument("--serve", action="store_true", help="leave ComfyUI and the emulator running until Ctrl-C")
     parser.add_argument("--live", action="store_true", help="use the real services, with the keys of the environment")
+    parser.add_argument("--template-id", type=int, help="with --live: the template of the model photo set")
     parser.add_argument("--yes", action="store_true", help="with --live: the pictures may be paid for")
     options = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -112,6 +113,9 @@ def _emulator(live: bool) -> Iterator[dict[str, str]]:
 
 def _demo(options: argparse.Namespace, environment: dict[str, str]) -> int:
     examples = [example for example in EXAMPLES if not options.live or _has_key(example.service)]
+    if options.live and options.template_id is None:
+        print("HiDreamAPIModelPhotoSet: left out; --template-id N names a template of the service's list")
+        examples = [example for example in examples if example.node != "HiDreamAPIModelPhotoSet"]
     for service in KEYS:
         if service not in {example.service for example in examples}:
             print(f"{service}: no key in the environment ({_wanted_keys(service)}), left out")
@@ -124,7 +128,7 @@ def _demo(options: argparse.Namespace, environment: dict[str, str]) -> int:
     with ComfyUI(base, environment=environment, keep_keys=options.live, port=port) as comfy:
         print(f"ComfyUI with the pack: {comfy.url}", flush=True)
         object_info = comfy.object_info()
-        prompts = {example: _prompt(example, object_info) for example in examples}
+        prompts = {example: _prompt(example, object_info, options.template_id) for example in examples}
         titles = {example: object_info[example.node]["display_name"] for example in examples}
         if options.live and not _may_pay(prompts, options.yes):
             return 2
@@ -180,7 +184,7 @@ def _lay_out_photos(folder: Path) -> dict[str, Image.Image]:
     return photos
 
 
-def _prompt(example: Example, object_info: dict[str, Any]) -> Prompt:
+def _prompt(example: Example, object_info: dict[str, Any], template_id: int | None) -> Prompt:
     """The workflow as users get it, on our photograph and with the keys of the environment."""
     path = WORKFLOWS / f"{example.workflow}.json"
     prompt = to_prompt(json.loads(path.read_text(encoding="utf-8")), object_info)
@@ -189,6 +193,8 @@ def _prompt(example: Example, object_info: dict[str, Any]) -> Prompt:
             node["inputs"]["image"] = f"{example.photo}.png"
         if "profile" in node["inputs"]:
             node["inputs"]["profile"] = "default"
+        if template_id is not None and "template_id" in node["inputs"]:
+            node["inputs"]["template_id"] = template_id
     return prompt
 
 

@@ -15,6 +15,15 @@ CATEGORY = "HiDream & Volcengine"
 OutpaintPlacement = io.Custom("OUTPAINT_PLACEMENT")
 
 
+def outpaint_outputs() -> list[io.Output]:
+    """What every outpaint node returns."""
+    return [
+        io.Image.Output(display_name="image", tooltip="The extended pictures."),
+        io.Mask.Output(display_name="mask", tooltip="1 where pixels are new."),
+        OutpaintPlacement.Output(display_name="placement", tooltip="Where the original lies in the canvas."),
+    ]
+
+
 class RemoteNode(io.ComfyNode):
     """A node with a profile."""
 
@@ -72,7 +81,7 @@ def check_one_size(deliveries: Sequence[Delivery]) -> None:
         ),
         advice=Text(
             f"Nothing is lost: the node Remote Task Result returns them as a list, free of charge. task_id: {tasks}.",
-            f"图片没有丢失：可用「取回远程任务」节点免费取回为列表。task_id:{tasks}。",
+            f"图片没有丢失：可用「取回远程任务」节点免费取回为列表。task_id：{tasks}。",
         ),
         provider="HiDream",
         billed="yes",

@@ -23,11 +23,11 @@ from . import host
 from .common import (
     CATEGORY,
     Notes,
-    OutpaintPlacement,
     RemoteNode,
     check_one_size,
     check_result_fits_memory,
     note_other_size,
+    outpaint_outputs,
     pictures_of,
     size_of,
 )
@@ -42,10 +42,10 @@ from .widgets import (
     StringWidget,
 )
 
-_PARTIAL = ("error", "return the rest")
+_RETURN_THE_REST = "return the rest"
 _ON_PARTIAL = ComboWidget(
     "on_partial",
-    _PARTIAL,
+    ("error", _RETURN_THE_REST),
     "error",
     "When some pictures fail: stop with an error that names the task, "
     "or return the finished ones and say what is missing.",
@@ -101,11 +101,7 @@ class HiDreamAPIOutpaint(RemoteNode):
                 _OUTPAINT_VARIANTS.input(),
                 TAKE.input(),
             ],
-            outputs=[
-                io.Image.Output(display_name="image", tooltip="The extended pictures."),
-                io.Mask.Output(display_name="mask", tooltip="1 where pixels are new."),
-                OutpaintPlacement.Output(display_name="placement", tooltip="Where the original lies in the canvas."),
-            ],
+            outputs=outpaint_outputs(),
         )
 
     @classmethod
@@ -270,7 +266,7 @@ class HiDreamAPIImageToImage(RemoteNode):
             )
             for group in groups
         ]
-        deliveries, missing = deliver(await host.run_calls(calls), accept_partial=on_partial == _PARTIAL[1])
+        deliveries, missing = deliver(await host.run_calls(calls), accept_partial=on_partial == _RETURN_THE_REST)
         for note in missing:
             notes.add(note)
         check_one_size(deliveries)
@@ -346,7 +342,13 @@ _FIT = ComboWidget(
     "The service takes 3:4 photos of at most 2048 px: refuse others, crop them centred, or pad them with white. "
     "`crop` and `pad` also scale down to 2048 px.",
 )
-_TEMPLATE_ID = IntWidget("template_id", 0, 0, MAX_INT, "Number of the service's template; 0 = none.")
+_TEMPLATE_ID = IntWidget(
+    "template_id",
+    0,
+    0,
+    MAX_INT,
+    "Number of the service's template, 0 = none. The list: hidreamai.com/doc/variation/templates.",
+)
 _RATIO_TOLERANCE = 0.005
 
 
@@ -387,8 +389,9 @@ class HiDreamAPIModelPhotoSet(RemoteNode):
         if template_id == 0:
             raise InvalidInputError(
                 Text(
-                    "No template is chosen: `template_id` is 0. Enter the number of one of the service's templates.",
-                    "尚未选择模板：`template_id` 为 0。请填写服务端的模板编号。",
+                    "No template is chosen: `template_id` is 0. Enter a number of the service's list "
+                    "(hidreamai.com/doc/variation/templates).",
+                    "尚未选择模板：`template_id` 为 0。请填写模板列表的编号（hidreamai.com/doc/variation/templates）。",
                 )
             )
         originals, told = await host.off_loop(imaging.images_from_tensor, image)
@@ -399,7 +402,7 @@ class HiDreamAPIModelPhotoSet(RemoteNode):
             HiDreamCall(service, partial(_photo_set_request, photo, template_id), hidream.MAX_MODEL_PHOTO**2)
             for photo in photos
         ]
-        deliveries, missing = deliver(await host.run_calls(calls), accept_partial=on_partial == _PARTIAL[1])
+        deliveries, missing = deliver(await host.run_calls(calls), accept_partial=on_partial == _RETURN_THE_REST)
         for note in missing:
             notes.add(note)
         pictures = pictures_of(deliveries)

@@ -11,15 +11,18 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import comfy.model_management
+import folder_paths
 import psutil
+from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..api import Batch, CancelToken, PaidCall, Progress, Result, Text, Watch, run_in_batch, wait_for_submits
+from ..api import Batch, CancelToken, PaidCall, Progress, Result, Text, Watch, images, run_in_batch, wait_for_submits
 from .workers import DaemonPool
 
 _T = TypeVar("_T")
@@ -162,6 +165,21 @@ def _words(stages: Sequence[str], elapsed: float) -> str:
     current = next((stage for stage in reversed(_STAGES) if stage != "done" and stage in stages), "done")
     stage = _STAGES[current]
     return f"{done}/{len(stages)} · {stage.en} {stage.zh} · {elapsed:.0f} s"
+
+
+def blocked_output(why: Text) -> ExecutionBlocker:
+    """An output that nobody may use: ComfyUI ends a node that takes it with these words."""
+    return ExecutionBlocker(str(why))
+
+
+def keep_pictures(pictures: Sequence[images.Pixels]) -> Path:
+    """Save paid pictures that a failed node cannot hand on, as PNGs in a new folder of ComfyUI's output directory."""
+    folder = Path(folder_paths.get_output_directory()) / "hidream_volcengine_kept" / time.strftime("%Y%m%d-%H%M%S")
+    folder.mkdir(parents=True, exist_ok=True)
+    first = len(list(folder.iterdir()))
+    for number, pixels in enumerate(pictures, first + 1):
+        (folder / f"{number:05}.png").write_bytes(images.encode(pixels))
+    return folder
 
 
 def available_memory() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 from comfy_api.latest import io
@@ -24,13 +25,14 @@ from . import host
 from .common import CATEGORY, Notes, RemoteNode, pictures_of
 from .widgets import PROFILE, PROFILES, ComboWidget, StringWidget
 
+_PROFILE = replace(PROFILE, tooltip="The profile that bought the task.")
 _ENDPOINT = ComboWidget(
     "endpoint", tuple(hidream.ENDPOINTS), hidream.OUTPAINT.name, "The service that the task was given to."
 )
 _TASK_ID = StringWidget(
     "task_id", "The task_id that an error or the server's log names.", multiline=False, max_length=200
 )
-# What the task was is not known any more; this is as large as a single result may be.
+# What the task was is not known any more: a quarter of the largest result, as four times this is still delivered.
 _ANY_PICTURE = 16384 * 16384 // 4
 
 _incomplete_fetches: Counter[str | None] = Counter()
@@ -46,7 +48,7 @@ class RemoteTaskResult(RemoteNode):
             display_name="Remote Task Result",
             category=CATEGORY,
             description="Fetches the pictures of a task that was paid before. Free of charge.",
-            inputs=[PROFILE.input(), _ENDPOINT.input(), _TASK_ID.input()],
+            inputs=[_PROFILE.input(), _ENDPOINT.input(), _TASK_ID.input()],
             outputs=[
                 io.Image.Output(
                     display_name="images", is_output_list=True, tooltip="The pictures, each in its own size."

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
-from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..api import (
     InvalidInputError,
     Placement,
+    RemoteImageError,
     Text,
     VolcengineCall,
     VolcengineService,
@@ -22,7 +22,7 @@ from ..api import (
     volcengine,
 )
 from . import host
-from .common import CATEGORY, Notes, OutpaintPlacement, RemoteNode, note_other_size, pictures_of, size_of
+from .common import CATEGORY, Notes, RemoteNode, note_other_size, outpaint_outputs, pictures_of, size_of
 from .widgets import (
     MAX_INT,
     PROFILE,
@@ -55,12 +55,6 @@ _UPLOAD: ComboWidget[images.Format] = ComboWidget(
     "How the image goes up: lossless, or smaller. Above 4.7 MB the service may refuse it (not documented).",
 )
 _SAMPLING = (_PROMPT, _SCALE, _STEPS, _STRENGTH, _SEED, _VARIANTS, _MAX_WIDTH, _MAX_HEIGHT, _UPLOAD)
-
-_OUTPUTS = (
-    io.Image.Output(display_name="image", tooltip="The extended pictures."),
-    io.Mask.Output(display_name="mask", tooltip="1 where pixels are new."),
-    OutpaintPlacement.Output(display_name="placement", tooltip="Where the original lies in the canvas."),
-)
 
 
 @dataclass(frozen=True)
@@ -161,7 +155,15 @@ async def _buy(calls: list[VolcengineCall], expected: tuple[int, int], notes: No
     The service keeps nothing that could be fetched again, so pictures that differ are brought to the first one's size
     rather than thrown away, and that is said.
     """
-    deliveries, _ = deliver(await host.run_calls(calls), accept_partial=False)
+    results = await host.run_calls(calls)
+    try:
+        deliveries, _ = deliver(results, accept_partial=False)
+    except RemoteImageError as error:
+        bought = [picture for result in results if result.delivery for picture in result.delivery.pictures]
+        if bought:
+            kept = await host.off_loop(host.keep_pictures, bought)
+            error.add_context(Text(f"The finished pictures were saved in {kept}.", f"已生成的图片保存在 {kept}。"))
+        raise
     pictures = pictures_of(deliveries)
     first = size_of(pictures[0])
     note_other_size(notes, first, expected)
@@ -214,7 +216,7 @@ class VolcengineAPIOutpaint(RemoteNode):
                 *(widget.input() for widget in _SAMPLING[1:]),
                 TAKE.input(),
             ],
-            outputs=list(_OUTPUTS),
+            outputs=outpaint_outputs(),
         )
 
     @classmethod
@@ -318,7 +320,7 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
                 *(widget.input() for widget in _SAMPLING),
                 TAKE.input(),
             ],
-            outputs=list(_OUTPUTS),
+            outputs=outpaint_outputs(),
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
@@ -352,7 +354,7 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
             await host.off_loop(images.image_tensor, pictures),
             # As many masks as pictures, or the one that serves them all.
             images.mask_at_size(mask, *came, repeats=sampling.variants),
-            placement.followed_to(*came) if placement is not None else ExecutionBlocker(str(_NO_FRAME)),
+            placement.followed_to(*came) if placement is not None else host.blocked_output(_NO_FRAME),
             ui=notes.ui(),
         )
 
@@ -371,7 +373,7 @@ def _canvas_request(
 
 _NO_FRAME = Text(
     "The mask is no frame around one rectangle, so there is no placement; leave that output unconnected.",
-    "遮罩不是围绕单个矩形的边框，无法给出 placement;请不要连接该输出。",
+    "遮罩不是围绕单个矩形的边框，无法给出 placement；请不要连接该输出。",
 )
 
 

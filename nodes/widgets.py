@@ -27,7 +27,6 @@ class IntWidget:
     minimum: int
     maximum: int
     tooltip: str
-    step: int = 1
 
     def input(self) -> io.Input:
         # Without `control_after_generate=False` the frontend adds "randomize" to a seed: a purchase with every run.
@@ -36,7 +35,7 @@ class IntWidget:
             default=self.default,
             min=self.minimum,
             max=self.maximum,
-            step=self.step,
+            step=1,
             tooltip=self.tooltip,
             control_after_generate=False,
         )

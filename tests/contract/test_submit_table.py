@@ -237,6 +237,26 @@ def test_an_answer_that_drips_without_end_is_ambiguous_in_bounded_time(provider:
         assert time.monotonic() - began < 2.5
 
 
+def test_an_upload_longer_than_all_deadlines_is_still_accepted() -> None:
+    """A slow line is no stall: the time for the answer counts from the end of the upload."""
+    deadlines = transport.Deadlines(connect=0.2, upload_stall=0.5, hidream_answer=1.5, queue=8, run=8, poll=2)
+
+    def slowly(connection: raw.Connection) -> None:
+        connection.read_head()
+        length = int(connection.headers["content-length"])
+        began = time.monotonic()
+        while len(connection.body) < length:
+            # Evenly over five seconds: more than all deadlines of a submit together, whatever the buffers swallow.
+            due = began + 5 * len(connection.body) / length
+            time.sleep(max(0.0, due - time.monotonic()))
+            connection.body += connection.sock.recv(65536)
+        connection.answer(200, raw.accepted())
+
+    with RawServer(slowly, raw.serving, receive_buffer=65536) as server:
+        delivery = raw.run(raw.hidream_call(server.url, image=LARGE * 3, deadlines=deadlines))
+        assert delivery.task is not None and delivery.task.task_id == "task-1"
+
+
 def test_a_connection_closed_without_an_answer_is_ambiguous() -> None:
     with RawServer(lambda connection: connection.read()) as server:
         ambiguous(raw.volcengine_call(server.url), server)

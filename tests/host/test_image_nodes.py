@@ -314,7 +314,7 @@ def test_every_missing_picture_of_a_set_is_told(comfy: ComfyUI, emulator: Emulat
     graph.save(node[0])
     words = "\n".join(comfy.run(graph.prompt).texts(node.id))
     assert "Missing (2×)" in words
-    assert "缺失（2 张）" in words
+    assert "缺失（2 项）" in words
 
 
 def test_half_a_set(comfy: ComfyUI, emulator: Emulator) -> None:

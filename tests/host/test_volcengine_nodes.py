@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -508,3 +510,15 @@ def test_every_variant_comes_with_the_mask_of_its_image(comfy: ComfyUI) -> None:
     returned = [pixels(made)[..., 0] for made in comfy.images(result, mask)]
     assert len(returned) == 4
     assert all((returned[index] == masks[index // 2]).all() for index in range(4))
+
+
+def test_finished_pictures_of_a_failed_node_are_kept(comfy: ComfyUI, emulator: Emulator) -> None:
+    """The service keeps nothing to fetch again: what was bought is saved, and the error says where."""
+    emulator.add_fault({"endpoint": "cvprocess", "phase": "submit", "skip": 2, "do": {"vendor_code": 50511}})
+    graph = Graph(comfy)
+    graph.save(graph.add("VolcengineAPIOutpaint", image=graph.image(photo(64, 48)), variants=3)[0])
+    told = failed(comfy, graph.prompt, "ModerationError")["exception_message"]
+    [folder] = set(re.findall(r"saved in (\S+)\.\n", told))
+    pictures = [Image.open(path) for path in sorted(Path(folder).iterdir())]
+    assert len(pictures) == emulator.billed - 1 == 2
+    assert {picture.size for picture in pictures} == {(76, 58)}

@@ -88,6 +88,7 @@ ROWS = [
     *((400, code, Outcome.REFUSED, "no") for code in (50411, 50412, 50413, 50512, 50518)),
     *((500, None, Outcome.AMBIGUOUS, "unknown"), (503, None, Outcome.AMBIGUOUS, "unknown")),
     *((400, code, Outcome.AMBIGUOUS, "unknown") for code in (50500, 50501, 50520, 50521, 50522)),
+    *((500, code, Outcome.AMBIGUOUS, "unknown") for code in (50411, 50429, 50430)),
     (408, None, Outcome.AMBIGUOUS, "unknown"),
     (200, None, Outcome.AMBIGUOUS, "unknown"),
     (200, 0, Outcome.AMBIGUOUS, "unknown"),
