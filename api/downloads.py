@@ -74,7 +74,7 @@ def _check_address(address: str, allow_loopback: bool) -> None:
 
 def _private(address: str) -> RefusedUrlError:
     return RefusedUrlError(
-        Text(f"its host is {address}, an address inside a private network", f"主机 {address} 位于内部网络")
+        Text(f"its host resolves to {address}, an address inside a private network", f"主机地址 {address} 位于内部网络")
     )
 
 
