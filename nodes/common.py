@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from comfy_api.latest import io
@@ -48,7 +47,7 @@ class Notes:
         """Always the same key and a list, or ComfyUI fails on mapped lists. Each item has two lines: en, zh."""
         unique = list(dict.fromkeys(self._notes))
         for note in unique:
-            pack_logger().log(logging.INFO, note.en)
+            pack_logger().info("%s", note.en)
         return {"text": [str(note) for note in unique]}
 
 
