@@ -17,8 +17,8 @@ SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((R
 API_LAYERS = [
     {"text", "redaction", "cancel"},
     {"errors"},
-    {"geometry", "checks", "connections", "wire"},
-    {"images", "transport"},
+    {"geometry", "checks", "connections", "wire", "owners", "filesystems"},
+    {"images", "transport", "store"},
     {"downloads"},
     {"auth", "polling"},
     {"credentials"},

@@ -1,0 +1,383 @@
+"""Bought pictures on disk: bytes named by their hash, each with a side-car that says what was bought and by whom.
+
+A picture is paid for once and its link dies within a day, so nothing here is ever half written, and nothing is
+believed: bytes are checked by their hash each time they are read.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from .redaction import pack_logger
+
+_SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_JOURNAL_ID = re.compile(r"rv-[0-9a-f]{16}")
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+_PICTURE_NAME = re.compile(r"([0-9a-f]{64})\.(?:png|jpg|webp)")
+_SIDE_CAR_NAME = re.compile(r"([0-9a-f]{64})\.(rv-[0-9a-f]{16})\.([0-9]{1,9})\.json")
+_TEMPORARY = ".part"
+# Far longer than any put takes: a younger one may be somebody's who is still writing.
+_OLD_TEMPORARY_S = 3600.0
+# A virus scanner, or whoever reads the file, holds it for moments only.
+_REPLACE_WAITS_S = (0.02, 0.05, 0.1, 0.2, 0.4)
+# What file systems say that know no fsync (of a directory): there is nothing more to do then.
+_NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
+
+
+class MissingPictureError(Exception):
+    """The store has no such picture."""
+
+
+class DamagedPictureError(Exception):
+    """The stored bytes are not the ones that were put there."""
+
+
+class SideCar(BaseModel):
+    """What a stored picture is. Everything has a default, so that side-cars of older versions stay readable."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    sha256: str = ""
+    media_type: str = ""
+    bytes: int = 0
+    width: int = 0
+    height: int = 0
+    journal_id: str = ""
+    key: str = ""
+    provider: str = ""
+    endpoint: str = ""
+    profile: str = ""
+    account: str = ""
+    sandbox: bool = False
+    take: int = 0
+    task_id: str = ""
+    request_id: str = ""
+    position: int = 0
+    count: int = 0
+    """How many pictures the attempt is known to have; 0 = unknown."""
+    sub_task_id: str = ""
+    bought_at: float = 0.0
+    """Seconds since the epoch."""
+    pixels: int = 0
+    """The expected pixels, by which decoding is limited."""
+    sub_task_ids: list[str] = []
+    pictures: int = 0
+    """As counted against the budget."""
+    summary: str = ""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole_characters(cls, value: Any) -> Any:
+        # Half a character (a lone surrogate, from a prompt or an id) is no reason to lose a paid picture.
+        if isinstance(value, str):
+            return value.encode("utf-8", "replace").decode("utf-8")
+        if isinstance(value, list):
+            return [cls._whole_characters(item) for item in value]
+        return value
+
+
+@dataclass
+class _Stored:
+    """A picture as :meth:`Store.evict` found it."""
+
+    path: Path
+    size: int
+    used: int
+    side_cars: list[tuple[Path, int]] = field(default_factory=list)
+    """With the time of their last change."""
+
+
+class Store:
+    """A folder of pictures that several processes and machines may share. Making one touches no disk.
+
+    Args:
+        directory: the folder; made when the first picture comes.
+        max_bytes: what :meth:`evict` keeps it below; ``None`` or 0 = no limit.
+    """
+
+    def __init__(self, directory: Path, max_bytes: int | None = None) -> None:
+        self._directory = directory
+        self._max_bytes = max_bytes
+
+    # ---- pictures
+
+    def put(self, data: bytes, side_car: SideCar) -> SideCar:
+        """Store a picture and, after it, its side-car; both are on the disk when this returns.
+
+        Doing it again changes nothing; a damaged picture of that hash is mended.
+
+        Returns:
+            The side-car, with ``sha256`` and ``bytes`` filled in.
+
+        Raises:
+            OSError: it could not be written; no half file is left.
+            ValueError: no journal id, position or media type that could become a file name.
+        """
+        if side_car.media_type not in _SUFFIXES:
+            raise ValueError(f"no media type of a picture: {side_car.media_type!r}")
+        sha256 = hashlib.sha256(data).hexdigest()
+        side_car = side_car.model_copy(update={"sha256": sha256, "bytes": len(data)})
+        folder = self._folder(sha256)
+        name = _checked(_SIDE_CAR_NAME, f"{sha256}.{side_car.journal_id}.{side_car.position}.json")
+        self._make(folder)
+        self._put_picture(folder / f"{sha256}{_SUFFIXES[side_car.media_type]}", data, sha256)
+        _write(folder / name, side_car.model_dump_json(indent=1).encode("utf-8"))
+        return side_car
+
+    def read(self, sha256: str) -> bytes:
+        """The picture's bytes. Counts as use.
+
+        Raises:
+            MissingPictureError: there is none.
+            DamagedPictureError: there is one, but its hash is another.
+            OSError: the disk (or share) does not answer properly: says nothing about the picture.
+        """
+        damaged = False
+        for path in self._candidates(sha256):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                continue
+            if hashlib.sha256(data).hexdigest() != sha256:
+                damaged = True
+                continue
+            with suppress(OSError):
+                os.utime(path)
+            return data
+        if damaged:
+            raise DamagedPictureError(f"the stored picture {sha256} is damaged")
+        raise MissingPictureError(f"there is no picture {sha256} in {self._directory}")
+
+    def forget(self, sha256: str) -> None:
+        """Remove the damaged file of a picture, not its side-cars. A whole one stays: somebody has mended it."""
+        for path in self._candidates(sha256):
+            with suppress(OSError):
+                if not _is_whole(path, sha256):
+                    path.unlink()
+
+    def _put_picture(self, path: Path, data: bytes, sha256: str) -> None:
+        # Marked as used before it is looked at: evict() puts back what was used since it looked. See there.
+        with suppress(OSError):
+            os.utime(path)
+            if _is_whole(path, sha256):
+                _sync_folder(path.parent)
+                return
+        _write(path, data)
+
+    # ---- side-cars
+
+    def side_cars(self) -> Iterator[SideCar]:
+        """Every readable side-car, also those whose picture is gone. Unreadable ones are logged and skipped."""
+        for folder in self._folders():
+            for name in _names(folder):
+                if _SIDE_CAR_NAME.fullmatch(name) and (side_car := _read_side_car(folder / name)):
+                    yield side_car
+
+    def side_cars_of(self, journal_id: str) -> list[SideCar]:
+        """The readable side-cars of one attempt, in the order of its pictures."""
+        _checked(_JOURNAL_ID, journal_id)
+        found = []
+        for folder in self._folders():
+            for name in _names(folder):
+                match = _SIDE_CAR_NAME.fullmatch(name)
+                if match and match[2] == journal_id and (side_car := _read_side_car(folder / name)):
+                    found.append(side_car)
+        return sorted(found, key=lambda side_car: (side_car.position, side_car.bought_at))
+
+    # ---- eviction
+
+    def evict(self, may_go: Callable[[str], bool]) -> list[str]:
+        """Remove the least recently used pictures, with their side-cars, until the store is below its limit.
+
+        Args:
+            may_go: whether the picture of a hash may be removed. It must say no to what was not delivered yet, and
+                to what it does not know: that may have been stored a moment ago.
+
+        Returns:
+            The hashes of the pictures that went.
+        """
+        stored = self._look_around()
+        if not self._max_bytes:
+            return []
+        total = sum(picture.size for picture in stored)
+        gone = []
+        for picture in sorted(stored, key=lambda picture: picture.used):
+            if total <= self._max_bytes:
+                break
+            sha256 = picture.path.stem
+            if may_go(sha256) and _remove(picture):
+                total -= picture.size
+                gone.append(sha256)
+        return gone
+
+    def _look_around(self) -> list[_Stored]:
+        """Every picture; on the way, what a crash left half written goes."""
+        stored: dict[tuple[str, str], _Stored] = {}
+        side_cars: list[tuple[str, Path, os.stat_result]] = []
+        for folder in self._folders():
+            for name in _names(folder):
+                path = folder / name
+                try:
+                    status = path.stat()
+                except OSError:
+                    continue
+                if name.endswith(_TEMPORARY):
+                    if time.time() - status.st_mtime > _OLD_TEMPORARY_S:
+                        with suppress(OSError):
+                            path.unlink()
+                elif match := _PICTURE_NAME.fullmatch(name):
+                    stored[match[1], path.suffix] = _Stored(path, status.st_size, status.st_mtime_ns)
+                elif match := _SIDE_CAR_NAME.fullmatch(name):
+                    side_cars.append((match[1], path, status))
+        for sha256, path, status in side_cars:
+            for suffix in _SUFFIXES.values():
+                if picture := stored.get((sha256, suffix)):
+                    picture.side_cars.append((path, status.st_mtime_ns))
+                    picture.size += status.st_size
+                    break
+        return list(stored.values())
+
+    # ---- folders
+
+    def _folder(self, sha256: str) -> Path:
+        return self._directory / _checked(_SHA256, sha256)[:2]
+
+    def _candidates(self, sha256: str) -> list[Path]:
+        return [self._folder(sha256) / f"{sha256}{suffix}" for suffix in _SUFFIXES.values()]
+
+    def _folders(self) -> Iterator[Path]:
+        for name in _names(self._directory):
+            if _FOLDER.fullmatch(name):
+                yield self._directory / name
+
+    def _make(self, folder: Path) -> None:
+        missing = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for folder in reversed(missing):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(folder.parent)
+
+
+def _checked(pattern: re.Pattern[str], value: str) -> str:
+    if not pattern.fullmatch(value):
+        raise ValueError(f"not of the form {pattern.pattern}: {value!r}")
+    return value
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+
+
+def _read_side_car(path: Path) -> SideCar | None:
+    match = _SIDE_CAR_NAME.fullmatch(path.name)
+    try:
+        side_car = SideCar.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None  # evicted since it was listed
+    except (OSError, ValidationError) as cause:
+        pack_logger().warning("Unreadable side-car %s (%s).", path, type(cause).__name__)
+        return None
+    if match is None or (side_car.sha256, side_car.journal_id, str(side_car.position)) != match.groups():
+        pack_logger().warning("The side-car %s is about something else than its name.", path)
+        return None
+    return side_car
+
+
+# ---- writing
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a whole file or none, so that it survives a power cut from now on."""
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=_TEMPORARY, dir=path.parent)  # 0600
+    try:
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            _sync(descriptor)
+        finally:
+            os.close(descriptor)
+        _replace(name, path, data)
+    finally:
+        with suppress(OSError):
+            os.unlink(name)
+    _sync_folder(path.parent)
+
+
+def _replace(temporary: str, path: Path, data: bytes) -> None:
+    for wait in (*_REPLACE_WAITS_S, None):
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:
+            # Windows: somebody has one of the two open. If that one is as it should be, nothing is to be done.
+            with suppress(OSError):
+                if path.read_bytes() == data:
+                    return
+            if wait is None:
+                raise
+            time.sleep(wait)
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as cause:
+        if cause.errno not in _NO_FSYNC:
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return  # Windows opens no directories, and keeps renames in order by itself
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(picture: _Stored) -> bool:
+    """Remove a picture that nobody has used since it was looked at.
+
+    It is moved aside first and looked at again there. Whoever stores the same bytes at this moment marks the file
+    as used before: either that is seen here and it is put back, or they no longer find it and write it anew.
+    """
+    aside = picture.path.with_name(f".{picture.path.name}.{os.getpid()}{_TEMPORARY}")
+    try:
+        if picture.path.stat().st_mtime_ns != picture.used:
+            return False
+        os.replace(picture.path, aside)
+        if aside.stat().st_mtime_ns != picture.used:
+            os.replace(aside, picture.path)
+            return False
+        aside.unlink()
+    except OSError:
+        return False  # held or removed by another process
+    for path, changed in picture.side_cars:
+        with suppress(OSError):
+            if path.stat().st_mtime_ns == changed:
+                path.unlink()
+    return True

@@ -1,0 +1,113 @@
+"""Where SQLite's shared memory would be unsafe."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from pathlib import Path, PureWindowsPath
+
+import psutil
+import pytest
+from hidream_volcengine.api import filesystems
+from hidream_volcengine.api.filesystems import on_network
+
+Partition = namedtuple("Partition", "device mountpoint fstype opts")
+
+
+@pytest.fixture
+def mounts(monkeypatch: pytest.MonkeyPatch) -> list[Partition]:
+    known: list[Partition] = []
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all=False: known if all else [])
+    return known
+
+
+def mount(point: object, fstype: str, opts: str = "rw") -> Partition:
+    return Partition("device", str(point), fstype, opts)
+
+
+@pytest.mark.parametrize(
+    "fstype",
+    [
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "SMBFS", "9p", "afpfs", "webdav", "davfs", "ceph", "glusterfs"),
+        *("lustre", "beegfs", "gpfs", "vboxsf", "vmhgfs", "virtiofs", "fuse.sshfs", "fuse.rclone", "fuse.s3fs"),
+        *("fuse.glusterfs", "fuse.vmhgfs-fuse", "fuse.something-new", "fuse", "macfuse"),
+    ],
+)
+def test_remote_types(tmp_path: Path, mounts: list[Partition], fstype: str) -> None:
+    mounts += [mount("/", "ext4"), mount(tmp_path, fstype)]
+    assert on_network(tmp_path / "journal")
+
+
+@pytest.mark.parametrize(
+    "fstype",
+    ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "apfs", "NTFS", "fuseblk", "fuse.ntfs-3g", "autofs", ""],
+)
+def test_local_types(tmp_path: Path, mounts: list[Partition], fstype: str) -> None:
+    mounts += [mount("/", "nfs"), mount(tmp_path, fstype)]
+    assert not on_network(tmp_path / "journal")
+
+
+def test_the_longest_mount_point_decides_by_whole_names(tmp_path: Path, mounts: list[Partition]) -> None:
+    for name in ("net", "network", "net/local"):
+        (tmp_path / name).mkdir()
+    mounts += [mount(tmp_path / "net/local", "ext4"), mount(tmp_path / "net", "nfs4"), mount("/", "ext4")]
+    assert on_network(tmp_path / "net")
+    assert on_network(tmp_path / "net/not yet/there/at all")
+    assert not on_network(tmp_path / "net/local/x")
+    assert not on_network(tmp_path / "network")
+
+
+def test_a_later_mount_covers_an_earlier_one(tmp_path: Path, mounts: list[Partition]) -> None:
+    mounts += [mount(tmp_path, "autofs"), mount(tmp_path, "nfs4")]
+    assert on_network(tmp_path)
+    mounts.append(mount(tmp_path, "ext4"))
+    assert not on_network(tmp_path)
+
+
+def test_links_are_followed(tmp_path: Path, mounts: list[Partition], monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "share").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "share")
+    mounts += [mount("/", "ext4"), mount(tmp_path / "share", "cifs")]
+    assert on_network(tmp_path / "link" / "journal")
+    monkeypatch.chdir(tmp_path / "link")
+    assert on_network(Path("journal"))
+
+
+def test_the_unknown_is_no_network(tmp_path: Path, mounts: list[Partition], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not on_network(tmp_path)  # no partition at all
+
+    def fails(all: bool = False) -> list[Partition]:
+        raise PermissionError("/proc/mounts")
+
+    monkeypatch.setattr(psutil, "disk_partitions", fails)
+    assert not on_network(tmp_path)
+    assert not on_network(Path("a\0b"))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert not on_network(tmp_path / "loop" / "x")
+
+
+def test_this_machine_answers(tmp_path: Path) -> None:
+    assert on_network(tmp_path) in (True, False)
+    assert not on_network(Path("/proc/self"))
+
+
+@pytest.mark.parametrize(
+    ("path", "unc"),
+    [
+        (r"\\server\share\ComfyUI", True),
+        ("//server/share/ComfyUI", True),
+        (r"\\?\UNC\server\share\ComfyUI", True),
+        (r"\\wsl.localhost\Debian\home", True),
+        (r"C:\ComfyUI", False),
+        (r"\\?\C:\ComfyUI", False),
+        (r"\\.\C:\ComfyUI", False),
+    ],
+)
+def test_unc_paths(path: str, unc: bool) -> None:
+    assert filesystems._is_unc(PureWindowsPath(path)) is unc
+
+
+def test_windows_drives(mounts: list[Partition]) -> None:
+    mounts += [mount("C:\\", "NTFS", "rw,fixed"), mount("Z:\\", "NTFS", "rw,remote"), mount("D:\\", "", "cdrom")]
+    assert not filesystems._is_remote(PureWindowsPath(r"c:\ComfyUI"))
+    assert filesystems._is_remote(PureWindowsPath(r"z:\ComfyUI"))
+    assert not filesystems._is_remote(PureWindowsPath(r"D:\ComfyUI"))
