@@ -1,0 +1,625 @@
+"""A child program that buys pictures from an emulator, and dies, stops or loses its tools where it is told to.
+
+Run as a script it goes on the one errand in its argument; without one it is a nursery: it loads the pack once and forks
+a process of its own for every errand that comes over its standard input (a child costs 20 ms instead of 1 s).
+What an errand brought is appended to a file, line by line, so that a killed child's lines stay.
+Nothing of the product knows of this: death is arranged around SQLAlchemy's own commit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import hashlib
+import importlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).resolve().parents[2]
+# Of a child, whatever happens to the test that started it.
+LIFETIME = 90
+PATIENCE = 30.0
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a child is to buy, and what is to happen to it meanwhile."""
+
+    url: str
+    """Of the emulator."""
+    directory: str
+    """Of the journal."""
+    provider: str = "hidream"
+    """``hidream``, ``volcengine``, or ``resumable`` (Volcengine's submit and result)."""
+    pictures: tuple[int, ...] = (1,)
+    """Seeds of the images that are sent; equal numbers are equal requests."""
+    take: int = 0
+    count: int = 0
+    """0: each image is upscaled. More: image to image, so many pictures of each image."""
+    together: bool = True
+    """One node with one call for each picture; else a node (and a batch) of its own for each, side by side."""
+    prompt_id: str = "prompt-1"
+    journal_url: str = ""
+    store: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    at: int = 0
+    """Number of the database commit at which ``deadly`` is sent; 0 = never."""
+    side: str = "before"
+    deadly: str = "SIGKILL"
+    interrupt_at: str = ""
+    """Stage in which the user interrupts."""
+    begin_at: float = 0.0
+    """``time.monotonic()``, the same for all processes, so that several begin at once."""
+    clock: str = ""
+    """A file with the seconds by which the clock of SQLite's database time is off."""
+    seconds: float = 10.0
+    """Deadline of queue, run and download."""
+    file_limit: int = 0
+    """No file may grow beyond that many bytes, as on a full disk (EFBIG instead of ENOSPC)."""
+    missing: tuple[str, ...] = ()
+    """Modules that cannot be imported."""
+    again: tuple[str, ...] = ()
+    """Journal ids for which "submit again" is chosen first."""
+    acknowledge: bool = False
+    log: str = ""
+    report: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A RemoteImageError, as it came through the report."""
+
+    kinds: tuple[str, ...]
+    en: str
+    zh: str
+    request_id: str
+    task_id: str
+    billed: str
+    provider: str | None
+
+    def is_a(self, kind: str) -> bool:
+        return kind in self.kinds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one call: pictures (their hashes), an error, an interrupt, or (all empty) not submitted."""
+
+    pictures: tuple[str, ...] = ()
+    problem: Problem | None = None
+    interrupted: bool = False
+    seconds: float = 0.0
+
+    @property
+    def delivered(self) -> bool:
+        return bool(self.pictures) and self.problem is None
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What a child did in its life."""
+
+    outcomes: tuple[Outcome, ...]
+    notes: tuple[str, ...]
+    plan: tuple[int, int, int] | None
+    commits: int
+    died: bool
+    log: str
+
+    @property
+    def outcome(self) -> Outcome:
+        [only] = self.outcomes
+        return only
+
+    @property
+    def all_delivered(self) -> bool:
+        return bool(self.outcomes) and all(outcome.delivered for outcome in self.outcomes)
+
+
+# ---- in the test's process
+
+
+class Child:
+    """A running child; its report is read when it has ended."""
+
+    def __init__(self, pid: int, errand: Errand) -> None:
+        self.pid = pid
+        self.errand = errand
+
+    @property
+    def alive(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped by a signal and waits for SIGCONT."""
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
+        return False
+
+    def send(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def wait(self, seconds: float = PATIENCE) -> Visit:
+        """Its report, once it has ended; a child that does not end in time is killed and fails the test."""
+        try:
+            until(lambda: not self.alive, seconds)
+        except AssertionError:
+            self.send(signal.SIGKILL)
+            raise AssertionError(f"the child did not end in time:\n{self.log()}") from None
+        return self._visit()
+
+    def log(self) -> str:
+        path = Path(self.errand.log)
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def _visit(self) -> Visit:
+        lines = Path(self.errand.report).read_text(encoding="utf-8").splitlines()
+        told = [json.loads(line) for line in lines]
+        if not told:
+            raise AssertionError(f"the child said nothing:\n{self.log()}")
+        last = told[-1]
+        if "crash" in last:
+            raise AssertionError(f"the child program failed:\n{last['crash']}\n{self.log()}")
+        outcomes = tuple(_outcome(entry) for entry in last.get("outcomes", ()))
+        plan = tuple(last["plan"]) if last.get("plan") else None
+        notes = tuple(last.get("notes", ()))
+        return Visit(outcomes, notes, plan, last.get("commits", 0), "outcomes" not in last, self.log())
+
+
+def _outcome(entry: Mapping[str, Any]) -> Outcome:
+    problem = entry.get("problem")
+    told = Problem(**{**problem, "kinds": tuple(problem["kinds"])}) if problem else None
+    return Outcome(tuple(entry["pictures"]), told, entry["interrupted"], entry["seconds"])
+
+
+def until(condition: Callable[[], _T], seconds: float = PATIENCE) -> _T:
+    """The first true value of ``condition``; fails when it stays false."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.005)
+    raise AssertionError("the condition did not become true in time")
+
+
+@functools.cache
+def _nursery() -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).resolve())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        cwd=ROOT,
+        env={**_clean_environment(), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )
+    # It ends with its standard input.
+    atexit.register(process.communicate)
+    return process
+
+
+def _clean_environment() -> dict[str, str]:
+    """The parent's, without any setting or key of this pack."""
+    prefixes = ("REMOTE_IMAGE_", "HIDREAM_", "VOLCENGINE_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+
+
+_numbers = iter(range(1, 10**9))
+
+
+def start(errand: Errand, **changes: Any) -> Child:
+    """Start a child on an errand; ``changes`` are its fields."""
+    complete = _with_files(errand, **changes)
+    nursery = _nursery()
+    assert nursery.stdin is not None and nursery.stdout is not None
+    nursery.stdin.write(json.dumps(asdict(complete)) + "\n")
+    nursery.stdin.flush()
+    answer = nursery.stdout.readline()
+    assert answer, "the nursery is gone"
+    return Child(int(answer), complete)
+
+
+def _with_files(errand: Errand, **changes: Any) -> Errand:
+    folder = Path(errand.directory).parent / "children"
+    folder.mkdir(parents=True, exist_ok=True)
+    number = next(_numbers)
+    files = {"log": str(folder / f"{number}.log"), "report": str(folder / f"{number}.report")}
+    return replace(errand, **files, **changes)
+
+
+@contextlib.contextmanager
+def program(errand: Errand) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that is this process's own: until the block ends nobody collects it, and killed it is a zombie."""
+    complete = json.dumps(asdict(_with_files(errand)))
+    process = subprocess.Popen([sys.executable, str(Path(__file__).resolve()), complete], cwd=ROOT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def visit(errand: Errand, **changes: Any) -> Visit:
+    """A child on an errand, from birth to death."""
+    return start(errand, **changes).wait()
+
+
+@contextlib.contextmanager
+def children(*errands: Errand) -> Iterator[list[Child]]:
+    """Children side by side; none outlives the block, stopped or not."""
+    born: list[Child] = []
+    try:
+        born.extend(start(errand) for errand in errands)
+        yield born
+    finally:
+        for child in born:
+            if child.alive:
+                child.send(signal.SIGKILL)
+                until(lambda child=child: not child.alive)  # type: ignore[misc]
+
+
+def submits(emulator: Any) -> list[Any]:
+    """What arrived as a submit, accepted or not."""
+    return [record for record in emulator.requests if record.phase == "submit"]
+
+
+def accepted(emulator: Any) -> Counter[str]:
+    """Accepted submits by what they asked for: the body without its request_id."""
+    found: Counter[str] = Counter()
+    for record in submits(emulator):
+        if record.accepted:
+            body = {name: value for name, value in record.body.items() if name != "request_id"}
+            found[json.dumps(body, sort_keys=True)] += 1
+    return found
+
+
+def polls(emulator: Any) -> list[Any]:
+    return [record for record in emulator.requests if record.phase == "result"]
+
+
+def tasks(errand: Errand) -> list[Any]:
+    """The task list, as this process sees it."""
+    from hidream_volcengine.api import Journal
+
+    journal = Journal(_settings(errand), clock=_clock(errand))
+    try:
+        return journal.tasks()
+    finally:
+        journal.close()
+
+
+def states(errand: Errand) -> list[str]:
+    return sorted(task.state for task in tasks(errand))
+
+
+# ---- in the child's process; the imports are here, so that the test's process does not need them twice
+
+
+class _Fate:
+    """Counts the database commits of this process and sends it a signal at one of them."""
+
+    def __init__(self, errand: Errand, report: Callable[[Mapping[str, Any]], None]) -> None:
+        self.commits = 0
+        self._errand, self._report = errand, report
+        self._lock = threading.Lock()
+
+    def install(self) -> None:
+        from sqlalchemy.engine.default import DefaultDialect
+
+        commit = DefaultDialect.do_commit
+
+        def do_commit(dialect: Any, connection: Any) -> None:
+            with self._lock:
+                self.commits += 1
+                number = self.commits
+            self._strike(number, "before")
+            commit(dialect, connection)
+            self._strike(number, "after")
+
+        DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
+
+    def _strike(self, number: int, side: str) -> None:
+        if (number, side) == (self._errand.at, self._errand.side):
+            self._report({"struck": number, "side": side})
+            os.kill(os.getpid(), getattr(signal, self._errand.deadly))
+            # Signals come when they come; nothing more happens in this thread before.
+            if self._errand.deadly == "SIGKILL":
+                time.sleep(PATIENCE)
+
+
+def _clock(errand: Errand) -> Callable[[], float]:
+    if not errand.clock:
+        return time.time
+
+    def now() -> float:
+        return time.time() + float(Path(errand.clock).read_text(encoding="utf-8") or 0)
+
+    return now
+
+
+def _settings(errand: Errand) -> Any:
+    from hidream_volcengine.api import JournalSettings
+
+    store = Path(errand.store) if errand.store else None
+    return JournalSettings(directory=Path(errand.directory), url=errand.journal_url, store=store)
+
+
+def photo(seed: int) -> Any:
+    """The image that a number stands for."""
+    import numpy as np
+
+    return np.random.default_rng(seed).integers(0, 255, (48, 64, 3)).astype(np.uint8)
+
+
+def environment_of(errand: Errand) -> dict[str, str]:
+    """Keys that the emulator takes, its address as every host, and no budget or limit unless the errand sets one."""
+    seconds = {f"REMOTE_IMAGE_{name}_SECONDS": str(errand.seconds) for name in ("QUEUE", "RUN", "DOWNLOAD")}
+    free = ("PICTURES_PER_DAY", "PICTURES_PER_RUN", "HIDREAM_AT_ONCE", "HIDREAM_OUTPAINT_PER_MINUTE",
+            "HIDREAM_IMG2IMG_PER_MINUTE", "VOLCENGINE_AT_ONCE", "POLLS_PER_SECOND")  # fmt: skip
+    return {
+        "HIDREAM_BASE_URL": errand.url,
+        "HIDREAM_EC_BASE_URL": errand.url,
+        "HIDREAM_TOKEN": "sandbox-hidream-token",
+        "VOLCENGINE_GATEWAY_API_KEY": "sandbox-gateway-api-key",
+        "VOLCENGINE_GATEWAY_BASE_URL": errand.url,
+        **({"VOLCENGINE_RESUMABLE": "1"} if errand.provider == "resumable" else {}),
+        **{f"REMOTE_IMAGE_{name}": "0" for name in free},
+        **seconds,
+        **errand.environment,
+    }
+
+
+def _calls(errand: Errand) -> list[Any]:
+    from hidream_volcengine.api import (
+        HiDreamService,
+        PaidCall,
+        Profiles,
+        VolcengineService,
+        checked,
+        hidream,
+        images,
+        volcengine,
+    )
+
+    def no_sandbox() -> Any:
+        raise AssertionError("the sandbox was not asked for")
+
+    profiles = Profiles(environment_of(errand), no_sandbox)
+
+    def call(seed: int) -> Any:
+        pixels = photo(seed)
+        printed = images.fingerprint(pixels)
+
+        def encoded() -> str:
+            return images.to_base64(images.encode(pixels))
+
+        if errand.provider != "hidream":
+            service = VolcengineService(profiles.volcengine("default"))
+            request = checked(volcengine.OutpaintRequest, binary_data_base64=[printed], top=0.5, left=0.25, seed=7)
+            return PaidCall(service, request, lambda: {"binary_data_base64": [encoded()]}, 128 * 96, errand.take)
+        account = profiles.hidream("default")
+        if errand.count:
+            request = checked(hidream.ImageToImageRequest, image=printed, prompt="a storm", img_count=errand.count)
+            service = HiDreamService(account, hidream.IMAGE_TO_IMAGE)
+        else:
+            request = checked(hidream.UpscaleRequest, image=printed, upsale_ratio=2)
+            service = HiDreamService(account, hidream.UPSCALE)
+        return PaidCall(
+            service, request, lambda: {"image": encoded()}, 128 * 96, errand.take, max(1, errand.count)
+        )  # fmt: skip
+
+    return [call(seed) for seed in errand.pictures]
+
+
+def _problem(error: Any) -> dict[str, Any]:
+    text = error.text()
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    found = Problem(tuple(kinds), text.en, text.zh, error.request_id, error.task_id, error.billed, error.provider)
+    return asdict(found)
+
+
+class _Purchase:
+    """The errand's calls, made as a node makes them."""
+
+    def __init__(self, errand: Errand) -> None:
+        from hidream_volcengine.api import Journal, Run
+
+        self._errand = errand
+        self.journal = Journal(_settings(errand), clock=_clock(errand))
+        self._run = Run(errand.prompt_id)
+        self.notes: list[str] = []
+        self.plan: list[int] | None = None
+        self._results: list[Any] = []
+        self._outcomes: list[dict[str, Any]] = []
+
+    def make(self) -> list[dict[str, Any]]:
+        from hidream_volcengine.api import Batch, RemoteImageError, deliver
+
+        calls = _calls(self._errand)
+        groups = [calls] if self._errand.together else [[call] for call in calls]
+        empty = {"pictures": (), "problem": None, "interrupted": False, "seconds": 0.0}
+        self._outcomes = [dict(empty) for _ in calls]
+        self._results = [None for _ in calls]
+
+        def node(first: int, group: Sequence[Any]) -> None:
+            try:
+                batch = Batch(self.journal, group, self._run)
+                plan = batch.plan
+            except RemoteImageError as error:
+                for index in range(first, first + len(group)):
+                    self._outcomes[index]["problem"] = _problem(error)
+                return
+            self.plan = [plan.buy, plan.reuse, plan.resume]
+            _side_by_side([functools.partial(self._one, batch, first, index) for index in range(len(group))])
+            results = self._results[first : first + len(group)]
+            if None not in results:
+                with contextlib.suppress(RemoteImageError):
+                    deliver(results, accept_partial=False)
+                    batch.delivered(results)
+            self.notes += [note.en for note in batch.notes()]
+
+        starts = [sum(len(group) for group in groups[:index]) for index in range(len(groups))]
+        _side_by_side([functools.partial(node, first, group) for first, group in zip(starts, groups, strict=True)])
+        return self._outcomes
+
+    def _one(self, batch: Any, first: int, index: int) -> None:
+        from hidream_volcengine.api import CallCancelled, CancelToken, RemoteImageError, Watch
+
+        cancel = CancelToken()
+        outcome = self._outcomes[first + index]
+
+        def report(progress: Any) -> None:
+            if progress.stage == self._errand.interrupt_at:
+                cancel.cancel()
+
+        began = time.monotonic()
+        try:
+            result = batch.run(index, Watch(cancel, report))
+            self._results[first + index] = result
+            if result.error is not None:
+                outcome["problem"] = _problem(result.error)
+            if result.delivery is not None:
+                outcome["pictures"] = [_hash(pixels) for pixels in result.delivery.pictures]
+                for error in result.delivery.errors:
+                    outcome["problem"] = _problem(error)
+        except CallCancelled:
+            outcome["interrupted"] = True
+        except RemoteImageError as error:
+            outcome["problem"] = _problem(error)
+        outcome["seconds"] = time.monotonic() - began
+
+
+def _hash(pixels: Any) -> str:
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
+
+
+def _side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
+    problems: list[BaseException] = []
+
+    def guarded(job: Callable[[], None]) -> None:
+        try:
+            job()
+        except BaseException as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=guarded, args=(job,), daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if problems:
+        raise problems[0]
+
+
+def _prepare(errand: Errand) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.alarm(LIFETIME)
+    logging.basicConfig(filename=errand.log, level=logging.DEBUG, format="%(levelname)s %(name)s %(message)s")
+    for noisy in ("urllib3", "sqlalchemy", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.INFO)
+    for name in errand.missing:
+        sys.modules[name] = None  # type: ignore[assignment]
+    if errand.file_limit:
+        import resource
+
+        # Without the handler the signal that comes with EFBIG would end the process.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (errand.file_limit, errand.file_limit))
+    for name, module in list(sys.modules.items()):
+        # Back-offs and pauses between polls, fifty times shorter.
+        if name.startswith("hidream_volcengine.api.") and hasattr(module, "jittered"):
+            module.jittered = lambda seconds, *_: seconds / 50  # type: ignore[attr-defined]
+    time.sleep(max(0.0, errand.begin_at - time.monotonic()))
+
+
+def _live(errand: Errand) -> None:
+    """The whole life of a child."""
+    with Path(errand.report).open("a", encoding="utf-8") as file:
+
+        def report(what: Mapping[str, Any]) -> None:
+            file.write(json.dumps(what, ensure_ascii=False) + "\n")
+            file.flush()
+
+        try:
+            report({"born": os.getpid()})
+            _prepare(errand)
+            from hidream_volcengine.api import wait_for_submits
+
+            fate = _Fate(errand, report)
+            fate.install()
+            purchase = _Purchase(errand)
+            if errand.acknowledge:
+                purchase.journal.acknowledge()
+            for journal_id in errand.again:
+                assert purchase.journal.submit_again(journal_id), journal_id
+            outcomes = purchase.make()
+            wait_for_submits(5)
+            purchase.journal.close()
+            told = {"outcomes": outcomes, "notes": purchase.notes, "plan": purchase.plan, "commits": fate.commits}
+            report(told)
+        except BaseException:
+            report({"crash": traceback.format_exc()})
+
+
+def _fork(errand: Errand) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        # The nursery's own pipes are not the child's: it must not hold them open.
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for inherited in (0, 1):
+            os.dup2(nothing, inherited)
+        _live(errand)
+    finally:
+        os._exit(0)
+
+
+def _load_pack() -> None:
+    """As tests/conftest.py does, which is imported for it."""
+    sys.path.insert(0, str(ROOT))
+    importlib.import_module("tests.conftest")
+    importlib.import_module("hidream_volcengine.api")
+
+
+def _errand(line: str) -> Errand:
+    told = json.loads(line)
+    return Errand(**{name: tuple(value) if isinstance(value, list) else value for name, value in told.items()})
+
+
+def _serve() -> None:
+    _load_pack()
+    # Ended children vanish by themselves, and with them their process ids.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        sys.stdout.write(f"{_fork(_errand(line))}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        _load_pack()
+        _live(_errand(sys.argv[1]))
+    else:
+        _serve()
