@@ -6,11 +6,19 @@ Tests import it as ``hidream_volcengine`` (``from hidream_volcengine.api import 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from devtools.environment import SetupError
+
+if TYPE_CHECKING:
+    from devtools.postgres import PostgreSQL
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "hidream_volcengine"
@@ -36,3 +44,34 @@ def _forget_secrets() -> Iterator[None]:
     yield
     redaction._known.clear()
     redaction._known.update(known)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server for the whole run. A test may kill() it and start() it again."""
+    from devtools import postgres  # loads the driver, which most tests do without
+
+    try:
+        programs = postgres.ensure()
+    except SetupError as problem:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(problem))
+    # Not below pytest's folder, which is for its owner alone: for root the server runs as another user.
+    with (
+        tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as base,
+        postgres.PostgreSQL(Path(base), password="canary-of-the-database", programs=programs) as server,
+    ):
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgreSQL) -> Iterator[str]:
+    """A database for this test alone."""
+    if not postgres.is_running():  # a test killed it
+        postgres.start()
+    url = postgres.new_database()
+    yield url
+    if not postgres.is_running():
+        postgres.start()
+    postgres.drop_database(url)
