@@ -43,10 +43,22 @@ class Target:
 
 UNKNOWN = Target("unknown", "unknown")
 
-TARGETS: dict[tuple[str, str], Target] = {
+_TARGETS: dict[tuple[str, str], Target] = {
     **{("POST", entry.path): Target(entry.name, "submit", entry) for entry in HIDREAM_ENDPOINTS},
     **{("GET", entry.path + "/results"): Target(entry.name, "result", entry) for entry in HIDREAM_ENDPOINTS},
     ("GET", TOKEN_PATH): Target("token", "token"),
-    ("POST", SIGNED_PATH): Target("cvprocess", "submit"),
-    ("POST", GATEWAY_PATH): Target("cvprocess", "submit"),
 }
+# Volcengine's actions share their two paths.
+CVPROCESS, ASYNC_SUBMIT, ASYNC_RESULT = "CVProcess", "CVSync2AsyncSubmitTask", "CVSync2AsyncGetResult"
+_VOLCENGINE_TARGETS = {
+    CVPROCESS: Target("cvprocess", "submit"),
+    ASYNC_SUBMIT: Target("cvsync2async", "submit"),
+    ASYNC_RESULT: Target("cvsync2async", "result"),
+}
+
+
+def target_of(method: str, path: str, action: str) -> Target:
+    if method == "POST" and path in (SIGNED_PATH, GATEWAY_PATH):
+        # An action that nobody knows is refused where CVProcess looks at its query.
+        return _VOLCENGINE_TARGETS.get(action, _VOLCENGINE_TARGETS[CVPROCESS])
+    return _TARGETS.get((method, path), UNKNOWN)

@@ -12,12 +12,27 @@ from .vendor_codes import VENDOR_CODES
 Size = Annotated[list[Annotated[int, Field(ge=1, le=16384)]], Field(min_length=2, max_length=2)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-HIDREAM_ONLY = frozenset({"task_status", "never", "sizes"})
-VOLCENGINE_ONLY = frozenset({"algorithm", "vendor_code"})
-_ANSWERED = frozenset({"status", "headers", "json_body", "html", "accept", "hang", "reset", "cut", "delay"})
+_HIDREAM = frozenset({"outpaint", "img2img", "upscale", "variation"})
+_ASYNC = frozenset({"cvsync2async"})
+_VOLCENGINE = _ASYNC | {"cvprocess"}
+_PHASES = {
+    **dict.fromkeys(_HIDREAM | _ASYNC, frozenset({"submit", "result", "image"})),
+    "cvprocess": frozenset({"submit", "image"}),
+    "token": frozenset({"token"}),
+}
+# Who understands a field, where not everybody does.
+_MEANT_FOR = {
+    "task_status": _HIDREAM,
+    "sizes": _HIDREAM,
+    "never": _HIDREAM | _ASYNC,
+    "async_status": _ASYNC,
+    "algorithm": _VOLCENGINE,
+    "vendor_code": _VOLCENGINE,
+}
+_ANSWERED = frozenset({"status", "headers", "json_body", "html", "hang", "reset", "cut", "delay"})
 _ALLOWED = {
     "submit": None,
-    "result": _ANSWERED | {"task_status", "url", "no_image", "empty"},
+    "result": _ANSWERED | {"task_status", "async_status", "vendor_code", "url", "no_image", "empty"},
     "image": _ANSWERED | {"corrupt"},
     "token": _ANSWERED,
 }
@@ -47,6 +62,7 @@ class Action(BaseModel):
     no_image: bool = False
     empty: bool = False
     algorithm: int = 0
+    async_status: Literal["not_found", "expired"] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Action":
@@ -54,6 +70,8 @@ class Action(BaseModel):
             raise ValueError(f"vendor_code must be one of {sorted(VENDOR_CODES)}")
         if not self.model_fields_set:
             raise ValueError("do is empty")
+        if self.answer() is None and self.model_fields_set & {"accept", "headers"}:
+            raise ValueError("accept and headers belong to an answer: status, json or html")
         return self
 
     def answer(self) -> Answer | None:
@@ -77,7 +95,7 @@ NO_FAULT = Action.model_construct()
 class Rule(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    endpoint: Literal["outpaint", "img2img", "upscale", "variation", "cvprocess", "token", "*"] = "*"
+    endpoint: Literal["outpaint", "img2img", "upscale", "variation", "cvprocess", "cvsync2async", "token", "*"] = "*"
     phase: Literal["submit", "result", "image", "token"]
     skip: int = Field(0, ge=0)
     times: int | None = Field(1, ge=1)
@@ -90,20 +108,18 @@ class Rule(BaseModel):
         useless = set() if allowed is None else self.do.model_fields_set - allowed
         if useless:
             raise ValueError(f"{sorted(useless)} mean nothing in the phase {self.phase!r}")
-        if self.endpoint != "*":
-            token_alone = (self.endpoint == "token") != (self.phase == "token")
-            if token_alone or (self.endpoint, self.phase) == ("cvprocess", "result"):
-                raise ValueError(f"the endpoint {self.endpoint!r} has no phase {self.phase!r}")
-            if not self.concerns(self.endpoint, self.phase):
-                raise ValueError(f"this fault means nothing for the endpoint {self.endpoint!r}")
+        if self.endpoint != "*" and self.phase not in _PHASES[self.endpoint]:
+            raise ValueError(f"the endpoint {self.endpoint!r} has no phase {self.phase!r}")
+        if not any(self.phase in phases and self.concerns(endpoint, self.phase)
+                   for endpoint, phases in _PHASES.items()):
+            raise ValueError(f"this fault means nothing for the endpoint {self.endpoint!r}")
         return self
 
     def concerns(self, endpoint: str, phase: str) -> bool:
-        other = HIDREAM_ONLY if endpoint == "cvprocess" else VOLCENGINE_ONLY
-        if phase == "submit" and endpoint != "cvprocess":
-            # Only CVProcess answers a submit with a picture.
-            other = other | {"corrupt"}
-        return self.endpoint in ("*", endpoint) and self.phase == phase and not self.do.model_fields_set & other
+        # HiDream's pictures are files, to be damaged when they are fetched; Volcengine's may lie in an answer.
+        meant_for = {**_MEANT_FOR, "corrupt": _VOLCENGINE} if phase == "submit" else _MEANT_FOR
+        understood = all(endpoint in meant_for.get(name, (endpoint,)) for name in self.do.model_fields_set)
+        return self.endpoint in ("*", endpoint) and self.phase == phase and understood
 
 
 class Script:

@@ -109,10 +109,13 @@ class HiDream:
         try:
             query = call.single_query(frozenset({"task_id", "request_id"}))
             _check_headers(call, {"authorization"})
+            if not query.get("task_id"):
+                # Not "task not found": a client must not take its own mistake for a lost task.
+                raise RefusedError("task_id is missing")
         except RefusedError as refusal:
             return _refused(refusal, "")
         with self._lock:
-            task = self._tasks.get(query.get("task_id", ""))
+            task = self._tasks.get(query["task_id"])
         if task is None or task.endpoint != endpoint.name:
             return _refused(RefusedError("task not found"), query.get("request_id", ""))
         empty = task.action.empty or action.empty

@@ -22,7 +22,7 @@ LONG_TEXT = 2_000
 @dataclass(frozen=True)
 class Recorded:
     endpoint: str
-    """outpaint, img2img, upscale, variation, cvprocess, token; "unknown" for any other path."""
+    """outpaint, img2img, upscale, variation, cvprocess, cvsync2async, token; "unknown" for any other path."""
     phase: str
     """submit, result, image, token; "unknown" for any other path."""
     method: str
@@ -41,14 +41,18 @@ class Recorded:
     request_id: str
     accepted: bool
     """A task was made, or a picture counted as billed."""
+    pictures: int
+    """How many pictures were billed with it."""
 
 
 class Recording:
-    """A thread-safe list of requests in order of arrival."""
+    """A thread-safe list of requests in order of arrival, and of those accepted in order of acceptance."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._records: dict[int, Recorded] = {}
+        # Of their own, so that the polls of a long run do not push out what was paid for.
+        self._accepted: dict[int, Recorded] = {}
         self._next = 0
         self._billed = 0
 
@@ -57,29 +61,31 @@ class Recording:
         asked = dict(query)
         shown = {name: "***" if name.lower() in SECRET_HEADERS else value for name, value in headers.items()}
         record = Recorded(endpoint, phase, method, path, asked, shown, None, None, time.monotonic(), None,
-                          asked.get("task_id", ""), asked.get("request_id", ""), accepted=False)
+                          asked.get("task_id", ""), asked.get("request_id", ""), accepted=False, pictures=0)
         with self._lock:
             number, self._next = self._next, self._next + 1
             self._records[number] = record
-            while len(self._records) > KEPT_RECORDS:
-                del self._records[next(iter(self._records))]
+            _drop_oldest(self._records)
         return number
 
     def update(self, number: int, **changes: Any) -> None:
         with self._lock:
             # Gone after clear(): a request still in flight then belongs to nobody.
-            if number in self._records:
-                self._records[number] = replace(self._records[number], **changes)
+            for records in (self._records, self._accepted):
+                if number in records:
+                    records[number] = replace(records[number], **changes)
 
     def accept(self, number: int, pictures: int, task_id: str) -> None:
         with self._lock:
             if number in self._records:
-                self._records[number] = replace(self._records[number], accepted=True, task_id=task_id)
+                record = replace(self._records[number], accepted=True, task_id=task_id, pictures=pictures)
+                self._records[number] = self._accepted[number] = record
                 self._billed += pictures
+                _drop_oldest(self._accepted)
 
     def is_accepted(self, number: int) -> bool:
         with self._lock:
-            return number in self._records and self._records[number].accepted
+            return number in self._accepted
 
     @property
     def billed(self) -> int:
@@ -90,10 +96,20 @@ class Recording:
         with self._lock:
             return list(self._records.values())
 
+    def accepted(self) -> list[Recorded]:
+        with self._lock:
+            return list(self._accepted.values())
+
     def clear(self) -> None:
         with self._lock:
             self._records.clear()
+            self._accepted.clear()
             self._billed = 0
+
+
+def _drop_oldest(records: dict[int, Recorded]) -> None:
+    while len(records) > KEPT_RECORDS:
+        del records[next(iter(records))]
 
 
 def without_images(value: Any) -> Any:

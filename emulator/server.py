@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from .credentials import Credentials
-from .endpoints import TARGETS, UNKNOWN, Target
+from .endpoints import Target, target_of
 from .faults import Action, Script
 from .files import PREFIX, ResultFiles, damaged
 from .hidream import HiDream
@@ -92,6 +92,11 @@ class Emulator:
         """Pictures accepted for payment so far."""
         return self._recording.billed
 
+    @property
+    def accepted(self) -> list[Recorded]:
+        """The submits that were accepted, whatever became of their answers. A snapshot, in order of acceptance."""
+        return self._recording.accepted()
+
     def add_fault(self, rule: Mapping[str, Any]) -> None:
         self._faults.add([rule])
 
@@ -104,6 +109,7 @@ class Emulator:
         self._recording.clear()
         self._faults.clear()
         self._hidream.clear()
+        self._volcengine.clear()
         self._files.clear()
 
     def _run(self) -> None:
@@ -152,7 +158,7 @@ class Emulator:
         if request.method == "GET" and request.path.startswith(PREFIX):
             file = self._files.get(request.path)
             return Target(file.endpoint if file else "unknown", "image")
-        return TARGETS.get((request.method, request.path), UNKNOWN)
+        return target_of(request.method, request.path, request.query.get("Action", ""))
 
     async def _respond(self, request: web.Request, target: Target, number: int) -> web.StreamResponse:
         """Do what the script and the service say."""
@@ -162,7 +168,7 @@ class Emulator:
             return self._reset(request, number)
         call = Call(request.method, request.path, tuple(request.query.items()),
                     {name.lower(): value for name, value in request.headers.items()}, await request.read())
-        await self._record_body(number, call)
+        await self._record_body(number, call, target)
         if action.reset == "before":
             return self._reset(request, number)
         instead = action.answer()
@@ -178,7 +184,7 @@ class Emulator:
             return self._reset(request, number)
         return await self._send(request, answer, action.cut, number)
 
-    async def _record_body(self, number: int, call: Call) -> None:
+    async def _record_body(self, number: int, call: Call, target: Target) -> None:
         if not call.body:
             return
 
@@ -192,6 +198,8 @@ class Emulator:
         self._recording.update(number, body=body)
         if isinstance(body, dict) and isinstance(body.get("request_id"), str):
             self._recording.update(number, request_id=body["request_id"])
+        if target.phase == "result" and isinstance(body, dict) and isinstance(body.get("task_id"), str):
+            self._recording.update(number, task_id=body["task_id"])
 
     async def _answer(self, target: Target, call: Call, action: Action, number: int) -> Answer:
         accept = partial(self._recording.accept, number)
@@ -201,6 +209,10 @@ class Emulator:
             return self._hidream.token(call)
         if target.endpoint == "cvprocess":
             return await self._volcengine.process(call, action, accept, self.url)
+        if target.endpoint == "cvsync2async":
+            if target.phase == "submit":
+                return await self._volcengine.submit(call, action, accept, self.url)
+            return self._volcengine.result(call, action, self.url)
         if target.hidream is None:
             return Answer.html(404)
         if target.phase == "submit":
@@ -253,6 +265,8 @@ class Emulator:
             return web.json_response({"status": "ok", "billed": self.billed})
         if what == ("GET", "requests"):
             return web.json_response([asdict(record) for record in self.requests])
+        if what == ("GET", "accepted"):
+            return web.json_response([asdict(record) for record in self.accepted])
         if what == ("POST", "faults"):
             try:
                 rules = await request.json()

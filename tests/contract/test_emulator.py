@@ -20,6 +20,7 @@ from PIL import Image
 from emulator import Credentials, Emulator, Recorded
 from emulator.extension import extend, fill
 from emulator.message import Call
+from emulator.recording import Recording
 from emulator.signature import SignatureError, canonical_request, sign, verify
 
 OUTPAINT = "/api-pub/gw/v3/image/outpainting/async"
@@ -28,6 +29,8 @@ UPSCALE = "/api-pub/gw/v3/image/image_upscaler/async"
 VARIATION = "/api-pub/ec/v3/image/variation/async"
 TOKEN = "/prod-api/user/apikey2token"
 QUERY = {"Action": "CVProcess", "Version": "2022-08-31"}
+SUBMIT_QUERY = {**QUERY, "Action": "CVSync2AsyncSubmitTask"}
+RESULT_QUERY = {**QUERY, "Action": "CVSync2AsyncGetResult"}
 KEYS = Credentials()
 DEADLINE = 10.0
 
@@ -373,11 +376,25 @@ def test_result_query_is_strict(emulator: Emulator) -> None:
         return int(answer.json()["code"])
 
     assert code(UPSCALE, {"task_id": task}) == 0
-    assert code(UPSCALE, {"task_id": "unknown"}) != 0
     assert code(UPSCALE, {}) != 0
     assert code(UPSCALE, {"task_id": task, "id": "x"}) != 0
     assert code(OUTPAINT, {"task_id": task}) != 0
     assert code(UPSCALE, {"task_id": task}, **{"API-User-ID": "x"}) != 0
+
+
+def test_an_unknown_task_of_hidream_is_told_from_a_bad_query(emulator: Emulator) -> None:
+    task = task_of(submit(emulator, UPSCALE))
+
+    def answer(path: str, **query: str) -> dict[str, Any]:
+        response = HTTP.get(f"{emulator.url}{path}/results", params=query, headers=bearer(), timeout=DEADLINE)
+        assert response.status_code == 200
+        return dict(response.json())
+
+    for unknown in (answer(UPSCALE, task_id="unknown", request_id="r"), answer(OUTPAINT, task_id=task, request_id="r")):
+        assert unknown == {"code": 1001, "message": "task not found", "request_id": "r"}
+    for bad in (answer(UPSCALE), answer(UPSCALE, task_id=""), answer(UPSCALE, task_id=task, id="x")):
+        assert bad["code"] == 1001
+        assert bad["message"] != "task not found"
 
 
 def test_api_key_is_exchanged_for_tokens_that_can_expire(emulator: Emulator) -> None:
@@ -404,7 +421,8 @@ def test_a_result_file_takes_no_key(emulator: Emulator) -> None:
 
 
 def v4_headers(url: str, body: bytes, *, access_key: str = KEYS.access_key_id, secret: str = KEYS.secret_access_key,
-               when: datetime | None = None, region: str = "cn-north-1", with_type: bool = True) -> dict[str, str]:
+               when: datetime | None = None, region: str = "cn-north-1", with_type: bool = True,
+               action: str = "CVProcess") -> dict[str, str]:
     """Signed independently of the emulator's own code."""
     date = (when or datetime.now(timezone.utc)).strftime("%Y%m%dT%H%M%SZ")
     digest = hashlib.sha256(body).hexdigest()
@@ -413,7 +431,7 @@ def v4_headers(url: str, body: bytes, *, access_key: str = KEYS.access_key_id, s
         signed["content-type"] = "application/json"
     names = ";".join(sorted(signed))
     lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
-    canonical = f"POST\n/\nAction=CVProcess&Version=2022-08-31\n{lines}\n{names}\n{digest}"
+    canonical = f"POST\n/\nAction={action}&Version=2022-08-31\n{lines}\n{names}\n{digest}"
     scope = f"{date[:8]}/{region}/cv/request"
     text = f"HMAC-SHA256\n{date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     key = secret.encode()
@@ -583,8 +601,9 @@ def test_return_url(emulator: Emulator) -> None:
     canvas_body(Image.new("RGB", (120, 100), "white")),
     canvas_body(Image.new("1", (120, 100), 1)),
 ])
-def test_volcengine_refuses(emulator: Emulator, body: Any) -> None:
-    response = gateway(emulator, body)
+@pytest.mark.parametrize("query", [QUERY, SUBMIT_QUERY], ids=["sync", "async"])
+def test_volcengine_refuses(emulator: Emulator, body: Any, query: dict[str, str]) -> None:
+    response = gateway(emulator, body, query=query)
     answer = response.json()
     assert response.status_code == 400
     assert answer["code"] == answer["status"] != 10000
@@ -592,6 +611,7 @@ def test_volcengine_refuses(emulator: Emulator, body: Any) -> None:
     assert answer["message"]
     assert len(response.content) < 1000
     assert emulator.billed == 0
+    assert emulator.accepted == []
 
 
 def test_a_mask_of_jpeg_or_few_bits_is_refused(emulator: Emulator) -> None:
@@ -610,6 +630,203 @@ def test_the_gateway_checks_key_query_and_headers(emulator: Emulator) -> None:
     assert gateway(emulator, SIDES, query={**QUERY, "a": "b"}).status_code == 400
     assert gateway(emulator, SIDES, query={**QUERY, "Version": "2020-08-26"}).status_code == 400
     assert gateway(emulator, SIDES, bearer(KEYS.gateway_api_key, **{"X-Other": "1"})).status_code == 400
+
+
+# --- Volcengine, asynchronous ----------------------------------------------------------------------------------------
+
+
+def signed(emulator: Emulator, body: Any, query: dict[str, str]) -> requests.Response:
+    data = json.dumps(body).encode()
+    return signed_post(emulator, data, v4_headers(emulator.url, data, action=query["Action"]), **query)
+
+
+def through_gateway(emulator: Emulator, body: Any, query: dict[str, str]) -> requests.Response:
+    return gateway(emulator, body, query=query)
+
+
+BOTH_ROUTES = pytest.mark.parametrize("send", [signed, through_gateway])
+
+
+def async_submit(emulator: Emulator, send: Any = through_gateway, **changes: Any) -> str:
+    response = send(emulator, {**SIDES, **changes}, SUBMIT_QUERY)
+    answer = response.json()
+    assert (response.status_code, answer["code"]) == (200, 10000), answer
+    return str(answer["data"]["task_id"])
+
+
+def async_query(emulator: Emulator, task_id: str, send: Any = through_gateway, **more: Any) -> requests.Response:
+    response = send(emulator, {"req_key": "i2i_outpainting", "task_id": task_id, **more}, RESULT_QUERY)
+    assert isinstance(response, requests.Response)
+    return response
+
+
+def async_state(emulator: Emulator, task_id: str, send: Any = through_gateway, **more: Any) -> dict[str, Any]:
+    response = async_query(emulator, task_id, send, **more)
+    answer = response.json()
+    assert (response.status_code, answer["code"], answer["status"]) == (200, 10000, 10000), answer
+    return dict(answer["data"])
+
+
+def async_done(emulator: Emulator, task_id: str, send: Any = through_gateway, **more: Any) -> dict[str, Any]:
+    def ended() -> dict[str, Any] | None:
+        data = async_state(emulator, task_id, send, **more)
+        assert data["status"] in ("in_queue", "generating", "done")
+        return data if data["status"] == "done" else None
+
+    return dict(until(ended))
+
+
+def async_picture(data: dict[str, Any]) -> Image.Image:
+    (text,) = data["binary_data_base64"]
+    return opened(base64.b64decode(text, validate=True))
+
+
+@BOTH_ROUTES
+def test_an_async_task_brings_the_same_picture_again_and_again(emulator: Emulator, send: Any) -> None:
+    answer = send(emulator, SIDES, SUBMIT_QUERY).json()
+    assert answer.keys() == {"code", "data", "message", "request_id", "status", "time_elapsed"}
+    assert (answer["code"], answer["status"], answer["message"]) == (10000, 10000, "Success")
+    assert answer["data"].keys() == {"task_id"}
+    task = answer["data"]["task_id"]
+    assert isinstance(task, str)
+    # No float has room for it: who reads it as a number asks for another task.
+    assert int(task) > 2**53
+    data = async_done(emulator, task, send)
+    assert data.keys() == {"algorithm_base_resp", "binary_data_base64", "image_urls", "status"}
+    assert data["algorithm_base_resp"] == {"status_code": 0, "status_message": "Success"}
+    assert data["image_urls"] is None
+    picture = async_picture(data)
+    assert picture.size == (134, 84)
+    assert np.array_equal(pixels(picture)[24:72, 6:70], pixels(photo(64, 48)))
+    assert async_state(emulator, task, send) == data
+    assert emulator.billed == 1
+
+
+def test_an_async_canvas_and_the_same_seed_as_sync(emulator: Emulator) -> None:
+    task = str(gateway(emulator, canvas_body(), query=SUBMIT_QUERY).json()["data"]["task_id"])
+    assert async_picture(async_done(emulator, task)).size == (120, 100)
+    asynchronous = async_picture(async_done(emulator, async_submit(emulator)))
+    assert np.array_equal(pixels(asynchronous), pixels(volcengine_picture(gateway(emulator, SIDES))))
+
+
+def test_an_async_task_goes_from_the_queue_to_done() -> None:
+    with Emulator(latency=0.6) as emulator:
+        task = async_submit(emulator)
+        seen: list[dict[str, Any]] = []
+
+        def done() -> bool:
+            seen.append(async_state(emulator, task))
+            return bool(seen[-1]["status"] == "done")
+
+        until(done)
+    states = [data["status"] for data in seen]
+    changes = [state for state, before in zip(states, [None, *states], strict=False) if state != before]
+    assert changes == ["in_queue", "generating", "done"]
+    for data in seen[:-1]:
+        assert data == {"binary_data_base64": None, "image_urls": None, "status": data["status"]}
+
+
+@pytest.mark.parametrize(("submitted", "asked", "as_url"), [
+    (False, None, False), (True, None, True), (False, {"return_url": True}, True), (True, {"return_url": False}, False),
+    (True, {}, True), (False, {"logo_info": {"add_logo": False}}, False),
+])
+def test_the_query_says_whether_it_wants_a_url(emulator: Emulator, submitted: bool, asked: dict[str, Any] | None,
+                                               as_url: bool) -> None:
+    task = async_submit(emulator, return_url=submitted)
+    more = {} if asked is None else {"req_json": json.dumps(asked)}
+    data = async_done(emulator, task, **more)
+    assert (data["binary_data_base64"] is None, data["image_urls"] is None) == (as_url, not as_url)
+    if as_url:
+        assert async_state(emulator, task, **more)["image_urls"] == data["image_urls"]
+        assert download(data["image_urls"][0]).size == (134, 84)
+        last = emulator.requests[-1]
+        assert (last.endpoint, last.phase, last.task_id) == ("cvsync2async", "image", task)
+
+
+@BOTH_ROUTES
+def test_an_unknown_async_task_is_not_found(emulator: Emulator, send: Any) -> None:
+    nothing = {"binary_data_base64": None, "image_urls": None, "status": "not_found"}
+    assert async_state(emulator, "7491596536074305586", send) == nothing
+    # The gateway has an account of its own.
+    task = async_submit(emulator, send)
+    assert async_state(emulator, task, through_gateway if send is signed else signed) == nothing
+    assert async_done(emulator, task, send)["status"] == "done"
+    emulator.clear()
+    assert async_state(emulator, task, send) == nothing
+
+
+def test_an_async_task_whose_file_had_to_go_is_expired(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emulator.files.KEPT_BYTES", 1)
+    first, second = async_submit(emulator), ""
+    async_done(emulator, first)
+    second = async_submit(emulator)
+    async_done(emulator, second)
+    assert async_state(emulator, first) == {"binary_data_base64": None, "image_urls": None, "status": "expired"}
+    assert async_state(emulator, second)["status"] == "done"
+
+
+@pytest.mark.parametrize("changes", [
+    {"req_key": None},
+    {"req_key": "jimeng_t2i_v40"},
+    {"task_id": None},
+    {"task_id": 7491596536074305586},
+    {"task_id": ""},
+    {"return_url": True},
+    {"req_json": {"return_url": True}},
+    {"req_json": ""},
+    {"req_json": "return_url"},
+    {"req_json": "[]"},
+    {"req_json": '{"return_url": "true"}'},
+    {"req_json": '{"return_url": NaN}'},
+    {"req_json": '{"url": true}'},
+    {"req_json": '{"logo_info": {"text": "x"}}'},
+])
+def test_an_async_query_is_strict(emulator: Emulator, changes: dict[str, Any]) -> None:
+    task = async_submit(emulator)
+    body = {"req_key": "i2i_outpainting", "task_id": task, **changes}
+    response = gateway(emulator, {key: value for key, value in body.items() if value is not None}, query=RESULT_QUERY)
+    answer = response.json()
+    assert response.status_code == 400
+    assert answer["code"] == answer["status"] == 50215
+    assert answer["data"] is None
+    assert answer["message"]
+
+
+@pytest.mark.parametrize("query", [SUBMIT_QUERY, RESULT_QUERY], ids=["submit", "result"])
+def test_async_requests_need_key_query_and_headers(emulator: Emulator, query: dict[str, str]) -> None:
+    body = SIDES if query is SUBMIT_QUERY else {"req_key": "i2i_outpainting", "task_id": "1"}
+    denied = gateway(emulator, body, bearer("wrong"), query)
+    assert (denied.status_code, denied.json()["error"]["message"]) == (401, "Invalid API key")
+    assert gateway(emulator, body, query={**query, "a": "b"}).status_code == 400
+    assert gateway(emulator, body, query={**query, "Version": "2024-06-06"}).status_code == 400
+    assert gateway(emulator, body, bearer(KEYS.gateway_api_key, **{"X-Other": "1"}), query).status_code == 400
+    data = json.dumps(body).encode()
+    for headers in (v4_headers(emulator.url, data, action=query["Action"], secret="wrong"),
+                    v4_headers(emulator.url, data, action="CVProcess")):
+        refused = signed_post(emulator, data, headers, **query)
+        assert refused.status_code == 401
+        assert refused.json()["ResponseMetadata"]["Error"]["Code"] == "SignatureDoesNotMatch"
+        assert refused.json()["ResponseMetadata"]["Action"] == query["Action"]
+    assert emulator.accepted == []
+
+
+def test_an_action_that_nobody_knows(emulator: Emulator) -> None:
+    query = {**QUERY, "Action": "CVGetResult"}
+    response = signed(emulator, SIDES, query)
+    assert response.status_code == 404
+    assert response.json()["ResponseMetadata"]["Error"]["Code"] == "InvalidActionOrVersion"
+    assert gateway(emulator, SIDES, query=query).status_code == 400
+    assert emulator.accepted == []
+
+
+def test_async_requests_are_recorded_with_their_task(emulator: Emulator) -> None:
+    task = async_submit(emulator)
+    async_query(emulator, task, req_json='{"return_url": true}')
+    first, second = emulator.requests
+    assert (first.endpoint, first.phase, first.task_id, first.accepted) == ("cvsync2async", "submit", task, True)
+    assert first.body["binary_data_base64"][0].startswith("<image 64x48 RGB sha256:")
+    assert (second.endpoint, second.phase, second.task_id, second.accepted) == ("cvsync2async", "result", task, False)
+    assert second.body == {"req_key": "i2i_outpainting", "task_id": task, "req_json": '{"return_url": true}'}
 
 
 # --- The pictures ----------------------------------------------------------------------------------------------------
@@ -706,6 +923,52 @@ def test_clear_forgets_requests_faults_and_tasks(emulator: Emulator) -> None:
     url = f"{emulator.url}{UPSCALE}/results?task_id={task}"
     assert HTTP.get(url, headers=bearer(), timeout=DEADLINE).json()["code"] != 0
     assert HTTP.get(result["image"], timeout=DEADLINE).status_code == 404
+
+
+def test_accepted_submits_and_what_each_was_billed(emulator: Emulator) -> None:
+    fault(emulator, "submit", {"status": 500}, endpoint="outpaint")
+    submit(emulator, OUTPAINT)
+    photo_set = task_of(submit(emulator, VARIATION))
+    poll(emulator, VARIATION, photo_set)
+    gateway(emulator, SIDES)
+    gateway(emulator, {**SIDES, "scale": 0})
+    task = async_submit(emulator)
+    async_query(emulator, task)
+    told = [(record.endpoint, record.phase, record.task_id, record.pictures) for record in emulator.accepted]
+    assert told == [("variation", "submit", photo_set, 4), ("cvprocess", "submit", "", 1),
+                    ("cvsync2async", "submit", task, 1)]
+    assert emulator.accepted == [record for record in emulator.requests if record.accepted]
+    assert sum(record.pictures for record in emulator.requests) == emulator.billed == 6
+    emulator.clear()
+    assert emulator.accepted == []
+
+
+def test_accepted_submits_keep_their_order_and_outlive_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emulator.recording.KEPT_RECORDS", 2)
+    recording = Recording()
+    first, second = (recording.open("upscale", "submit", "POST", UPSCALE, {}.items(), {}) for _ in range(2))
+    recording.accept(second, 1, "two")
+    recording.accept(first, 4, "one")
+    for _ in range(3):
+        recording.open("upscale", "result", "GET", UPSCALE, {}.items(), {})
+    # An answer may go out long after.
+    recording.update(second, status=200)
+    assert [record.phase for record in recording.snapshot()] == ["result"] * 2
+    assert [(record.task_id, record.status) for record in recording.accepted()] == [("two", 200), ("one", None)]
+    assert recording.billed == 5
+
+
+def test_accepted_submits_and_the_bill_over_http(emulator: Emulator) -> None:
+    base = f"{emulator.url}/__emulator__/"
+    assert HTTP.get(base + "accepted", timeout=DEADLINE).json() == []
+    task = task_of(submit(emulator, VARIATION))
+    poll(emulator, VARIATION, task)
+    (record,) = HTTP.get(base + "accepted", timeout=DEADLINE).json()
+    assert (record["task_id"], record["accepted"], record["pictures"]) == (task, True, 4)
+    assert HTTP.get(base + "requests", timeout=DEADLINE).json()[0] == record
+    assert HTTP.get(base + "health", timeout=DEADLINE).json()["billed"] == 4
+    assert HTTP.get(base + "accepted", headers={"Origin": "https://evil.example"}, timeout=DEADLINE).status_code == 403
+    assert HTTP.post(base + "accepted", timeout=DEADLINE).status_code == 404
 
 
 def test_administration_over_http(emulator: Emulator) -> None:
@@ -926,6 +1189,125 @@ def test_volcengine_success_without_a_picture(emulator: Emulator) -> None:
     assert empty["data"] is None
 
 
+@pytest.mark.parametrize(("do", "accepted"), [
+    ({"reset": "headers"}, False), ({"reset": "before"}, False), ({"reset": "after"}, True),
+    ({"hang": 60}, True), ({"cut": 0.5}, True),
+])
+def test_async_submits_that_get_no_answer(emulator: Emulator, do: dict[str, Any], accepted: bool) -> None:
+    fault(emulator, "submit", do, endpoint="cvsync2async")
+    with pytest.raises(requests.RequestException):
+        HTTP.post(f"{emulator.url}/volcv/v1", params=SUBMIT_QUERY, json=SIDES, headers=bearer(KEYS.gateway_api_key),
+                  timeout=0.5 if "hang" in do else DEADLINE)
+    if accepted:
+        (record,) = emulator.accepted
+        assert async_done(emulator, record.task_id)["status"] == "done"
+    assert emulator.billed == len(emulator.accepted) == int(accepted)
+
+
+def test_canned_answers_to_async_requests(emulator: Emulator) -> None:
+    fault(emulator, "submit", {"status": 429, "headers": {"Retry-After": "1"}}, endpoint="cvsync2async")
+    fault(emulator, "submit", {"status": 502, "html": True, "accept": True}, endpoint="cvsync2async")
+    fault(emulator, "submit", {"json": {"code": 10000, "data": {}}, "accept": True}, endpoint="cvsync2async")
+    refused, lost, nameless = (gateway(emulator, SIDES, query=SUBMIT_QUERY) for _ in range(3))
+    assert (refused.status_code, refused.headers["Retry-After"], lost.status_code) == (429, "1", 502)
+    assert nameless.json()["data"] == {}
+    assert emulator.billed == 2
+    task = emulator.accepted[0].task_id
+    async_done(emulator, task)
+    for do in ({"status": 503}, {"json": {"code": 10000}}, {"reset": "before"}, {"cut": 0.5}):
+        fault(emulator, "result", do, endpoint="cvsync2async")
+    assert async_query(emulator, task).status_code == 503
+    assert "data" not in async_query(emulator, task).json()
+    for _ in range(2):
+        with pytest.raises(requests.RequestException):
+            async_query(emulator, task)
+    assert async_state(emulator, task)["status"] == "done"
+
+
+def test_an_async_task_that_never_ends(emulator: Emulator) -> None:
+    fault(emulator, "submit", {"never": True}, endpoint="cvsync2async")
+    never, normal = async_submit(emulator), async_submit(emulator)
+    async_done(emulator, normal)
+    assert [async_state(emulator, never)["status"] for _ in range(2)] == ["generating"] * 2
+
+
+@pytest.mark.parametrize("code", [50411, 50429, 50500])
+def test_a_vendor_code_before_an_async_task_refuses_the_submit(emulator: Emulator, code: int) -> None:
+    fault(emulator, "submit", {"vendor_code": code}, endpoint="cvsync2async")
+    answer = gateway(emulator, SIDES, query=SUBMIT_QUERY).json()
+    assert (answer["code"], answer["data"]) == (code, None)
+    assert (emulator.billed, emulator.accepted) == (0, [])
+
+
+def test_a_vendor_code_after_generation_is_what_an_async_task_ends_with() -> None:
+    with Emulator(latency=0.6) as emulator:
+        fault(emulator, "submit", {"vendor_code": 50511}, endpoint="cvsync2async")
+        task = async_submit(emulator)
+        assert async_state(emulator, task)["status"] in ("in_queue", "generating")
+        until(lambda: async_query(emulator, task).status_code != 200)
+        for _ in range(2):
+            response = async_query(emulator, task)
+            answer = response.json()
+            assert (response.status_code, answer["code"], answer["status"]) == (400, 50511, 50511)
+            assert (answer["message"], answer["data"]) == ("Post Img Risk Not Pass", None)
+        assert emulator.billed == 1
+
+
+def test_a_vendor_code_of_one_async_query(emulator: Emulator) -> None:
+    task = async_submit(emulator)
+    async_done(emulator, task)
+    fault(emulator, "result", {"vendor_code": 50429})
+    response = async_query(emulator, task)
+    assert (response.status_code, response.json()["code"], response.json()["data"]) == (429, 50429, None)
+    assert async_state(emulator, task)["status"] == "done"
+
+
+def test_an_async_task_whose_algorithm_failed(emulator: Emulator) -> None:
+    fault(emulator, "submit", {"algorithm": 7}, endpoint="cvsync2async")
+    data = async_done(emulator, async_submit(emulator))
+    assert data["algorithm_base_resp"] == {"status_code": 7, "status_message": "emulated failure"}
+    assert (data["binary_data_base64"], data["image_urls"]) == ([], None)
+    assert emulator.billed == 1
+
+
+@pytest.mark.parametrize("status", ["not_found", "expired"])
+def test_async_status_of_a_task_and_of_one_query(emulator: Emulator, status: str) -> None:
+    nothing = {"binary_data_base64": None, "image_urls": None, "status": status}
+    # HiDream's requests are none of its business.
+    fault(emulator, "submit", {"async_status": status})
+    task_of(submit(emulator, UPSCALE))
+    lost, task = async_submit(emulator), async_submit(emulator)
+    async_done(emulator, task)
+    assert [async_state(emulator, lost) for _ in range(2)] == [nothing] * 2
+    fault(emulator, "result", {"async_status": status})
+    assert async_state(emulator, task) == nothing
+    assert async_state(emulator, task)["status"] == "done"
+    assert emulator.billed == 3
+
+
+def test_async_results_without_a_picture_or_with_another(emulator: Emulator) -> None:
+    for do in ({"empty": True}, {"no_image": True}, {"size": [50, 40]}, {"corrupt": True}):
+        fault(emulator, "submit", do, endpoint="cvsync2async")
+    empty, bare, small, broken = (async_submit(emulator) for _ in range(4))
+    assert async_query(emulator, empty).json()["data"] is None
+    assert async_done(emulator, bare)["binary_data_base64"] == []
+    assert async_state(emulator, bare, req_json='{"return_url": true}')["image_urls"] == []
+    assert async_picture(async_done(emulator, small)).size == (50, 40)
+    with pytest.raises((OSError, SyntaxError)):
+        async_picture(async_done(emulator, broken))
+    for do in ({"empty": True}, {"no_image": True}, {"url": "https://169.254.169.254/x.png"}):
+        fault(emulator, "result", do, endpoint="cvsync2async")
+    assert async_query(emulator, small).json()["data"] is None
+    assert async_state(emulator, small)["binary_data_base64"] == []
+    as_url = {"req_json": '{"return_url": true}'}
+    assert async_state(emulator, small, **as_url)["image_urls"] == ["https://169.254.169.254/x.png"]
+    (url,) = async_state(emulator, small, **as_url)["image_urls"]
+    fault(emulator, "image", {"corrupt": True}, endpoint="cvsync2async")
+    with pytest.raises((OSError, SyntaxError)):
+        download(url)
+    assert download(url).size == (50, 40)
+
+
 def test_token_faults(emulator: Emulator) -> None:
     fault(emulator, "token", {"status": 503}, endpoint="token")
     statuses = [HTTP.get(emulator.url + TOKEN, headers={"Api-Key": KEYS.hidream_api_key}, timeout=DEADLINE).status_code
@@ -946,6 +1328,24 @@ def test_token_faults(emulator: Emulator) -> None:
     {"endpoint": "upscale", "phase": "submit", "do": {"corrupt": True}},
     {"endpoint": "cvprocess", "phase": "submit", "do": {"never": True}},
     {"endpoint": "cvprocess", "phase": "result", "do": {"status": 500}},
+    {"endpoint": "cvprocess", "phase": "submit", "do": {"async_status": "expired"}},
+    {"endpoint": "cvsync2async", "phase": "submit", "do": {"task_status": [3]}},
+    {"endpoint": "cvsync2async", "phase": "submit", "do": {"sizes": [[8, 8]]}},
+    {"endpoint": "cvsync2async", "phase": "submit", "do": {"async_status": "done"}},
+    {"endpoint": "cvsync2async", "phase": "result", "do": {"never": True}},
+    {"endpoint": "cvsync2async", "phase": "result", "do": {"algorithm": 7}},
+    {"endpoint": "cvsync2async", "phase": "result", "do": {"task_status": [3]}},
+    {"endpoint": "cvsync2async", "phase": "image", "do": {"async_status": "expired"}},
+    {"endpoint": "cvsync2async", "phase": "token", "do": {"status": 500}},
+    {"endpoint": "upscale", "phase": "submit", "do": {"async_status": "expired"}},
+    {"endpoint": "upscale", "phase": "result", "do": {"async_status": "expired"}},
+    {"endpoint": "upscale", "phase": "result", "do": {"vendor_code": 50429}},
+    {"phase": "result", "do": {"algorithm": 7}},
+    {"phase": "result", "do": {"task_status": [3], "async_status": "expired"}},
+    {"phase": "submit", "do": {"task_status": [3], "vendor_code": 50511}},
+    {"phase": "submit", "do": {"accept": True}},
+    {"phase": "submit", "do": {"headers": {"Retry-After": "1"}}},
+    {"phase": "result", "do": {"status": 502, "accept": True}},
     {"endpoint": "token", "phase": "submit", "do": {"status": 500}},
     {"endpoint": "nowhere", "phase": "submit", "do": {"status": 500}},
 ])
