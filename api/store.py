@@ -166,7 +166,7 @@ class Store:
         for path in self._candidates(sha256):
             with suppress(OSError):
                 if not _is_whole(path, sha256):
-                    path.unlink()
+                    os.unlink(path)
 
     def _put_picture(self, path: Path, data: bytes, sha256: str) -> None:
         # Marked as used before it is looked at: evict() puts back what was used since it looked. See there.
@@ -237,7 +237,7 @@ class Store:
                 if name.endswith(_TEMPORARY):
                     if time.time() - status.st_mtime > _OLD_TEMPORARY_S:
                         with suppress(OSError):
-                            path.unlink()
+                            os.unlink(path)
                 elif match := _PICTURE_NAME.fullmatch(name):
                     stored[match[1], path.suffix] = _Stored(path, status.st_size, status.st_mtime_ns)
                 elif match := _SIDE_CAR_NAME.fullmatch(name):
@@ -269,7 +269,8 @@ class Store:
             missing.append(folder)
             folder = folder.parent
         for folder in reversed(missing):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
             _sync_folder(folder.parent)
 
 
@@ -370,14 +371,19 @@ def _remove(picture: _Stored) -> bool:
         if picture.path.stat().st_mtime_ns != picture.used:
             return False
         os.replace(picture.path, aside)
+    except OSError:
+        return False  # held or removed by another process
+    try:
         if aside.stat().st_mtime_ns != picture.used:
             os.replace(aside, picture.path)
             return False
-        aside.unlink()
+        os.unlink(aside)
+    except FileNotFoundError:
+        pass  # another process has swept it up
     except OSError:
-        return False  # held or removed by another process
+        return False  # held; it is swept up some day
     for path, changed in picture.side_cars:
         with suppress(OSError):
             if path.stat().st_mtime_ns == changed:
-                path.unlink()
+                os.unlink(path)
     return True

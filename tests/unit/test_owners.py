@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -25,20 +27,19 @@ spec = importlib.util.spec_from_file_location("owners", {str(ROOT / "api" / "own
 owners = importlib.util.module_from_spec(spec)
 sys.modules["owners"] = owners
 spec.loader.exec_module(owners)
-this = owners.this_process()
+this = getattr(owners, sys.argv[1])()
 print(json.dumps([this.machine, this.pid, this.started]), flush=True)
 sys.stdin.read()
 """
 
 
 class Child:
-    def __init__(self) -> None:
-        self.popen = subprocess.Popen(
-            [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.popen.stdout is not None
-        import json
+    """A process that has told who it is, and waits."""
 
+    def __init__(self, told_by: str = "this_process") -> None:
+        command = [sys.executable, "-c", CHILD, told_by]
+        self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.popen.stdout is not None
         self.process = Process(*json.loads(self.popen.stdout.readline()))
 
     def stop(self) -> None:
@@ -53,24 +54,16 @@ def child() -> Iterator[Child]:
     started.stop()
 
 
-@pytest.fixture(params=["by this system", "by psutil"])
-def by_either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other systems use is tried on this one, too."""
-    if request.param == "by psutil":
-        real_child, real_this = Child, owners._other_process
+@pytest.fixture(params=["this_process", "_other_process"])
+def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
+    """A child told apart by this system's own means, and by those of other systems, which work here, too."""
+    if request.param == "_other_process":
+        monkeypatch.setattr(owners, "_linux_process", owners._other_process)
         monkeypatch.setattr(owners, "_linux_is_dead", owners._other_is_dead)
-        monkeypatch.setattr(owners, "_linux_process", real_this)
         monkeypatch.setattr(owners, "_this", None)
-
-        import psutil
-
-        def init(self: Child) -> None:
-            original(self)
-            found = psutil.Process(self.popen.pid)
-            self.process = Process(real_this().machine, found.pid, f"{found.create_time():.2f}")
-
-        original = real_child.__init__
-        monkeypatch.setattr(real_child, "__init__", init)
+    started = Child(request.param)
+    yield started
+    started.stop()
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -80,49 +73,41 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_this_process_is_alive_and_always_the_same(by_either: None) -> None:
+def test_this_process_is_alive_and_always_the_same(either: Child) -> None:
     assert this_process() == this_process()
     assert this_process().pid == os.getpid()
     assert not is_dead(this_process())
 
 
-def test_a_running_child_is_alive_on_the_same_machine(by_either: None) -> None:
-    child = Child()
-    try:
-        assert child.process.machine == this_process().machine
-        assert child.process.pid == child.popen.pid
-        assert not is_dead(child.process)
-    finally:
-        child.stop()
+def test_a_running_child_is_alive_on_the_same_machine(either: Child) -> None:
+    assert either.process.machine == this_process().machine
+    assert either.process.pid == either.popen.pid
+    assert not is_dead(either.process)
 
 
-def test_a_killed_child_is_dead(by_either: None) -> None:
-    child = Child()
-    child.popen.kill()
-    child.popen.communicate()
-    assert is_dead(child.process)
+def test_a_killed_child_is_dead(either: Child) -> None:
+    either.popen.kill()
+    either.popen.communicate()
+    assert is_dead(either.process)
 
 
-def test_an_exited_child_is_dead(by_either: None) -> None:
-    child = Child()
-    child.popen.communicate()
-    assert child.popen.returncode == 0
-    assert is_dead(child.process)
+def test_an_exited_child_is_dead(either: Child) -> None:
+    either.popen.communicate()
+    assert either.popen.returncode == 0
+    assert is_dead(either.process)
 
 
 @POSIX
-def test_a_zombie_is_dead(by_either: None) -> None:
-    child = Child()
-    child.popen.kill()
+def test_a_zombie_is_dead(either: Child) -> None:
+    either.popen.kill()
     # Nobody has waited for it yet, so its pid still exists.
-    eventually(lambda: is_dead(child.process))
-    os.kill(child.popen.pid, 0)
-    child.stop()
+    eventually(lambda: is_dead(either.process))
+    os.kill(either.popen.pid, 0)
 
 
 @pytest.mark.parametrize("started", ["1", "12345.00"])
-def test_another_process_with_its_pid_does_not_make_it_alive(child: Child, started: str, by_either: None) -> None:
-    assert is_dead(replace(child.process, machine=this_process().machine, started=started))
+def test_another_process_with_its_pid_does_not_make_it_alive(either: Child, started: str) -> None:
+    assert is_dead(replace(either.process, started=started))
 
 
 def test_of_another_machine_nothing_is_known(child: Child) -> None:
@@ -216,12 +201,13 @@ def test_without_a_trustworthy_proc_no_two_processes_share_a_machine(
 @LINUX
 def test_two_containers_are_two_machines() -> None:
     program = CHILD.replace("sys.stdin.read()", "")
-    command = ["unshare", "--user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program]
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare here")
+    unshare = ["unshare", "--user", "--pid", "--fork", "--mount-proc"]
+    command = [*unshare, sys.executable, "-c", program, "this_process"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "unshare" in done.stderr or not done.stdout:
         pytest.skip("no namespaces for this user")
-    import json
-
     inside = Process(*json.loads(done.stdout))
     assert inside.pid < 10
     assert inside.machine != this_process().machine
