@@ -1,0 +1,401 @@
+"""What nobody waits for any more, or two wait for, or the store lost: had again by its task, never by a purchase."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hidream_volcengine.api import (
+    AmbiguousSubmitError,
+    CallCancelled,
+    ModerationError,
+    Plan,
+    RemoteImageError,
+    ServiceError,
+    TaskFailedError,
+    TaskTimeoutError,
+    fetch,
+)
+from pytest import MonkeyPatch
+
+from tests.contract import paying
+from tests.contract.paying import (
+    ANY_CALL,
+    PATIENCE,
+    PATIENT,
+    SHORT,
+    A,
+    B,
+    Shop,
+    both_providers,
+    cvprocess,
+    delivery_of,
+    equal,
+    idle_watch,
+    img2img,
+    park,
+    photo_set,
+    pictures,
+    upscale,
+)
+from tests.contract.raw_servers import until
+
+
+@pytest.fixture(autouse=True)
+def back_offs(monkeypatch: MonkeyPatch) -> None:
+    paying.brisk(monkeypatch)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with Shop(tmp_path) as running:
+        yield running
+
+
+# ---- parked: resumed
+
+
+def assert_resumed(shop: Shop, service: str) -> None:
+    """A comes without another submit, asked for by its task id."""
+    task = shop.journal.tasks()[0]
+    assert task.task_id == shop.submits[0].task_id
+    before = len(shop.emulator.requests)
+    with shop.buys(0):
+        buying = shop.buying(ANY_CALL["cvprocess" if service == "cvsync2async" else service](shop, A))
+        assert buying.batch.plan == Plan(buy=0, reuse=0, resume=1)
+        assert pictures(buying.wait())
+    polls = [record for record in shop.emulator.requests[before:] if record.phase == "result"]
+    assert {record.task_id for record in polls} == {task.task_id}
+    assert service == "cvsync2async" or {record.request_id for record in polls} == {task.request_id}
+    assert shop.states == ["delivered"]
+
+
+@pytest.mark.parametrize("service", ["outpaint", "img2img", "upscale", "variation", "cvsync2async"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_interrupted_task_is_resumed(shop: Shop, service: str, restarted: bool) -> None:
+    park(shop, service)
+    if restarted:
+        shop.restart()
+    shop.mend()
+    assert_resumed(shop, service)
+
+
+@pytest.mark.parametrize("status", [0, 2], ids=["queue", "run"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_task_that_took_too_long_is_resumed(shop: Shop, status: int, restarted: bool) -> None:
+    shop.hold(status)
+    shop.deadlines = SHORT
+    error = shop.trouble(upscale(shop.hidream, A))
+    assert (type(error), error.task_id) == (TaskTimeoutError, shop.submits[0].task_id)
+    assert shop.states == ["parked"]
+    with shop.buys(0):
+        assert type(shop.trouble(upscale(shop.hidream, A))) is TaskTimeoutError
+    shop.deadlines = PATIENT
+    if restarted:
+        shop.restart()
+    shop.mend()
+    assert_resumed(shop, "upscale")
+
+
+def test_a_picture_that_could_not_be_downloaded_is_fetched_later(shop: Shop) -> None:
+    shop.fault("image", None, status=503)
+    shop.deadlines = replace(PATIENT, download=0.4)
+    assert type(shop.trouble(upscale(shop.hidream, A))) is TaskTimeoutError
+    shop.restart()
+    shop.mend()
+    with shop.buys(0):
+        assert pictures(shop.buy(upscale(shop.hidream, A)))
+
+
+def test_of_a_set_only_the_missing_pictures_are_downloaded_later(shop: Shop) -> None:
+    shop.emulator.add_fault({"phase": "image", "skip": 2, "times": None, "do": {"status": 404}})
+    shop.deadlines = replace(PATIENT, download=0.4)
+    shop.buy(photo_set(shop.hidream, A))
+    shop.mend()
+    before = len(shop.emulator.requests)
+    with shop.buys(0):
+        assert len(pictures(shop.buy(photo_set(shop.hidream, A)))) == 4
+    assert sum(record.phase == "image" for record in shop.emulator.requests[before:]) == 2
+    assert len(shop.stored_pictures()) == 4
+
+
+def test_a_real_service_that_knows_a_task_no_more_gets_no_second_submit(shop: Shop) -> None:
+    park(shop, "upscale")
+    shop.emulator.clear()
+    shop.deadlines = SHORT
+    assert shop.trouble(upscale(shop.hidream, A)).task_id
+    assert shop.submits == []
+
+
+# ---- interrupted
+
+
+@both_providers
+@pytest.mark.parametrize("moment", ["encoding", "waiting after 429"])
+def test_an_interrupt_before_sending_is_free_and_leaves_nothing_behind(shop: Shop, service: str, moment: str) -> None:
+    call = ANY_CALL[service](shop, A)
+    if moment == "encoding":
+        # The image is encoded after admission: the last step before the connection is made.
+        begun = []
+        buying = shop.buying(replace(call, encode=lambda: (begun.append(1), wait_for_interrupt(), call.encode())[2]))
+
+        def wait_for_interrupt() -> None:
+            until(lambda: buying.cancels[0].cancelled, PATIENCE)
+
+        until(lambda: begun, PATIENCE)
+    else:
+        shop.fault("submit", status=429, headers={"Retry-After": "3000"})
+        shop.deadlines = replace(PATIENT, queue=6000)
+        buying = shop.buying(ANY_CALL[service](shop, A))
+        buying.reaches("queued")
+    with shop.buys(0):
+        buying.interrupt()
+        with pytest.raises(CallCancelled):
+            buying.wait()
+    until(lambda: shop.states in (["cancelled"], []), PATIENCE)
+    shop.deadlines = PATIENT
+    with shop.buys(1):
+        shop.buy(ANY_CALL[service](shop, A))
+
+
+@pytest.mark.parametrize("waiting", ["later", "meanwhile"])
+def test_an_interrupted_cvprocess_finishes_and_the_same_request_gets_its_picture(shop: Shop, waiting: str) -> None:
+    with shop.answers_held() as may_answer, shop.buys(1):
+        first = shop.buying(cvprocess(shop.volcengine, A))
+        until(lambda: shop.accepted, PATIENCE)
+        first.interrupt()
+        second = shop.buying(cvprocess(shop.volcengine, A)) if waiting == "meanwhile" else None
+        if second is not None:
+            second.reaches("queued", "running")
+        may_answer.set()
+        with pytest.raises(CallCancelled):
+            first.wait()
+        if second is not None:
+            assert pictures(second.wait())
+        else:
+            assert shop.states == ["stored"]
+    with shop.sends_nothing():
+        assert pictures(shop.buy(cvprocess(shop.volcengine, A)))
+
+
+# ---- the same request twice at a time
+
+
+@both_providers
+def test_the_same_request_at_once_is_bought_once(shop: Shop, service: str) -> None:
+    with shop.buys(1):
+        together = [shop.buying(ANY_CALL[service](shop, A)) for _ in range(6)]
+        brought = [pictures(buying.wait()) for buying in together]
+    assert all(equal(some, brought[0]) and len(some) == 1 for some in brought)
+    assert len(shop.journal.tasks()) == 1
+
+
+@pytest.mark.parametrize("journals", ["one process", "two processes"])
+def test_whoever_waits_takes_over_the_polling_of_an_interrupted_one(shop: Shop, journals: str) -> None:
+    shop.hold()
+    with shop.buys(1):
+        first = shop.buying(upscale(shop.hidream, A))
+        first.reaches("running")
+        if journals == "two processes":
+            shop.journal = shop.open()
+        second = shop.buying(upscale(shop.hidream, A))
+        assert second.batch.plan == Plan(buy=0, reuse=0, resume=1)
+        second.reaches("queued", "running")
+        first.interrupt()
+        with pytest.raises(CallCancelled):
+            first.wait()
+        shop.mend()
+        assert pictures(second.wait())
+    assert shop.states == ["delivered"]
+
+
+@both_providers
+def test_whoever_waits_gets_the_refusal_of_the_first(shop: Shop, service: str) -> None:
+    shop.fault("submit", status=400)
+    with shop.answers_held() as may_answer:
+        both = [shop.buying(ANY_CALL[service](shop, A))]
+        until(lambda: shop.submits, PATIENCE)
+        both.append(shop.buying(ANY_CALL[service](shop, A)))
+        both[1].reaches("queued", "running")
+        may_answer.set()
+        errors = [result.error for buying in both for result in buying.wait()]
+    assert [type(error) for error in errors] == [ServiceError, ServiceError]
+    assert len(shop.submits) == 1
+
+
+# ---- resumable Volcengine
+
+
+def test_resumable_is_bought_as_a_task_and_is_the_same_request_as_the_other_way(shop: Shop) -> None:
+    shop.settings["VOLCENGINE_RESUMABLE"] = "1"
+    with shop.buys(1):
+        first = pictures(shop.buy(cvprocess(shop.volcengine, A)))
+    assert shop.submits[0].endpoint == "cvsync2async" and shop.journal.tasks()[0].task_id
+    shop.settings["VOLCENGINE_RESUMABLE"] = ""
+    with shop.sends_nothing():
+        assert equal(pictures(shop.buy(cvprocess(shop.volcengine, A))), first)
+    with shop.buys(1):
+        other = pictures(shop.buy(cvprocess(shop.volcengine, B)))
+    assert shop.submits[1].endpoint == "cvprocess"
+    shop.settings["VOLCENGINE_RESUMABLE"] = "1"
+    with shop.sends_nothing():
+        assert equal(pictures(shop.buy(cvprocess(shop.volcengine, A), cvprocess(shop.volcengine, B))), first + other)
+
+
+@pytest.mark.parametrize("status", ["not_found", "expired"])
+def test_a_resumable_task_that_is_gone_has_not_failed(shop: Shop, status: str) -> None:
+    shop.settings["VOLCENGINE_RESUMABLE"] = "1"
+    shop.fault("submit", async_status=status)
+    with shop.buys(1):
+        error = shop.trouble(cvprocess(shop.volcengine, A))
+    assert type(error) is not TaskFailedError and error.billed != "no"
+    assert error.task_id == shop.submits[0].task_id and "take" in error.text().en and "take" in error.text().zh
+    shop.mend()
+    with shop.buys(0):
+        assert type(shop.trouble(cvprocess(shop.volcengine, A))) is type(error)
+    with shop.buys(1):
+        shop.buy(cvprocess(shop.volcengine, A, 1))
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "state"),
+    [
+        ({"reset": "after"}, AmbiguousSubmitError, "ambiguous"),
+        ({"vendor_code": 50411}, ModerationError, "refused"),
+        ({"vendor_code": 50511}, ModerationError, "failed"),
+        ({"algorithm": 1}, TaskFailedError, "failed"),
+    ],
+    ids=str,
+)
+def test_a_resumable_submit_has_the_same_rows_in_the_submit_table(
+    shop: Shop, fault: dict[str, Any], kind: type[RemoteImageError], state: str
+) -> None:
+    shop.settings["VOLCENGINE_RESUMABLE"] = "1"
+    shop.fault("submit", **fault)
+    assert type(shop.trouble(cvprocess(shop.volcengine, A))) is kind
+    assert shop.states == [state]
+    with shop.buys(1 if state == "refused" else 0):
+        if state == "refused":
+            shop.buy(cvprocess(shop.volcengine, A))
+        else:
+            assert type(shop.trouble(cvprocess(shop.volcengine, A))) is kind
+
+
+# ---- a store that lost something
+
+
+def damage(path: Path, how: str) -> None:
+    data = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    elif how == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "one bit":
+        path.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
+    else:
+        # A whole picture, but not the one that was bought.
+        path.write_bytes(paying.images.encode(B))
+
+
+DAMAGES = ("gone", "cut", "one bit", "another picture")
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_picture_is_fetched_again_by_its_task(shop: Shop, how: str) -> None:
+    first = pictures(shop.buy(upscale(shop.hidream, A)))
+    damage(*shop.stored_pictures(), how)
+    shop.restart()
+    with shop.buys(0):
+        assert equal(pictures(shop.buy(upscale(shop.hidream, A))), first)
+    with shop.sends_nothing():
+        assert equal(pictures(shop.buy(upscale(shop.hidream, A))), first)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_picture_of_a_synchronous_call_is_never_served_nor_bought_again(shop: Shop, how: str) -> None:
+    shop.buy(cvprocess(shop.volcengine, A))
+    damage(*shop.stored_pictures(), how)
+    for _ in range(2):
+        with shop.sends_nothing():
+            error = shop.trouble(cvprocess(shop.volcengine, A))
+        assert "take" in error.text().en and "take" in error.text().zh
+        shop.restart()
+    with shop.buys(1):
+        shop.buy(cvprocess(shop.volcengine, A, 1))
+
+
+def test_a_damaged_picture_of_a_task_that_the_service_forgot_is_not_bought_again(shop: Shop) -> None:
+    shop.buy(upscale(shop.hidream, A))
+    damage(*shop.stored_pictures(), "one bit")
+    shop.emulator.clear()
+    shop.deadlines = SHORT
+    error = shop.trouble(upscale(shop.hidream, A))
+    assert "take" in error.text().en and "take" in error.text().zh
+    assert shop.submits == []
+
+
+# ---- fetched by id
+
+
+@pytest.mark.parametrize("by", ["journal_id", "task_id"])
+def test_a_finished_task_is_fetched_from_the_store(shop: Shop, by: str) -> None:
+    call = img2img(shop.hidream, A, count=2)
+    first = delivery_of(shop.buy(call))
+    [task] = shop.journal.tasks()
+    shop.restart()
+    with shop.sends_nothing():
+        fetched = fetch(shop.journal, call.service, getattr(task, by), idle_watch())
+    assert equal(fetched.pictures, first.pictures)
+
+
+@pytest.mark.parametrize("by", ["journal_id", "task_id"])
+@pytest.mark.parametrize("service", ["upscale", "cvsync2async"])
+def test_a_parked_task_is_fetched_when_it_is_ready(shop: Shop, service: str, by: str) -> None:
+    park(shop, service)
+    shop.mend()
+    call = ANY_CALL["cvprocess" if service == "cvsync2async" else service](shop, A)
+    [task] = shop.journal.tasks()
+    with shop.buys(0):
+        fetched = fetch(shop.journal, call.service, getattr(task, by), idle_watch())
+    assert len(fetched.pictures) == 1
+    with shop.sends_nothing():
+        assert equal(pictures(shop.buy(call)), fetched.pictures)
+
+
+@pytest.mark.parametrize("service", ["variation", "cvsync2async"])
+def test_a_task_of_another_server_is_adopted(shop: Shop, service: str, tmp_path_factory: Any) -> None:
+    if service == "cvsync2async":
+        shop.settings["VOLCENGINE_RESUMABLE"] = "1"
+    call = ANY_CALL["cvprocess" if service == "cvsync2async" else service](shop, A)
+    shop.buy(call)
+    [task] = shop.journal.tasks()
+    shop.folder = tmp_path_factory.mktemp("other")
+    shop.restart()
+    with shop.buys(0):
+        fetched = fetch(shop.journal, call.service, task.task_id, idle_watch())
+    assert len(fetched.pictures) == (4 if service == "variation" else 1)
+    shop.restart()
+    with shop.sends_nothing():
+        again = fetch(shop.journal, call.service, task.task_id, idle_watch())
+        [adopted] = shop.journal.tasks()
+        by_id = fetch(shop.journal, call.service, adopted.journal_id, idle_watch())
+    assert equal(again.pictures, fetched.pictures) and equal(by_id.pictures, fetched.pictures)
+    assert shop.stored_pictures()
+
+
+def test_what_cannot_be_fetched_is_explained(shop: Shop) -> None:
+    shop.fault("submit", reset="after")
+    shop.trouble(upscale(shop.hidream, A))
+    [task] = shop.journal.tasks()
+    service = upscale(shop.hidream, A).service
+    with shop.sends_nothing():
+        with pytest.raises(AmbiguousSubmitError):
+            fetch(shop.journal, service, task.journal_id, idle_watch())
+        with pytest.raises(RemoteImageError, match="rv-0123456789abcdef"):
+            fetch(shop.journal, service, "rv-0123456789abcdef", idle_watch())
+    shop.deadlines = SHORT
+    with shop.buys(0), pytest.raises(RemoteImageError, match="no-such-task"):
+        fetch(shop.journal, upscale(shop.hidream, A).service, "no-such-task", idle_watch())
