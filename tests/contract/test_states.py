@@ -1,0 +1,209 @@
+"""Random lives of requests: faults, crashes, interrupts and second thoughts, and never a purchase too many.
+
+Every step is a process of its own on the same journal, so that what it knows it knows from the disk.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from emulator import Emulator
+from tests.contract import buyer
+from tests.contract.buyer import Errand, Outcome, submits
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="forks and POSIX signals")
+
+# What the service does to the submit itself. After these the client cannot know whether it was accepted.
+LOSING: list[dict[str, Any]] = [
+    {"phase": "submit", "do": {"reset": "after"}},
+    {"phase": "submit", "do": {"reset": "before"}},
+    {"phase": "submit", "do": {"cut": 0.4}},
+    {"phase": "submit", "do": {"status": 502, "html": True, "accept": True}},
+    {"phase": "submit", "do": {"status": 500}},
+]
+# Certainly not accepted, or harmless.
+PASSING: list[dict[str, Any]] = [
+    {"phase": "submit", "do": {"status": 400}},
+    {"phase": "submit", "times": 2, "do": {"status": 429, "headers": {"Retry-After": "0"}}},
+    {"phase": "submit", "do": {"delay": 0.05}},
+]
+# Accepted, and then it failed.
+FAILING: list[dict[str, Any]] = [{"phase": "submit", "do": {"task_status": [3]}}]
+# Of what follows, and never a reason to lose a picture.
+LATER: list[dict[str, Any]] = [
+    {"phase": "result", "times": 2, "do": {"status": 503}},
+    {"phase": "result", "do": {"html": True}},
+    {"phase": "result", "do": {"reset": "before"}},
+    {"phase": "result", "times": 3, "do": {"task_status": [2]}},
+    {"phase": "image", "do": {"status": 404}},
+    {"phase": "image", "do": {"corrupt": True}},
+    {"phase": "image", "do": {"cut": 0.5}},
+]
+VOLCENGINE_FAILING: list[dict[str, Any]] = [{"phase": "submit", "do": {"vendor_code": 50511}}]
+SEEDS = st.sampled_from([1, 2])
+
+
+class Lives(RuleBasedStateMachine):
+    """A key is (image, take); takes are never used twice, so that a task's take names its key."""
+
+    provider: ClassVar = "hidream"
+    faults: ClassVar = LOSING + PASSING + FAILING + LATER
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="states-"))
+        self.emulator = Emulator().start()
+        self.errand = Errand(self.emulator.url, str(self.folder / "journal"), provider=self.provider)
+        self.takes = {1: 1, 2: 2}
+        self.next_take = 3
+        self.bought: Counter[int] = Counter()
+        self.allowed: Counter[int] = Counter()
+        # Takes of which something may be unknown, or known to have failed.
+        self.unclear: set[int] = set()
+        self.failed: set[int] = set()
+
+    @initialize()
+    def begin(self) -> None:
+        self.queue(1, None)
+
+    # ---- what happens
+
+    def queue(self, seed: int, fault: dict[str, Any] | None, **changes: Any) -> Outcome | None:
+        """One process asks for one picture; ``None`` if it died."""
+        take = self.takes[seed]
+        self.allowed[take] = max(1, self.allowed[take])
+        known, sent = self.bought[take], len(submits(self.emulator))
+        if fault is not None:
+            self.emulator.add_fault(fault)
+        visited = buyer.visit(self.errand, pictures=(seed,), take=take, **changes)
+        # Rules that found nothing to act on are not for the next process.
+        self.emulator._faults.clear()
+        self.bought[take] += sum(record.accepted for record in submits(self.emulator)[sent:])
+        assert self.bought[take] <= self.allowed[take], f"take {take} was bought {self.bought[take]} times"
+        asked = len(submits(self.emulator)) > sent
+        if visited.died or (fault in LOSING and asked):
+            self.unclear.add(take)
+        if fault in FAILING + VOLCENGINE_FAILING and self.bought[take] > known:
+            self.failed.add(take)
+        if visited.died:
+            return None
+        outcome = visited.outcome
+        assert outcome.delivered or outcome.problem or outcome.interrupted, "neither a picture nor a word"
+        if outcome.problem is not None and known and not asked:
+            self.check_explained(take, outcome)
+        return outcome
+
+    def check_explained(self, take: int, outcome: Outcome) -> None:
+        """Something was bought and does not come: only for a reason, and with the words to find it again."""
+        problem = outcome.problem
+        assert problem is not None
+        expected = {"AmbiguousSubmitError"} if take in self.unclear else set()
+        expected |= {"TaskFailedError", "ModerationError"} if take in self.failed else set()
+        assert expected & set(problem.kinds), problem
+        assert "nothing was sent now" in problem.en.lower(), problem
+        if problem.provider == "HiDream":
+            assert problem.request_id or problem.task_id
+
+    @rule(seed=SEEDS)
+    def asks(self, seed: int) -> None:
+        self.queue(seed, None)
+
+    @rule(seed=SEEDS, chosen=st.integers(0, 99))
+    def asks_on_a_bad_day(self, seed: int, chosen: int) -> None:
+        self.queue(seed, self.faults[chosen % len(self.faults)])
+
+    @rule(seed=SEEDS, at=st.integers(1, 14), side=st.sampled_from(["before", "after"]))
+    def crashes(self, seed: int, at: int, side: str) -> None:
+        self.queue(seed, None, at=at, side=side)
+
+    @rule(seed=SEEDS, at=st.integers(3, 12), chosen=st.integers(0, 99))
+    def crashes_on_a_bad_day(self, seed: int, at: int, chosen: int) -> None:
+        self.queue(seed, self.faults[chosen % len(self.faults)], at=at)
+
+    @rule(seed=SEEDS, stage=st.sampled_from(["preparing", "submitting", "queued", "running", "downloading"]))
+    def interrupts(self, seed: int, stage: str) -> None:
+        slow = {"phase": "result", "times": 2, "do": {"task_status": [2]}}
+        fault = slow if stage == "running" and slow in self.faults else None
+        self.queue(seed, fault, interrupt_at=stage)
+
+    @rule(seed=SEEDS)
+    def moves_take(self, seed: int) -> None:
+        self.takes[seed], self.next_take = self.next_take, self.next_take + 1
+        self.queue(seed, None)
+
+    @rule(seed=SEEDS)
+    def submits_again(self, seed: int) -> None:
+        take = self.takes[seed]
+        chosen = [task for task in buyer.tasks(self.errand) if task.take == take]
+        again = tuple(task.journal_id for task in chosen if task.state in ("ambiguous", "failed"))[:1]
+        if again:
+            self.allowed[take] += 1
+            outcome = self.queue(seed, None, again=again)
+            assert outcome and outcome.delivered, outcome
+            self.unclear.discard(take)
+            self.failed.discard(take)
+
+    # ---- in the end
+
+    def teardown(self) -> None:
+        try:
+            self.settle()
+        finally:
+            self.emulator.stop()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def settle(self) -> None:
+        """On a good day every request ends: with its picture, or with words; and a new take always brings one."""
+        for seed, take in self.takes.items():
+            if take not in self.allowed:
+                continue
+            sent = len(submits(self.emulator))
+            outcome = self.queue(seed, None)
+            assert outcome is not None
+            if not outcome.delivered:
+                assert take in self.unclear | self.failed, outcome
+                assert len(submits(self.emulator)) == sent
+                self.moves_take(seed)
+                assert self.bought[self.takes[seed]] == 1
+        for task in buyer.tasks(self.errand):
+            assert task.state in ("delivered", "stored", "ambiguous", "failed", "refused", "cancelled", "parked",
+                                  "prepared", "submitting"), task  # fmt: skip
+
+
+class VolcengineLives(Lives):
+    provider: ClassVar = "volcengine"
+    faults: ClassVar = LOSING + PASSING + VOLCENGINE_FAILING
+
+
+class ResumableLives(Lives):
+    provider: ClassVar = "resumable"
+    faults: ClassVar = [*LOSING, *PASSING, *[fault for fault in LATER if "task_status" not in fault["do"]]]
+
+
+def bounded(machine: type[Lives], examples: int) -> Any:
+    case = machine.TestCase
+    case.settings = settings(
+        max_examples=examples,
+        stateful_step_count=12,
+        deadline=None,
+        # Each example starts an emulator and a dozen processes.
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+        database=None,
+    )
+    return case
+
+
+TestHiDreamLives = bounded(Lives, 20)
+TestVolcengineLives = bounded(VolcengineLives, 10)
+TestResumableLives = bounded(ResumableLives, 10)
