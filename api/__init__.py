@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from . import checks, geometry, hidream, images, volcengine
-from .calls import Batch, Delivery, HiDreamCall, PaidCall, Result, VolcengineCall, collect, deliver, run_in_batch
+from .attempts import Task
+from .calls import Batch, PaidCall, Plan, Result, Run, deliver, fetch, notes_of
 from .cancel import CallCancelled, CancelToken
+from .collecting import Delivery
+from .collector import Collector
 from .credentials import DEFAULT_PROFILE, SANDBOX_PROFILE, Profiles, Sandbox
 from .errors import (
     AmbiguousSubmitError,
@@ -22,8 +25,11 @@ from .errors import (
 )
 from .geometry import Placement
 from .hidream import HiDreamService
+from .journal import Journal
 from .polling import Progress, TaskRef, Watch
 from .redaction import pack_logger
+from .schema import JournalError
+from .settings import Budget, JournalSettings, Limits
 from .text import Text
 from .transport import Deadlines, wait_for_submits
 from .volcengine import VolcengineService
@@ -35,20 +41,27 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "CallCancelled",
     "CancelToken",
     "Delivery",
-    "HiDreamCall",
     "HiDreamService",
     "PaidCall",
+    "Plan",
     "Progress",
     "Result",
+    "Run",
     "TaskRef",
-    "VolcengineCall",
     "VolcengineService",
     "Watch",
     "checked",
-    "collect",
     "deliver",
-    "run_in_batch",
+    "fetch",
+    "notes_of",
     "wait_for_submits",
+    # journal
+    "Budget",
+    "Collector",
+    "Journal",
+    "JournalSettings",
+    "Limits",
+    "Task",
     # profiles
     "DEFAULT_PROFILE",
     "SANDBOX_PROFILE",
@@ -61,6 +74,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "ConfigurationError",
     "ConnectionFailedError",
     "InvalidInputError",
+    "JournalError",
     "ModerationError",
     "QuotaError",
     "RateLimitError",

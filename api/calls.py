@@ -1,406 +1,99 @@
-"""The one way of a paid call: check → claim → submit → wait → download → store → deliver.
-
-"Claim" and "store" are the journal's places; until it is there, a claim is the batch's own rule that nothing more is
-bought after a failure, and what is delivered lives in memory only.
-"""
+"""The one way of a paid call: check → claim → submit → wait → download → store → deliver."""
 
 from __future__ import annotations
 
-import base64
-import email.utils
-import io
-import re
-import socket
-import ssl
 import threading
-import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import timezone
-from typing import TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-import urllib3
-
-from .cancel import CallCancelled, CancelToken
-from .connections import is_loopback
-from .downloads import DownloadError, RefusedUrlError, download, without_query
-from .errors import (
-    AmbiguousSubmitError,
-    ConnectionFailedError,
-    Outcome,
-    Provider,
-    RemoteImageError,
-    ServiceError,
-    TaskFailedError,
-    TaskTimeoutError,
-    refusal,
-)
-from .hidream import HiDreamRequest, HiDreamService
-from .images import Pixels, UndecodableImageError, decode
-from .polling import Progress, SubTask, TaskRef, Watch, jittered, wait
+from .admission import Purchase
+from .attempts import Attempt, Order
+from .claims import Claim, ClaimLost
+from .collecting import Delivery, PicturesGoneError, TaskForgottenError, collect, from_store, picture_lost
+from .errors import AuthenticationError, InvalidInputError, QuotaError, RemoteImageError, ServiceError
+from .journal import Busy, Explained, Finished, Journal, Standing
+from .keys import request_key
+from .polling import Progress, TaskRef, Watch
 from .redaction import pack_logger, shortened
+from .schema import State
+from .submits import Service, submit_until_decided
 from .text import Text
-from .transport import Deadlines, NoAnswerError, NotSentError, find_cause
-from .volcengine import ENDPOINT_NAME, FinishedPicture, OutpaintRequest, VolcengineService
-from .wire import NotAccepted
+from .wire import WireRequest
 
-MAX_RESENDS = 3
-
-_T = TypeVar("_T")
+# Of no meaning for what the picture will be.
+_NOT_IN_KEY = {"request_id", "notify_url", "return_url"}
+_LOOK_AGAIN = 0.2
+# What a task of another run was is not known any more: a quarter of the largest result, as four times this is taken.
+_ANY_PICTURE = 16384 * 16384 // 4
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """What a call brought: pictures in the service's order, and an error for each that did not come."""
+class PaidCall:
+    """One thing to buy.
 
-    task: TaskRef | None
-    pictures: tuple[Pixels, ...] = ()
-    errors: tuple[RemoteImageError, ...] = ()
+    Args:
+        request: the wire model, with ``images.fingerprint`` in the place of each image: what the key is made of.
+        encode: the real values of those fields; runs in the worker, once it is certain that something is bought.
+        expected_pixels: of one picture; results up to four times this are taken.
+        pictures: how many it buys, for the budget.
+    """
+
+    service: Service
+    request: WireRequest
+    encode: Callable[[], Mapping[str, Any]]
+    expected_pixels: int
+    take: int = 0
+    pictures: int = 1
+
+    def order(self, prompt_id: str, occurrence: int) -> Order:
+        body = self.request.model_dump(exclude_none=True, exclude=_NOT_IN_KEY)
+        prompt = str(body.get("prompt") or body.get("custom_prompt") or "")
+        key = _key(self.service, body, self.take, occurrence)
+        return _order(
+            self.service, key, prompt_id, self.take, self.pictures, self.expected_pixels, shortened(prompt, 200)
+        )
 
 
-class Batch:
-    """The calls of one node: once one of them has failed, no further one is submitted."""
+class Run:
+    """One run of a workflow (``prompt_id``): once its key or balance was refused, nothing more is submitted in it."""
 
-    def __init__(self) -> None:
-        self._failed = threading.Event()
+    def __init__(self, prompt_id: str = "") -> None:
+        self.prompt_id = prompt_id
+        self._stopped_by: RemoteImageError | None = None
 
-    def fail(self) -> None:
-        self._failed.set()
+    def heard(self, error: RemoteImageError) -> None:
+        if isinstance(error, (AuthenticationError, QuotaError)) and error.provider is not None:
+            self._stopped_by = error
 
     def check(self) -> None:
-        """Raises NotSubmitted after a failure."""
-        if self._failed.is_set():
-            raise NotSubmitted
+        """
+        Raises:
+            AuthenticationError, QuotaError: what an earlier call of this run was told.
+        """
+        cause = self._stopped_by
+        if cause is not None:
+            raise type(cause)(
+                Text(
+                    f"Not submitted: earlier in this run {cause.provider} answered: {cause.what.en}",
+                    f"未提交：本次运行中 {cause.provider} 此前已返回：{cause.what.zh}",
+                ),
+                advice=cause.advice,
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a batch is going to do: pictures to ``buy``, calls to ``reuse`` and to ``resume``."""
+
+    buy: int
+    reuse: int
+    resume: int
 
 
 class NotSubmitted(Exception):
     """A sibling call failed before this one was submitted."""
-
-
-# ---- HiDream
-
-
-@dataclass(frozen=True)
-class HiDreamCall:
-    """One paid HiDream task. ``prepare`` encodes the images and runs in the worker, after its slot was taken."""
-
-    service: HiDreamService
-    prepare: Callable[[], HiDreamRequest]
-    expected_pixels: int
-
-    def run(self, watch: Watch, batch: Batch) -> Delivery:
-        """Buy, wait and fetch.
-
-        Raises:
-            RemoteImageError: the submit was refused, failed or is ambiguous, or nothing at all came back.
-            NotSubmitted: a sibling failed first.
-            CallCancelled: cancelled; a task that was accepted by then is in the log.
-        """
-        watch.report(Progress("preparing"))
-        request = self.prepare()
-        request_id = str(uuid.uuid4())
-        task = _submit_until_decided(
-            "HiDream",
-            lambda: self.service.submit(request, request_id, watch.cancel),
-            self.service.renew_credentials,
-            self.service.account.deadlines,
-            watch,
-            batch,
-            request_id,
-        )
-        log = pack_logger()
-        log.info("%s accepted: task_id=%s request_id=%s", task.endpoint, task.task_id, request_id)
-        try:
-            return collect(self.service, task, self.expected_pixels, watch)
-        except CallCancelled:
-            log.warning(
-                "%s: stopped waiting; the task goes on and is not lost, fetch it with the node Remote Task Result: "
-                "task_id=%s",
-                task.endpoint,
-                task.task_id,
-            )
-            raise
-
-
-def collect(service: HiDreamService, task: TaskRef, expected_pixels: int, watch: Watch) -> Delivery:
-    """Wait for an accepted task and fetch its pictures; free, and may be repeated.
-
-    Raises:
-        TaskTimeoutError: a deadline passed and nothing had ended.
-        CallCancelled: cancelled.
-    """
-    deadlines = service.account.deadlines
-    sub_tasks = wait(task, lambda: service.query(task), deadlines, watch)
-    watch.report(Progress("downloading", 1.0, task.task_id))
-    fetched = [
-        _fetch_sub_task(sub_task, task, expected_pixels, _on_loopback(service.base_url), deadlines, watch)
-        for sub_task in sub_tasks
-    ]
-    watch.report(Progress("done", 1.0, task.task_id))
-    pictures = tuple(result for result in fetched if not isinstance(result, RemoteImageError))
-    errors = tuple(result for result in fetched if isinstance(result, RemoteImageError))
-    return Delivery(task, pictures, errors)
-
-
-def _fetch_sub_task(
-    sub_task: SubTask, task: TaskRef, expected_pixels: int, loopback: bool, deadlines: Deadlines, watch: Watch
-) -> Pixels | RemoteImageError:
-    if sub_task.error is not None:
-        return sub_task.error
-    try:
-        return _fetch(sub_task.image, task, expected_pixels, loopback, deadlines, watch.cancel)
-    except RemoteImageError as error:
-        return error
-
-
-# ---- Volcengine
-
-
-@dataclass(frozen=True)
-class VolcengineCall:
-    """One paid ``CVProcess`` call. ``prepare`` encodes the images and runs in the worker, after its slot was taken."""
-
-    service: VolcengineService
-    prepare: Callable[[], OutpaintRequest]
-    expected_pixels: int
-
-    def run(self, watch: Watch, batch: Batch) -> Delivery:
-        """Buy one picture; raises as :meth:`HiDreamCall.run` does."""
-        watch.report(Progress("preparing"))
-        request = self.prepare()
-        deadlines = self.service.account.deadlines
-        finished = _submit_until_decided(
-            "Volcengine",
-            lambda: self.service.submit(request, watch.cancel, lambda: watch.report(Progress("running"))),
-            lambda: False,
-            deadlines,
-            watch,
-            batch,
-            "",
-        )
-        task = TaskRef("Volcengine", ENDPOINT_NAME, "", finished.request_id)
-        log = pack_logger()
-        log.info("%s answered: request_id=%s", ENDPOINT_NAME, finished.request_id)
-        if watch.cancel.cancelled:
-            log.warning("%s: nobody waits for this picture any more: request_id=%s", ENDPOINT_NAME, finished.request_id)
-        picture = self._picture(finished, task, watch)
-        watch.report(Progress("done", 1.0))
-        return Delivery(task, (picture,))
-
-    def _picture(self, finished: FinishedPicture, task: TaskRef, watch: Watch) -> Pixels:
-        problem = ""
-        if finished.base64:
-            try:
-                data = base64.b64decode(finished.base64.split(",", 1)[-1])
-                return decode(io.BytesIO(data), _pixel_cap(self.expected_pixels))
-            except (ValueError, UndecodableImageError) as cause:
-                problem = str(cause)
-        if finished.url:
-            account = self.service.account
-            loopback = _on_loopback(account.base_url)
-            return _fetch(finished.url, task, self.expected_pixels, loopback, account.deadlines, watch.cancel)
-        raise TaskFailedError(
-            Text("The picture in the answer cannot be decoded.", "应答中的图片无法解码。"),
-            provider="Volcengine",
-            vendor_message=problem,
-            request_id=task.request_id,
-            billed="yes",
-        )
-
-
-# ---- submit
-
-
-def _submit_until_decided(
-    provider: Provider,
-    send: Callable[[], _T],
-    renew_credentials: Callable[[], bool],
-    deadlines: Deadlines,
-    watch: Watch,
-    batch: Batch,
-    request_id: str,
-) -> _T:
-    """The submit table: sends again only what certainly was not accepted, and says what became of the rest."""
-    deadline = time.monotonic() + deadlines.queue
-    resends = busy_answers = 0
-    renewed = False
-    while True:
-        batch.check()
-        watch.cancel.check()
-        watch.report(Progress("submitting"))
-        try:
-            return send()
-        except NotSentError as problem:
-            if problem.permanent or resends == MAX_RESENDS:
-                raise _unreachable(provider, problem) from problem
-            resends += 1
-            watch.cancel.sleep(jittered(0.5 * 2 ** (resends - 1)))
-        except NoAnswerError as problem:
-            error: RemoteImageError = AmbiguousSubmitError(
-                Text(
-                    "The request was sent, but no answer came: it may have been accepted.",
-                    "请求已发出但没有收到应答，服务端可能已经受理。",
-                ),
-                provider=provider,
-                vendor_message=shortened(str(problem), 200),
-                request_id=request_id,
-            )
-            raise _heard(error, watch) from problem
-        except NotAccepted as answer:
-            if answer.status == 401 and not renewed and renew_credentials():
-                renewed = True
-                continue
-            if answer.outcome is Outcome.BUSY:
-                pause = _pause_when_busy(answer.retry_after, busy_answers)
-                busy_answers += 1
-                if time.monotonic() + pause < deadline:
-                    watch.report(Progress("queued"))
-                    watch.cancel.sleep(pause)
-                    continue
-            raise _heard(_error_of(provider, answer, request_id), watch) from None
-
-
-def _heard(error: RemoteImageError, watch: Watch) -> RemoteImageError:
-    """The error of a sent request whose node may be gone by now: then the log is the only one left to tell."""
-    if watch.cancel.cancelled:
-        pack_logger().warning("after the interrupt: %s", error.text().en)
-    return error
-
-
-def _error_of(provider: Provider, answer: NotAccepted, request_id: str) -> RemoteImageError:
-    return refusal(
-        provider,
-        answer.meaning,
-        code=answer.code,
-        vendor_message=answer.vendor_message,
-        request_id=answer.request_id or request_id,
-    )
-
-
-def _pause_when_busy(retry_after: str, busy_answers: int) -> float:
-    told = seconds_of(retry_after, time.time())
-    return max(told, 0.2) if told is not None else jittered(min(16.0, 2.0**busy_answers))
-
-
-def seconds_of(retry_after: str, now: float) -> float | None:
-    """``Retry-After`` in seconds, from seconds or an HTTP date; ``None`` if it says nothing readable."""
-    text = retry_after.strip()
-    if not text:
-        return None
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
-        return float(text)
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-        # HTTP dates are GMT (RFC 9110 5.6.7), also in the form that does not say so.
-        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() - now)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _unreachable(provider: Provider, problem: NotSentError) -> ConnectionFailedError:
-    what = Text("The service could not be reached; nothing was sent.", "无法连接服务端，未发送任何内容。")
-    for kind, diagnosis in _DIAGNOSES:
-        if find_cause(problem.cause, kind) is not None:
-            what = diagnosis
-            break
-    return ConnectionFailedError(what, provider=provider, vendor_message=shortened(str(problem), 300))
-
-
-# The most telling cause first: urllib3 wraps one in the other.
-_DIAGNOSES: tuple[tuple[type[BaseException], Text], ...] = (
-    (urllib3.exceptions.ProxyError, Text("The proxy could not be reached or refused.", "代理无法连接或拒绝了请求。")),
-    (socket.gaierror, Text("The host name could not be resolved (DNS).", "无法解析主机名（DNS）。")),
-    (
-        ssl.SSLCertVerificationError,
-        Text("The host's TLS certificate was not accepted.", "主机的 TLS 证书未通过验证。"),
-    ),
-    (ssl.SSLError, Text("The TLS handshake with the host failed.", "与主机的 TLS 握手失败。")),
-    (
-        ConnectionResetError,
-        Text(
-            "The connection was cut before the whole request was sent; if this stays, the images may be too large.",
-            "请求尚未发完连接就被切断；若持续出现，可能是图片过大。",
-        ),
-    ),
-    (ConnectionRefusedError, Text("The host refused the connection.", "主机拒绝连接。")),
-    (TimeoutError, Text("The host did not answer in time.", "连接主机超时。")),
-    (urllib3.exceptions.ConnectTimeoutError, Text("The host did not answer in time.", "连接主机超时。")),
-)
-
-
-# ---- download
-
-
-def _on_loopback(base_url: str) -> bool:
-    return is_loopback(urlsplit(base_url).hostname or "")
-
-
-def _pixel_cap(expected_pixels: int) -> int:
-    """More than expected is still delivered; only what cannot be a picture of this call is refused."""
-    return max(4 * expected_pixels, 64_000_000)
-
-
-def _fetch(
-    url: str, task: TaskRef, expected_pixels: int, allow_loopback: bool, deadlines: Deadlines, cancel: CancelToken
-) -> Pixels:
-    """Download and decode one result picture, trying again until the download deadline.
-
-    Raises:
-        TaskTimeoutError: it could not be had in time.
-        ServiceError: the URL is not one that is fetched.
-        CallCancelled: cancelled.
-    """
-    deadline = time.monotonic() + deadlines.download
-    cap = _pixel_cap(expected_pixels)
-    tries = 0
-    while True:
-        try:
-            with download(
-                url, max_bytes=4 * cap, allow_loopback=allow_loopback, deadlines=deadlines, cancel=cancel
-            ) as stream:
-                return decode(stream, cap)
-        except RefusedUrlError as problem:
-            raise ServiceError(
-                Text(
-                    f"The result's address is not fetched: {problem.reason.en}. Address: {without_query(url)}",
-                    f"不下载该结果地址：{problem.reason.zh}。地址：{without_query(url)}",
-                ),
-                advice=None if task.task_id else _NOT_AGAIN,
-                provider=task.provider,
-                request_id=task.request_id,
-                task_id=task.task_id,
-                billed="yes",
-            ) from None
-        except (DownloadError, UndecodableImageError) as problem:
-            pause = jittered(min(8.0, 0.5 * 2**tries))
-            tries += 1
-            if time.monotonic() + pause >= deadline:
-                raise TaskTimeoutError(
-                    Text(
-                        f"The finished picture could not be downloaded ({problem}).",
-                        f"图片已生成，但下载失败（{problem}）。",
-                    ),
-                    advice=None if task.task_id else _NOT_AGAIN,
-                    provider=task.provider,
-                    request_id=task.request_id,
-                    task_id=task.task_id,
-                    billed="yes",
-                ) from problem
-            cancel.sleep(pause)
-
-
-_NOT_AGAIN = Text(
-    "This service keeps no task to fetch it from again; ask it with the request_id.",
-    "该服务不保留可再次取回的任务，请凭 request_id 联系服务方。",
-)
-
-
-# ---- several calls of one node
-
-PaidCall = HiDreamCall | VolcengineCall
 
 
 @dataclass(frozen=True)
@@ -411,26 +104,267 @@ class Result:
     error: RemoteImageError | None = None
 
 
-def run_in_batch(call: PaidCall, watch: Watch, batch: Batch) -> Result:
-    """Run one call; its failure keeps its siblings from being submitted, and theirs this one.
+class Batch:
+    """The calls of one node: once one of them has failed, no further one is submitted.
+
+    Making one looks them all up in the journal, before anything is bought.
 
     Raises:
+        QuotaError: the budget does not hold what this would buy.
+        JournalError: nothing can be written down, so nothing may be submitted.
+    """
+
+    def __init__(self, journal: Journal, calls: Sequence[PaidCall], run: Run) -> None:
+        self._journal = journal
+        self._calls = calls
+        self._run_of_workflow = run
+        self._failed = threading.Event()
+        self._orders = _orders(calls, run.prompt_id)
+        standings = journal.look_up([order.key for order in self._orders])
+        kinds = [standings[order.key] for order in self._orders]
+        new = [order.purchase for order, kind in zip(self._orders, kinds, strict=True) if kind is Standing.NEW]
+        buy = sum(purchase.pictures for purchase in new)
+        self.plan = Plan(buy, kinds.count(Standing.REUSE), kinds.count(Standing.RESUME))
+        if Standing.EXPLAIN in kinds:
+            # This node is going to fail: nothing is bought beside that.
+            self._failed.set()
+        elif new:
+            journal.check_budget(_together(new))
+            pack_logger().info("%s: this node buys %d pictures", new[0].endpoint, buy)
+
+    def run(self, index: int, watch: Watch) -> Result:
+        """Run one call; its failure keeps its siblings from being submitted, and theirs this one.
+
+        Raises:
+            CallCancelled: cancelled.
+        """
+        call, order = self._calls[index], self._orders[index]
+        try:
+            return Result(self._get(call, order, watch))
+        except NotSubmitted:
+            return Result()
+        except RemoteImageError as error:
+            self._failed.set()
+            self._run_of_workflow.heard(error)
+            return Result(error=error)
+        except BaseException:
+            self._failed.set()
+            raise
+
+    def _get(self, call: PaidCall, order: Order, watch: Watch) -> Delivery:
+        waited_for = ""
+        while True:
+            found = self._journal.claim(order, waited_for)
+            if isinstance(found, Explained):
+                raise found.error
+            if isinstance(found, Busy):
+                waited_for = found.journal_id
+                self._wait_while_busy(waited_for, watch)
+            elif isinstance(found, Finished):
+                if (delivery := _reuse(self._journal, found.attempt, watch)) is not None:
+                    return delivery
+            else:
+                try:
+                    with found as claim:
+                        delivery = self._work(call, order, claim, watch)
+                except (ClaimLost, TaskForgottenError):
+                    continue
+                if delivery.errors:
+                    self._failed.set()
+                return delivery
+
+    def _wait_while_busy(self, journal_id: str, watch: Watch) -> None:
+        _wait_while_busy(self._journal, journal_id, watch)
+
+    def _work(self, call: PaidCall, order: Order, claim: Claim, watch: Watch) -> Delivery:
+        service, journal = call.service, self._journal
+        if claim.attempt.state is not State.PREPARED:
+            return _collect_or_forget(claim, service, journal, watch)
+        watch.report(Progress("waiting"))
+        self._check()
+        journal.admit(claim, order.purchase, watch.cancel)
+        self._check()
+        watch.report(Progress("preparing"))
+        request = call.request.model_copy(update=dict(call.encode()))
+        expected = journal.typical_seconds(service.name, sandbox=order.sandbox)
+        accepted = submit_until_decided(service, request, claim, journal, watch, self._check, expected)
+        picture = accepted.picture
+        if picture is not None and picture.base64:
+            # The answer is the picture: it is stored before anything else is written down about it.
+            claim.answered(accepted.task)
+        else:
+            claim.accepted(accepted.task, picture.image if picture is not None else "")
+        return collect(claim, service, journal, watch, source="bought", answered=picture)
+
+    def _check(self) -> None:
+        if self._failed.is_set():
+            raise NotSubmitted
+        self._run_of_workflow.check()
+
+    def delivered(self, results: Sequence[Result]) -> None:
+        """The node has handed these on."""
+        self._journal.mark_delivered(result.delivery.journal_id for result in results if result.delivery is not None)
+
+
+def notes_of(results: Sequence[Result]) -> list[Text]:
+    """What is to be said about where the pictures of a batch came from."""
+    deliveries = [result.delivery for result in results if result.delivery is not None]
+    count = {
+        source: sum(len(delivery.pictures) for delivery in deliveries if delivery.source == source)
+        for source in ("bought", "resumed", "reused")
+    }
+    total = sum(count.values())
+    notes = []
+    if count["reused"]:
+        notes.append(
+            Text(
+                f"Reused, 0 calls: {count['reused']} of {total} pictures were bought before.",
+                f"已复用，0 次调用：{total} 张图片中有 {count['reused']} 张此前已购买。",
+            )
+        )
+    if count["resumed"]:
+        notes.append(
+            Text(
+                f"Resumed, nothing bought: {count['resumed']} of {total} pictures come from a task of an earlier run.",
+                f"已恢复，未产生购买：{total} 张图片中有 {count['resumed']} 张来自此前提交的任务。",
+            )
+        )
+    return notes
+
+
+def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Delivery:
+    """The pictures of a task that was paid before: from the store, or from the service. Never submits.
+
+    Args:
+        service: the endpoint and the account that it was given to.
+        wanted: a journal id, or the service's own task_id, also one that this journal does not know.
+
+    Raises:
+        InvalidInputError: there is no such journal id, or it belongs to another account.
+        RemoteImageError: it failed, or did not end in time.
         CallCancelled: cancelled.
     """
+    journal_id = wanted
+    if journal.task(wanted) is None:
+        if wanted.startswith("rv-"):
+            raise InvalidInputError(
+                Text(f"This server's journal has no {wanted}.", f"此服务器的日志中没有 {wanted}。"),
+            )
+        body = {"adopted task_id": wanted}
+        order = _order(service, _key(service, body, 0, 0), "", 0, 0, _ANY_PICTURE, "")
+        journal_id = journal.adopt(order, TaskRef(service.provider, service.name, wanted))
+    while True:
+        found = journal.claim_task(journal_id)
+        if isinstance(found, Explained):
+            raise found.error
+        if isinstance(found, Busy):
+            _wait_while_busy(journal, journal_id, watch)
+        elif isinstance(found, Finished):
+            _check_account(found.attempt, service)
+            if (delivery := _reuse(journal, found.attempt, watch)) is not None:
+                return delivery
+        elif found is not None:
+            try:
+                with found as claim:
+                    _check_account(claim.attempt, service)
+                    return _collect_or_forget(claim, service, journal, watch)
+            except ClaimLost:
+                continue
+            except TaskForgottenError:
+                raise ServiceError(
+                    Text("The sandbox has no such task any more.", "沙盒中已没有该任务。"), task_id=wanted
+                ) from None
+
+
+def _check_account(attempt: Attempt, service: Service) -> None:
+    if attempt.account != service.account.account_id or attempt.task.endpoint != service.name:
+        raise InvalidInputError(
+            Text(
+                f"{attempt.journal_id} was bought by the profile {attempt.profile!r} from {attempt.task.endpoint}.",
+                f"{attempt.journal_id} 由配置 {attempt.profile!r} 向 {attempt.task.endpoint} 购买。",
+            )
+        )
+
+
+def _collect_or_forget(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Delivery:
     try:
-        batch.check()
-        delivery = call.run(watch, batch)
-    except NotSubmitted:
-        return Result()
-    except RemoteImageError as error:
-        batch.fail()
-        return Result(error=error)
-    except BaseException:
-        batch.fail()
+        return collect(claim, service, journal, watch, source="resumed")
+    except TaskForgottenError:
+        error = ServiceError(Text("The sandbox was restarted.", "沙盒已重启。"), task_id=claim.attempt.task.task_id)
+        claim.refused(error)
         raise
-    if delivery.errors:
-        batch.fail()
-    return Result(delivery)
+
+
+def _reuse(journal: Journal, attempt: Attempt, watch: Watch) -> Delivery | None:
+    """The pictures from the store; ``None`` if some are gone and the task is to be asked for them again."""
+    try:
+        delivery = from_store(journal.store, attempt)
+    except PicturesGoneError as gone:
+        if not attempt.resumable:
+            raise picture_lost(attempt) from None
+        journal.reopen(attempt, gone.positions)
+        return None
+    watch.report(Progress("done", 1.0, attempt.task.task_id))
+    return delivery
+
+
+def _wait_while_busy(journal: Journal, journal_id: str, watch: Watch) -> None:
+    watch.report(Progress("running"))
+    while journal.is_busy(journal_id):
+        watch.cancel.check()
+        journal.wait_for_change(_LOOK_AGAIN)
+
+
+# ---- orders
+
+
+def _orders(calls: Sequence[PaidCall], prompt_id: str) -> list[Order]:
+    """Equal requests of one node are several purchases: they are told apart by their number, wherever they stand."""
+    seen: Counter[str] = Counter()
+    orders = []
+    for call in calls:
+        first = call.order(prompt_id, 0)
+        occurrence = seen[first.key]
+        seen[first.key] += 1
+        orders.append(call.order(prompt_id, occurrence) if occurrence else first)
+    return orders
+
+
+def _key(service: Service, body: Mapping[str, Any], take: int, occurrence: int) -> str:
+    account = service.account
+    return request_key(
+        service="sandbox" if account.sandbox else service.provider.lower(),
+        endpoint=service.name,
+        account=account.account_id,
+        body=body,
+        take=take,
+        occurrence=occurrence,
+    )
+
+
+def _order(
+    service: Service, key: str, prompt_id: str, take: int, pictures: int, expected_pixels: int, summary: str
+) -> Order:
+    account = service.account
+    purchase = Purchase(
+        provider=service.provider,
+        endpoint=service.name,
+        profile=account.profile,
+        account=account.account_id,
+        prompt_id=prompt_id,
+        pictures=pictures,
+        budget=account.budget,
+        ceiling=service.ceiling,
+    )
+    return Order(key, purchase, account.sandbox, take, expected_pixels, summary)
+
+
+def _together(purchases: Sequence[Purchase]) -> Purchase:
+    """All of a node's purchases as one, for the budget: they share one account."""
+    return replace(purchases[0], pictures=sum(purchase.pictures for purchase in purchases))
+
+
+# ---- several calls of one node
 
 
 def deliver(results: Sequence[Result], *, accept_partial: bool) -> tuple[list[Delivery], list[Text]]:

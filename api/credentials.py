@@ -6,6 +6,9 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import TypedDict
 from urllib.parse import urlsplit
 
 from requests.auth import AuthBase
@@ -14,6 +17,7 @@ from .auth import BearerAuth, ExchangedTokenAuth, SignatureAuth, origin
 from .connections import is_loopback
 from .errors import ConfigurationError, Provider
 from .redaction import Secret
+from .settings import Budget, JournalSettings, Limits
 from .text import Text
 from .transport import Deadlines
 
@@ -25,6 +29,13 @@ HIDREAM_EC_BASE_URL = "https://hidreamai.com"
 VOLCENGINE_BASE_URL = "https://visual.volcengineapi.com"
 
 
+class _FreeOfCharge(TypedDict):
+    profile: str
+    account_id: str
+    sandbox: bool
+    budget: Budget
+
+
 _KEY_FORM = Text(
     "printable ASCII without spaces, and without the word Bearer", "不含空格的可打印 ASCII 字符，且不带 Bearer 一词"
 )
@@ -32,7 +43,23 @@ _URL_FORM = Text("https://… (http:// only for 127.0.0.1)", "https://…（仅 
 
 
 @dataclass(frozen=True)
-class HiDreamAccount:
+class Account:
+    """Who pays, and how much and how fast.
+
+    ``account_id`` is part of a request's key: another account never gets this one's pictures. It outlives the key
+    itself, and a one-day token never enters it.
+    """
+
+    profile: str
+    account_id: str
+    sandbox: bool = False
+    budget: Budget = field(default_factory=Budget)
+    limits: Limits = field(default_factory=Limits)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiDreamAccount(Account):
     """Where HiDream is and how to pay there. ``language`` is what the service's messages are written in."""
 
     base_url: str
@@ -40,17 +67,19 @@ class HiDreamAccount:
     auth: AuthBase = field(repr=False)
     user_id: str = ""
     language: str = "zh"
-    deadlines: Deadlines = field(default_factory=Deadlines)
 
 
-@dataclass(frozen=True)
-class VolcengineAccount:
-    """Where Volcengine is and how to pay there: ``path`` is ``/`` when signed, ``/volcv/v1`` through a gateway."""
+@dataclass(frozen=True, kw_only=True)
+class VolcengineAccount(Account):
+    """Where Volcengine is and how to pay there: ``path`` is ``/`` when signed, ``/volcv/v1`` through a gateway.
+
+    ``resumable`` sends the call as an asynchronous task, which a crash does not lose.
+    """
 
     base_url: str
     path: str
     auth: AuthBase = field(repr=False)
-    deadlines: Deadlines = field(default_factory=Deadlines)
+    resumable: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,21 +123,39 @@ class Profiles:
         if profile == SANDBOX_PROFILE:
             sandbox = self._start_sandbox()
             token = BearerAuth(Secret(sandbox.hidream_token), frozenset({origin(sandbox.url)}))
-            return HiDreamAccount(sandbox.url, sandbox.url, token, deadlines=deadlines)
+            return HiDreamAccount(
+                **self._free_of_charge(), base_url=sandbox.url, ec_base_url=sandbox.url, auth=token, deadlines=deadlines
+            )
         base_url = self._url("HIDREAM_BASE_URL", HIDREAM_BASE_URL)
         ec_base_url = self._url("HIDREAM_EC_BASE_URL", HIDREAM_EC_BASE_URL)
         origins = frozenset({origin(base_url), origin(ec_base_url)})
         auth: AuthBase
         if token_value := self._key("HIDREAM_TOKEN"):
-            auth = BearerAuth(Secret(token_value), origins)
+            auth, variable = BearerAuth(Secret(token_value), origins), "HIDREAM_TOKEN"
         elif api_key := self._key("HIDREAM_API_KEY"):
-            auth = ExchangedTokenAuth(Secret(api_key), base_url, origins, deadlines)
+            auth, variable = ExchangedTokenAuth(Secret(api_key), base_url, origins, deadlines), "HIDREAM_API_KEY"
         else:
             raise _no_key("HiDream", "HIDREAM_TOKEN", "HIDREAM_API_KEY")
         language = self._value("HIDREAM_LANGUAGE") or "zh"
         if language not in ("en", "zh"):
             raise _bad_setting("HIDREAM_LANGUAGE", Text("en or zh", "en 或 zh"), language)
-        return HiDreamAccount(base_url, ec_base_url, auth, self._key("HIDREAM_USER_ID"), language, deadlines)
+        return HiDreamAccount(
+            profile=profile,
+            account_id=self._account_id(variable),
+            budget=self._budget(),
+            limits=Limits(
+                at_once=self._limit("REMOTE_IMAGE_HIDREAM_AT_ONCE", 4),
+                outpaint_per_minute=self._limit("REMOTE_IMAGE_HIDREAM_OUTPAINT_PER_MINUTE", 20),
+                img2img_per_minute=self._limit("REMOTE_IMAGE_HIDREAM_IMG2IMG_PER_MINUTE", 100),
+                polls_per_second=self._limit("REMOTE_IMAGE_POLLS_PER_SECOND", 10),
+            ),
+            deadlines=deadlines,
+            base_url=base_url,
+            ec_base_url=ec_base_url,
+            auth=auth,
+            user_id=self._key("HIDREAM_USER_ID"),
+            language=language,
+        )
 
     def volcengine(self, profile: str) -> VolcengineAccount:
         """The Volcengine account of a profile.
@@ -124,13 +171,27 @@ class Profiles:
         if profile == SANDBOX_PROFILE:
             sandbox = self._start_sandbox()
             key = BearerAuth(Secret(sandbox.gateway_api_key), frozenset({origin(sandbox.url)}))
-            return VolcengineAccount(sandbox.url, "/volcv/v1", key, deadlines)
+            return VolcengineAccount(
+                **self._free_of_charge(), base_url=sandbox.url, path="/volcv/v1", auth=key, deadlines=deadlines
+            )
+        how_to_pay = partial(
+            VolcengineAccount,
+            profile=profile,
+            budget=self._budget(),
+            limits=Limits(
+                at_once=self._limit("REMOTE_IMAGE_VOLCENGINE_AT_ONCE", 2),
+                polls_per_second=self._limit("REMOTE_IMAGE_POLLS_PER_SECOND", 10),
+            ),
+            deadlines=deadlines,
+            resumable=self._switch("VOLCENGINE_RESUMABLE"),
+        )
         if gateway_key := self._key("VOLCENGINE_GATEWAY_API_KEY"):
             if not self._value("VOLCENGINE_GATEWAY_BASE_URL"):
                 raise _no_key("Volcengine", "VOLCENGINE_GATEWAY_BASE_URL")
             base_url = self._url("VOLCENGINE_GATEWAY_BASE_URL", "")
             auth = BearerAuth(Secret(gateway_key), frozenset({origin(base_url)}))
-            return VolcengineAccount(base_url, "/volcv/v1", auth, deadlines)
+            account_id = self._account_id("VOLCENGINE_GATEWAY_API_KEY")
+            return how_to_pay(account_id=account_id, base_url=base_url, path="/volcv/v1", auth=auth)
         access_key_id = self._key("VOLCENGINE_ACCESS_KEY_ID")
         secret_access_key = self._key("VOLCENGINE_SECRET_ACCESS_KEY")
         if not access_key_id and not secret_access_key:
@@ -145,7 +206,8 @@ class Profiles:
             raise _no_key("Volcengine", "VOLCENGINE_SECRET_ACCESS_KEY")
         base_url = self._url("VOLCENGINE_BASE_URL", VOLCENGINE_BASE_URL)
         signature = SignatureAuth(Secret(access_key_id), Secret(secret_access_key), frozenset({origin(base_url)}))
-        return VolcengineAccount(base_url, "/", signature, deadlines)
+        account_id = self._account_id("VOLCENGINE_ACCESS_KEY_ID")
+        return how_to_pay(account_id=account_id, base_url=base_url, path="/", auth=signature)
 
     def check_name(self, profile: str) -> Text | None:
         """What is wrong with a profile name, or ``None``."""
@@ -183,6 +245,54 @@ class Profiles:
         if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
             raise _bad_setting(name, _URL_FORM, f"{parts.scheme}://{parts.hostname}")
         return url
+
+    def _account_id(self, variable: str) -> str:
+        """The variable's name stands for whatever key it holds, so that rotating the key keeps the pictures."""
+        return self._value("REMOTE_IMAGE_ACCOUNT") or variable
+
+    def _free_of_charge(self) -> _FreeOfCharge:
+        return {
+            "profile": SANDBOX_PROFILE,
+            "account_id": SANDBOX_PROFILE,
+            "sandbox": True,
+            "budget": Budget(per_day=None, per_run=None),
+        }
+
+    def _budget(self) -> Budget:
+        return Budget(
+            per_day=self._limit("REMOTE_IMAGE_PICTURES_PER_DAY", None),
+            per_run=self._limit("REMOTE_IMAGE_PICTURES_PER_RUN", Budget.per_run),
+        )
+
+    def _limit(self, name: str, default: int | None) -> int | None:
+        """A whole number; 0 lifts the limit."""
+        value = self._value(name)
+        if not value:
+            return default
+        if not (value.isascii() and value.isdigit() and len(value) <= 9):
+            raise _bad_setting(name, Text("a whole number, 0 = no limit", "整数，0 表示不限"), value)
+        return int(value) or None
+
+    def _switch(self, name: str) -> bool:
+        value = self._value(name).lower()
+        if value not in ("", "0", "1", "false", "true", "no", "yes", "off", "on"):
+            raise _bad_setting(name, Text("1 or 0", "1 或 0"), value)
+        return value in ("1", "true", "yes", "on")
+
+    def journal_settings(self, directory: Path) -> JournalSettings:
+        """Where this server keeps its journal: in ``directory``, unless its owner chose another place.
+
+        Raises:
+            ConfigurationError: a size that is no number.
+        """
+        gigabytes = self._limit("REMOTE_IMAGE_STORE_MAX_GB", None)
+        store = self._value("REMOTE_IMAGE_STORE_DIR")
+        return JournalSettings(
+            directory=directory,
+            url=self._value("REMOTE_IMAGE_JOURNAL_URL"),
+            store=Path(store) if store else None,
+            store_max_bytes=gigabytes * 10**9 if gigabytes else None,
+        )
 
     def _deadlines(self) -> Deadlines:
         """``REMOTE_IMAGE_<NAME>_SECONDS`` for each deadline; the answer to a paid call is never cut shorter."""

@@ -8,21 +8,21 @@ found; the rule "GET <submit URL>/results" is the documented one of their siblin
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import requests
 from pydantic import AfterValidator, Field
 
 from .auth import ExchangedTokenAuth
-from .cancel import CancelToken
 from .credentials import HiDreamAccount
-from .errors import TASK_STATUS, Meaning, Outcome, RemoteImageError, TaskFailedError, meaning_of, refusal
-from .polling import PollError, SubTask, TaskRef
+from .errors import TASK_STATUS, Meaning, Outcome, Provider, RemoteImageError, TaskFailedError, meaning_of, refusal
+from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from .redaction import pack_logger, shortened
+from .settings import Ceiling, Limits
 from .text import Text
-from .transport import Answer, get, submit
+from .transport import Answer, Phases, get, submit
 from .wire import (
     ImageField,
     NotAccepted,
@@ -105,6 +105,7 @@ class Endpoint:
     name: str
     submit_path: str
     results_path: str
+    pictures_per_minute: Callable[[Limits], int | None] = lambda limits: None
     on_ec_host: bool = False
     takes_user_id: bool = True
     takes_language: bool = False
@@ -114,12 +115,14 @@ OUTPAINT = Endpoint(
     "hidream outpaint",
     "/api-pub/gw/v3/image/outpainting/async",
     "/api-pub/gw/v3/image/outpainting/async/results",
+    lambda limits: limits.outpaint_per_minute,
     takes_language=True,
 )
 IMAGE_TO_IMAGE = Endpoint(
     "hidream image to image",
     "/api-pub/gw/v2/image/img2img/async",
     "/api-pub/gw/v2/image/img2img/async/results",
+    lambda limits: limits.img2img_per_minute,
 )
 UPSCALE = Endpoint(
     "hidream upscale",
@@ -160,12 +163,22 @@ class HiDreamService:
 
     account: HiDreamAccount
     endpoint: Endpoint
+    provider: ClassVar[Provider] = "HiDream"
+
+    @property
+    def name(self) -> str:
+        return self.endpoint.name
 
     @property
     def base_url(self) -> str:
         return self.account.ec_base_url if self.endpoint.on_ec_host else self.account.base_url
 
-    def submit(self, request: HiDreamRequest, request_id: str, cancel: CancelToken) -> TaskRef:
+    @property
+    def ceiling(self) -> Ceiling:
+        limits = self.account.limits
+        return Ceiling(limits.at_once, self.endpoint.pictures_per_minute(limits))
+
+    def submit(self, request: WireRequest, request_id: str, phases: Phases) -> Accepted:
         """Send one submit.
 
         Raises:
@@ -184,11 +197,13 @@ class HiDreamService:
             auth=self.account.auth,
             answer_timeout=self.account.deadlines.hidream_answer,
             deadlines=self.account.deadlines,
-            cancel=cancel,
+            cancel=phases.cancel,
+            before_sending=phases.before_sending,
+            on_sent=phases.on_sent,
         )
         return self._accepted(answer, request_id)
 
-    def _accepted(self, answer: Answer, request_id: str) -> TaskRef:
+    def _accepted(self, answer: Answer, request_id: str) -> Accepted:
         body = json_object(answer.body) or {}
         code = code_of(body.get("code"))
         message = shortened(str(body.get("message") or ""), 500) or excerpt(answer.body)
@@ -204,12 +219,14 @@ class HiDreamService:
                 request_id=str(body.get("request_id") or request_id),
                 retry_after=answer.headers.get("Retry-After", ""),
             )
-        return TaskRef("HiDream", self.endpoint.name, submitted.task_id, request_id, tuple(submitted.sub_task_ids))
+        task = TaskRef("HiDream", self.endpoint.name, submitted.task_id, request_id, tuple(submitted.sub_task_ids))
+        return Accepted(task)
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:
         """Ask once for the state of a task; free.
 
         Raises:
+            UnknownTaskError: the service says that it has no such task; a real one may still be wrong about that.
             PollError: no state came back; the task may be fine.
         """
         params = {"task_id": task.task_id}
@@ -232,7 +249,8 @@ class HiDreamService:
         body = json_object(answer.body)
         if answer.status != 200 or body is None or code_of(body.get("code")) != 0:
             pack_logger().debug("%s: task_id=%s no state: %s", self.endpoint.name, task.task_id, excerpt(answer.body))
-            raise PollError(f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip())
+            said = f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip()
+            raise UnknownTaskError(said) if "task not found" in said else PollError(said)
         result = body.get("result")
         listed = result.get("sub_task_results") if isinstance(result, dict) else None
         entries = [entry for entry in listed or () if isinstance(entry, dict)]

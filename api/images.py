@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -26,6 +28,30 @@ Format = Literal["png", "jpeg 95"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 _WHITE = 255
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A picture as it came from a service: its bytes, and what they are."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, data: bytes) -> Encoded:
+        """
+        Raises:
+            UndecodableImageError: not a PNG, JPEG or WebP picture.
+        """
+        stream = io.BytesIO(data)
+        plugin = _plugin_for(stream)
+        try:
+            with plugin(stream) as picture:
+                return cls(data, _MEDIA_TYPES[plugin], *picture.size)
+        except (OSError, SyntaxError, ValueError, IndexError, EOFError) as cause:
+            raise UndecodableImageError(str(cause)) from cause
 
 
 class UndecodableImageError(Exception):
@@ -227,6 +253,14 @@ def kept_rectangle(mask: Grey) -> Placement | None:
 # ---- bytes
 
 
+def fingerprint(pixels: NDArray[np.uint8]) -> str:
+    """What stands for a picture or mask in a request's key: the SHA-256 of its 8-bit pixels, and its size."""
+    height, width = pixels.shape[:2]
+    digest = hashlib.sha256(f"{pixels.shape}".encode("ascii"))
+    digest.update(np.ascontiguousarray(pixels).data)
+    return f"sha256:{digest.hexdigest()}:{width}x{height}"
+
+
 def encode(pixels: NDArray[np.uint8], form: Format = "png") -> bytes:
     """PNG (lossless; 8-bit grey for a two-dimensional array) or JPEG quality 95 without chroma subsampling."""
     buffer = io.BytesIO()
@@ -268,6 +302,13 @@ def decode(stream: IO[bytes], max_pixels: int) -> Pixels:
 
 
 _Plugin = type[PngImagePlugin.PngImageFile] | type[JpegImagePlugin.JpegImageFile] | type[WebPImagePlugin.WebPImageFile]
+
+
+_MEDIA_TYPES: dict[_Plugin, str] = {
+    PngImagePlugin.PngImageFile: "image/png",
+    JpegImagePlugin.JpegImageFile: "image/jpeg",
+    WebPImagePlugin.WebPImageFile: "image/webp",
+}
 
 
 def _plugin_for(stream: IO[bytes]) -> _Plugin:

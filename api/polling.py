@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from .cancel import CancelToken
@@ -13,16 +13,21 @@ from .errors import Provider, RemoteImageError, TaskTimeoutError
 from .text import Text
 from .transport import Deadlines
 
-Stage = Literal["preparing", "submitting", "queued", "running", "downloading", "done"]
+Stage = Literal["preparing", "waiting", "submitting", "queued", "running", "downloading", "done"]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a call is doing. ``fraction`` (0–1) is the service's own figure, ``None`` when it gives none."""
+    """What a call is doing.
+
+    ``fraction`` (0–1) is the service's own figure, ``None`` when it gives none; ``expected`` is what such a call
+    usually takes from its submit on, in seconds, ``None`` when that is not known yet.
+    """
 
     stage: Stage
     fraction: float | None = None
     task_id: str = ""
+    expected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,21 +51,38 @@ class TaskRef:
 
 @dataclass(frozen=True)
 class SubTask:
-    """One picture of a task: waiting (neither ``image`` nor ``error``), finished or failed."""
+    """One picture of a task: waiting, finished (a URL in ``image``, or ``base64``) or failed (``error``)."""
 
     sub_task_id: str
     started: bool = False
     completion: float | None = None
-    image: str = ""
+    image: str = field(default="", repr=False)
+    base64: str = field(default="", repr=False)
     error: RemoteImageError | None = None
 
     @property
     def ended(self) -> bool:
-        return bool(self.image) or self.error is not None
+        return bool(self.image or self.base64) or self.error is not None
+
+
+# However long such tasks usually take: this one may be quicker, and a display that stands still looks dead.
+_LONGEST_FIRST_PAUSE = 15.0
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A submit that was taken: a task to ask for, or (a synchronous service) its picture already."""
+
+    task: TaskRef
+    picture: SubTask | None = None
 
 
 class PollError(Exception):
     """One poll brought no state of the task; it says nothing about the task itself."""
+
+
+class UnknownTaskError(PollError):
+    """The service answered that it has no such task."""
 
 
 def next_pause(waited: float, failures: int) -> float:
@@ -80,25 +102,34 @@ def jittered(seconds: float, spread: Callable[[], float] = random.random) -> flo
 
 
 def wait(
-    task: TaskRef, query: Callable[[], Sequence[SubTask]], deadlines: Deadlines, watch: Watch
+    task: TaskRef,
+    query: Callable[[], Sequence[SubTask]],
+    deadlines: Deadlines,
+    watch: Watch,
+    expected: float | None = None,
 ) -> tuple[SubTask, ...]:
     """Ask until every sub task has ended, and return them in the service's order.
 
     The queue deadline counts until the service starts, the run deadline from then on. When one passes, the finished sub
     tasks are returned and each missing one carries a TaskTimeoutError.
 
+    Args:
+        expected: seconds that such a task usually takes, if known: nobody asks long before that.
+
     Raises:
         TaskTimeoutError: a deadline passed and nothing at all had ended.
         CallCancelled: cancelled.
     """
     begun = time.monotonic()
+    first_pause = min(0.7 * expected, _LONGEST_FIRST_PAUSE) if expected else 0.0
     deadline = begun + deadlines.queue
     running = False
     failures = 0
     last_problem = ""
     known: tuple[SubTask, ...] = ()
     while True:
-        pause = jittered(next_pause(time.monotonic() - begun, failures))
+        pause = max(first_pause, jittered(next_pause(time.monotonic() - begun, failures)))
+        first_pause = 0.0
         watch.cancel.sleep(min(pause, max(0.0, deadline - time.monotonic())))
         try:
             told = _in_order(query(), task.sub_task_ids)
@@ -114,7 +145,7 @@ def wait(
             deadline = time.monotonic() + deadlines.run
         if time.monotonic() >= deadline:
             return _at_deadline(task, known, time.monotonic() - begun, last_problem)
-        watch.report(Progress("running" if running else "queued", _fraction(known), task.task_id))
+        watch.report(Progress("running" if running else "queued", _fraction(known), task.task_id, expected))
 
 
 def _ended(sub_tasks: Sequence[SubTask]) -> int:

@@ -90,8 +90,16 @@ def find_cause(error: BaseException | None, kind: type[BaseException]) -> BaseEx
 class _CountingBody:
     """A request body that knows how much of it was handed to the socket, and closes the door to a cancel at its end."""
 
-    def __init__(self, data: bytes, cancel: CancelToken, line: Line, on_whole: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        cancel: CancelToken,
+        line: Line,
+        before_first: Callable[[], None],
+        on_whole: Callable[[], None],
+    ) -> None:
         self.data = data
+        self._before_first = before_first
         self._on_whole = on_whole
         self._view = memoryview(data)
         self._cancel = cancel
@@ -103,6 +111,7 @@ class _CountingBody:
         return len(self.data)
 
     def read(self, size: int = -1) -> bytes:
+        self._before_first()
         with self._lock:
             if self.whole:
                 # The read that finds the end: by now the request is on its way, whatever was cancelled meanwhile.
@@ -125,6 +134,32 @@ class _CountingBody:
         with self._lock:
             if not self.whole:
                 self._line.cut()
+
+
+@dataclass(frozen=True)
+class Phases:
+    """What happens on the way of a submit.
+
+    ``before_sending`` is called when the connection stands, TLS and all, before its first byte: what it raises leaves
+    the request unsent. ``on_sent`` is called when the last byte is handed over: from then on a cancel lets the request
+    finish.
+    """
+
+    cancel: CancelToken
+    before_sending: Callable[[], None] = lambda: None
+    on_sent: Callable[[], None] = lambda: None
+
+
+def _once(function: Callable[[], None]) -> Callable[[], None]:
+    done = False
+
+    def call() -> None:
+        nonlocal done
+        if not done:
+            function()
+            done = True
+
+    return call
 
 
 _submits_in_flight = 0
@@ -160,12 +195,14 @@ def submit(
     answer_timeout: float,
     deadlines: Deadlines,
     cancel: CancelToken,
+    before_sending: Callable[[], None] = lambda: None,
     on_sent: Callable[[], None] = lambda: None,
     verify: bool | str = True,
 ) -> Answer:
     """POST ``body`` once, over a connection of its own; no redirect is followed.
 
-    ``on_sent`` is called when the last byte is handed over: from then on a cancel lets the request finish.
+    Args:
+        before_sending, on_sent: see :class:`Phases`.
 
     Raises:
         NotSentError: it did not reach the service whole.
@@ -173,11 +210,14 @@ def submit(
         CallCancelled: cancelled before the last byte was handed over.
     """
     line = Line()
-    counting = _CountingBody(body, cancel, line, on_sent)
+    announce = _once(before_sending)
+    # Also with the first byte of the body: connections through SOCKS have no hooks.
+    counting = _CountingBody(body, cancel, line, announce, on_sent)
 
     def ready(sock: socket.socket) -> None:
         sock.settimeout(deadlines.upload_stall)
         cancel.check()
+        announce()
 
     hooks = Hooks(connected=lambda sock, direct: line.connected(sock), ready=ready)
     started = time.monotonic()
@@ -250,11 +290,33 @@ def get(
     Raises:
         requests.RequestException: no answer.
     """
+    return _exchange("GET", url, params=params, headers=headers, auth=auth, deadlines=deadlines, verify=verify)
+
+
+def ask(url: str, body: bytes, *, params: Mapping[str, str], auth: AuthBase, deadlines: Deadlines) -> Answer:
+    """One free POST of JSON, for services whose polls are POSTs; otherwise as :func:`get`."""
+    headers = {"Content-Type": "application/json"}
+    return _exchange("POST", url, params=params, headers=headers, auth=auth, deadlines=deadlines, data=body)
+
+
+def _exchange(
+    method: str,
+    url: str,
+    *,
+    params: Mapping[str, str] | None,
+    headers: Mapping[str, str] | None,
+    auth: AuthBase,
+    deadlines: Deadlines,
+    verify: bool | str = True,
+    data: bytes | None = None,
+) -> Answer:
     started = time.monotonic()
     try:
-        response = _thread_session(url).get(
+        response = _thread_session(url).request(
+            method,
             url,
             params=params,
+            data=data,
             headers=headers,
             auth=auth,
             allow_redirects=False,
@@ -264,9 +326,9 @@ def get(
         )
         answer = _read(response, started + deadlines.connect + deadlines.poll * 2)
     except (ValueError, OSError, urllib3.exceptions.HTTPError) as cause:
-        log_exchange("GET", url, f"failed ({type(cause).__name__})", started)
+        log_exchange(method, url, f"failed ({type(cause).__name__})", started)
         if isinstance(cause, requests.RequestException):
             raise
         raise requests.RequestException(str(cause)) from cause
-    log_exchange("GET", url, answer.status, started, received=len(answer.body))
+    log_exchange(method, url, answer.status, started, received=len(answer.body))
     return answer

@@ -1,4 +1,4 @@
-"""Volcengine 智能扩图 ``i2i_outpainting`` through ``CVProcess``: wire models and the one call.
+"""Volcengine 智能扩图 ``i2i_outpainting``: wire models, the one call, and its asynchronous variant.
 
 The interface page (www.volcengine.com/docs/6791/1223722) was not to be had; fields and ranges come from the official
 SDKs (volcengine/volc-sdk-java ``VisualImg2ImgOutpaintingRequest.java``, volcengine/volc-sdk-python
@@ -7,18 +7,21 @@ SDKs (volcengine/volc-sdk-java ``VisualImg2ImgOutpaintingRequest.java``, volceng
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar, Literal
 
+import requests
 from pydantic import Field, model_validator
 
-from .cancel import CancelToken
 from .credentials import VolcengineAccount
-from .errors import Meaning, Outcome, TaskFailedError, meaning_of
+from .errors import VENDOR_CODES, Meaning, Outcome, Provider, TaskFailedError, meaning_of, refusal
+from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from .redaction import pack_logger, shortened
+from .settings import Ceiling
 from .text import Text
-from .transport import Answer, submit
+from .transport import Answer, Phases, ask, submit
 from .wire import ImageField, NotAccepted, PromptField, WireRequest, code_of, excerpt, json_object
 
 ENDPOINT_NAME = "volcengine outpaint"
@@ -70,82 +73,213 @@ def prompt_fields(prompt: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class FinishedPicture:
-    """What one call brought: a base64 picture, a URL to fetch, or both."""
-
-    request_id: str
-    base64: str = ""
-    url: str = ""
-
-
-@dataclass(frozen=True)
 class VolcengineService:
-    """``CVProcess``, paid by one account. The call is synchronous: its answer is the picture."""
+    """``i2i_outpainting``, paid by one account.
+
+    ``CVProcess`` is synchronous: its answer is the picture. A resumable account goes through ``CVSync2AsyncSubmitTask``
+    and ``CVSync2AsyncGetResult`` instead, as the product code of CloudEngineHub/magic does (api-facts 2.7).
+    """
 
     account: VolcengineAccount
+    provider: ClassVar[Provider] = "Volcengine"
+    # The same picture, whichever way it is bought.
+    name: ClassVar[str] = ENDPOINT_NAME
 
-    def submit(
-        self, request: OutpaintRequest, cancel: CancelToken, on_sent: Callable[[], None] = lambda: None
-    ) -> FinishedPicture:
-        """Send one call and wait for its picture; ``on_sent`` is called when the service has all of it.
+    @property
+    def base_url(self) -> str:
+        return self.account.base_url
+
+    @property
+    def ceiling(self) -> Ceiling:
+        return Ceiling(self.account.limits.at_once)
+
+    def submit(self, request: WireRequest, request_id: str, phases: Phases) -> Accepted:
+        """Send one call, and wait for its picture unless the account is resumable.
+
+        Args:
+            request_id: not sent, the service makes its own; it names the attempt in the log.
 
         Raises:
             NotSentError, NoAnswerError, CallCancelled: see :func:`transport.submit`.
-            NotAccepted: the answer brought no picture.
+            NotAccepted: the answer brought neither a picture nor a task id.
         """
-        answer = submit(
-            self.account.base_url + self.account.path,
-            request.json_bytes(),
-            params={"Action": "CVProcess", "Version": "2022-08-31"},
-            headers={},
-            auth=self.account.auth,
-            answer_timeout=self.account.deadlines.cvprocess_answer,
-            deadlines=self.account.deadlines,
-            cancel=cancel,
-            on_sent=on_sent,
+        resumable = self.account.resumable
+        deadlines = self.account.deadlines
+        answer = _Answer.of(
+            submit(
+                self.account.base_url + self.account.path,
+                request.json_bytes(),
+                params=_action("CVSync2AsyncSubmitTask" if resumable else "CVProcess"),
+                headers={},
+                auth=self.account.auth,
+                answer_timeout=deadlines.hidream_answer if resumable else deadlines.cvprocess_answer,
+                deadlines=deadlines,
+                cancel=phases.cancel,
+                before_sending=phases.before_sending,
+                on_sent=phases.on_sent,
+            )
         )
-        return _finished(answer)
+        # The service's own id is what its support knows.
+        service_id = answer.request_id or request_id
+        if resumable and answer.succeeded and answer.task_id:
+            return Accepted(TaskRef("Volcengine", ENDPOINT_NAME, answer.task_id, service_id))
+        picture = answer.picture()
+        if resumable or not answer.succeeded or picture is None:
+            raise answer.refusal()
+        return Accepted(TaskRef("Volcengine", ENDPOINT_NAME, "", service_id), picture)
+
+    def query(self, task: TaskRef) -> Sequence[SubTask]:
+        """Ask once for the state of a resumable task; free.
+
+        Raises:
+            UnknownTaskError: the service has no such task, or none any more (it keeps them for 12 h).
+            PollError: no state came back; the task may be fine.
+        """
+        body = {"req_key": _REQ_KEY, "task_id": task.task_id, "req_json": json.dumps({"return_url": False})}
+        try:
+            answer = _Answer.of(
+                ask(
+                    self.account.base_url + self.account.path,
+                    json.dumps(body).encode("utf-8"),
+                    params=_action("CVSync2AsyncGetResult"),
+                    auth=self.account.auth,
+                    deadlines=self.account.deadlines,
+                )
+            )
+        except requests.RequestException as problem:
+            raise PollError(type(problem).__name__) from problem
+        pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, answer.code, answer.task_status)
+        known = VENDOR_CODES.get(("Volcengine", answer.code)) if isinstance(answer.code, int) else None
+        if answer.succeeded and answer.task_status == "not_found":
+            raise UnknownTaskError("not_found")
+        if answer.succeeded and answer.task_status == "expired":
+            return [SubTask("", started=True, error=_expired(task))]
+        if answer.succeeded and answer.task_status == "done":
+            picture = answer.picture()
+            if picture is None:
+                raise PollError("done, but without a picture")
+            return [picture]
+        # A check of the input may also speak here first: the sibling pages show 50413 as an answer to a query.
+        if answer.algorithm_failed or (known is not None and known.outcome in (Outcome.FAILED, Outcome.REFUSED)):
+            refused = answer.refusal()
+            return [
+                SubTask(
+                    "",
+                    started=True,
+                    error=refusal(
+                        "Volcengine",
+                        replace(refused.meaning, outcome=Outcome.FAILED),
+                        code=refused.code,
+                        vendor_message=refused.vendor_message,
+                        request_id=task.request_id,
+                        task_id=task.task_id,
+                    ),
+                )
+            ]
+        if not answer.succeeded:
+            raise PollError(f"HTTP {answer.status} code {answer.code} {answer.message}".strip())
+        return [SubTask("", started=answer.task_status == "generating")]
+
+    def renew_credentials(self) -> bool:
+        """Neither a gateway key nor a signature is ever exchanged for another one."""
+        return False
 
 
-def _finished(answer: Answer) -> FinishedPicture:
-    body = json_object(answer.body) or {}
-    data = body.get("data")
-    data = data if isinstance(data, dict) else {}
-    metadata = body.get("ResponseMetadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    error = metadata.get("Error") or body.get("error")
-    error = error if isinstance(error, dict) else {}
-    request_id = str(body.get("request_id") or metadata.get("RequestId") or data.get("request_id") or "")
-    code = code_of(body.get("code"))
-    if code is None:
-        code = code_of(error.get("Code") or error.get("code"))
-    algorithm = data.get("algorithm_base_resp")
-    algorithm = algorithm if isinstance(algorithm, dict) else {}
-    algorithm_code = code_of(algorithm.get("status_code"))
-    pack_logger().debug(
-        "cvprocess: code=%s algorithm=%s request_id=%s time_elapsed=%s",
-        code,
-        algorithm_code,
-        request_id,
-        body.get("time_elapsed"),
+_REQ_KEY = "i2i_outpainting"
+
+
+def _action(name: str) -> dict[str, str]:
+    return {"Action": name, "Version": "2022-08-31"}
+
+
+def _expired(task: TaskRef) -> TaskFailedError:
+    return TaskFailedError(
+        Text(
+            "The service no longer keeps this task's result (expired): it was not fetched in time.",
+            "服务端已不再保留该任务的结果（expired）：未能及时取回。",
+        ),
+        provider="Volcengine",
+        code="expired",
+        request_id=task.request_id,
+        task_id=task.task_id,
     )
-    picture = FinishedPicture(request_id, _first(data.get("binary_data_base64")), _first(data.get("image_urls")))
-    if code == SUCCESS and algorithm_code in (None, 0) and (picture.base64 or picture.url):
-        return picture
-    message = str(body.get("message") or error.get("Message") or error.get("message") or "")
-    if code == SUCCESS and algorithm_code not in (None, 0):
-        meaning, code = _ALGORITHM_FAILED, algorithm_code
-        message = str(algorithm.get("status_message") or message)
-    else:
-        meaning = meaning_of("Volcengine", answer.status, code)
-    raise NotAccepted(
-        meaning,
-        status=answer.status,
-        code=code,
-        vendor_message=shortened(message, 500) or excerpt(answer.body),
-        request_id=request_id,
-        retry_after=answer.headers.get("Retry-After", ""),
-    )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An answer of the service or its gateway, whatever shape it has."""
+
+    status: int
+    code: int | str | None
+    message: str
+    request_id: str
+    retry_after: str
+    algorithm_code: int | str | None
+    algorithm_message: str
+    task_id: str
+    task_status: str
+    base64: str = field(repr=False)
+    url: str = field(repr=False)
+
+    @classmethod
+    def of(cls, answer: Answer) -> _Answer:
+        body = json_object(answer.body) or {}
+        data = _object(body.get("data"))
+        metadata = _object(body.get("ResponseMetadata"))
+        error = _object(metadata.get("Error") or body.get("error"))
+        algorithm = _object(data.get("algorithm_base_resp"))
+        code = code_of(body.get("code"))
+        if code is None:
+            code = code_of(error.get("Code") or error.get("code"))
+        message = str(body.get("message") or error.get("Message") or error.get("message") or "")
+        read = cls(
+            status=answer.status,
+            code=code,
+            message=shortened(message, 500) or excerpt(answer.body),
+            request_id=str(body.get("request_id") or metadata.get("RequestId") or data.get("request_id") or ""),
+            retry_after=answer.headers.get("Retry-After", ""),
+            algorithm_code=code_of(algorithm.get("status_code")),
+            algorithm_message=str(algorithm.get("status_message") or ""),
+            task_id=_text(data.get("task_id")),
+            task_status=_text(data.get("status")),
+            base64=_first(data.get("binary_data_base64")),
+            url=_first(data.get("image_urls")),
+        )
+        pack_logger().debug(
+            "volcengine: code=%s algorithm=%s request_id=%s time_elapsed=%s",
+            read.code,
+            read.algorithm_code,
+            read.request_id,
+            body.get("time_elapsed"),
+        )
+        return read
+
+    @property
+    def algorithm_failed(self) -> bool:
+        return self.code == SUCCESS and self.algorithm_code not in (None, 0)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.code == SUCCESS and not self.algorithm_failed
+
+    def picture(self) -> SubTask | None:
+        if not self.base64 and not self.url:
+            return None
+        return SubTask("", started=True, image=self.url, base64=self.base64)
+
+    def refusal(self) -> NotAccepted:
+        meaning, code, message = meaning_of("Volcengine", self.status, self.code), self.code, self.message
+        if self.algorithm_failed:
+            meaning, code = _ALGORITHM_FAILED, self.algorithm_code
+            message = shortened(self.algorithm_message, 500) or message
+        return NotAccepted(
+            meaning,
+            status=self.status,
+            code=code,
+            vendor_message=message,
+            request_id=self.request_id,
+            retry_after=self.retry_after,
+        )
 
 
 _ALGORITHM_FAILED = Meaning(
@@ -156,3 +290,12 @@ _ALGORITHM_FAILED = Meaning(
 def _first(value: Any) -> str:
     """The first text of a list; empty for an empty list, ``null`` or another type."""
     return value[0] if isinstance(value, list) and value and isinstance(value[0], str) else ""
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    """An id or a word; whole numbers count as text."""
+    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""

@@ -15,15 +15,19 @@ SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((R
 
 # Higher may import lower, never the other way round.
 API_LAYERS = [
-    {"text", "redaction", "cancel"},
+    {"text", "redaction", "cancel", "settings", "keys"},
     {"errors"},
-    {"geometry", "checks", "connections", "wire", "owners", "filesystems"},
-    {"images", "transport", "store"},
-    {"downloads"},
+    {"geometry", "checks", "connections", "wire", "owners", "filesystems", "records"},
+    {"images", "transport", "store", "schema"},
+    {"downloads", "admission"},
     {"auth", "polling"},
-    {"credentials"},
-    {"hidream", "volcengine"},
+    {"credentials", "attempts", "salvage"},
+    {"hidream", "volcengine", "claims"},
+    {"journal"},
+    {"submits"},
+    {"collecting"},
     {"calls"},
+    {"collector"},
     {"__init__"},
 ]
 

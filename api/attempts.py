@@ -1,0 +1,222 @@
+"""What the journal knows of a purchase, as plain values, and how they are read from its tables."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import Connection, Row, delete, func, insert, select
+
+from .admission import Purchase
+from .errors import InvalidInputError, Provider, RemoteImageError
+from .polling import TaskRef
+from .records import ErrorRecord
+from .schema import State, attempts, requests, results
+from .text import Text
+
+FINISHED = (State.STORED, State.DELIVERED)
+ACCEPTED = (State.SUBMITTED, State.PARKED, State.DONE)
+UNDER_WAY = (State.PREPARED, State.SUBMITTING, *ACCEPTED)
+EXPLAINED = (State.AMBIGUOUS, State.FAILED)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a call wants to buy."""
+
+    key: str
+    purchase: Purchase
+    sandbox: bool
+    take: int
+    expected_pixels: int
+    summary: str
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """One picture of an attempt (``sha256`` of its bytes in the store), or why it is missing for good."""
+
+    position: int
+    sub_task_id: str
+    sha256: str
+    error: ErrorRecord | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try to buy a request, as it stood when it was read."""
+
+    journal_id: str
+    key: str
+    state: State
+    fence: int
+    owner: str | None
+    request_id: str
+    task: TaskRef
+    result_url: str
+    account: str
+    profile: str
+    sandbox: bool
+    take: int
+    pictures: int
+    expected_pixels: int
+    summary: str
+    tried_at: float
+    changed_at: float
+    polls: int
+    error: ErrorRecord | None
+    results: tuple[StoredResult, ...]
+
+    @property
+    def resumable(self) -> bool:
+        return bool(self.task.task_id or self.result_url)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A line of the task list. Times are epoch seconds; ``pictures`` is what counts against the budget."""
+
+    journal_id: str
+    state: str
+    provider: str
+    endpoint: str
+    profile: str
+    task_id: str
+    request_id: str
+    take: int
+    pictures: int
+    summary: str
+    created_at: float
+    changed_at: float
+    error: RemoteImageError | None
+    stored: int
+
+
+# ---- rows
+
+
+def read_attempts(connection: Connection, which: Any, *, order: Any = None, limit: int | None = None) -> list[Attempt]:
+    rows = connection.execute(
+        select(attempts, requests.c.sandbox, requests.c.take, requests.c.expected_pixels, requests.c.summary)
+        .join(requests, requests.c.key == attempts.c.key)
+        .where(which)
+        .order_by(attempts.c.number if order is None else order)
+        .limit(limit)
+    ).all()
+    by_attempt: dict[str, list[StoredResult]] = {row.id: [] for row in rows}
+    for row in connection.execute(
+        select(results).where(results.c.attempt.in_(list(by_attempt))).order_by(results.c.position)
+    ):
+        stored = StoredResult(row.position, row.sub_task_id, row.sha256, _record_of(row.error))
+        by_attempt[row.attempt].append(stored)
+    return [_attempt(row, tuple(by_attempt[row.id])) for row in rows]
+
+
+def _attempt(row: Row[Any], stored: tuple[StoredResult, ...]) -> Attempt:
+    task = TaskRef(
+        cast(Provider, row.provider), row.endpoint, row.task_id, row.request_id, tuple(json.loads(row.sub_task_ids))
+    )
+    return Attempt(
+        journal_id=row.id,
+        key=row.key,
+        state=row.state,
+        fence=row.fence,
+        owner=row.owner,
+        request_id=row.request_id,
+        task=task,
+        result_url=row.result_url,
+        account=row.account,
+        profile=row.profile,
+        sandbox=bool(row.sandbox),
+        take=row.take,
+        pictures=row.pictures,
+        expected_pixels=row.expected_pixels,
+        summary=row.summary,
+        tried_at=row.submitting_at or row.created_at,
+        changed_at=row.changed_at,
+        polls=row.polls,
+        error=_record_of(row.error),
+        results=stored,
+    )
+
+
+def read_tasks(connection: Connection, which: Any, limit: int) -> list[Task]:
+    """Lines of the task list, newest first."""
+    stored = select(func.count()).where(results.c.attempt == attempts.c.id, results.c.sha256 != "").scalar_subquery()
+    chosen = select(attempts, requests.c.take, requests.c.summary, stored.label("stored")).join(
+        requests, requests.c.key == attempts.c.key
+    )
+    if which is not None:
+        chosen = chosen.where(which)
+    rows = connection.execute(chosen.order_by(attempts.c.created_at.desc()).limit(limit)).all()
+    return [_task(row) for row in rows]
+
+
+def _task(row: Row[Any]) -> Task:
+    record = _record_of(row.error)
+    return Task(
+        journal_id=row.id,
+        state=row.state.value,
+        provider=row.provider,
+        endpoint=row.endpoint,
+        profile=row.profile,
+        task_id=row.task_id,
+        request_id=row.request_id,
+        take=row.take,
+        pictures=row.counted,
+        summary=row.summary,
+        created_at=row.created_at,
+        changed_at=row.changed_at,
+        error=record.error() if record else None,
+        stored=row.stored,
+    )
+
+
+def put_result(
+    connection: Connection,
+    journal_id: str,
+    position: int,
+    sub_task_id: str,
+    sha256: str,
+    error: RemoteImageError | None = None,
+) -> None:
+    connection.execute(delete(results).where(results.c.attempt == journal_id, results.c.position == position))
+    connection.execute(
+        insert(results).values(
+            attempt=journal_id,
+            position=position,
+            sub_task_id=sub_task_id.replace("\0", ""),
+            sha256=sha256,
+            error=json_of(error) if error else None,
+        )
+    )
+
+
+def json_of(error: RemoteImageError) -> str:
+    # ASCII, so that PostgreSQL's refusal of NUL characters never meets a service's words.
+    return json.dumps(ErrorRecord.of(error).model_dump())
+
+
+def _record_of(stored: str | None) -> ErrorRecord | None:
+    return ErrorRecord.model_validate_json(stored) if stored else None
+
+
+def retold(record: ErrorRecord, tried_at: float) -> RemoteImageError:
+    """An error of an earlier run, with its time."""
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(tried_at))
+    return record.error(
+        Text(
+            f"Nothing was sent now (0 calls): this same request was tried on {moment}.",
+            f"本次未发送任何请求（0 次调用）：相同的请求已于 {moment} 提交过。",
+        )
+    )
+
+
+def told_again(attempt: Attempt) -> RemoteImageError:
+    if attempt.error is None:
+        return InvalidInputError(
+            Text(f"The attempt {attempt.journal_id} was never sent.", f"{attempt.journal_id} 从未发送。")
+        )
+    return retold(attempt.error, attempt.tried_at)

@@ -1,0 +1,288 @@
+"""The right of this process to work on an attempt, and what it writes down on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, and_, update
+
+from .attempts import Attempt, json_of, put_result
+from .errors import AmbiguousSubmitError, RemoteImageError
+from .images import Encoded
+from .polling import TaskRef
+from .redaction import pack_logger
+from .schema import JournalError, State, attempts
+from .store import SideCar, Store
+from .text import Text
+
+
+class ClaimLost(Exception):
+    """Another process took this attempt over."""
+
+
+class Claims:
+    """The attempts that this process works on, and those whose last word could not be written down yet."""
+
+    def __init__(self, writing: Callable[[], AbstractContextManager[tuple[Connection, float]]], store: Store) -> None:
+        self.writing = writing
+        self.store = store
+        self.changed = threading.Condition()
+        self._held: dict[str, Claim] = {}
+        self._unwritten: dict[str, Claim] = {}
+
+    def own(self, attempt: Attempt) -> Claim:
+        claim = Claim(self, attempt)
+        with self.changed:
+            self._held[attempt.journal_id] = claim
+        return claim
+
+    def ids(self) -> list[str]:
+        with self.changed:
+            return [*self._held, *self._unwritten]
+
+    def unwritten(self) -> list[Claim]:
+        with self.changed:
+            return list(self._unwritten.values())
+
+    def let_go(self, claim: Claim) -> None:
+        with self.changed:
+            self._held.pop(claim.journal_id, None)
+            self.changed.notify_all()
+
+    def note(self, claim: Claim, *, written: bool) -> None:
+        with self.changed:
+            if written:
+                self._unwritten.pop(claim.journal_id, None)
+            else:
+                self._unwritten[claim.journal_id] = claim
+            self.changed.notify_all()
+
+
+class Claim:
+    """This process's right to work on one attempt, from :meth:`Journal.claim` to the end of the ``with`` block.
+
+    Before acceptance what cannot be written down raises. After it, the picture counts more than the record: what cannot
+    be written is logged and tried again, here and by the heartbeat.
+    """
+
+    def __init__(self, claims: Claims, attempt: Attempt) -> None:
+        self._claims = claims
+        self.attempt = attempt
+        self.fence = attempt.fence
+        self._state = attempt.state
+        self._lock = threading.Lock()
+        self._pending: dict[str, Any] = {}
+        self._pending_results: list[tuple[int, str, str, RemoteImageError | None]] = []
+        self._ended = False
+
+    @property
+    def journal_id(self) -> str:
+        return self.attempt.journal_id
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if not self._ended:
+            if self._state is State.PREPARED:
+                self._end(State.CANCELLED, counted=0)
+            elif self._state is State.SUBMITTING:
+                self._end(State.AMBIGUOUS, error=json_of(_broken_off(self.attempt, error)))
+            else:
+                self._end(State.PARKED)
+        self._claims.let_go(self)
+
+    # ---- before acceptance
+
+    def submitting(self) -> None:
+        """Written and synced before the first byte of the request goes out."""
+        self._must(state=State.SUBMITTING, submitting_at=...)
+        self._state = State.SUBMITTING
+
+    def unsent(self) -> None:
+        """This try was certainly not accepted: the attempt is where it was before."""
+        self._state = State.PREPARED
+
+    def write_unsent(self) -> None:
+        """It will be tried again, and whatever ends this process until then leaves nothing unexplained."""
+        self._must(state=State.PREPARED)
+
+    def refused(self, error: RemoteImageError) -> None:
+        """Certainly not accepted, for good."""
+        self._end(State.REFUSED, counted=0, error=json_of(error))
+
+    def ambiguous(self, error: RemoteImageError) -> None:
+        self._end(State.AMBIGUOUS, error=json_of(error))
+
+    def failed(self, error: RemoteImageError) -> None:
+        """Accepted, and no picture will come."""
+        self._end(State.FAILED, error=json_of(error), done_at=...)
+
+    # ---- after acceptance
+
+    def accepted(self, task: TaskRef, result_url: str = "") -> None:
+        """The service took it: from here on it is resumed, never submitted again."""
+        self.attempt = replace(self.attempt, task=task, result_url=result_url)
+        self._state = State.SUBMITTED
+        pack_logger().info(
+            "%s accepted: %s task_id=%s request_id=%s", task.endpoint, self.journal_id, task.task_id, task.request_id
+        )
+        self._try(
+            state=State.SUBMITTED,
+            task_id=task.task_id.replace("\0", ""),
+            sub_task_ids=json.dumps(task.sub_task_ids),
+            result_url=result_url.replace("\0", ""),
+            error=None,
+            submitted_at=...,
+        )
+
+    def answered(self, task: TaskRef) -> None:
+        """The answer brought the picture itself: :meth:`keep` and :meth:`stored` write it down."""
+        self.attempt = replace(self.attempt, task=task)
+        pack_logger().info("%s answered: %s request_id=%s", task.endpoint, self.journal_id, task.request_id)
+
+    def done(self, pictures: int | None = None) -> None:
+        """The service has finished; ``pictures`` is what it turned out to be, where that was not known before."""
+        self._state = State.DONE
+        counted = {} if pictures is None else {"counted": pictures}
+        self._try(state=State.DONE, done_at=..., **counted)
+
+    def keep(self, position: int, sub_task_id: str, encoded: Encoded) -> bool:
+        """Store one picture. What cannot be stored is delivered all the same, and fetched again next time.
+
+        Returns:
+            False if it must be fetched again next time.
+        """
+        attempt = self.attempt
+        side_car = SideCar(
+            media_type=encoded.media_type,
+            width=encoded.width,
+            height=encoded.height,
+            journal_id=attempt.journal_id,
+            key=attempt.key,
+            provider=attempt.task.provider,
+            endpoint=attempt.task.endpoint,
+            profile=attempt.profile,
+            account=attempt.account,
+            sandbox=attempt.sandbox,
+            take=attempt.take,
+            task_id=attempt.task.task_id,
+            request_id=attempt.task.request_id,
+            sub_task_ids=list(attempt.task.sub_task_ids),
+            position=position,
+            count=len(attempt.task.sub_task_ids),
+            sub_task_id=sub_task_id,
+            bought_at=attempt.tried_at,
+            pixels=attempt.expected_pixels,
+            pictures=attempt.pictures,
+            summary=attempt.summary,
+        )
+        try:
+            side_car = self._claims.store.put(encoded.data, side_car)
+        except (OSError, ValueError) as problem:
+            pack_logger().error(
+                "a paid picture could not be stored (%s): %s task_id=%s request_id=%s",
+                problem,
+                self.journal_id,
+                attempt.task.task_id,
+                attempt.request_id,
+            )
+            if attempt.resumable:
+                return False
+            # Nothing to fetch it from again: the next time says that it is lost, and does not buy another one.
+            side_car = side_car.model_copy(update={"sha256": hashlib.sha256(encoded.data).hexdigest()})
+        self._pending_results.append((position, sub_task_id, side_car.sha256, None))
+        return True
+
+    def missing(self, position: int, sub_task_id: str, error: RemoteImageError) -> None:
+        """One picture of the task will never come."""
+        self._pending_results.append((position, sub_task_id, "", error))
+
+    def stored(self) -> None:
+        """Everything that the task brought is in the store."""
+        self._end(State.STORED)
+
+    # ---- writing
+
+    def _must(self, **values: Any) -> None:
+        """
+        Raises:
+            JournalError, ClaimLost: it is not written down.
+        """
+        with self._lock:
+            self._write({**self._pending, **values})
+            self._pending = {}
+
+    def _try(self, **values: Any) -> None:
+        """
+        Raises:
+            ClaimLost: somebody else works on it.
+        """
+        with self._lock:
+            self._pending.update(values)
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            self._write(self._pending)
+        except JournalError as error:
+            pack_logger().error(
+                "%s could not be written down and will be tried again (%s): task_id=%s request_id=%s",
+                self.journal_id,
+                error.what.en,
+                self.attempt.task.task_id,
+                self.attempt.request_id,
+            )
+            self._claims.note(self, written=False)
+            return
+        except ClaimLost:
+            self._pending, self._pending_results = {}, []
+            self._claims.note(self, written=True)
+            raise
+        self._pending, self._pending_results = {}, []
+        self._claims.note(self, written=True)
+
+    def write_again(self) -> None:
+        """Called by the heartbeat for what could not be written."""
+        with self._lock, suppress(ClaimLost):
+            self._flush()
+
+    def _end(self, state: State, **values: Any) -> None:
+        self._ended = True
+        self._state = state
+        with suppress(ClaimLost):
+            self._try(state=state, owner=None, holds_slot=False, **values)
+
+    def _write(self, values: Mapping[str, Any]) -> None:
+        mine = attempts.c.id == self.journal_id
+        with self._claims.writing() as (connection, now):
+            filled = {name: now if value is ... else value for name, value in values.items()}
+            for position, sub_task_id, sha256, error in self._pending_results:
+                put_result(connection, self.journal_id, position, sub_task_id, sha256, error)
+            guarded = and_(mine, attempts.c.fence == self.fence)
+            if connection.execute(update(attempts).where(guarded).values(changed_at=now, **filled)).rowcount:
+                return
+            if filled.get("task_id") or filled.get("result_url"):
+                # A task id that arrives late always settles the attempt; whoever comes next resumes it.
+                late = and_(mine, attempts.c.task_id == "", attempts.c.state.in_((State.AMBIGUOUS, State.SUBMITTING)))
+                settled = {**filled, "state": State.PARKED, "owner": None, "holds_slot": False, "error": None}
+                connection.execute(update(attempts).where(late).values(changed_at=now, **settled))
+        raise ClaimLost
+
+
+def _broken_off(attempt: Attempt, cause: BaseException | None) -> AmbiguousSubmitError:
+    kind = type(cause).__name__
+    return AmbiguousSubmitError(
+        Text(
+            f"The request was broken off by an error ({kind}): it may have been accepted.",
+            f"请求因错误（{kind}）中断，服务端可能已经受理。",
+        ),
+        provider=attempt.task.provider,
+        request_id=attempt.request_id,
+    )

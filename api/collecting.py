@@ -1,0 +1,293 @@
+"""From an accepted task to its pictures: wait, download, decode, store. Free, and may be repeated."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from .attempts import Attempt, StoredResult, retold
+from .cancel import CancelToken
+from .claims import Claim
+from .connections import is_loopback
+from .downloads import DownloadError, RefusedUrlError, download, without_query
+from .errors import ConfigurationError, RemoteImageError, ServiceError, TaskFailedError, TaskTimeoutError
+from .images import Encoded, Pixels, UndecodableImageError, decode
+from .journal import Journal
+from .polling import Progress, SubTask, TaskRef, UnknownTaskError, Watch, jittered, wait
+from .redaction import pack_logger
+from .store import DamagedPictureError, MissingPictureError, Store
+from .submits import Service
+from .text import Text
+from .transport import Deadlines
+
+# Nothing that was hashed when it was bought is refused for its size when it is read again.
+_ANY_SIZE = 2**40
+# Volcengine forgets an asynchronous task after 12 h (api-facts 2.7): then "not found" is its last word.
+_KEPT_FOR = 12 * 3600.0
+
+Source = Literal["bought", "resumed", "reused"]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a call brought: pictures in the service's order, and an error for each that did not come."""
+
+    task: TaskRef | None
+    pictures: tuple[Pixels, ...] = ()
+    errors: tuple[RemoteImageError, ...] = ()
+    journal_id: str = ""
+    source: Source = "bought"
+
+
+class TaskForgottenError(Exception):
+    """The sandbox has no such task any more: its emulator is gone, and nothing was paid."""
+
+
+class PicturesGoneError(Exception):
+    """Stored pictures are missing or damaged."""
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        super().__init__(f"positions {list(positions)}")
+        self.positions = positions
+
+
+def from_store(store: Store, attempt: Attempt) -> Delivery:
+    """The pictures of a finished attempt, without any call.
+
+    Raises:
+        PicturesGoneError: some of them are not in the store any more.
+    """
+    pictures: list[Pixels] = []
+    errors: list[RemoteImageError] = []
+    gone: list[int] = []
+    for result in attempt.results:
+        if result.error is not None:
+            errors.append(retold(result.error, attempt.tried_at))
+            continue
+        picture = _stored_picture(store, result)
+        if picture is None:
+            gone.append(result.position)
+        else:
+            pictures.append(picture)
+    if gone or not attempt.results:
+        raise PicturesGoneError(gone)
+    return Delivery(attempt.task, tuple(pictures), tuple(errors), attempt.journal_id, "reused")
+
+
+def _stored_picture(store: Store, result: StoredResult) -> Pixels | None:
+    try:
+        return decode(io.BytesIO(store.read(result.sha256)), _ANY_SIZE)
+    except (MissingPictureError, DamagedPictureError, UndecodableImageError) as problem:
+        pack_logger().warning("a stored picture is not used: %s (%s)", result.sha256, problem)
+        return None
+    except OSError as problem:
+        raise ConfigurationError(
+            Text(f"The store of bought pictures cannot be read: {problem}.", f"无法读取已购图片的存储：{problem}。")
+        ) from None
+
+
+def picture_lost(attempt: Attempt) -> ServiceError:
+    """The error for a bought picture that is nowhere any more."""
+    return ServiceError(
+        Text(
+            "This picture was bought before, but its file in the store is missing or damaged, and the service keeps no "
+            "task to fetch it from again.",
+            "这张图片此前已购买，但本地存储中的文件已丢失或损坏，且服务端没有可再次取回的任务。",
+        ),
+        advice=Text(
+            "Bring the file back from a backup, or change `take` to buy it again.",
+            "请从备份恢复该文件，或修改 `take` 重新购买。",
+        ),
+        provider=attempt.task.provider,
+        request_id=attempt.task.request_id,
+        task_id=attempt.task.task_id,
+    )
+
+
+def collect(
+    claim: Claim,
+    service: Service,
+    journal: Journal,
+    watch: Watch,
+    *,
+    source: Source,
+    answered: SubTask | None = None,
+) -> Delivery:
+    """Wait for an accepted task and fetch its pictures; each is stored before anything else is done with it.
+
+    Args:
+        answered: the picture, if the submit brought it already.
+
+    Raises:
+        TaskTimeoutError: a deadline passed and nothing had ended; the task is parked.
+        TaskForgottenError: see there.
+        CallCancelled: cancelled; the task is parked.
+        ClaimLost: another process goes on with it.
+    """
+    attempt = claim.attempt
+    task = attempt.task
+    if answered is None and attempt.result_url:
+        answered = SubTask("", image=attempt.result_url)
+    if answered is not None:
+        sub_tasks: Sequence[SubTask] = (answered,)
+    else:
+        sub_tasks = _wait(claim, service, journal, watch)
+    watch.report(Progress("downloading", 1.0, task.task_id))
+    known = {result.position: result for result in attempt.results}
+    fetcher = _Fetcher(service, task, attempt.expected_pixels, watch.cancel)
+    pictures: list[Pixels] = []
+    errors: list[RemoteImageError] = []
+    whole = True
+    for position, sub_task in enumerate(sub_tasks):
+        before = known.get(position)
+        picture = _stored_picture(journal.store, before) if before is not None and before.sha256 else None
+        if picture is None:
+            try:
+                picture, encoded = fetcher.fetch(sub_task)
+            except RemoteImageError as error:
+                errors.append(error)
+                if isinstance(error, TaskTimeoutError):
+                    whole = False
+                else:
+                    claim.missing(position, sub_task.sub_task_id, error)
+                continue
+            whole = claim.keep(position, sub_task.sub_task_id, encoded) and whole
+        pictures.append(picture)
+    if whole:
+        claim.done(len(sub_tasks) if attempt.pictures else None)
+        if pictures:
+            claim.stored()
+        else:
+            claim.failed(errors[0])
+    watch.report(Progress("done", 1.0, task.task_id))
+    return Delivery(task, tuple(pictures), tuple(errors), attempt.journal_id, source)
+
+
+def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Sequence[SubTask]:
+    account, task = service.account, claim.attempt.task
+    too_old = time.time() - claim.attempt.tried_at > _KEPT_FOR
+
+    def query() -> Sequence[SubTask]:
+        journal.poll_turn(account.account_id, account.limits.polls_per_second, watch.cancel)
+        try:
+            return service.query(task)
+        except UnknownTaskError as problem:
+            if account.sandbox:
+                raise TaskForgottenError from problem
+            if service.provider == "Volcengine" and too_old:
+                return [SubTask("", started=True, error=_not_found(task))]
+            raise
+
+    expected = journal.typical_seconds(service.name, sandbox=account.sandbox)
+    return wait(task, query, account.deadlines, watch, expected)
+
+
+def _not_found(task: TaskRef) -> TaskFailedError:
+    return TaskFailedError(
+        Text(
+            "The service no longer knows this task (not_found): it keeps results for 12 hours, and this one was not "
+            "fetched in time.",
+            "服务端已查不到该任务（not_found）：结果只保留 12 小时，未能及时取回。",
+        ),
+        provider=task.provider,
+        code="not_found",
+        request_id=task.request_id,
+        task_id=task.task_id,
+    )
+
+
+@dataclass(frozen=True)
+class _Fetcher:
+    """Downloads the pictures of one task."""
+
+    service: Service
+    task: TaskRef
+    expected_pixels: int
+    cancel: CancelToken
+
+    @property
+    def _pixel_cap(self) -> int:
+        """More than expected is still delivered; only what cannot be a picture of this call is refused."""
+        return max(4 * self.expected_pixels, 64_000_000)
+
+    def fetch(self, sub_task: SubTask) -> tuple[Pixels, Encoded]:
+        """
+        Raises:
+            RemoteImageError: this picture failed, could not be had in time, or has an address that is not fetched.
+            CallCancelled: cancelled.
+        """
+        if sub_task.error is not None:
+            raise sub_task.error
+        problem = ""
+        if sub_task.base64:
+            try:
+                return self._decoded(base64.b64decode(sub_task.base64.split(",", 1)[-1]))
+            except (ValueError, UndecodableImageError) as cause:
+                problem = str(cause)
+        if sub_task.image:
+            return self._download(sub_task.image)
+        raise TaskFailedError(
+            Text("The picture in the answer cannot be decoded.", "应答中的图片无法解码。"),
+            provider=self.task.provider,
+            vendor_message=problem,
+            request_id=self.task.request_id,
+            task_id=self.task.task_id,
+            billed="yes",
+        )
+
+    def _decoded(self, data: bytes) -> tuple[Pixels, Encoded]:
+        return decode(io.BytesIO(data), self._pixel_cap), Encoded.of(data)
+
+    def _download(self, url: str) -> tuple[Pixels, Encoded]:
+        deadlines: Deadlines = self.service.account.deadlines
+        deadline = time.monotonic() + deadlines.download
+        loopback = is_loopback(urlsplit(self.service.base_url).hostname or "")
+        tries = 0
+        while True:
+            try:
+                with download(
+                    url,
+                    max_bytes=4 * self._pixel_cap,
+                    allow_loopback=loopback,
+                    deadlines=deadlines,
+                    cancel=self.cancel,
+                ) as stream:
+                    stream.seek(0)
+                    return self._decoded(stream.read())
+            except RefusedUrlError as problem:
+                raise self._refused(url, problem) from None
+            except (DownloadError, UndecodableImageError) as problem:
+                pause = jittered(min(8.0, 0.5 * 2**tries))
+                tries += 1
+                if time.monotonic() + pause >= deadline:
+                    raise self._too_late(problem) from problem
+                self.cancel.sleep(pause)
+
+    def _refused(self, url: str, problem: RefusedUrlError) -> ServiceError:
+        return ServiceError(
+            Text(
+                f"The result's address is not fetched: {problem.reason.en}. Address: {without_query(url)}",
+                f"不下载该结果地址：{problem.reason.zh}。地址：{without_query(url)}",
+            ),
+            provider=self.task.provider,
+            request_id=self.task.request_id,
+            task_id=self.task.task_id,
+            billed="yes",
+        )
+
+    def _too_late(self, problem: Exception) -> TaskTimeoutError:
+        return TaskTimeoutError(
+            Text(
+                f"The finished picture could not be downloaded ({problem}).",
+                f"图片已生成，但下载失败（{problem}）。",
+            ),
+            provider=self.task.provider,
+            request_id=self.task.request_id,
+            task_id=self.task.task_id,
+            billed="yes",
+        )

@@ -1,0 +1,629 @@
+"""Durable record of every paid request: who works on it, how far it came, and where its pictures are.
+
+Nothing is submitted unless it is written down here first, and nothing that was accepted is ever submitted again by
+itself. A *request* is one key; an *attempt* is one try to buy it (its id is the journal id); a *result* is one picture
+of an attempt, or the reason why it is missing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from enum import Enum
+from statistics import median
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+
+from . import salvage
+from .admission import Purchase, Turnstile, check_budget, pause_until_room, slow_down
+from .attempts import (
+    ACCEPTED,
+    EXPLAINED,
+    FINISHED,
+    UNDER_WAY,
+    Attempt,
+    Order,
+    Task,
+    json_of,
+    put_result,
+    read_attempts,
+    read_tasks,
+    told_again,
+)
+from .cancel import CancelToken
+from .claims import Claim, ClaimLost, Claims
+from .errors import AmbiguousSubmitError, RemoteImageError
+from .images import Encoded
+from .owners import Process, is_dead, this_process
+from .polling import TaskRef
+from .redaction import pack_logger
+from .schema import DamagedError, Database, JournalError, State, attempts, owners, requests, results
+from .settings import JournalSettings
+from .store import Store
+from .text import Text
+
+HEARTBEAT = 2.0
+LEASE = 15.0
+# A lease that looks expired must also not have been renewed for this long before our eyes: the clock may have jumped.
+_SEEN_STILL = 3.0
+_LOOK_AGAIN = 0.25
+
+
+class Standing(Enum):
+    """What queueing a request now would do."""
+
+    NEW = "submit"
+    REUSE = "from the store"
+    RESUME = "go on with what is under way"
+    EXPLAIN = "say what became of it"
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Somebody works on this attempt."""
+
+    journal_id: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Everything of this attempt is in the store."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Submitted before, and not to be submitted again by itself."""
+
+    error: RemoteImageError
+
+
+class Journal:
+    """The journal of a ComfyUI server, or of several that share one PostgreSQL database.
+
+    Nothing is opened before it is needed.
+
+    Args:
+        clock: database time of SQLite, epoch seconds.
+    """
+
+    def __init__(self, settings: JournalSettings, *, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._clock = clock
+        self.store = Store(settings.store or settings.directory / "store", settings.store_max_bytes)
+        self._opening = threading.Lock()
+        self._database: Database | None = None
+        self._owner = uuid.uuid4().hex
+        self._claims = Claims(self._writing, self.store)
+        self._changed = self._claims.changed
+        self._beating = False
+        self._closed = False
+        self._living_processes = 1
+        self._beats_seen: dict[str, tuple[int, float]] = {}
+        self._gates: dict[tuple[str, str], threading.Lock] = {}
+        self._turnstiles: dict[str, Turnstile] = {}
+
+    # ---- opening and closing
+
+    def open(self) -> None:
+        """
+        Raises:
+            JournalError: it cannot be used, or replaces a damaged one that nobody has acknowledged.
+        """
+        self._db()
+        salvage.check_acknowledged(self._settings.directory)
+
+    def _db(self) -> Database:
+        with self._opening:
+            if self._database is None:
+                settings = self._settings
+                self._database = (
+                    salvage.open_postgresql(settings.url, settings.store)
+                    if settings.url
+                    else salvage.open_sqlite(settings.directory, self.store, self._clock)
+                )
+            return self._database
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Connection, float]]:
+        database = self._db()
+        try:
+            with database.writing() as connection:
+                yield connection, database.now(connection)
+        except DamagedError:
+            self._drop(database)
+            raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[Connection, float]]:
+        database = self._db()
+        try:
+            with database.reading() as connection:
+                yield connection, database.now(connection)
+        except DamagedError:
+            self._drop(database)
+            raise
+
+    def _drop(self, database: Database) -> None:
+        """The next use opens the journal again, and finds out what is left of it."""
+        with self._opening:
+            if self._database is database:
+                self._database = None
+                database.close()
+
+    def acknowledge(self) -> None:
+        """The server's owner knows that a damaged journal was replaced: paid nodes work again."""
+        salvage.acknowledge(self._settings.directory)
+
+    def close(self) -> None:
+        """Release what this process works on, and stop the heartbeat."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        with self._opening:
+            database, self._database = self._database, None
+        if database is None:
+            return
+        with suppress(JournalError), database.writing() as connection:
+            self._release(connection, database.now(connection), attempts.c.owner == self._owner)
+            connection.execute(delete(owners).where(owners.c.id == self._owner))
+        database.close()
+
+    # ---- what is known of a request
+
+    def look_up(self, keys: Sequence[str]) -> dict[str, Standing]:
+        """What queueing each of these would do."""
+        self.open()
+        with self._reading() as (connection, now):
+            return {key: self._standing(connection, now, key)[0] for key in dict.fromkeys(keys)}
+
+    def _standing(self, connection: Connection, now: float, key: str) -> tuple[Standing, Attempt | None, bool]:
+        """(what to do, the attempt it is about, whether somebody works on it)"""
+        known = read_attempts(connection, attempts.c.key == key)
+        if not known:
+            return Standing.NEW, None, False
+        latest = known[-1]
+        again = connection.execute(select(requests.c.submit_again).where(requests.c.key == key)).scalar()
+        # A picture that came late belongs to an earlier attempt; it is as good.
+        for states, standing in ((FINISHED, Standing.REUSE), (UNDER_WAY, Standing.RESUME)):
+            found = [attempt for attempt in known if attempt.state in states]
+            if found:
+                busy = standing is Standing.RESUME and not self._is_free(connection, now, found[-1])
+                if found[-1].state is State.PREPARED and not busy:
+                    return Standing.NEW, found[-1], False
+                if found[-1].state is State.SUBMITTING and not busy:
+                    return (Standing.NEW if again else Standing.EXPLAIN), found[-1], False
+                return standing, found[-1], busy
+        if latest.state in EXPLAINED and not again:
+            return Standing.EXPLAIN, latest, False
+        return Standing.NEW, latest, False
+
+    def _is_free(self, connection: Connection, now: float, attempt: Attempt) -> bool:
+        if attempt.owner is None:
+            return True
+        if attempt.owner == self._owner:
+            return attempt.journal_id not in self._claims.ids()
+        row = connection.execute(select(owners).where(owners.c.id == attempt.owner)).first()
+        return row is None or not self._is_living(row, now)
+
+    def _is_living(self, owner: Row[Any], now: float) -> bool:
+        """Whether an owner holds its leases. A clock that jumped ends none."""
+        if owner.id == self._owner:
+            return True
+        if is_dead(Process(owner.machine, owner.pid, owner.started)):
+            return False
+        beat, seen_at = self._beats_seen.get(owner.id, (None, 0.0))
+        moment = time.monotonic()
+        if beat != owner.beat:
+            self._beats_seen[owner.id] = (owner.beat, moment)
+            seen_at = moment
+        return abs(now - owner.beat_at) <= LEASE or moment - seen_at < _SEEN_STILL
+
+    def is_busy(self, journal_id: str) -> bool:
+        """Whether somebody works on this attempt."""
+        with self._reading() as (connection, now):
+            found = read_attempts(connection, attempts.c.id == journal_id)
+            return bool(found) and found[0].state in UNDER_WAY and not self._is_free(connection, now, found[0])
+
+    # ---- claims
+
+    def claim(self, order: Order, waited_for: str = "") -> Claim | Busy | Finished | Explained:
+        """The right to work on a request, or what stands in its way.
+
+        Args:
+            waited_for: the attempt of somebody else that the caller waited for; if that was refused, this one is, too.
+
+        Raises:
+            JournalError: nothing can be written down, so nothing may be submitted.
+        """
+        self.open()
+        with self._writing() as (connection, now):
+            self._register(connection, now)
+            standing, attempt, busy = self._standing(connection, now, order.key)
+            if attempt is not None and attempt.journal_id == waited_for and attempt.state is State.REFUSED:
+                return Explained(told_again(attempt))
+            if standing is Standing.REUSE and attempt is not None:
+                return Finished(attempt)
+            if busy and attempt is not None:
+                return Busy(attempt.journal_id)
+            if attempt is not None and attempt.state is State.SUBMITTING:
+                # Its owner is gone, and nobody knows what became of the request.
+                attempt = self._settle_orphan(connection, now, attempt)
+                if attempt.state in FINISHED:
+                    return Finished(attempt)
+            if standing is Standing.EXPLAIN and attempt is not None:
+                return Explained(told_again(attempt))
+            if attempt is None or attempt.state not in (State.PREPARED, *ACCEPTED):
+                attempt = self._new_attempt(connection, now, order)
+            else:
+                attempt = self._take_over(connection, now, attempt)
+            return self._claims.own(attempt)
+
+    def claim_task(self, journal_id: str) -> Claim | Busy | Finished | Explained | None:
+        """The same for one attempt by its id, without ever making a new one; ``None`` if there is none of that id."""
+        self.open()
+        with self._writing() as (connection, now):
+            self._register(connection, now)
+            found = read_attempts(connection, attempts.c.id == journal_id)
+            if not found:
+                return None
+            attempt = found[0]
+            if attempt.state in FINISHED:
+                return Finished(attempt)
+            if attempt.state in UNDER_WAY and not self._is_free(connection, now, attempt):
+                return Busy(attempt.journal_id)
+            if attempt.state is State.SUBMITTING:
+                attempt = self._settle_orphan(connection, now, attempt)
+                if attempt.state in FINISHED:
+                    return Finished(attempt)
+            if attempt.state not in ACCEPTED:
+                return Explained(told_again(attempt))
+            return self._claims.own(self._take_over(connection, now, attempt))
+
+    def adopt(self, order: Order, task: TaskRef) -> str:
+        """Write down a task that was submitted elsewhere; returns its journal id. It counts against no budget."""
+        self.open()
+        with self._writing() as (connection, now):
+            known = read_attempts(
+                connection,
+                and_(
+                    attempts.c.task_id == task.task_id,
+                    attempts.c.endpoint == task.endpoint,
+                    attempts.c.account == order.purchase.account,
+                ),
+            )
+            if known:
+                return known[-1].journal_id
+            attempt = self._new_attempt(connection, now, order)
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.id == attempt.journal_id)
+                .values(task_id=task.task_id, state=State.PARKED, owner=None, submitted_at=now)
+            )
+            return attempt.journal_id
+
+    def _new_attempt(self, connection: Connection, now: float, order: Order) -> Attempt:
+        purchase = order.purchase
+        key = requests.c.key == order.key
+        if connection.execute(select(requests.c.key).where(key)).first() is None:
+            connection.execute(
+                insert(requests).values(
+                    key=order.key,
+                    provider=purchase.provider,
+                    endpoint=purchase.endpoint,
+                    profile=purchase.profile,
+                    account=purchase.account,
+                    sandbox=order.sandbox,
+                    take=order.take,
+                    expected_pixels=order.expected_pixels,
+                    summary=order.summary,
+                    created_at=now,
+                    submit_again=False,
+                )
+            )
+        else:
+            connection.execute(update(requests).where(key).values(submit_again=False))
+        number = connection.execute(select(func.count()).where(attempts.c.key == order.key)).scalar_one()
+        journal_id = f"rv-{uuid.uuid4().hex[:16]}"
+        connection.execute(
+            insert(attempts).values(
+                id=journal_id,
+                key=order.key,
+                number=number,
+                state=State.PREPARED,
+                owner=self._owner,
+                fence=1,
+                request_id=str(uuid.uuid4()),
+                task_id="",
+                sub_task_ids="[]",
+                result_url="",
+                account=purchase.account,
+                profile=purchase.profile,
+                endpoint=purchase.endpoint,
+                provider=purchase.provider,
+                prompt_id=purchase.prompt_id,
+                pictures=purchase.pictures,
+                counted=0,
+                holds_slot=False,
+                polls=0,
+                next_poll_at=0.0,
+                created_at=now,
+                changed_at=now,
+            )
+        )
+        return read_attempts(connection, attempts.c.id == journal_id)[0]
+
+    def _take_over(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
+        state = State.SUBMITTED if attempt.state is State.PARKED else attempt.state
+        fence = attempt.fence + 1
+        connection.execute(
+            update(attempts)
+            .where(attempts.c.id == attempt.journal_id)
+            .values(owner=self._owner, fence=fence, state=state, changed_at=now)
+        )
+        return replace(attempt, owner=self._owner, fence=fence, state=state)
+
+    def _settle_orphan(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
+        """A request whose process ended between sending it and writing its answer down."""
+        kept = self.store.side_cars_of(attempt.journal_id)
+        mine = attempts.c.id == attempt.journal_id
+        if kept:
+            for side_car in kept:
+                put_result(connection, attempt.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
+            connection.execute(
+                update(attempts).where(mine).values(state=State.STORED, owner=None, holds_slot=False, changed_at=now)
+            )
+        else:
+            error = AmbiguousSubmitError(
+                Text(
+                    "ComfyUI ended, or lost the journal, while this request was being sent: it may have been accepted.",
+                    "请求发送期间 ComfyUI 已退出或无法写入日志，服务端可能已经受理。",
+                ),
+                provider=attempt.task.provider,
+                request_id=attempt.request_id,
+            )
+            values = {"state": State.AMBIGUOUS, "owner": None, "holds_slot": False, "changed_at": now}
+            connection.execute(update(attempts).where(mine).values(error=json_of(error), **values))
+        return read_attempts(connection, mine)[0]
+
+    def reopen(self, attempt: Attempt, positions: Iterable[int]) -> None:
+        """Pictures are missing in the store: forget them here, so that the task is asked for them again."""
+        with self._writing() as (connection, now):
+            gone = and_(results.c.attempt == attempt.journal_id, results.c.position.in_(list(positions)))
+            connection.execute(delete(results).where(gone))
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.id == attempt.journal_id, attempts.c.state.in_(FINISHED))
+                .values(state=State.PARKED, owner=None, changed_at=now)
+            )
+
+    # ---- budget and limiter
+
+    def check_budget(self, purchase: Purchase) -> None:
+        """
+        Raises:
+            QuotaError: the budget does not hold these pictures; nothing is reserved by this look.
+        """
+        with self._reading() as (connection, now):
+            check_budget(connection, now, purchase)
+
+    def admit(self, claim: Claim, purchase: Purchase, cancel: CancelToken) -> None:
+        """Wait for the limiter's room and reserve the pictures.
+
+        Raises:
+            QuotaError: the budget is used up.
+            CallCancelled, ClaimLost, JournalError: as they say.
+        """
+        gate = self._gates.setdefault((purchase.account, purchase.provider), threading.Lock())
+        # One of this process asks the database; the others wait for their turn here.
+        while not gate.acquire(timeout=_LOOK_AGAIN):
+            cancel.check()
+        try:
+            while pause := self._try_to_admit(claim, purchase):
+                self.wait_for_change(min(pause, _LOOK_AGAIN))
+                cancel.check()
+        finally:
+            gate.release()
+
+    def _try_to_admit(self, claim: Claim, purchase: Purchase) -> float:
+        with self._writing() as (connection, now):
+            mine = and_(attempts.c.id == claim.journal_id, attempts.c.fence == claim.fence)
+            row = connection.execute(select(attempts.c.counted).where(mine)).first()
+            if row is None:
+                raise ClaimLost
+            check_budget(connection, now, purchase, already=row.counted)
+            pause = pause_until_room(connection, now, purchase, lambda owner: self._is_living(owner, now))
+            if not pause:
+                connection.execute(
+                    update(attempts)
+                    .where(mine)
+                    .values(
+                        counted=purchase.pictures,
+                        holds_slot=True,
+                        admitted_at=now,
+                        prompt_id=purchase.prompt_id,
+                        pictures=purchase.pictures,
+                        profile=purchase.profile,
+                    )
+                )
+            return pause
+
+    def slow_down(self, account: str, provider: str) -> None:
+        """The service answered 429."""
+        with suppress(JournalError), self._writing() as (connection, now):
+            slow_down(connection, now, account, provider)
+
+    def poll_turn(self, account: str, per_second: int | None, cancel: CancelToken) -> None:
+        """Wait for the turn of one poll: all processes together ask so often at most; raises CallCancelled."""
+        turnstile = self._turnstiles.setdefault(account, Turnstile())
+        turnstile.pass_through(per_second / self._living_processes if per_second else None, cancel)
+
+    # ---- for those who look
+
+    def tasks(self, limit: int = 200) -> list[Task]:
+        """The task list, newest first."""
+        with self._reading() as (connection, _):
+            return read_tasks(connection, None, limit)
+
+    def task(self, journal_id: str) -> Task | None:
+        with self._reading() as (connection, _):
+            return next(iter(read_tasks(connection, attempts.c.id == journal_id, 1)), None)
+
+    def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
+        """A stored picture and its media type."""
+        with self._reading() as (connection, _):
+            found = and_(results.c.attempt == journal_id, results.c.position == position, results.c.sha256 != "")
+            sha256 = connection.execute(select(results.c.sha256).where(found)).scalar()
+        if not sha256:
+            return None
+        data = self.store.read(sha256)
+        return data, Encoded.of(data).media_type
+
+    def submit_again(self, journal_id: str) -> bool:
+        """The next equal request is bought anew; ``False`` unless the attempt is ambiguous or failed."""
+        with self._writing() as (connection, now):
+            found = read_attempts(connection, attempts.c.id == journal_id)
+            if not found:
+                return False
+            standing, attempt, _ = self._standing(connection, now, found[0].key)
+            if standing is not Standing.EXPLAIN or attempt is None or attempt.journal_id != journal_id:
+                return False
+            if attempt.state is State.SUBMITTING:
+                self._settle_orphan(connection, now, attempt)
+            connection.execute(update(requests).where(requests.c.key == attempt.key).values(submit_again=True))
+            return True
+
+    def mark_delivered(self, journal_ids: Iterable[str]) -> None:
+        """These pictures were handed on: the size cap may evict them now."""
+        chosen = list(journal_ids)
+        if not chosen:
+            return
+        try:
+            with self._writing() as (connection, now):
+                connection.execute(
+                    update(attempts)
+                    .where(attempts.c.id.in_(chosen), attempts.c.state == State.STORED)
+                    .values(state=State.DELIVERED, changed_at=now)
+                )
+            self.store.evict(self._may_go)
+        except JournalError as error:
+            pack_logger().warning("the delivery could not be written down: %s", error.what.en)
+
+    def _may_go(self, sha256: str) -> bool:
+        with self._reading() as (connection, _):
+            states = connection.execute(
+                select(attempts.c.state)
+                .join(results, results.c.attempt == attempts.c.id)
+                .where(results.c.sha256 == sha256)
+            ).scalars()
+            known = list(states)
+        # One that is just being stored has no row yet.
+        return bool(known) and all(state is State.DELIVERED for state in known)
+
+    def typical_seconds(self, endpoint: str, *, sandbox: bool) -> float | None:
+        """Median time from submit to the end of the last tasks of an endpoint; ``None`` before there are any."""
+        with self._reading() as (connection, _):
+            rows = connection.execute(
+                select(attempts.c.done_at - attempts.c.submitting_at)
+                .join(requests, requests.c.key == attempts.c.key)
+                .where(
+                    attempts.c.endpoint == endpoint,
+                    attempts.c.done_at.is_not(None),
+                    attempts.c.submitting_at.is_not(None),
+                    requests.c.sandbox.is_(sandbox),
+                )
+                .order_by(attempts.c.done_at.desc())
+                .limit(30)
+            ).scalars()
+            seconds = [float(value) for value in rows if value is not None and value >= 0]
+        return median(seconds) if seconds else None
+
+    def orphans(self, limit: int) -> list[Attempt]:
+        """Accepted tasks that nobody waits for and whose next slow poll is due, the most urgent first."""
+        with self._reading() as (connection, now):
+            due = and_(attempts.c.state.in_(ACCEPTED), attempts.c.next_poll_at <= now)
+            found = read_attempts(connection, due, order=attempts.c.next_poll_at, limit=limit)
+            return [attempt for attempt in found if self._is_free(connection, now, attempt)]
+
+    def age(self, attempt: Attempt) -> float:
+        """Seconds since it was submitted, by the database's clock."""
+        with self._reading() as (_, now):
+            return max(0.0, now - attempt.tried_at)
+
+    def poll_later(self, attempt: Attempt, seconds: float) -> None:
+        """The collector looked at this task; the next look is due in ``seconds``."""
+        with self._writing() as (connection, now):
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.id == attempt.journal_id)
+                .values(polls=attempt.polls + 1, next_poll_at=now + seconds)
+            )
+
+    # ---- heartbeat
+
+    def wait_for_change(self, seconds: float) -> None:
+        """Wait until something of this process changes in the journal, so long at most."""
+        with self._changed:
+            self._changed.wait(seconds)
+
+    def _register(self, connection: Connection, now: float) -> None:
+        process = this_process()
+        renewed = connection.execute(
+            update(owners).where(owners.c.id == self._owner).values(beat=owners.c.beat + 1, beat_at=now)
+        )
+        if renewed.rowcount == 0:
+            connection.execute(
+                insert(owners).values(
+                    id=self._owner,
+                    machine=process.machine,
+                    pid=process.pid,
+                    started=process.started,
+                    beat=0,
+                    beat_at=now,
+                )
+            )
+        with self._changed:
+            if not self._beating and not self._closed:
+                self._beating = True
+                threading.Thread(target=self._beat, name="hidream-volcengine-heartbeat", daemon=True).start()
+
+    def _beat(self) -> None:
+        next_beat = time.monotonic() + HEARTBEAT
+        while True:
+            with self._changed:
+                while not self._closed and (pause := next_beat - time.monotonic()) > 0:
+                    self._changed.wait(pause)
+                if self._closed:
+                    return
+            next_beat = time.monotonic() + HEARTBEAT
+            if self._claims.ids():
+                with suppress(JournalError):
+                    self._beat_once()
+            for claim in self._claims.unwritten():
+                claim.write_again()
+
+    def _beat_once(self) -> None:
+        with self._writing() as (connection, now):
+            self._register(connection, now)
+            # A claim that could not be given back when it ended.
+            forgotten = and_(attempts.c.owner == self._owner, attempts.c.id.not_in(self._claims.ids()))
+            self._release(connection, now, forgotten)
+            rows = connection.execute(select(owners)).all()
+            living = [row for row in rows if abs(now - row.beat_at) <= LEASE]
+            self._living_processes = max(1, len(living))
+            used = select(attempts.c.owner).where(attempts.c.owner.is_not(None))
+            long_gone = and_(owners.c.beat_at < now - 86400, owners.c.id.not_in(used))
+            connection.execute(delete(owners).where(long_gone))
+
+    def _release(self, connection: Connection, now: float, which: Any) -> None:
+        accepted = and_(which, attempts.c.state.in_(ACCEPTED))
+        connection.execute(update(attempts).where(accepted).values(state=State.PARKED, changed_at=now))
+        unsent = and_(which, attempts.c.state == State.PREPARED)
+        connection.execute(update(attempts).where(unsent).values(state=State.CANCELLED, counted=0, changed_at=now))
+        connection.execute(update(attempts).where(which).values(owner=None, holds_slot=False))

@@ -1,0 +1,308 @@
+"""Opening the journal, also when it is damaged or gone: what can be read is carried over, and the owner is told.
+
+A forgotten debt would be paid again. So a journal that replaces a lost one buys nothing until the server's owner has
+acknowledged that, by deleting the notice next to it or in the task list.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from .errors import ConfigurationError
+from .redaction import Secret, pack_logger
+from .schema import (
+    DamagedError,
+    Database,
+    JournalError,
+    State,
+    attempts,
+    limits,
+    requests,
+    results,
+    sqlite_url,
+)
+from .store import SideCar, Store
+from .text import Text
+
+_JOURNAL = "journal.sqlite3"
+# Says that there was a journal here once: without it, a missing one is a new one.
+_MADE = "journal.made"
+NOTICE = "JOURNAL-WAS-DAMAGED.txt"
+
+
+def open_sqlite(directory: Path, store: Store, clock: Callable[[], float]) -> Database:
+    """The journal in ``directory``, made, migrated or salvaged.
+
+    Raises:
+        JournalError: it cannot be used.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = directory / _JOURNAL
+        lost = (directory / _MADE).exists() and not (path.exists() and path.stat().st_size)
+    except OSError as problem:
+        raise JournalError(
+            Text(
+                f"The folder of the journal cannot be used: {problem}.",
+                f"无法使用日志所在的文件夹：{problem}。",
+            )
+        ) from None
+    if not lost:
+        database = Database(sqlite_url(path), clock)
+        try:
+            database.check()
+            database.migrate()
+        except DamagedError as problem:
+            database.close()
+            pack_logger().error("%s", problem.what.en)
+        except BaseException:
+            database.close()
+            raise
+        else:
+            _remember(directory)
+            return database
+    return _replace(directory, store, clock)
+
+
+def open_postgresql(url: str, store: Path | None) -> Database:
+    """The journal of several servers.
+
+    Raises:
+        ConfigurationError: no shared folder for the pictures is named.
+        JournalError: no driver, or the database cannot be used.
+    """
+    if store is None:
+        raise ConfigurationError(
+            Text(
+                "REMOTE_IMAGE_JOURNAL_URL is set, but REMOTE_IMAGE_STORE_DIR is not: servers that share a journal also "
+                "share a folder of pictures.",
+                "已设置 REMOTE_IMAGE_JOURNAL_URL，但未设置 REMOTE_IMAGE_STORE_DIR："
+                "共用日志的服务器还需共用图片文件夹。",
+            )
+        )
+    password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
+    if password:
+        Secret(password)
+    database = Database(url)
+    try:
+        database.migrate()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def check_acknowledged(directory: Path) -> None:
+    """
+    Raises:
+        JournalError: the journal replaces a lost one, and nobody has acknowledged that.
+    """
+    notice = directory / NOTICE
+    if notice.exists():
+        raise JournalError(
+            Text(
+                f"The journal of paid tasks was damaged or lost and has been replaced. What could be read was carried "
+                f"over, but a task may be missing, and buying it again would be paid again. Read {notice}.",
+                f"付费任务的日志已损坏或丢失，并已重建。可读取的内容均已保留，但仍可能缺少某些任务，再次购买会重复付费。"
+                f"请阅读 {notice}。",
+            ),
+            advice=Text(
+                f"To go on, delete that file ({NOTICE}) or acknowledge it in the task list. Local nodes go on as ever.",
+                f"确认后请删除该文件（{NOTICE}），或在任务列表中确认，即可继续。本地节点不受影响。",
+            ),
+        )
+
+
+def acknowledge(directory: Path) -> None:
+    """
+    Raises:
+        JournalError: the notice cannot be deleted.
+    """
+    try:
+        (directory / NOTICE).unlink(missing_ok=True)
+    except OSError as problem:
+        raise JournalError(
+            Text(f"The notice cannot be deleted: {problem}.", f"无法删除提示文件：{problem}。")
+        ) from None
+
+
+def _remember(directory: Path) -> None:
+    with suppress(OSError):
+        (directory / _MADE).touch()
+
+
+def _replace(directory: Path, store: Store, clock: Callable[[], float]) -> Database:
+    """A new journal in the place of a damaged or missing one, with whatever of it can still be read."""
+    path = directory / _JOURNAL
+    aside = directory / f"journal.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.sqlite3"
+    try:
+        # The notice first: a crash from here on must not leave a journal that looks like a whole one.
+        (directory / NOTICE).write_text(_notice(aside if path.exists() else None), encoding="utf-8")
+        rows = {table: list(_readable_rows(path, table)) for table in (requests, attempts, results, limits)}
+        for suffix in ("", "-wal", "-shm"):
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.rename(aside.with_name(aside.name + suffix))
+    except OSError as problem:
+        raise JournalError(
+            Text(f"The damaged journal cannot be replaced: {problem}.", f"无法替换已损坏的日志：{problem}。")
+        ) from None
+    database = Database(sqlite_url(path), clock)
+    try:
+        database.migrate()
+        with database.writing() as connection:
+            now = database.now(connection)
+            for table, found in rows.items():
+                _insert_missing(connection, table, found)
+            _complete_requests(connection)
+            counted = {attempt for (attempt,) in connection.execute(select(attempts.c.id))}
+            for side_cars in _by_attempt(store.side_cars()):
+                if side_cars[0].journal_id not in counted:
+                    _insert_purchase(connection, now, side_cars)
+    except BaseException:
+        database.close()
+        raise
+    _remember(directory)
+    return database
+
+
+def _notice(aside: Path | None) -> str:
+    kept_en = f"The damaged file was kept: {aside}\n" if aside else "The file was missing or empty.\n"
+    kept_zh = f"已损坏的文件保留在：{aside}\n" if aside else "日志文件缺失或为空。\n"
+    return (
+        "The journal of paid tasks was damaged or lost and has been replaced by a new one.\n"
+        "Whatever could be read, and every picture in the store, was carried over. A task may still be missing:\n"
+        "queueing its workflow again would buy it again. Compare with the task list or the bill of your accounts.\n"
+        f"{kept_en}"
+        "Delete this file to let the paid nodes work again.\n\n"
+        "付费任务的日志已损坏或丢失，并已重建。\n"
+        "所有可读取的记录以及本地存储中的图片均已保留，但仍可能缺少某些任务：重新运行其工作流会再次购买。\n"
+        "请与账户的任务列表或账单核对。\n"
+        f"{kept_zh}"
+        "删除本文件后，付费节点即可继续使用。\n"
+    )
+
+
+def _readable_rows(path: Path, table: Table) -> Iterator[dict[str, Any]]:
+    """Every row that SQLite can still read: from the front until it fails, then from the back."""
+    if not path.exists():
+        return
+    seen: set[int] = set()
+    for direction in ("ASC", "DESC"):
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as old:
+            old.row_factory = sqlite3.Row
+            rows = old.execute(f"SELECT rowid AS row_number, * FROM {table.name} ORDER BY rowid {direction}")  # noqa: S608
+            for row in rows:
+                values = dict(row)
+                number = values.pop("row_number")
+                if number not in seen:
+                    seen.add(number)
+                    yield {name: value for name, value in values.items() if name in table.c}
+
+
+def _insert_missing(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
+    for values in rows:
+        if table is attempts:
+            # Whoever owned it wrote into the old journal.
+            state = next((state for state in State if state.value == values.get("state")), State.AMBIGUOUS)
+            values = {**values, "state": state, "owner": None, "holds_slot": False}
+        # A row that does not fit any more is no reason to lose the others.
+        with suppress(SQLAlchemyError), connection.begin_nested():
+            connection.execute(insert(table).values(**values))
+
+
+def _complete_requests(connection: Connection) -> None:
+    """A request for each attempt whose own row could not be read."""
+    orphaned = select(attempts).where(attempts.c.key.not_in(select(requests.c.key)))
+    for row in connection.execute(orphaned).all():
+        connection.execute(
+            insert(requests).values(
+                key=row.key,
+                provider=row.provider,
+                endpoint=row.endpoint,
+                profile=row.profile,
+                account=row.account,
+                sandbox=row.account == "sandbox",
+                take=0,
+                expected_pixels=0,
+                summary="",
+                created_at=row.created_at,
+                submit_again=False,
+            )
+        )
+
+
+def _by_attempt(side_cars: Iterable[SideCar]) -> list[list[SideCar]]:
+    groups: dict[str, list[SideCar]] = {}
+    for side_car in side_cars:
+        groups.setdefault(side_car.journal_id, []).append(side_car)
+    return list(groups.values())
+
+
+def _insert_purchase(connection: Connection, now: float, side_cars: list[SideCar]) -> None:
+    first = side_cars[0]
+    if connection.execute(select(requests.c.key).where(requests.c.key == first.key)).first() is None:
+        connection.execute(
+            insert(requests).values(
+                key=first.key,
+                provider=first.provider,
+                endpoint=first.endpoint,
+                profile=first.profile,
+                account=first.account,
+                sandbox=first.sandbox,
+                take=first.take,
+                expected_pixels=first.pixels,
+                summary=first.summary,
+                created_at=first.bought_at,
+                submit_again=False,
+            )
+        )
+    numbers = connection.execute(select(attempts.c.number).where(attempts.c.key == first.key)).scalars().all()
+    incomplete = len({side_car.position for side_car in side_cars}) < first.count and first.task_id
+    connection.execute(
+        insert(attempts).values(
+            id=first.journal_id,
+            key=first.key,
+            number=max(numbers, default=-1) + 1,
+            state=State.PARKED if incomplete else State.STORED,
+            owner=None,
+            fence=1,
+            request_id=first.request_id,
+            task_id=first.task_id,
+            sub_task_ids=json.dumps(first.sub_task_ids),
+            result_url="",
+            account=first.account,
+            profile=first.profile,
+            endpoint=first.endpoint,
+            provider=first.provider,
+            prompt_id="",
+            pictures=first.pictures,
+            counted=first.pictures,
+            holds_slot=False,
+            polls=0,
+            next_poll_at=0.0,
+            created_at=first.bought_at,
+            changed_at=now,
+            admitted_at=first.bought_at,
+            submitting_at=first.bought_at,
+        )
+    )
+    for side_car in {side_car.position: side_car for side_car in side_cars}.values():
+        connection.execute(
+            insert(results).values(
+                attempt=side_car.journal_id,
+                position=side_car.position,
+                sub_task_id=side_car.sub_task_id,
+                sha256=side_car.sha256,
+            )
+        )

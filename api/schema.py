@@ -1,0 +1,343 @@
+"""The journal's database: tables, migrations, transactions and database time, on SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    exc,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy import (
+    Enum as StateColumn,
+)
+from sqlalchemy import (
+    Text as LongText,
+)
+
+from .errors import ConfigurationError
+from .filesystems import on_network
+from .redaction import redact, shortened
+from .text import Text
+
+
+class State(Enum):
+    """How far an attempt came."""
+
+    PREPARED = "prepared"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    PARKED = "parked"
+    DONE = "done"
+    STORED = "stored"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    AMBIGUOUS = "ambiguous"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_state = StateColumn(
+    State, native_enum=False, create_constraint=False, length=12, values_callable=lambda kind: [s.value for s in kind]
+)
+
+_metadata = MetaData()
+
+meta = Table("meta", _metadata, Column("name", String(40), primary_key=True), Column("value", LongText))
+
+owners = Table(
+    "owners",
+    _metadata,
+    Column("id", String(40), primary_key=True),
+    Column("machine", LongText, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started", LongText, nullable=False),
+    Column("beat", Integer, nullable=False),
+    Column("beat_at", Float, nullable=False),
+)
+
+requests = Table(
+    "requests",
+    _metadata,
+    Column("key", String(64), primary_key=True),
+    Column("provider", LongText, nullable=False),
+    Column("endpoint", LongText, nullable=False),
+    Column("profile", LongText, nullable=False),
+    Column("account", LongText, nullable=False),
+    Column("sandbox", Boolean, nullable=False),
+    Column("take", Integer, nullable=False),
+    Column("expected_pixels", Integer, nullable=False),
+    Column("summary", LongText, nullable=False),
+    Column("created_at", Float, nullable=False),
+    # Set by "submit again"; the next claim makes a new attempt and clears it.
+    Column("submit_again", Boolean, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    _metadata,
+    Column("id", String(40), primary_key=True),
+    Column("key", String(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", _state, nullable=False),
+    Column("owner", String(40)),
+    Column("fence", Integer, nullable=False),
+    Column("request_id", LongText, nullable=False),
+    Column("task_id", LongText, nullable=False),
+    Column("sub_task_ids", LongText, nullable=False),
+    # The URL of a synchronous answer: the only way to its picture until that is stored.
+    Column("result_url", LongText, nullable=False),
+    Column("account", LongText, nullable=False),
+    Column("profile", LongText, nullable=False),
+    Column("endpoint", LongText, nullable=False),
+    Column("provider", LongText, nullable=False),
+    Column("prompt_id", LongText, nullable=False),
+    # Asked for, and counted against the budget.
+    Column("pictures", Integer, nullable=False),
+    Column("counted", Integer, nullable=False),
+    Column("holds_slot", Boolean, nullable=False),
+    Column("error", LongText),
+    Column("polls", Integer, nullable=False),
+    Column("next_poll_at", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("admitted_at", Float),
+    Column("submitting_at", Float),
+    Column("submitted_at", Float),
+    Column("done_at", Float),
+    Index("attempts_by_key", "key", "number", unique=True),
+    Index("attempts_by_state", "state"),
+    Index("attempts_by_task", "task_id"),
+    Index("attempts_by_run", "prompt_id"),
+    Index("attempts_by_admission", "admitted_at"),
+)
+
+results = Table(
+    "results",
+    _metadata,
+    Column("attempt", String(40), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("sub_task_id", LongText, nullable=False),
+    # Of the stored bytes; empty for one that failed.
+    Column("sha256", String(64), nullable=False),
+    Column("error", LongText),
+    Index("results_by_sha256", "sha256"),
+)
+
+limits = Table(
+    "limits",
+    _metadata,
+    Column("account", LongText, primary_key=True),
+    Column("provider", LongText, primary_key=True),
+    # Share of the limits that is used since a 429; it recovers with time.
+    Column("factor", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+TABLES = (meta, owners, requests, attempts, results, limits)
+
+
+def _first_schema(connection: Connection) -> None:
+    _metadata.create_all(connection)
+
+
+# The version of a journal is the number of these it went through. A later one alters, it never edits an earlier one.
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first_schema,)
+
+# One number for all transactions that decide something, in every server of a studio.
+_ADVISORY_LOCK = 0x48445643
+
+
+class JournalError(ConfigurationError):
+    """The journal cannot be read or written. Raised before a submit, nothing was sent."""
+
+    default_advice = Text(
+        "Nothing is bought without the journal: free or repair its disk or database, then queue again.",
+        "没有日志就不会产生任何购买：请先修复或释放其磁盘或数据库，然后重新运行。",
+    )
+
+
+class DamagedError(JournalError):
+    """The journal's file is no sound database any more."""
+
+
+class Database:
+    """Transactions of the journal. ``clock`` is the database time of SQLite; PostgreSQL has its own."""
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        # Writers of one process queue here rather than in SQLite's busy loop, which is not fair.
+        self._one_writer = threading.Lock()
+        self.is_sqlite = url.startswith("sqlite")
+        with _translated():
+            self._engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url)
+
+    def migrate(self) -> None:
+        """Bring the schema to this version, or make it.
+
+        Raises:
+            JournalError: it cannot be, or was written by a later version of this pack.
+        """
+        with self.writing() as connection:
+            version = self._version(connection)
+            if version > len(MIGRATIONS):
+                raise JournalError(
+                    Text(
+                        f"The journal was written by a later version of this pack (schema {version}; "
+                        f"this one knows {len(MIGRATIONS)}).",
+                        f"日志由更新版本的插件写入（结构版本 {version}，当前仅支持 {len(MIGRATIONS)}）。",
+                    ),
+                    advice=Text("Update this pack.", "请更新本插件。"),
+                )
+            if version == len(MIGRATIONS):
+                return
+            for migration in MIGRATIONS[version:]:
+                migration(connection)
+            if version == 0:
+                connection.execute(insert(meta).values(name="schema", value=str(len(MIGRATIONS))))
+            else:
+                connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(len(MIGRATIONS))))
+
+    def _version(self, connection: Connection) -> int:
+        if not self._engine.dialect.has_table(connection, "meta"):
+            return 0
+        value = connection.execute(select(meta.c.value).where(meta.c.name == "schema")).scalar()
+        return int(value) if value is not None and str(value).isdigit() else 0
+
+    def check(self) -> None:
+        """
+        Raises:
+            DamagedError: SQLite finds the file damaged.
+        """
+        if not self.is_sqlite:
+            return
+        with self.reading() as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if found != "ok":
+            raise _damaged(str(found))
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that no other writer, of this or another process, runs beside; committed at its end.
+
+        Raises:
+            JournalError: it was not committed.
+        """
+        with self._one_writer, _translated(), self._engine.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A look at the journal that blocks no writer."""
+        with _translated(), self._engine.connect().execution_options(reading=True) as connection:
+            yield connection
+
+    def now(self, connection: Connection) -> float:
+        """Database time, epoch seconds."""
+        if self.is_sqlite:
+            return self._clock()
+        return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def sqlite_url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def _sqlite_engine(url: str) -> Engine:
+    path = Path(url[len("sqlite:///") :])
+    # WAL needs shared memory, which a network file system does not have.
+    mode = "DELETE" if on_network(path) else "WAL"
+    engine = create_engine(
+        url, connect_args={"timeout": 30, "check_same_thread": False}, pool_timeout=60, hide_parameters=True
+    )
+
+    def connected(connection: Any, _record: object) -> None:
+        # SQLAlchemy's own BEGIN is deferred: two readers that both go on to write would fail.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (f"journal_mode={mode}", "synchronous=FULL", "fullfsync=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def begun(connection: Connection) -> None:
+        reading = connection.get_execution_options().get("reading")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", begun)
+    return engine
+
+
+def _postgresql_engine(url: str) -> Engine:
+    # What SQLAlchemy takes a bare "postgresql:" for is the driver before psycopg 3.
+    scheme, _, rest = url.partition("://")
+    driver = "postgresql+psycopg" if scheme in ("postgres", "postgresql") else scheme
+    try:
+        return create_engine(
+            f"{driver}://{rest}",
+            pool_size=5,
+            max_overflow=5,
+            pool_timeout=60,
+            pool_pre_ping=True,
+            hide_parameters=True,
+        )
+    except ImportError as cause:
+        raise JournalError(
+            Text(
+                "REMOTE_IMAGE_JOURNAL_URL names a PostgreSQL database, but its driver is not installed.",
+                "REMOTE_IMAGE_JOURNAL_URL 指定了 PostgreSQL 数据库，但未安装其驱动。",
+            ),
+            advice=Text(
+                'Install it into the Python of ComfyUI: pip install "psycopg[binary]"',
+                '请在 ComfyUI 的 Python 中安装：pip install "psycopg[binary]"',
+            ),
+        ) from cause
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except exc.SQLAlchemyError as cause:
+        said = str(getattr(cause, "orig", None) or cause)
+        if "malformed" in said or "not a database" in said:
+            raise _damaged(said) from None
+        raise _unusable(said) from None
+    except OSError as cause:
+        raise _unusable(str(cause)) from None
+
+
+def _unusable(said: str) -> JournalError:
+    reason = shortened(redact(said), 300)
+    return JournalError(Text(f"The journal cannot be used: {reason}.", f"无法使用日志：{reason}。"))
+
+
+def _damaged(said: str) -> DamagedError:
+    reason = shortened(redact(said), 300)
+    return DamagedError(Text(f"The journal is damaged: {reason}.", f"日志已损坏：{reason}。"))

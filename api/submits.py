@@ -1,0 +1,186 @@
+"""One submit from the first try to its decision: what was certainly not accepted goes again, the rest is told."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from datetime import timezone
+
+import urllib3
+
+from .cancel import CallCancelled
+from .claims import Claim
+from .errors import (
+    AmbiguousSubmitError,
+    ConnectionFailedError,
+    Outcome,
+    Provider,
+    RemoteImageError,
+    refusal,
+)
+from .hidream import HiDreamService
+from .journal import Journal
+from .polling import Accepted, Progress, Watch, jittered
+from .redaction import pack_logger, shortened
+from .text import Text
+from .transport import NoAnswerError, NotSentError, Phases, find_cause
+from .volcengine import VolcengineService
+from .wire import NotAccepted, WireRequest
+
+MAX_RESENDS = 3
+
+Service = HiDreamService | VolcengineService
+
+
+def submit_until_decided(
+    service: Service,
+    request: WireRequest,
+    claim: Claim,
+    journal: Journal,
+    watch: Watch,
+    check: Callable[[], None],
+    expected: float | None,
+) -> Accepted:
+    """The submit table (design.md, "Money"): the journal knows of each try before its first byte goes out.
+
+    Args:
+        check: called before each try; what it raises ends the call unsent.
+        expected: seconds that such a call usually takes, if known.
+
+    Raises:
+        RemoteImageError: refused, failed or ambiguous; the journal has it already.
+        CallCancelled: cancelled before the request was sent whole.
+        JournalError, ClaimLost: it was not sent, because it could not be written down.
+    """
+    provider, request_id = service.provider, claim.attempt.request_id
+    deadline = time.monotonic() + service.account.deadlines.queue
+    phases = Phases(watch.cancel, claim.submitting, lambda: watch.report(Progress("running", expected=expected)))
+    resends = busy_answers = 0
+    renewed = False
+    while True:
+        check()
+        watch.cancel.check()
+        watch.report(Progress("submitting"))
+        try:
+            return service.submit(request, request_id, phases)
+        except CallCancelled:
+            claim.unsent()
+            raise
+        except NotSentError as problem:
+            claim.unsent()
+            if problem.permanent or resends == MAX_RESENDS:
+                raise _unreachable(provider, problem) from problem
+            claim.write_unsent()
+            resends += 1
+            watch.cancel.sleep(jittered(0.5 * 2 ** (resends - 1)))
+        except NoAnswerError as problem:
+            error: RemoteImageError = AmbiguousSubmitError(
+                Text(
+                    "The request was sent, but no answer came: it may have been accepted.",
+                    "请求已发出但没有收到应答，服务端可能已经受理。",
+                ),
+                provider=provider,
+                vendor_message=shortened(str(problem), 200),
+                request_id=request_id,
+            )
+            claim.ambiguous(error)
+            raise _heard(error, watch) from problem
+        except NotAccepted as answer:
+            if answer.outcome is Outcome.BUSY or answer.status == 401:
+                claim.unsent()
+                claim.write_unsent()
+            if answer.status == 401 and not renewed and service.renew_credentials():
+                renewed = True
+                continue
+            if answer.outcome is Outcome.BUSY:
+                journal.slow_down(service.account.account_id, provider)
+                pause = _pause_when_busy(answer.retry_after, busy_answers)
+                busy_answers += 1
+                if time.monotonic() + pause < deadline:
+                    watch.report(Progress("queued"))
+                    watch.cancel.sleep(pause)
+                    continue
+            error = _error_of(provider, answer, request_id)
+            _settle(claim, answer.outcome, error)
+            raise _heard(error, watch) from None
+
+
+def _settle(claim: Claim, outcome: Outcome, error: RemoteImageError) -> None:
+    if outcome is Outcome.AMBIGUOUS:
+        claim.ambiguous(error)
+    elif outcome is Outcome.FAILED:
+        claim.failed(error)
+    else:
+        claim.refused(error)
+
+
+def _heard(error: RemoteImageError, watch: Watch) -> RemoteImageError:
+    """The error of a sent request whose node may be gone by now: then the log and the journal are left to tell."""
+    if watch.cancel.cancelled:
+        pack_logger().warning("after the interrupt: %s", error.text().en)
+    return error
+
+
+def _error_of(provider: Provider, answer: NotAccepted, request_id: str) -> RemoteImageError:
+    return refusal(
+        provider,
+        answer.meaning,
+        code=answer.code,
+        vendor_message=answer.vendor_message,
+        request_id=answer.request_id or request_id,
+    )
+
+
+def _pause_when_busy(retry_after: str, busy_answers: int) -> float:
+    told = seconds_of(retry_after, time.time())
+    return max(told, 0.2) if told is not None else jittered(min(16.0, 2.0**busy_answers))
+
+
+def seconds_of(retry_after: str, now: float) -> float | None:
+    """``Retry-After`` in seconds, from seconds or an HTTP date; ``None`` if it says nothing readable."""
+    text = retry_after.strip()
+    if not text:
+        return None
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
+        return float(text)
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+        # HTTP dates are GMT (RFC 9110 5.6.7), also in the form that does not say so.
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() - now)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _unreachable(provider: Provider, problem: NotSentError) -> ConnectionFailedError:
+    what = Text("The service could not be reached; nothing was sent.", "无法连接服务端，未发送任何内容。")
+    for kind, diagnosis in _DIAGNOSES:
+        if find_cause(problem.cause, kind) is not None:
+            what = diagnosis
+            break
+    return ConnectionFailedError(what, provider=provider, vendor_message=shortened(str(problem), 300))
+
+
+# The most telling cause first: urllib3 wraps one in the other.
+_DIAGNOSES: tuple[tuple[type[BaseException], Text], ...] = (
+    (urllib3.exceptions.ProxyError, Text("The proxy could not be reached or refused.", "代理无法连接或拒绝了请求。")),
+    (socket.gaierror, Text("The host name could not be resolved (DNS).", "无法解析主机名（DNS）。")),
+    (
+        ssl.SSLCertVerificationError,
+        Text("The host's TLS certificate was not accepted.", "主机的 TLS 证书未通过验证。"),
+    ),
+    (ssl.SSLError, Text("The TLS handshake with the host failed.", "与主机的 TLS 握手失败。")),
+    (
+        ConnectionResetError,
+        Text(
+            "The connection was cut before the whole request was sent; if this stays, the images may be too large.",
+            "请求尚未发完连接就被切断；若持续出现，可能是图片过大。",
+        ),
+    ),
+    (ConnectionRefusedError, Text("The host refused the connection.", "主机拒绝连接。")),
+    (TimeoutError, Text("The host did not answer in time.", "连接主机超时。")),
+    (urllib3.exceptions.ConnectTimeoutError, Text("The host did not answer in time.", "连接主机超时。")),
+)
