@@ -42,17 +42,19 @@ from hidream_volcengine.api import (
     CancelToken,
     Deadlines,
     Delivery,
-    HiDreamCall,
     HiDreamService,
+    Journal,
+    PaidCall,
     Profiles,
     Progress,
-    VolcengineCall,
+    Run,
     VolcengineService,
     Watch,
-    calls,
+    collecting,
     hidream,
     images,
     polling,
+    submits,
     volcengine,
 )
 from hidream_volcengine.api.credentials import HiDreamAccount, VolcengineAccount
@@ -88,8 +90,8 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         asked.append(seconds)
         return seconds / 50
 
-    monkeypatch.setattr(calls, "jittered", short)
-    monkeypatch.setattr(polling, "jittered", short)
+    for module in (submits, collecting, polling):
+        monkeypatch.setattr(module, "jittered", short)
     return asked
 
 
@@ -456,9 +458,12 @@ def hidream_call(
     account: HiDreamAccount | None = None,
     endpoint: hidream.Endpoint = hidream.UPSCALE,
     request: hidream.HiDreamRequest | None = None,
-) -> HiDreamCall:
+    take: int = 0,
+) -> PaidCall:
     service = HiDreamService(account or hidream_account(url, deadlines), endpoint)
-    return HiDreamCall(service, lambda: request or upscale_request(image), expected_pixels=128 * 96)
+    whole = request or upscale_request(image)
+    values = {"image": whole.image}
+    return PaidCall(service, whole.model_copy(update={"image": printed(whole.image)}), lambda: values, 128 * 96, take)
 
 
 def volcengine_call(
@@ -468,27 +473,37 @@ def volcengine_call(
     deadlines: Deadlines = QUICK,
     account: VolcengineAccount | None = None,
     request: volcengine.OutpaintRequest | None = None,
-) -> VolcengineCall:
+    take: int = 0,
+) -> PaidCall:
     service = VolcengineService(account or volcengine_account(url, deadlines))
-    return VolcengineCall(service, lambda: request or sides_request(image), expected_pixels=128 * 96)
+    whole = request or sides_request(image)
+    values = {"binary_data_base64": whole.binary_data_base64}
+    prints = [printed(each) for each in whole.binary_data_base64 or ()]
+    return PaidCall(service, whole.model_copy(update={"binary_data_base64": prints}), lambda: values, 128 * 96, take)
+
+
+def printed(image: str) -> str:
+    """What stands in the place of an image in the key of a request."""
+    return f"sha256:{hashlib.sha256(image.encode('ascii')).hexdigest()}:64x48"
 
 
 class Running:
     """A call in a thread of its own, with everything it reported."""
 
-    def __init__(self, call: HiDreamCall | VolcengineCall, cancel: CancelToken | None = None) -> None:
+    def __init__(self, journal: Journal, call: PaidCall, cancel: CancelToken | None = None) -> None:
         self.cancel = cancel or CancelToken()
         self.progress: list[Progress] = []
         self.delivery: Delivery | None = None
         self.problem: BaseException | None = None
         self.ended = 0.0
+        self._journal = journal
         self._call = call
         self._thread = threading.Thread(target=self._run, daemon=True, name="call")
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self.delivery = self._call.run(Watch(self.cancel, self.progress.append), Batch())
+            self.delivery = bought(self._journal, self._call, Watch(self.cancel, self.progress.append))
         except BaseException as problem:
             self.problem = problem
         self.ended = time.monotonic()
@@ -513,9 +528,18 @@ class Running:
         return self.ended - began
 
 
-def run(call: HiDreamCall | VolcengineCall) -> Delivery:
+def bought(journal: Journal, call: PaidCall, watch: Watch) -> Delivery:
+    """The delivery of one call, as a node with no other one has it; raises its error."""
+    result = Batch(journal, [call], Run()).run(0, watch)
+    if result.error is not None:
+        raise result.error
+    assert result.delivery is not None, "not submitted"
+    return result.delivery
+
+
+def run(journal: Journal, call: PaidCall) -> Delivery:
     """The call's delivery, in this thread."""
-    return call.run(Watch(CancelToken(), lambda progress: None), Batch())
+    return bought(journal, call, Watch(CancelToken(), lambda progress: None))
 
 
 def accepted(task_id: str = "task-1", sub_task_ids: Sequence[str] = ("sub-1",), **more: Any) -> dict[str, Any]:
