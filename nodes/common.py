@@ -43,6 +43,9 @@ class Notes:
         # Called by workers too: appending is atomic, and a note said twice is dropped on the way out.
         self._notes.append(note)
 
+    def extend(self, notes: Sequence[Text]) -> None:
+        self._notes.extend(notes)
+
     def ui(self) -> dict[str, list[str]]:
         """Always the same key and a list, or ComfyUI fails on mapped lists. Each item has two lines: en, zh."""
         unique = list(dict.fromkeys(self._notes))

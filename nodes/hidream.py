@@ -8,13 +8,12 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..api import (
-    HiDreamCall,
     HiDreamService,
     InvalidInputError,
+    PaidCall,
     Placement,
     Text,
     checked,
-    deliver,
     geometry,
     hidream,
 )
@@ -118,7 +117,7 @@ class HiDreamAPIOutpaint(RemoteNode):
         variants: int,
         take: int,
     ) -> io.NodeOutput:
-        TAKE.check(take)
+        take = TAKE.check(take)
         variants = _OUTPAINT_VARIANTS.check(variants)
         originals, told = await host.off_loop(imaging.images_from_tensor, image)
         notes = Notes(told)
@@ -136,13 +135,9 @@ class HiDreamAPIOutpaint(RemoteNode):
         _check_something_new(placement)
         _note_resized(notes, (width, height), placement)
         service = await _service(profile, hidream.OUTPAINT)
-        canvas = placement.canvas_width * placement.canvas_height
-        calls = [
-            HiDreamCall(service, partial(_outpaint_request, original, placement), canvas)
-            for original in originals
-            for _ in range(variants)
-        ]
-        deliveries, _ = deliver(await host.run_calls(calls), accept_partial=False)
+        per_image = [await host.off_loop(_outpaint_call, service, original, placement, take) for original in originals]
+        deliveries, told = await host.buy([call for call in per_image for _ in range(variants)])
+        notes.extend(told)
         check_one_size(deliveries)
         pictures = pictures_of(deliveries)
         came = size_of(pictures[0])
@@ -156,15 +151,21 @@ class HiDreamAPIOutpaint(RemoteNode):
         )
 
 
-def _outpaint_request(original: imaging.Pixels, placement: Placement) -> hidream.OutpaintRequest:
+def _outpaint_call(service: HiDreamService, original: imaging.Pixels, placement: Placement, take: int) -> PaidCall:
     placed = imaging.resize(original, placement.width, placement.height)
-    return checked(
+    request = checked(
         hidream.OutpaintRequest,
-        image=imaging.to_base64(imaging.encode(placed)),
+        image=imaging.fingerprint(placed),
         x_offset=placement.x,
         y_offset=placement.y,
         resolution=f"{placement.canvas_width}*{placement.canvas_height}",
     )
+    canvas = placement.canvas_width * placement.canvas_height
+    return PaidCall(service, request, partial(_one_image, placed), canvas, take)
+
+
+def _one_image(pixels: imaging.Pixels) -> dict[str, str]:
+    return {"image": imaging.to_base64(imaging.encode(pixels))}
 
 
 def _check_something_new(placement: Placement) -> None:
@@ -245,7 +246,7 @@ class HiDreamAPIImageToImage(RemoteNode):
         on_partial: str,
         take: int,
     ) -> io.NodeOutput:
-        TAKE.check(take)
+        take = TAKE.check(take)
         on_partial = _ON_PARTIAL.check(on_partial)
         fields = {
             "prompt": _PROMPT.check(prompt),
@@ -258,26 +259,24 @@ class HiDreamAPIImageToImage(RemoteNode):
         notes = Notes(told)
         service = await _service(profile, hidream.IMAGE_TO_IMAGE)
         groups = [references] if together else [[reference] for reference in references]
-        calls = [
-            HiDreamCall(
-                service,
-                partial(_image_to_image_request, group, together, fields),
-                _IMAGE_TO_IMAGE_PIXELS,
-            )
-            for group in groups
-        ]
-        deliveries, missing = deliver(await host.run_calls(calls), accept_partial=on_partial == _RETURN_THE_REST)
-        for note in missing:
-            notes.add(note)
+        calls = [await host.off_loop(_image_to_image_call, service, group, together, fields, take) for group in groups]
+        deliveries, told = await host.buy(calls, accept_partial=on_partial == _RETURN_THE_REST)
+        notes.extend(told)
         check_one_size(deliveries)
         return io.NodeOutput(await host.off_loop(imaging.image_tensor, pictures_of(deliveries)), ui=notes.ui())
 
 
-def _image_to_image_request(
-    references: list[imaging.Pixels], together: bool, fields: dict[str, Any]
-) -> hidream.ImageToImageRequest:
-    encoded = [imaging.to_base64(imaging.encode(reference)) for reference in references]
-    return checked(hidream.ImageToImageRequest, image=encoded if together else encoded[0], **fields)
+def _image_to_image_call(
+    service: HiDreamService, references: list[imaging.Pixels], together: bool, fields: dict[str, Any], take: int
+) -> PaidCall:
+    prints = [imaging.fingerprint(reference) for reference in references]
+    request = checked(hidream.ImageToImageRequest, image=prints if together else prints[0], **fields)
+    encode = partial(_all_images, references) if together else partial(_one_image, references[0])
+    return PaidCall(service, request, encode, _IMAGE_TO_IMAGE_PIXELS, take, request.img_count)
+
+
+def _all_images(references: list[imaging.Pixels]) -> dict[str, list[str]]:
+    return {"image": [imaging.to_base64(imaging.encode(reference)) for reference in references]}
 
 
 # ---- upscale
@@ -308,28 +307,25 @@ class HiDreamAPIUpscale(RemoteNode):
 
     @classmethod
     async def execute(cls, image: Any, profile: str, upscale_ratio: int, take: int) -> io.NodeOutput:
-        TAKE.check(take)
+        take = TAKE.check(take)
         upscale_ratio = _UPSCALE_RATIO.check(upscale_ratio)
         originals, told = await host.off_loop(imaging.images_from_tensor, image)
         notes = Notes(told)
         width, height = (side * upscale_ratio for side in size_of(originals[0]))
         check_result_fits_memory(width, height, len(originals), host.available_memory(), _MAX_RESULT_PIXELS)
         service = await _service(profile, hidream.UPSCALE)
-        calls = [
-            HiDreamCall(service, partial(_upscale_request, original, upscale_ratio), width * height)
-            for original in originals
-        ]
-        deliveries, _ = deliver(await host.run_calls(calls), accept_partial=False)
+        calls = [await host.off_loop(_upscale_call, service, original, upscale_ratio, take) for original in originals]
+        deliveries, told = await host.buy(calls)
+        notes.extend(told)
         check_one_size(deliveries)
         pictures = pictures_of(deliveries)
         note_other_size(notes, size_of(pictures[0]), (width, height))
         return io.NodeOutput(await host.off_loop(imaging.image_tensor, pictures), ui=notes.ui())
 
 
-def _upscale_request(original: imaging.Pixels, upscale_ratio: int) -> hidream.UpscaleRequest:
-    return checked(
-        hidream.UpscaleRequest, image=imaging.to_base64(imaging.encode(original)), upsale_ratio=upscale_ratio
-    )
+def _upscale_call(service: HiDreamService, original: imaging.Pixels, ratio: int, take: int) -> PaidCall:
+    request = checked(hidream.UpscaleRequest, image=imaging.fingerprint(original), upsale_ratio=ratio)
+    return PaidCall(service, request, partial(_one_image, original), original.size // 3 * ratio**2, take)
 
 
 # ---- model photo set
@@ -383,7 +379,7 @@ class HiDreamAPIModelPhotoSet(RemoteNode):
     async def execute(
         cls, image: Any, profile: str, fit: str, template_id: int, on_partial: str, take: int
     ) -> io.NodeOutput:
-        TAKE.check(take)
+        take = TAKE.check(take)
         on_partial = _ON_PARTIAL.check(on_partial)
         template_id = _TEMPLATE_ID.check(template_id)
         if template_id == 0:
@@ -398,21 +394,16 @@ class HiDreamAPIModelPhotoSet(RemoteNode):
         notes = Notes(told)
         photos = await host.off_loop(_fit_photos, originals, _FIT.check(fit), notes)
         service = await _service(profile, hidream.MODEL_PHOTO_SET)
-        calls = [
-            HiDreamCall(service, partial(_photo_set_request, photo, template_id), hidream.MAX_MODEL_PHOTO**2)
-            for photo in photos
-        ]
-        deliveries, missing = deliver(await host.run_calls(calls), accept_partial=on_partial == _RETURN_THE_REST)
-        for note in missing:
-            notes.add(note)
+        calls = [await host.off_loop(_photo_set_call, service, photo, template_id, take) for photo in photos]
+        deliveries, told = await host.buy(calls, accept_partial=on_partial == _RETURN_THE_REST)
+        notes.extend(told)
         pictures = pictures_of(deliveries)
         return io.NodeOutput([imaging.image_tensor([picture]) for picture in pictures], ui=notes.ui())
 
 
-def _photo_set_request(photo: imaging.Pixels, template_id: int) -> hidream.ModelPhotoSetRequest:
-    return checked(
-        hidream.ModelPhotoSetRequest, image=imaging.to_base64(imaging.encode(photo)), template_id=template_id
-    )
+def _photo_set_call(service: HiDreamService, photo: imaging.Pixels, template_id: int, take: int) -> PaidCall:
+    request = checked(hidream.ModelPhotoSetRequest, image=imaging.fingerprint(photo), template_id=template_id)
+    return PaidCall(service, request, partial(_one_image, photo), hidream.MAX_MODEL_PHOTO**2, take)
 
 
 def _fit_photos(originals: list[imaging.Pixels], fit: str, notes: Notes) -> list[imaging.Pixels]:

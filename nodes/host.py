@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
-import functools
 import threading
 import time
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -22,16 +21,30 @@ from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..api import Batch, CancelToken, PaidCall, Progress, Result, Text, Watch, images, run_in_batch, wait_for_submits
+from ..api import (
+    Batch,
+    CancelToken,
+    Delivery,
+    PaidCall,
+    Progress,
+    Run,
+    Text,
+    Watch,
+    deliver,
+    notes_of,
+)
+from .books import Books
+from .routes import register
 from .workers import DaemonPool
 
 _T = TypeVar("_T")
 
 _SLICE = 0.05
 _TEXT_EVERY = 1.0
-_GRACE_AT_EXIT = 5.0
+_REMEMBERED_RUNS = 100
 
-_calls = DaemonPool(32)
+# One for each service: the calls that wait for a place at one of them do not stand in the other's way.
+_calls: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
 # Apart from the calls: conversions of one node do not wait for another's pictures.
 _local_work = DaemonPool(2)
 
@@ -43,32 +56,73 @@ async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
     return future.result()
 
 
-async def run_calls(calls: Sequence[PaidCall]) -> list[Result]:
-    """Run the paid calls of one node side by side; what became of each, in their order."""
-    _wait_for_submits_at_exit()
-    batch = Batch()
-    return await run_jobs([partial(run_in_batch, call, batch=batch) for call in calls])
+async def buy(calls: Sequence[PaidCall], *, accept_partial: bool = False) -> tuple[list[Delivery], list[Text]]:
+    """Run the paid calls of one node side by side.
+
+    Returns:
+        What they brought, in their order, and what is to be told about it.
+
+    Raises:
+        RemoteImageError: something is missing, and that is not accepted, or nothing came at all.
+        InterruptProcessingException: the user interrupted.
+    """
+    batch = await off_loop(Batch, await off_loop(BOOKS.open), calls, _current_run())
+    jobs = [partial(batch.run, index) for index in range(len(calls))]
+    results = await run_jobs(jobs, calls[0].service.provider, batch.plan.buy)
+    deliveries, missing = deliver(results, accept_partial=accept_partial)
+    await off_loop(batch.delivered, results)
+    return deliveries, [*notes_of(results), *missing]
 
 
-@functools.cache
-def _wait_for_submits_at_exit() -> None:
-    """Registered once, with the first paid call: daemon threads would die in the middle of a submit."""
-    atexit.register(wait_for_submits, _GRACE_AT_EXIT)
+def private_directory() -> Path:
+    """A folder of ComfyUI's user directory that its web server does not serve."""
+    get_system_user_directory = getattr(folder_paths, "get_system_user_directory", None)
+    if get_system_user_directory is not None:
+        return Path(get_system_user_directory("hidream_volcengine"))
+    return Path(folder_paths.get_user_directory()) / "__hidream_volcengine"
 
 
-async def run_jobs(jobs: Sequence[Callable[[Watch], _T]]) -> list[_T]:
+BOOKS = Books(private_directory)
+
+
+def register_routes() -> None:
+    """Add the task list's routes to ComfyUI's server, if there is one."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        register(server.routes, BOOKS)
+
+
+_runs: OrderedDict[str, Run] = OrderedDict()
+
+
+def _current_run() -> Run:
+    """The run of a workflow that this node belongs to; its nodes share one."""
+    context = get_executing_context()
+    prompt_id = context.prompt_id if context is not None else ""
+    run = _runs.setdefault(prompt_id, Run(prompt_id))
+    while len(_runs) > _REMEMBERED_RUNS:
+        _runs.popitem(last=False)
+    return run
+
+
+async def run_jobs(jobs: Sequence[Callable[[Watch], _T]], service: str, buys: int = 0) -> list[_T]:
     """Run blocking jobs side by side on worker threads and return their results in order.
 
     On an interrupt, or when ComfyUI cancels this node because a sibling failed, every job's token is set and this
     returns at once; what is under way in a thread ends by itself and touches no ComfyUI state.
 
+    Args:
+        service: whose worker threads to use.
+        buys: how many pictures this is going to buy, to be shown.
+
     Raises:
         InterruptProcessingException: the user interrupted.
     """
-    display = _Display(len(jobs))
+    display = _Display(len(jobs), buys)
+    pool = _calls[service]
     tokens = [CancelToken() for _ in jobs]
     futures = [
-        _calls.submit(partial(job, Watch(token, partial(display.report, index))))
+        pool.submit(partial(job, Watch(token, partial(display.report, index))))
         for index, (job, token) in enumerate(zip(jobs, tokens, strict=True))
     ]
     try:
@@ -76,7 +130,7 @@ async def run_jobs(jobs: Sequence[Callable[[Watch], _T]]) -> list[_T]:
     except BaseException:
         for token in tokens:
             token.cancel()
-        _calls.abandon(futures)
+        pool.abandon(futures)
         raise
     return [future.result() for future in futures]
 
@@ -108,6 +162,7 @@ async def _until_done(futures: Sequence[Future[Any]], display: _Display | None =
 
 _STAGES = {
     "preparing": Text("preparing", "准备中"),
+    "waiting": Text("waiting for a free place", "等待空闲名额"),
     "submitting": Text("submitting", "提交中"),
     "queued": Text("queued", "排队中"),
     "running": Text("running", "生成中"),
@@ -119,10 +174,10 @@ _STAGES = {
 class _Display:
     """Progress of one node: workers report, the node's own coroutine draws."""
 
-    def __init__(self, calls: int) -> None:
+    def __init__(self, calls: int, buys: int) -> None:
         self._lock = threading.Lock()
-        self._stages = ["queued"] * calls
-        self._fractions = [0.0] * calls
+        self._buys = buys
+        self._calls = [_Shown() for _ in range(calls)]
         self._changed = True
         self._begun = time.monotonic()
         self._drawn = 0.0
@@ -134,12 +189,7 @@ class _Display:
     def report(self, index: int, progress: Progress) -> None:
         """Called by the worker of call ``index``."""
         with self._lock:
-            self._stages[index] = progress.stage
-            if progress.stage == "done":
-                self._fractions[index] = 1.0
-            elif progress.fraction is not None:
-                # A call counts as whole only once its picture is here.
-                self._fractions[index] = min(progress.fraction, 0.95)
+            self._calls[index].hear(progress)
             self._changed = True
 
     def refresh(self) -> None:
@@ -149,37 +199,53 @@ class _Display:
             return
         with self._lock:
             self._changed = False
-            value, stages = sum(self._fractions), list(self._stages)
+            value, stages = sum(call.fraction(now) for call in self._calls), [call.stage for call in self._calls]
         self._drawn = now
         with contextlib.suppress(Exception):
             state = get_progress_state()
             if state.prompt_id == self._prompt_id:
                 state.update_progress(self._node_id, value, float(len(stages)), None)
         with contextlib.suppress(Exception):
-            text = _words(stages, now - self._begun)
+            text = _words(stages, now - self._begun, self._buys)
             PromptServer.instance.send_progress_text(text, self._node_id, self._client_id)
 
 
-def _words(stages: Sequence[str], elapsed: float) -> str:
+class _Shown:
+    """What is shown of one call."""
+
+    def __init__(self) -> None:
+        self.stage = "queued"
+        self._told = 0.0
+        self._expected: float | None = None
+        self._running_since: float | None = None
+
+    def hear(self, progress: Progress) -> None:
+        self.stage = progress.stage
+        self._told = progress.fraction or self._told
+        if progress.expected is not None:
+            self._expected = progress.expected
+            self._running_since = self._running_since or time.monotonic()
+
+    def fraction(self, now: float) -> float:
+        """The service's own figure, or the share of the time that such calls usually take."""
+        if self.stage == "done":
+            return 1.0
+        usual = (now - self._running_since) / self._expected if self._running_since and self._expected else 0.0
+        # A call counts as whole only once its picture is here.
+        return min(self._told or usual, 0.95)
+
+
+def _words(stages: Sequence[str], elapsed: float, buys: int) -> str:
     done = sum(stage == "done" for stage in stages)
     current = next((stage for stage in reversed(_STAGES) if stage != "done" and stage in stages), "done")
     stage = _STAGES[current]
-    return f"{done}/{len(stages)} · {stage.en} {stage.zh} · {elapsed:.0f} s"
+    buying = f" · buys {buys} 购买 {buys} 张" if buys else ""
+    return f"{done}/{len(stages)} · {stage.en} {stage.zh} · {elapsed:.0f} s{buying}"
 
 
 def blocked_output(why: Text) -> ExecutionBlocker:
     """An output that nobody may use: ComfyUI ends a node that takes it with these words."""
     return ExecutionBlocker(str(why))
-
-
-def keep_pictures(pictures: Sequence[images.Pixels]) -> Path:
-    """Save paid pictures that a failed node cannot hand on, as PNGs in a new folder of ComfyUI's output directory."""
-    folder = Path(folder_paths.get_output_directory()) / "hidream_volcengine_kept" / time.strftime("%Y%m%d-%H%M%S")
-    folder.mkdir(parents=True, exist_ok=True)
-    first = len(list(folder.iterdir()))
-    for number, pixels in enumerate(pictures, first + 1):
-        (folder / f"{number:05}.png").write_bytes(images.encode(pixels))
-    return folder
 
 
 def available_memory() -> int:

@@ -12,14 +12,16 @@ from ..api import (
     Delivery,
     HiDreamService,
     InvalidInputError,
+    Journal,
     Result,
-    TaskRef,
     Text,
+    VolcengineService,
     Watch,
-    collect,
     deliver,
+    fetch,
     hidream,
     images,
+    volcengine,
 )
 from . import host
 from .common import CATEGORY, Notes, RemoteNode, pictures_of
@@ -27,19 +29,23 @@ from .widgets import PROFILE, PROFILES, ComboWidget, StringWidget
 
 _PROFILE = replace(PROFILE, tooltip="The profile that bought the task.")
 _ENDPOINT = ComboWidget(
-    "endpoint", tuple(hidream.ENDPOINTS), hidream.OUTPAINT.name, "The service that the task was given to."
+    "endpoint",
+    (*hidream.ENDPOINTS, volcengine.ENDPOINT_NAME),
+    hidream.OUTPAINT.name,
+    "The service that the task was given to; not needed with a journal id.",
 )
 _TASK_ID = StringWidget(
-    "task_id", "The task_id that an error or the server's log names.", multiline=False, max_length=200
+    "task_id",
+    "The task_id that an error names, or a journal id (rv-…) of this server's task list.",
+    multiline=False,
+    max_length=200,
 )
-# What the task was is not known any more: a quarter of the largest result, as four times this is still delivered.
-_ANY_PICTURE = 16384 * 16384 // 4
 
 _incomplete_fetches: Counter[str | None] = Counter()
 
 
 class RemoteTaskResult(RemoteNode):
-    """A task that was accepted earlier: after a timeout, an interrupt, or pictures that form no batch."""
+    """A task that was paid earlier: from the store, or from the service, which is asked again."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -67,19 +73,29 @@ class RemoteTaskResult(RemoteNode):
 
     @classmethod
     async def execute(cls, profile: str, endpoint: str, task_id: str) -> io.NodeOutput:
-        chosen = hidream.ENDPOINTS[_ENDPOINT.check(endpoint)]
-        task = TaskRef("HiDream", chosen.name, _checked_task_id(task_id))
-        service = HiDreamService(await host.off_loop(PROFILES.hidream, profile), chosen)
-        [delivery] = await host.run_jobs([partial(_collect, service, task)])
+        endpoint, wanted = _ENDPOINT.check(endpoint), _checked_task_id(task_id)
+        journal = await host.off_loop(host.BOOKS.open)
+        service = await host.off_loop(_service, journal, profile, endpoint, wanted)
+        [delivery] = await host.run_jobs([partial(_fetch, journal, service, wanted)], service.provider)
         deliveries, missing = deliver([Result(delivery)], accept_partial=True)
+        await host.off_loop(journal.mark_delivered, [delivery.journal_id])
         if missing:
             _incomplete_fetches[task_id] += 1
         pictures = pictures_of(deliveries)
         return io.NodeOutput([images.image_tensor([picture]) for picture in pictures], ui=Notes(missing).ui())
 
 
-def _collect(service: HiDreamService, task: TaskRef, watch: Watch) -> Delivery:
-    return collect(service, task, _ANY_PICTURE, watch)
+def _service(journal: Journal, profile: str, endpoint: str, wanted: str) -> HiDreamService | VolcengineService:
+    """Whom to ask: what the journal knows of a task counts more than the widget."""
+    known = journal.task(wanted)
+    name = known.endpoint if known is not None else endpoint
+    if name == volcengine.ENDPOINT_NAME:
+        return VolcengineService(PROFILES.volcengine(profile))
+    return HiDreamService(PROFILES.hidream(profile), hidream.ENDPOINTS[name])
+
+
+def _fetch(journal: Journal, service: HiDreamService | VolcengineService, wanted: str, watch: Watch) -> Delivery:
+    return fetch(journal, service, wanted, watch)
 
 
 def _checked_task_id(task_id: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,13 +11,11 @@ from comfy_api.latest import io
 
 from ..api import (
     InvalidInputError,
+    PaidCall,
     Placement,
-    RemoteImageError,
     Text,
-    VolcengineCall,
     VolcengineService,
     checked,
-    deliver,
     geometry,
     images,
     volcengine,
@@ -95,10 +94,12 @@ class _Sampling:
     def seeds(self) -> list[int]:
         return [self.seed if self.seed < 0 else self.seed + index for index in range(self.variants)]
 
-    def request(self, seed: int, encoded: list[bytes], **sides: float) -> volcengine.OutpaintRequest:
-        return checked(
+    def call(
+        self, service: VolcengineService, sent: Sequence[_Sent], seed: int, pixels: int, take: int, **sides: float
+    ) -> PaidCall:
+        request = checked(
             volcengine.OutpaintRequest,
-            binary_data_base64=[images.to_base64(data) for data in encoded],
+            binary_data_base64=[images.fingerprint(single.pixels) for single in sent],
             **volcengine.prompt_fields(self.prompt),
             scale=self.scale,
             steps=self.steps,
@@ -108,6 +109,19 @@ class _Sampling:
             max_height=self.max_height,
             **sides,
         )
+        return PaidCall(service, request, partial(_all_encoded, sent), pixels, take)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A picture or mask as it goes up, and how."""
+
+    pixels: images.Pixels | images.Grey
+    encode: Callable[[images.Pixels | images.Grey], bytes]
+
+
+def _all_encoded(sent: Sequence[_Sent]) -> dict[str, list[str]]:
+    return {"binary_data_base64": [images.to_base64(single.encode(single.pixels)) for single in sent]}
 
 
 def _encode(pixels: images.Pixels, upload: images.Format, notes: Notes) -> bytes:
@@ -149,21 +163,14 @@ def _note_shrunk(notes: Notes, what: Text, before: tuple[int, int], after: tuple
         )
 
 
-async def _buy(calls: list[VolcengineCall], expected: tuple[int, int], notes: Notes) -> list[images.Pixels]:
+async def _buy(calls: list[PaidCall], expected: tuple[int, int], notes: Notes) -> list[images.Pixels]:
     """The pictures of all calls, in one size.
 
     The service keeps nothing that could be fetched again, so pictures that differ are brought to the first one's size
     rather than thrown away, and that is said.
     """
-    results = await host.run_calls(calls)
-    try:
-        deliveries, _ = deliver(results, accept_partial=False)
-    except RemoteImageError as error:
-        bought = [picture for result in results if result.delivery for picture in result.delivery.pictures]
-        if bought:
-            kept = await host.off_loop(host.keep_pictures, bought)
-            error.add_context(Text(f"The finished pictures were saved in {kept}.", f"已生成的图片保存在 {kept}。"))
-        raise
+    deliveries, told = await host.buy(calls)
+    notes.extend(told)
     pictures = pictures_of(deliveries)
     first = size_of(pictures[0])
     note_other_size(notes, first, expected)
@@ -231,7 +238,7 @@ class VolcengineAPIOutpaint(RemoteNode):
         take: int,
         **sampling_values: Any,
     ) -> io.NodeOutput:
-        TAKE.check(take)
+        take = TAKE.check(take)
         sampling = _Sampling.checked(sampling_values)
         sides = geometry.Sides(_TOP.check(top), _BOTTOM.check(bottom), _LEFT.check(left), _RIGHT.check(right))
         originals, told = await host.off_loop(images.images_from_tensor, image)
@@ -249,17 +256,9 @@ class VolcengineAPIOutpaint(RemoteNode):
         _note_shrunk(notes, Text("original", "原图"), (width, height), sent)
         _note_long_prompt(notes, sampling.prompt)
         service = await _service(profile)
-        # A side of 0 has no certain meaning in the service's ratio mode; a canvas says exactly what is meant.
-        prepare = _sides_request if all(_pixels_per_side(placement)) else _canvas_request_of_sides
-        calls = [
-            VolcengineCall(
-                service,
-                partial(prepare, original, placement, sampling, seed, notes),
-                placement.canvas_width * placement.canvas_height,
-            )
-            for original in originals
-            for seed in sampling.seeds()
-        ]
+        calls: list[PaidCall] = []
+        for original in originals:
+            calls += await host.off_loop(_sides_calls, service, original, placement, sampling, notes, take)
         pictures = await _buy(calls, (placement.canvas_width, placement.canvas_height), notes)
         placement = placement.followed_to(*size_of(pictures[0]))
         return io.NodeOutput(
@@ -274,28 +273,33 @@ def _pixels_per_side(placement: Placement) -> tuple[int, int, int, int]:
     return placement.top, placement.bottom, placement.left, placement.right
 
 
-def _sides_request(
-    original: images.Pixels, placement: Placement, sampling: _Sampling, seed: int, notes: Notes
-) -> volcengine.OutpaintRequest:
-    sent = images.resize(original, placement.width, placement.height)
-    # Shares of whole pixels: how the service rounds others is not known.
-    return sampling.request(
-        seed,
-        [_encode(sent, sampling.upload, notes)],
-        top=placement.top / placement.height,
-        bottom=placement.bottom / placement.height,
-        left=placement.left / placement.width,
-        right=placement.right / placement.width,
-    )
-
-
-def _canvas_request_of_sides(
-    original: images.Pixels, placement: Placement, sampling: _Sampling, seed: int, notes: Notes
-) -> volcengine.OutpaintRequest:
-    sent = images.resize(original, placement.width, placement.height)
-    canvas = images.paste_on_white(sent, placement)
-    mask = images.frame_mask(placement)
-    return sampling.request(seed, [_encode(canvas, sampling.upload, notes), images.encode(mask)])
+def _sides_calls(
+    service: VolcengineService,
+    original: images.Pixels,
+    placement: Placement,
+    sampling: _Sampling,
+    notes: Notes,
+    take: int,
+) -> list[PaidCall]:
+    """One call for each seed."""
+    resized = images.resize(original, placement.width, placement.height)
+    picture = partial(_encode, upload=sampling.upload, notes=notes)
+    sides: dict[str, float] = {}
+    if all(_pixels_per_side(placement)):
+        sent = [_Sent(resized, picture)]
+        # Shares of whole pixels: how the service rounds others is not known.
+        sides = {
+            "top": placement.top / placement.height,
+            "bottom": placement.bottom / placement.height,
+            "left": placement.left / placement.width,
+            "right": placement.right / placement.width,
+        }
+    else:
+        # A side of 0 has no certain meaning in the service's ratio mode; a canvas says exactly what is meant.
+        canvas = images.paste_on_white(resized, placement)
+        sent = [_Sent(canvas, picture), _Sent(images.frame_mask(placement), images.encode)]
+    pixels = placement.canvas_width * placement.canvas_height
+    return [sampling.call(service, sent, seed, pixels, take, **sides) for seed in sampling.seeds()]
 
 
 # ---- canvas and mask
@@ -326,7 +330,7 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
 
     @classmethod
     async def execute(cls, image: Any, mask: Any, profile: str, take: int, **sampling_values: Any) -> io.NodeOutput:
-        TAKE.check(take)
+        take = TAKE.check(take)
         sampling = _Sampling.checked(sampling_values)
         canvases, told = await host.off_loop(images.images_from_tensor, image)
         masks = await host.off_loop(images.masks_from_tensor, mask, canvases)
@@ -341,13 +345,9 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
         _note_shrunk(notes, Text("canvas", "画布"), size, sent)
         _note_long_prompt(notes, sampling.prompt)
         service = await _service(profile)
-        calls = [
-            VolcengineCall(
-                service, partial(_canvas_request, canvas, sent_mask, sent, sampling, seed, notes), sent[0] * sent[1]
-            )
-            for canvas, sent_mask in zip(canvases, sent_masks, strict=True)
-            for seed in sampling.seeds()
-        ]
+        calls: list[PaidCall] = []
+        for canvas, sent_mask in zip(canvases, sent_masks, strict=True):
+            calls += await host.off_loop(_canvas_calls, service, canvas, sent_mask, sent, sampling, notes, take)
         pictures = await _buy(calls, sent, notes)
         came = size_of(pictures[0])
         return io.NodeOutput(
@@ -359,16 +359,19 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
         )
 
 
-def _canvas_request(
+def _canvas_calls(
+    service: VolcengineService,
     canvas: images.Pixels,
     mask: images.Grey,
-    sent: tuple[int, int],
+    size: tuple[int, int],
     sampling: _Sampling,
-    seed: int,
     notes: Notes,
-) -> volcengine.OutpaintRequest:
-    picture = images.resize(canvas, *sent)
-    return sampling.request(seed, [_encode(picture, sampling.upload, notes), images.encode(mask)])
+    take: int,
+) -> list[PaidCall]:
+    """One call for each seed."""
+    picture = partial(_encode, upload=sampling.upload, notes=notes)
+    sent = [_Sent(images.resize(canvas, *size), picture), _Sent(mask, images.encode)]
+    return [sampling.call(service, sent, seed, size[0] * size[1], take) for seed in sampling.seeds()]
 
 
 _NO_FRAME = Text(
