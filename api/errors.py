@@ -150,9 +150,9 @@ class AmbiguousSubmitError(RemoteImageError):
 
     default_billed = "unknown"
     default_advice = Text(
-        "It was not sent again, so that you do not pay twice. Look at the account's task list or bill; "
-        "to buy it anyway, queue again.",
-        "为避免重复付费，没有再次提交。请先查看账户的任务列表或账单；仍需购买时请重新运行。",
+        "It is not sent again by itself, so that you do not pay twice. Look at the account's task list or bill; "
+        "to buy it anyway, change `take`.",
+        "为避免重复付费，不会自动再次提交。请先查看账户的任务列表或账单；仍需购买时请修改 `take`。",
     )
 
 
@@ -161,8 +161,9 @@ class TaskTimeoutError(RemoteImageError):
 
     default_billed = "unknown"
     default_advice = Text(
-        "The task is not lost: fetch it later, free of charge, with the node Remote Task Result and this task_id.",
-        "任务没有丢失：稍后可用「取回远程任务」节点和此 task_id 免费取回。",
+        "The task is not lost: queue again and it goes on where it was, free of charge; or fetch it with the node "
+        "Remote Task Result.",
+        "任务没有丢失：重新运行即可免费继续，也可用「取回远程任务」节点取回。",
     )
 
 

@@ -6,8 +6,9 @@ starts another one with an environment of its own, about 10 s each.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,12 @@ def service_environment(emulator: Emulator) -> dict[str, str]:
         "HIDREAM_EC_BASE_URL": emulator.url,
         "VOLCENGINE_GATEWAY_API_KEY": f"gateway-{CANARY}",
         "VOLCENGINE_GATEWAY_BASE_URL": emulator.url,
+        "REMOTE_IMAGE_PICTURES_PER_RUN": "0",
+        "REMOTE_IMAGE_HIDREAM_AT_ONCE": "0",
+        "REMOTE_IMAGE_HIDREAM_OUTPAINT_PER_MINUTE": "0",
+        "REMOTE_IMAGE_HIDREAM_IMG2IMG_PER_MINUTE": "0",
+        "REMOTE_IMAGE_VOLCENGINE_AT_ONCE": "0",
+        "REMOTE_IMAGE_POLLS_PER_SECOND": "0",
     }
 
 
@@ -53,8 +60,18 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, service_environment: dict[
 @pytest.fixture
 def comfy(comfyui: ComfyUI, emulator: Emulator) -> ComfyUI:
     comfyui.forget_results()
+    forget_purchases(comfyui)
     emulator.clear()
     return comfyui
+
+
+def forget_purchases(comfyui: ComfyUI) -> None:
+    """Every test buys for itself: what an earlier one bought is no longer known to the journal."""
+    journal = comfyui.base / "user" / "__hidream_volcengine" / "journal.sqlite3"
+    if journal.exists():
+        with closing(sqlite3.connect(journal, timeout=30)) as connection, connection:
+            for table in ("results", "attempts", "requests", "limits"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608
 
 
 @pytest.fixture
