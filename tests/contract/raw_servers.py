@@ -12,9 +12,11 @@ import json
 import socket
 import ssl
 import struct
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -44,6 +46,7 @@ from hidream_volcengine.api import (
     Delivery,
     HiDreamService,
     Journal,
+    JournalSettings,
     PaidCall,
     Profiles,
     Progress,
@@ -62,6 +65,15 @@ from PIL import Image
 
 TOKEN = "canary-token-5f1c"
 API_KEY = "canary-api-key-77d0"
+# What a server's owner sets who wants no budget and no limiter.
+UNLIMITED = {
+    "REMOTE_IMAGE_PICTURES_PER_RUN": "0",
+    "REMOTE_IMAGE_HIDREAM_AT_ONCE": "0",
+    "REMOTE_IMAGE_HIDREAM_OUTPAINT_PER_MINUTE": "0",
+    "REMOTE_IMAGE_HIDREAM_IMG2IMG_PER_MINUTE": "0",
+    "REMOTE_IMAGE_VOLCENGINE_AT_ONCE": "0",
+    "REMOTE_IMAGE_POLLS_PER_SECOND": "0",
+}
 PATIENCE = 10.0
 # Small enough that a hanging test ends, large enough for two busy cores.
 QUICK = Deadlines(connect=3, upload_stall=2, hidream_answer=2, cvprocess_answer=2, poll=2, queue=8, run=8, download=4)
@@ -402,14 +414,16 @@ def no_sandbox() -> Any:
 def hidream_account(
     url: str, deadlines: Deadlines = QUICK, environment: Mapping[str, str] | None = None
 ) -> HiDreamAccount:
-    settings = {"HIDREAM_BASE_URL": url, "HIDREAM_EC_BASE_URL": url, **(environment or {"HIDREAM_TOKEN": TOKEN})}
+    key = environment or {"HIDREAM_TOKEN": TOKEN}
+    settings = {**UNLIMITED, "HIDREAM_BASE_URL": url, "HIDREAM_EC_BASE_URL": url, **key}
     return replace(Profiles(settings, no_sandbox).hidream("default"), deadlines=deadlines)
 
 
 def volcengine_account(
     url: str, deadlines: Deadlines = QUICK, environment: Mapping[str, str] | None = None
 ) -> VolcengineAccount:
-    settings = environment or {"VOLCENGINE_GATEWAY_API_KEY": TOKEN, "VOLCENGINE_GATEWAY_BASE_URL": url}
+    key = environment or {"VOLCENGINE_GATEWAY_API_KEY": TOKEN, "VOLCENGINE_GATEWAY_BASE_URL": url}
+    settings = {**UNLIMITED, **key}
     return replace(Profiles(settings, no_sandbox).volcengine("default"), deadlines=deadlines)
 
 
@@ -487,23 +501,54 @@ def printed(image: str) -> str:
     return f"sha256:{hashlib.sha256(image.encode('ascii')).hexdigest()}:64x48"
 
 
+@contextmanager
+def fresh_journal() -> Iterator[Journal]:
+    """A journal that has never heard of anything."""
+    with tempfile.TemporaryDirectory(prefix="journal-", ignore_cleanup_errors=True) as folder:
+        journal = Journal(JournalSettings(Path(folder)))
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+def bought(call: PaidCall, watch: Watch, journal: Journal | None = None) -> Delivery:
+    """The delivery of one call, as a node with no other one has it; raises its error.
+
+    Without a journal it gets a fresh one: then the same request is bought anew.
+    """
+    with nullcontext(journal) if journal is not None else fresh_journal() as its_journal:
+        batch = Batch(its_journal, [call], Run())
+        result = batch.run(0, watch)
+        batch.delivered([result])
+    if result.error is not None:
+        raise result.error
+    assert result.delivery is not None, "not submitted"
+    return result.delivery
+
+
+def run(call: PaidCall, journal: Journal | None = None) -> Delivery:
+    """The call's delivery, in this thread."""
+    return bought(call, Watch(CancelToken(), lambda progress: None), journal)
+
+
 class Running:
     """A call in a thread of its own, with everything it reported."""
 
-    def __init__(self, journal: Journal, call: PaidCall, cancel: CancelToken | None = None) -> None:
+    def __init__(self, call: PaidCall, cancel: CancelToken | None = None, journal: Journal | None = None) -> None:
         self.cancel = cancel or CancelToken()
         self.progress: list[Progress] = []
         self.delivery: Delivery | None = None
         self.problem: BaseException | None = None
         self.ended = 0.0
-        self._journal = journal
         self._call = call
+        self._journal = journal
         self._thread = threading.Thread(target=self._run, daemon=True, name="call")
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self.delivery = bought(self._journal, self._call, Watch(self.cancel, self.progress.append))
+            self.delivery = bought(self._call, Watch(self.cancel, self.progress.append), self._journal)
         except BaseException as problem:
             self.problem = problem
         self.ended = time.monotonic()
@@ -526,20 +571,6 @@ class Running:
         self.cancel.cancel()
         self.join(seconds)
         return self.ended - began
-
-
-def bought(journal: Journal, call: PaidCall, watch: Watch) -> Delivery:
-    """The delivery of one call, as a node with no other one has it; raises its error."""
-    result = Batch(journal, [call], Run()).run(0, watch)
-    if result.error is not None:
-        raise result.error
-    assert result.delivery is not None, "not submitted"
-    return result.delivery
-
-
-def run(journal: Journal, call: PaidCall) -> Delivery:
-    """The call's delivery, in this thread."""
-    return bought(journal, call, Watch(CancelToken(), lambda progress: None))
 
 
 def accepted(task_id: str = "task-1", sub_task_ids: Sequence[str] = ("sub-1",), **more: Any) -> dict[str, Any]:

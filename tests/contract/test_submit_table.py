@@ -21,6 +21,7 @@ from hidream_volcengine.api import (
     ConnectionFailedError,
     InvalidInputError,
     ModerationError,
+    PaidCall,
     QuotaError,
     RateLimitError,
     RemoteImageError,
@@ -30,8 +31,8 @@ from hidream_volcengine.api import (
     transport,
     volcengine,
 )
-from hidream_volcengine.api.calls import seconds_of
 from hidream_volcengine.api.errors import VENDOR_CODES, Outcome
+from hidream_volcengine.api.submits import seconds_of
 from hidream_volcengine.api.transport import Answer
 from hidream_volcengine.api.wire import NotAccepted
 from hypothesis import given, settings
@@ -62,11 +63,22 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return raw.make_certificate(tmp_path_factory.mktemp("tls"))
 
 
-def failing(call: Any) -> RemoteImageError:
-    """The error of a call, after checking what every error has to have."""
-    with pytest.raises(RemoteImageError) as caught:
-        raw.run(call)
-    error = caught.value
+def failing(call: PaidCall) -> RemoteImageError:
+    """The error of a call, after checking what every error has to have, and what the journal makes of it."""
+    with raw.fresh_journal() as journal:
+        with pytest.raises(RemoteImageError) as caught:
+            raw.run(call, journal)
+        error = caught.value
+        (task,) = journal.tasks()
+        if error.billed == "no":
+            assert task.state in ("refused", "cancelled") and task.pictures == 0
+        else:
+            assert task.state == ("ambiguous" if type(error) is AmbiguousSubmitError else "failed")
+            assert task.pictures == 1, "what may have been billed stays counted"
+            # The table: the same request again is explained, with 0 calls; every caller counts them.
+            with pytest.raises(type(error)):
+                raw.run(call, journal)
+            assert [entry.journal_id for entry in journal.tasks()] == [task.journal_id]
     english, chinese = str(error).split("\n")
     assert english.isascii() or error.vendor_message, english
     assert any("一" <= character <= "鿿" for character in error.what.zh)
@@ -174,7 +186,7 @@ def ambiguous(call: Any, server: RawServer) -> AmbiguousSubmitError:
     error = failing(call)
     assert type(error) is AmbiguousSubmitError
     assert error.billed == "unknown"
-    assert "not sent again" in error.advice.en and "没有再次提交" in error.advice.zh
+    assert "`take`" in error.advice.en and "`take`" in error.advice.zh
     assert (server.accepted, server.whole) == (1, 1), "an ambiguous submit is never sent again"
     if error.provider == "HiDream":
         assert error.request_id in (server.connections[0].json["request_id"], "vendor-request-1")
