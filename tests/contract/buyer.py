@@ -244,7 +244,7 @@ def _with_files(errand: Errand, **changes: Any) -> Errand:
     folder = Path(errand.directory).parent / "children"
     folder.mkdir(parents=True, exist_ok=True)
     number = next(_numbers)
-    files = {"log": str(folder / f"{number}.log"), "report": str(folder / f"{number}.report")}
+    files: dict[str, Any] = {"log": str(folder / f"{number}.log"), "report": str(folder / f"{number}.report")}
     return replace(errand, **files, **changes)
 
 
@@ -342,10 +342,8 @@ class _Fate:
     def _strike(self, number: int, side: str) -> None:
         if (number, side) == (self._errand.at, self._errand.side):
             self._report({"struck": number, "side": side})
-            os.kill(os.getpid(), getattr(signal, self._errand.deadly))
-            # Signals come when they come; nothing more happens in this thread before.
-            if self._errand.deadly == "SIGKILL":
-                time.sleep(PATIENCE)
+            # To this thread: one to the process may be taken up by another, while this one goes on.
+            signal.pthread_kill(threading.get_ident(), getattr(signal, self._errand.deadly))
 
 
 def _clock(errand: Errand) -> Callable[[], float]:
@@ -408,6 +406,8 @@ def _calls(errand: Errand) -> list[Any]:
     profiles = Profiles(environment_of(errand), no_sandbox)
 
     def call(seed: int) -> Any:
+        service: Any
+        request: Any
         pixels = photo(seed)
         printed = images.fingerprint(pixels)
 
@@ -454,7 +454,7 @@ class _Purchase:
         self._outcomes: list[dict[str, Any]] = []
 
     def make(self) -> list[dict[str, Any]]:
-        from hidream_volcengine.api import Batch, RemoteImageError, deliver
+        from hidream_volcengine.api import Batch, RemoteImageError, deliver, notes_of
 
         calls = _calls(self._errand)
         groups = [calls] if self._errand.together else [[call] for call in calls]
@@ -477,7 +477,7 @@ class _Purchase:
                 with contextlib.suppress(RemoteImageError):
                     deliver(results, accept_partial=False)
                     batch.delivered(results)
-            self.notes += [note.en for note in batch.notes()]
+            self.notes += [note.en for note in notes_of([result for result in results if result is not None])]
 
         starts = [sum(len(group) for group in groups[:index]) for index in range(len(groups))]
         _side_by_side([functools.partial(node, first, group) for first, group in zip(starts, groups, strict=True)])
@@ -537,7 +537,7 @@ def _prepare(errand: Errand) -> None:
     signal.alarm(LIFETIME)
     logging.basicConfig(filename=errand.log, level=logging.DEBUG, format="%(levelname)s %(name)s %(message)s")
     for noisy in ("urllib3", "sqlalchemy", "PIL"):
-        logging.getLogger(noisy).setLevel(logging.INFO)
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     for name in errand.missing:
         sys.modules[name] = None  # type: ignore[assignment]
     if errand.file_limit:
@@ -604,7 +604,7 @@ def _load_pack() -> None:
 
 
 def _errand(line: str) -> Errand:
-    told = json.loads(line)
+    told: dict[str, Any] = json.loads(line)
     return Errand(**{name: tuple(value) if isinstance(value, list) else value for name, value in told.items()})
 
 

@@ -48,7 +48,7 @@ def errand(emulator: Emulator, postgres_url: str, tmp_path: Path) -> Iterator[Ca
 
 
 @contextmanager
-def slow(emulator: Emulator, polls_until_done: int = 40) -> Iterator[None]:
+def slow(emulator: Emulator) -> Iterator[None]:
     """Tasks run on until the block is left."""
     emulator.add_fault({"phase": "result", "times": None, "do": {"task_status": [2]}})
     try:
@@ -310,6 +310,7 @@ def test_the_database_restarts_while_a_task_runs(
     assert len(submits(emulator)) == 1
     assert any(visited.outcome.delivered for visited in visits), visits
     for visited in visits:
-        assert visited.outcome.delivered or refused(visited.outcome) is None
+        if not visited.outcome.delivered:
+            refused(visited.outcome)
     assert visit(errand("three")).outcome.delivered
     assert len(submits(emulator)) == 1
