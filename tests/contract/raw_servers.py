@@ -427,6 +427,12 @@ def volcengine_account(
     return replace(Profiles(settings, no_sandbox).volcengine("default"), deadlines=deadlines)
 
 
+def resumable_account(url: str, deadlines: Deadlines = QUICK) -> VolcengineAccount:
+    """One whose calls are submitted as tasks."""
+    keys = {"VOLCENGINE_GATEWAY_API_KEY": TOKEN, "VOLCENGINE_GATEWAY_BASE_URL": url, "VOLCENGINE_RESUMABLE": "1"}
+    return volcengine_account(url, deadlines, keys)
+
+
 def photo(width: int = 64, height: int = 48, seed: int = 0) -> images.Pixels:
     noise = np.random.default_rng(seed).integers(0, 255, (height, width, 3))
     return noise.astype(np.uint8)

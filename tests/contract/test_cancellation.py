@@ -18,12 +18,13 @@ from hidream_volcengine.api import (
     CallCancelled,
     CancelToken,
     Deadlines,
+    RemoteImageError,
+    Run,
     Watch,
-    calls,
     connections,
+    deliver,
     hidream,
     pack_logger,
-    run_in_batch,
     transport,
     volcengine,
     wait_for_submits,
@@ -465,10 +466,11 @@ def test_a_cancel_cuts_a_connection_inside_an_https_proxy(monkeypatch: MonkeyPat
 
 def test_a_failed_sibling_keeps_the_rest_of_a_batch_from_being_bought() -> None:
     with RawServer(answering(400, {"code": 1001, "message": "no"})) as server:
-        batch = Batch()
         watch = Watch(CancelToken(), lambda progress: None)
-        found = [run_in_batch(raw.hidream_call(server.url), watch, batch) for _ in range(3)]
+        with raw.fresh_journal() as journal:
+            batch = Batch(journal, [raw.hidream_call(server.url) for _ in range(3)], Run())
+            found = [batch.run(index, watch) for index in range(3)]
         assert [result.error is not None for result in found] == [True, False, False]
         assert server.accepted == 1
-        with pytest.raises(calls.RemoteImageError, match="1001"):
-            calls.deliver(found, accept_partial=True)
+        with pytest.raises(RemoteImageError, match="1001"):
+            deliver(found, accept_partial=True)

@@ -21,7 +21,6 @@ import pytest
 import requests
 from hidream_volcengine.api import (
     AuthenticationError,
-    Batch,
     CancelToken,
     ConfigurationError,
     ConnectionFailedError,
@@ -418,7 +417,7 @@ def test_a_token_that_expires_while_a_task_runs_is_renewed(emulator: Emulator) -
             seen.append("running")
             emulator.expire_tokens()
 
-    delivery = raw.hidream_call(emulator.url, account=account).run(Watch(CancelToken(), report), Batch())
+    delivery = raw.bought(raw.hidream_call(emulator.url, account=account), Watch(CancelToken(), report))
     assert len(delivery.pictures) == 1 and seen
     assert exchanges(emulator) == 2
     assert emulator.billed == 1

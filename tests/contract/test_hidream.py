@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import InvalidInputError, checked, hidream
+from hidream_volcengine.api import InvalidInputError, RemoteImageError, checked, hidream
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -256,7 +256,7 @@ def test_the_services_own_refusal_is_shown(emulator: Emulator) -> None:
     account = raw.hidream_account(emulator.url, environment={"HIDREAM_TOKEN": "sandbox-hidream-token"})
     off = hidream.OutpaintRequest(image=SMALL, x_offset=1000, y_offset=0, resolution="160*128")
     call = raw.hidream_call("", account=account, endpoint=hidream.OUTPAINT, request=off)
-    with pytest.raises(raw.calls.RemoteImageError, match=r"1001.*leaves the canvas"):
+    with pytest.raises(RemoteImageError, match=r"1001.*leaves the canvas"):
         raw.run(call)
     assert emulator.billed == 0
     broken = raw.hidream_call("", account=account, request=raw.upscale_request("AAAA"))

@@ -16,10 +16,9 @@ from hidream_volcengine.api import (
     Progress,
     RemoteImageError,
     TaskFailedError,
-    TaskRef,
     TaskTimeoutError,
     Watch,
-    calls,
+    fetch,
     hidream,
 )
 from hidream_volcengine.api.polling import jittered, next_pause
@@ -79,7 +78,7 @@ class Service:
         with self.server:
             call = raw.hidream_call(self.server.url, deadlines=deadlines, request=raw.img2img_request(len(self.ids)))
             watch = Watch(CancelToken(), (reports if reports is not None else []).append)
-            delivery = call.run(watch, calls.Batch())
+            delivery = raw.bought(call, watch)
             assert len([c for c in self.server.connections if c.request_line.startswith("POST")]) == 1
             return delivery
 
@@ -344,11 +343,12 @@ def test_finished_pictures_known_before_the_polls_broke_are_delivered() -> None:
 
 def test_a_task_past_its_deadline_can_be_collected_later() -> None:
     service = Service(results(done()))
-    with service.server:
-        call = raw.hidream_call(service.server.url)
-        task = TaskRef("HiDream", "hidream upscale", "task-1")
-        delivery = calls.collect(call.service, task, 128 * 96, Watch(CancelToken(), lambda progress: None))
+    with service.server, raw.fresh_journal() as journal:
+        watch = Watch(CancelToken(), lambda progress: None)
+        delivery = fetch(journal, raw.hidream_call(service.server.url).service, "task-1", watch)
         assert widths(delivery) == [1]
+        assert service.server.submits == []
+        # Only a request_id that this task was submitted with could be right here; none is known.
         assert "request_id" not in service.polls[0].request_line
 
 
@@ -360,7 +360,7 @@ def test_a_task_past_its_deadline_can_be_collected_later() -> None:
 def test_fraction(told: Any, fraction: float | None) -> None:
     reports: list[Progress] = []
     Service(results(sub_task(status=2, task_completion=told)), results(done())).run(reports=reports)
-    (running,) = [report for report in reports if report.stage == "running"]
+    (running,) = [report for report in reports if report.stage == "running" and report.task_id]
     assert running.fraction == fraction
     assert running.task_id == "task-1"
 
@@ -374,8 +374,9 @@ def test_fraction_of_several_sub_tasks_and_the_stages() -> None:
     )  # fmt: skip
     service.run(reports=reports)
     stages = [stage for stage, _ in itertools.groupby(report.stage for report in reports)]
-    assert stages == ["preparing", "submitting", "queued", "running", "downloading", "done"]
-    assert [report.fraction for report in reports if report.stage == "running"] == [0.75]
+    assert [report.fraction for report in reports if report.stage == "running" and report.task_id] == [0.75]
+    # Before it is accepted nobody works on it, and what works does not queue again.
+    assert stages == ["waiting", "preparing", "submitting", "queued", "running", "downloading", "done"]
 
 
 # ---- pauses

@@ -17,6 +17,7 @@ import pytest
 from hidream_volcengine.api import (
     AmbiguousSubmitError,
     AuthenticationError,
+    CancelToken,
     ConfigurationError,
     ConnectionFailedError,
     InvalidInputError,
@@ -27,13 +28,15 @@ from hidream_volcengine.api import (
     RemoteImageError,
     ServiceError,
     TaskFailedError,
+    TaskRef,
     hidream,
     transport,
     volcengine,
 )
 from hidream_volcengine.api.errors import VENDOR_CODES, Outcome
+from hidream_volcengine.api.polling import PollError
 from hidream_volcengine.api.submits import seconds_of
-from hidream_volcengine.api.transport import Answer
+from hidream_volcengine.api.transport import Answer, Phases
 from hidream_volcengine.api.wire import NotAccepted
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -730,13 +733,45 @@ _body = st.fixed_dictionaries(
 @given(body=_body, status=st.sampled_from([200, 202, 400, 401, 429, 500]))
 def test_no_json_answer_raises_anything_but_a_row_of_the_table(body: Any, status: int) -> None:
     answer = Answer(status, {}, json.dumps(body).encode())
-    service = raw.hidream_call("http://127.0.0.1:1").service
-    for read in (lambda: service._accepted(answer, "our-request"), lambda: volcengine._finished(answer)):
-        try:
-            assert read() is not None
-        except NotAccepted as refused:
-            assert isinstance(refused.outcome, Outcome)
-            assert isinstance(refused.vendor_message, str) and isinstance(refused.request_id, str)
+    with MonkeyPatch.context() as patch:
+        for module in (hidream, volcengine):
+            patch.setattr(module, "submit", lambda *_, **__: answer)
+        for call in every_call():
+            try:
+                accepted = call.service.submit(call.request, "our-request", Phases(CancelToken()))
+                assert accepted.task.task_id or accepted.picture
+                assert isinstance(accepted.task.task_id, str) and isinstance(accepted.task.request_id, str)
+            except NotAccepted as refused:
+                assert isinstance(refused.outcome, Outcome)
+                assert isinstance(refused.vendor_message, str) and isinstance(refused.request_id, str)
+
+
+def every_call() -> list[PaidCall]:
+    """One of each way to buy."""
+    resumable = raw.resumable_account("http://127.0.0.1:1")
+    return [
+        raw.hidream_call("http://127.0.0.1:1"),
+        raw.volcengine_call("http://127.0.0.1:1"),
+        raw.volcengine_call("", account=resumable),
+    ]
+
+
+@settings(max_examples=300, deadline=None)
+@given(body=_body, status=st.sampled_from([200, 202, 400, 401, 429, 500]))
+def test_no_answer_to_a_query_ends_a_task_by_accident(body: Any, status: int) -> None:
+    answer = Answer(status, {}, json.dumps(body).encode())
+    with MonkeyPatch.context() as patch:
+        patch.setattr(hidream, "get", lambda *_, **__: answer)
+        patch.setattr(volcengine, "ask", lambda *_, **__: answer)
+        for service in (every_call()[0].service, every_call()[2].service):
+            try:
+                told = service.query(TaskRef(service.provider, service.name, "task-1", "our-request"))
+            except PollError as problem:
+                assert str(problem)
+                continue
+            for sub_task in told:
+                assert isinstance(sub_task.image, str) and isinstance(sub_task.base64, str)
+                assert sub_task.error is None or str(sub_task.error)
 
 
 def test_a_code_that_is_almost_a_number_is_shown() -> None:

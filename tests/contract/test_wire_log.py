@@ -190,5 +190,6 @@ def test_without_debug_only_what_happened_to_the_money_is_logged(emulator: Emula
     caplog.set_level(logging.INFO, pack_logger().name)
     delivery = raw.run(raw.hidream_call("", account=environments(emulator)["token"]))
     assert delivery.task is not None
-    (line,) = lines(caplog)
-    assert "accepted" in line and f"task_id={delivery.task.task_id}" in line
+    buys, accepted = lines(caplog)
+    assert "buys 1 pictures" in buys
+    assert "accepted" in accepted and f"task_id={delivery.task.task_id}" in accepted
