@@ -41,6 +41,7 @@ from hidream_volcengine.api import (
     checked,
     hidream,
     images,
+    notes_of,
     volcengine,
 )
 from hidream_volcengine.api.credentials import HiDreamAccount, VolcengineAccount
@@ -185,7 +186,7 @@ class Buying:
 
     @property
     def notes(self) -> tuple[str, str]:
-        notes = self.batch.notes()
+        notes = notes_of([result for result in self._results if isinstance(result, Result)])
         return "\n".join(note.en for note in notes), "\n".join(note.zh for note in notes)
 
 
@@ -390,7 +391,7 @@ both_providers = pytest.mark.parametrize("service", ["upscale", "cvprocess"])
 
 
 def _relaying(url: str, may_answer: threading.Event) -> Callable[[Connection], None]:
-    port = urlsplit(url).port
+    port = urlsplit(url).port or 0
 
     def step(connection: Connection) -> None:
         connection.read()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,7 @@ from tests.contract.paying import (
     SHORT,
     A,
     B,
+    Clock,
     Shop,
     both_providers,
     cvprocess,
@@ -61,7 +64,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 def assert_resumed(shop: Shop, service: str) -> None:
     """A comes without another submit, asked for by its task id."""
     task = shop.journal.tasks()[0]
-    assert task.task_id == shop.submits[0].task_id
+    assert task.task_id == shop.submits[-1].task_id
     before = len(shop.emulator.requests)
     with shop.buys(0):
         buying = shop.buying(ANY_CALL["cvprocess" if service == "cvsync2async" else service](shop, A))
@@ -70,7 +73,7 @@ def assert_resumed(shop: Shop, service: str) -> None:
     polls = [record for record in shop.emulator.requests[before:] if record.phase == "result"]
     assert {record.task_id for record in polls} == {task.task_id}
     assert service == "cvsync2async" or {record.request_id for record in polls} == {task.request_id}
-    assert shop.states == ["delivered"]
+    assert shop.states[0] == "delivered"
 
 
 @pytest.mark.parametrize("service", ["outpaint", "img2img", "upscale", "variation", "cvsync2async"])
@@ -130,6 +133,42 @@ def test_a_real_service_that_knows_a_task_no_more_gets_no_second_submit(shop: Sh
     assert shop.submits == []
 
 
+def test_a_task_that_lay_parked_overnight_says_nothing_about_how_long_tasks_take(tmp_path: Path) -> None:
+    """Else the next ones would be left alone long after they are ready."""
+    clock = Clock()
+    with Shop(tmp_path, clock=clock) as shop:
+        park(shop, "upscale")
+        clock.now += 10 * 3600
+        shop.restart()
+        shop.mend()
+        assert_resumed(shop, "upscale")
+        began = time.monotonic()
+        shop.buy(upscale(shop.hidream, B))
+        assert time.monotonic() - began < 5
+
+
+def test_a_resumed_task_is_asked_for_at_once_however_long_such_tasks_take(tmp_path: Path) -> None:
+    """The pause before the first poll counts from the submit, and that was long ago."""
+    clock = Clock()
+    with Shop(tmp_path, clock=clock) as shop:
+        shop.hold()
+        slow = shop.buying(upscale(shop.hidream, B))
+        slow.reaches("running")
+        clock.now += 100
+        shop.mend()
+        slow.wait()
+        shop.hold()
+        parked = shop.buying(upscale(shop.hidream, A))
+        until(lambda: shop.accepted == 2, PATIENCE)
+        parked.interrupt()
+        until(lambda: not parked.alive, PATIENCE)
+        clock.now += 100
+        shop.mend()
+        began = time.monotonic()
+        assert_resumed(shop, "upscale")
+        assert time.monotonic() - began < 5
+
+
 # ---- interrupted
 
 
@@ -138,25 +177,27 @@ def test_a_real_service_that_knows_a_task_no_more_gets_no_second_submit(shop: Sh
 def test_an_interrupt_before_sending_is_free_and_leaves_nothing_behind(shop: Shop, service: str, moment: str) -> None:
     call = ANY_CALL[service](shop, A)
     if moment == "encoding":
-        # The image is encoded after admission: the last step before the connection is made.
-        begun = []
-        buying = shop.buying(replace(call, encode=lambda: (begun.append(1), wait_for_interrupt(), call.encode())[2]))
+        # After admission: the last step before the connection is made.
+        encoding, may_go_on = threading.Event(), threading.Event()
 
-        def wait_for_interrupt() -> None:
-            until(lambda: buying.cancels[0].cancelled, PATIENCE)
+        def encode() -> Any:
+            encoding.set()
+            may_go_on.wait(PATIENCE)
+            return call.encode()
 
-        until(lambda: begun, PATIENCE)
+        buying = shop.buying(replace(call, encode=encode))
+        assert encoding.wait(PATIENCE)
+        buying.interrupt()
+        may_go_on.set()
     else:
-        shop.fault("submit", status=429, headers={"Retry-After": "3000"})
-        shop.deadlines = replace(PATIENT, queue=6000)
-        buying = shop.buying(ANY_CALL[service](shop, A))
+        shop.fault("submit", status=429, headers={"Retry-After": "50"})
+        buying = shop.buying(call)
         buying.reaches("queued")
     with shop.buys(0):
         buying.interrupt()
         with pytest.raises(CallCancelled):
             buying.wait()
-    until(lambda: shop.states in (["cancelled"], []), PATIENCE)
-    shop.deadlines = PATIENT
+    assert shop.states == ["cancelled"]
     with shop.buys(1):
         shop.buy(ANY_CALL[service](shop, A))
 
@@ -167,16 +208,16 @@ def test_an_interrupted_cvprocess_finishes_and_the_same_request_gets_its_picture
         first = shop.buying(cvprocess(shop.volcengine, A))
         until(lambda: shop.accepted, PATIENCE)
         first.interrupt()
-        second = shop.buying(cvprocess(shop.volcengine, A)) if waiting == "meanwhile" else None
-        if second is not None:
+        if waiting == "later":
+            may_answer.set()
+            until(lambda: not first.alive, PATIENCE)
+            assert shop.states == ["stored"], "nobody has it yet"
+        second = shop.buying(cvprocess(shop.volcengine, A))
+        if waiting == "meanwhile":
             second.reaches("queued", "running")
-        may_answer.set()
-        with pytest.raises(CallCancelled):
-            first.wait()
-        if second is not None:
-            assert pictures(second.wait())
-        else:
-            assert shop.states == ["stored"]
+            may_answer.set()
+        assert pictures(second.wait())
+        until(lambda: not first.alive, PATIENCE)
     with shop.sends_nothing():
         assert pictures(shop.buy(cvprocess(shop.volcengine, A)))
 
@@ -245,19 +286,38 @@ def test_resumable_is_bought_as_a_task_and_is_the_same_request_as_the_other_way(
         assert equal(pictures(shop.buy(cvprocess(shop.volcengine, A), cvprocess(shop.volcengine, B))), first + other)
 
 
-@pytest.mark.parametrize("status", ["not_found", "expired"])
-def test_a_resumable_task_that_is_gone_has_not_failed(shop: Shop, status: str) -> None:
+def test_a_resumable_task_that_is_not_found_at_first_is_asked_for_again(shop: Shop) -> None:
     shop.settings["VOLCENGINE_RESUMABLE"] = "1"
-    shop.fault("submit", async_status=status)
+    shop.fault("result", None, async_status="not_found")
+    shop.deadlines = SHORT
     with shop.buys(1):
-        error = shop.trouble(cvprocess(shop.volcengine, A))
-    assert type(error) is not TaskFailedError and error.billed != "no"
-    assert error.task_id == shop.submits[0].task_id and "take" in error.text().en and "take" in error.text().zh
+        assert type(shop.trouble(cvprocess(shop.volcengine, A))) is TaskTimeoutError
+    shop.deadlines = PATIENT
     shop.mend()
-    with shop.buys(0):
-        assert type(shop.trouble(cvprocess(shop.volcengine, A))) is type(error)
-    with shop.buys(1):
-        shop.buy(cvprocess(shop.volcengine, A, 1))
+    assert_resumed(shop, "cvsync2async")
+
+
+@pytest.mark.parametrize("status", ["not_found", "expired"])
+def test_a_resumable_task_that_is_gone_is_not_said_to_have_failed(tmp_path: Path, status: str) -> None:
+    clock = Clock(time.time() - 13 * 3600)
+    with Shop(tmp_path, clock=clock) as shop:
+        park(shop, "cvsync2async")
+        clock.now = time.time()
+        shop.restart()
+        shop.mend()
+        shop.fault("result", None, async_status=status)
+        with shop.buys(0):
+            error = shop.trouble(cvprocess(shop.volcengine, A))
+        assert error.billed != "no" and error.task_id == shop.submits[0].task_id
+        for words, failed in ((error.text().en, "failed"), (error.text().zh, "失败")):
+            assert status in words and "take" in words and failed not in words
+        for _ in range(2):
+            with shop.sends_nothing():
+                assert type(shop.trouble(cvprocess(shop.volcengine, A))) is type(error)
+            shop.restart()
+        with shop.buys(1):
+            shop.mend()
+            shop.buy(cvprocess(shop.volcengine, A, 1))
 
 
 @pytest.mark.parametrize(
@@ -287,7 +347,8 @@ def test_a_resumable_submit_has_the_same_rows_in_the_submit_table(
 # ---- a store that lost something
 
 
-def damage(path: Path, how: str) -> None:
+def damage(shop: Shop, how: str) -> None:
+    [path] = shop.stored_pictures()
     data = path.read_bytes()
     if how == "gone":
         path.unlink()
@@ -306,7 +367,7 @@ DAMAGES = ("gone", "cut", "one bit", "another picture")
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_picture_is_fetched_again_by_its_task(shop: Shop, how: str) -> None:
     first = pictures(shop.buy(upscale(shop.hidream, A)))
-    damage(*shop.stored_pictures(), how)
+    damage(shop, how)
     shop.restart()
     with shop.buys(0):
         assert equal(pictures(shop.buy(upscale(shop.hidream, A))), first)
@@ -317,7 +378,7 @@ def test_a_damaged_picture_is_fetched_again_by_its_task(shop: Shop, how: str) ->
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_picture_of_a_synchronous_call_is_never_served_nor_bought_again(shop: Shop, how: str) -> None:
     shop.buy(cvprocess(shop.volcengine, A))
-    damage(*shop.stored_pictures(), how)
+    damage(shop, how)
     for _ in range(2):
         with shop.sends_nothing():
             error = shop.trouble(cvprocess(shop.volcengine, A))
@@ -329,7 +390,7 @@ def test_a_damaged_picture_of_a_synchronous_call_is_never_served_nor_bought_agai
 
 def test_a_damaged_picture_of_a_task_that_the_service_forgot_is_not_bought_again(shop: Shop) -> None:
     shop.buy(upscale(shop.hidream, A))
-    damage(*shop.stored_pictures(), "one bit")
+    damage(shop, "one bit")
     shop.emulator.clear()
     shop.deadlines = SHORT
     error = shop.trouble(upscale(shop.hidream, A))
