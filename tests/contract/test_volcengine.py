@@ -8,15 +8,30 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import InvalidInputError, checked, images, volcengine
+from hidream_volcengine.api import (
+    AmbiguousSubmitError,
+    CancelToken,
+    Deadlines,
+    InvalidInputError,
+    ModerationError,
+    RemoteImageError,
+    TaskFailedError,
+    TaskRef,
+    VolcengineService,
+    checked,
+    images,
+    volcengine,
+)
 from hidream_volcengine.api.geometry import Placement
+from hidream_volcengine.api.polling import Accepted, PollError, SubTask, UnknownTaskError
+from hidream_volcengine.api.transport import Phases
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest import MonkeyPatch
 
 from emulator import Emulator
 from tests.contract import raw_servers as raw
-from tests.contract.raw_servers import SMALL, RawServer, answering
+from tests.contract.raw_servers import SMALL, Connection, RawServer, answering
 
 SIDES: dict[str, Any] = {"binary_data_base64": [SMALL], "top": 0.5, "left": 0.1}
 CANVAS: dict[str, Any] = {"binary_data_base64": [SMALL, SMALL]}
@@ -209,3 +224,204 @@ def test_a_picture_is_a_picture_at_any_http_status(status: int) -> None:
     with RawServer(answering(status, raw.finished_picture())) as server:
         assert len(raw.run(raw.volcengine_call(server.url)).pictures) == 1
         assert server.accepted == 1
+
+
+# ---- resumable: submitted as a task
+
+WORDS = "vendor words 甲乙"
+HTML = "<html><body>some gateway page</body></html>"
+
+
+def told(data: Any, code: int | str | None = 10000, **more: Any) -> dict[str, Any]:
+    return {"code": code, "data": data, "message": WORDS, "request_id": "vendor-request-9", **more}
+
+
+def submitted(body: Any, status: int = 200) -> Accepted:
+    with RawServer(answering(status, body)) as server:
+        service = VolcengineService(raw.resumable_account(server.url))
+        accepted = service.submit(raw.sides_request(), "our-request", Phases(CancelToken()))
+        (connection,) = server.connections
+        assert connection.request_line == "POST /volcv/v1?Action=CVSync2AsyncSubmitTask&Version=2022-08-31 HTTP/1.1"
+        assert connection.json == json.loads(raw.sides_request().json_bytes())
+        assert server.whole == 1
+        return accepted
+
+
+@pytest.mark.parametrize("task_id", ["task-1", "7392616336519610409", 7392616336519610409])
+@pytest.mark.parametrize("status", [200, 202, 400, 500])
+def test_a_task_id_is_an_acceptance_whatever_stands_around_it(task_id: Any, status: int) -> None:
+    body = told({"task_id": task_id, "binary_data_base64": None, "image_urls": None, "status": "", "new": {}})
+    accepted = submitted(body, status)
+    assert accepted.picture is None
+    assert accepted.task == TaskRef("Volcengine", volcengine.ENDPOINT_NAME, str(task_id), "vendor-request-9")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, {}, [], "task-1", {"task_id": ""}, {"task_id": None}, {"task_id": True}, {"task_id": ["task-1"]}],
+    ids=str,
+)
+def test_a_submit_that_brings_no_task_id_is_ambiguous(data: Any) -> None:
+    with RawServer(answering(200, told(data))) as server, raw.fresh_journal() as journal:
+        call = raw.volcengine_call("", account=raw.resumable_account(server.url))
+        for _ in range(2):
+            with pytest.raises(AmbiguousSubmitError):
+                raw.run(call, journal)
+        assert (server.accepted, server.whole) == (1, 1)
+
+
+# ---- resumable: asked for
+
+TASK = TaskRef("Volcengine", volcengine.ENDPOINT_NAME, "task-1", "vendor-request-1")
+
+
+def asked(step: raw.Step, deadlines: Deadlines = raw.QUICK) -> SubTask:
+    """What one query says of the only picture; it is asked once, for this task, with the key."""
+    with RawServer(step) as server:
+        try:
+            (sub_task,) = VolcengineService(raw.resumable_account(server.url, deadlines)).query(TASK)
+            return sub_task
+        finally:
+            (connection,) = server.connections
+            line = "POST /volcv/v1?Action=CVSync2AsyncGetResult&Version=2022-08-31 HTTP/1.1"
+            assert connection.request_line == line
+            assert connection.headers["authorization"] == f"Bearer {raw.TOKEN}"
+            assert connection.json["req_key"] == "i2i_outpainting" and connection.json["task_id"] == "task-1"
+            # Without it the product code gets an address that lives for an hour.
+            assert json.loads(connection.json["req_json"]) == {"return_url": False}
+
+
+def at(status: str, **data: Any) -> dict[str, Any]:
+    return told({"status": status, "binary_data_base64": None, "image_urls": None, **data})
+
+
+@pytest.mark.parametrize(("status", "started"), [("in_queue", False), ("generating", True), ("paused", False)])
+@pytest.mark.parametrize("data", [{}, {"binary_data_base64": []}, {"algorithm_base_resp": {"status_code": 0}}], ids=str)
+def test_a_task_under_way(status: str, started: bool, data: dict[str, Any]) -> None:
+    sub_task = asked(answering(200, at(status, **data)))
+    assert (sub_task.started, sub_task.ended, sub_task.error) == (started, False, None)
+
+
+def test_a_picture_of_a_task() -> None:
+    sub_task = asked(answering(200, at("done", binary_data_base64=[SMALL], task_id="task-1")))
+    assert (sub_task.ended, sub_task.base64, sub_task.image, sub_task.error) == (True, SMALL, "", None)
+    sub_task = asked(answering(200, at("done", image_urls=["https://host.example.com/p.png?sign=s"])))
+    assert (sub_task.ended, sub_task.base64) == (True, "")
+    assert sub_task.image == "https://host.example.com/p.png?sign=s" and "sign=s" not in repr(sub_task)
+
+
+NO_STATE: dict[str, raw.Step] = {
+    "done without a picture": answering(200, at("done")),
+    "done with empty lists": answering(200, at("done", binary_data_base64=[], image_urls=[])),
+    "done with nulls in lists": answering(200, at("done", binary_data_base64=[None], image_urls=[None])),
+    "50429": answering(429, told(None, 50429)),
+    "50430": answering(429, told(None, 50430)),
+    "50429 at 200": answering(200, told(None, "50429")),
+    "429": answering(429, b""),
+    "50500": answering(500, told(None, 50500)),
+    "50501": answering(500, told(None, 50501)),
+    "50520": answering(400, told(None, 50520)),
+    "500": answering(500, b""),
+    "a refusal at 502": answering(502, told(None, 50413)),
+    "page at 502": answering(502, HTML, content_type="text/html"),
+    "page at 200": answering(200, HTML, content_type="text/html"),
+    "nothing": answering(200, b""),
+    "not json": answering(200, b'{"code": 10000'),
+    "a list": answering(200, b"[]"),
+    "without a code": answering(200, {"data": {"status": "done", "binary_data_base64": [SMALL]}}),
+    "unknown code": answering(200, told(None, 50215)),
+    "401": answering(401, {"error": {"message": WORDS, "code": "invalid_api_key"}}),
+    "403": answering(403, {"ResponseMetadata": {"Error": {"Code": "SignatureDoesNotMatch", "Message": WORDS}}}),
+    "404": answering(404, HTML, content_type="text/html"),
+    "redirect": answering(302, b"", {"Location": "/elsewhere"}),
+    "reset": raw.resetting("whole"),
+    "cut": raw.resetting("answer"),
+}
+
+
+@pytest.mark.parametrize("trouble", list(NO_STATE))
+def test_a_query_that_brings_no_state_says_nothing_about_the_task(trouble: str) -> None:
+    with pytest.raises(PollError) as caught:
+        asked(NO_STATE[trouble])
+    assert type(caught.value) is PollError
+    assert str(caught.value)
+
+
+def test_a_query_that_hangs_or_drips_is_given_up() -> None:
+    def drip(connection: Connection) -> None:
+        connection.read()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while not connection.stopping.wait(0.02):
+            connection.send(b" ")
+
+    for step in (raw.hanging, drip):
+        with pytest.raises(PollError):
+            asked(step, Deadlines(connect=0.2, poll=0.2))
+
+
+@pytest.mark.parametrize("data", [{}, {"binary_data_base64": []}], ids=str)
+def test_a_task_that_the_service_does_not_know(data: dict[str, Any]) -> None:
+    with pytest.raises(UnknownTaskError):
+        asked(answering(200, at("not_found", **data)))
+
+
+def ended(step: raw.Step) -> RemoteImageError:
+    sub_task = asked(step)
+    assert sub_task.ended and sub_task.started and not sub_task.image and not sub_task.base64
+    error = sub_task.error
+    assert error is not None
+    assert (error.provider, error.task_id, error.request_id) == ("Volcengine", "task-1", "vendor-request-1")
+    # What was accepted may have been billed, whatever the table says of such a word before acceptance.
+    assert error.billed == "unknown"
+    return error
+
+
+def test_an_expired_result_is_told_apart_from_a_failure() -> None:
+    error = ended(answering(200, at("expired")))
+    assert error.code == "expired" and "expired" in error.what.en and "expired" in error.what.zh
+    assert not isinstance(error, TaskFailedError)
+
+
+@pytest.mark.parametrize("code", [50411, 50412, 50413, 50512, 50518, 50511, 50516, 50517, 50519])
+@pytest.mark.parametrize("status", [400, 200])
+@pytest.mark.parametrize("code_as", [int, str])
+def test_a_check_of_contents_ends_the_task_also_where_it_speaks_first(code: int, status: int, code_as: type) -> None:
+    error = ended(answering(status, told(None, code_as(code))))
+    assert type(error) is ModerationError
+    assert (error.code, error.vendor_message) == (code, WORDS)
+    assert "`take`" in error.advice.en and "`take`" in error.advice.zh, "the same request again brings this error again"
+
+
+@pytest.mark.parametrize("status", ["generating", "done"])
+def test_an_algorithm_that_failed_ends_the_task(status: str) -> None:
+    failed = {"status_code": 201304, "status_message": WORDS}
+    error = ended(answering(200, at(status, algorithm_base_resp=failed, binary_data_base64=[SMALL])))
+    assert (type(error), error.code, error.vendor_message) == (TaskFailedError, 201304, WORDS)
+
+
+def test_a_whole_purchase_as_a_task() -> None:
+    answers = iter(
+        [
+            told({"task_id": "task-1"}),
+            at("not_found"),
+            at("in_queue"),
+            at("generating"),
+            told(None, 50429),
+            at("done", binary_data_base64=[SMALL]),
+        ]
+    )
+
+    def service(connection: Connection) -> None:
+        connection.read()
+        connection.answer(200, next(answers))
+
+    with RawServer(service) as server, raw.fresh_journal() as journal:
+        call = raw.volcengine_call("", account=raw.resumable_account(server.url))
+        delivery = raw.run(call, journal)
+        assert [picture.shape for picture in delivery.pictures] == [(48, 64, 3)]
+        assert delivery.task == TaskRef("Volcengine", volcengine.ENDPOINT_NAME, "task-1", "vendor-request-9")
+        actions = [connection.request_line.split("Action=")[1].split("&")[0] for connection in server.connections]
+        assert actions == ["CVSync2AsyncSubmitTask"] + ["CVSync2AsyncGetResult"] * 5
+        # The same picture, whichever way it is bought.
+        again = raw.run(raw.volcengine_call(server.url), journal)
+        assert again.source == "reused" and server.accepted == 6
