@@ -286,6 +286,19 @@ def test_resumable_is_bought_as_a_task_and_is_the_same_request_as_the_other_way(
         assert equal(pictures(shop.buy(cvprocess(shop.volcengine, A), cvprocess(shop.volcengine, B))), first + other)
 
 
+def test_a_parked_task_is_resumed_and_a_lost_answer_stays_lost_when_the_way_is_changed(shop: Shop) -> None:
+    shop.fault("submit", reset="after")
+    lost = shop.trouble(cvprocess(shop.volcengine, B))
+    park(shop, "cvsync2async")
+    for resumable in ("", "1"):
+        shop.settings["VOLCENGINE_RESUMABLE"] = resumable
+        with shop.sends_nothing():
+            assert type(shop.trouble(cvprocess(shop.volcengine, B))) is type(lost) is AmbiguousSubmitError
+    shop.settings["VOLCENGINE_RESUMABLE"] = ""
+    shop.mend()
+    assert_resumed(shop, "cvsync2async")
+
+
 def test_a_resumable_task_that_is_not_found_at_first_is_asked_for_again(shop: Shop) -> None:
     shop.settings["VOLCENGINE_RESUMABLE"] = "1"
     shop.fault("result", None, async_status="not_found")
