@@ -63,6 +63,8 @@ class Errand:
     deadly: str = "SIGKILL"
     interrupt_at: str = ""
     """Stage in which the user interrupts."""
+    interrupt_when: str = ""
+    """A file; once it is there the user interrupts."""
     begin_at: float = 0.0
     """``time.monotonic()``, the same for all processes, so that several begin at once."""
     clock: str = ""
@@ -493,6 +495,13 @@ class _Purchase:
             if progress.stage == self._errand.interrupt_at:
                 cancel.cancel()
 
+        def interrupted() -> None:
+            while not Path(self._errand.interrupt_when).exists():
+                time.sleep(0.01)
+            cancel.cancel()
+
+        if self._errand.interrupt_when:
+            threading.Thread(target=interrupted, daemon=True).start()
         began = time.monotonic()
         try:
             result = batch.run(index, Watch(cancel, report))

@@ -204,6 +204,6 @@ def bounded(machine: type[Lives], examples: int) -> Any:
     return case
 
 
-TestHiDreamLives = bounded(Lives, 20)
-TestVolcengineLives = bounded(VolcengineLives, 10)
-TestResumableLives = bounded(ResumableLives, 10)
+TestHiDreamLives = bounded(Lives, 14)
+TestVolcengineLives = bounded(VolcengineLives, 6)
+TestResumableLives = bounded(ResumableLives, 5)
