@@ -65,6 +65,7 @@ class Attempt:
     summary: str
     tried_at: float
     changed_at: float
+    was_done: bool
     polls: int
     error: ErrorRecord | None
     results: tuple[StoredResult, ...]
@@ -136,6 +137,7 @@ def _attempt(row: Row[Any], stored: tuple[StoredResult, ...]) -> Attempt:
         summary=row.summary,
         tried_at=row.submitting_at or row.created_at,
         changed_at=row.changed_at,
+        was_done=row.done_at is not None,
         polls=row.polls,
         error=_record_of(row.error),
         results=stored,

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from .admission import Purchase
@@ -169,6 +170,8 @@ class Batch:
                         delivery = self._work(call, order, claim, watch)
                 except (ClaimLost, TaskForgottenError):
                     continue
+                # What came after an interrupt is in the store for the next run; here nobody waits for it.
+                watch.cancel.check()
                 if delivery.errors:
                     self._failed.set()
                 return delivery
@@ -182,12 +185,13 @@ class Batch:
             return _collect_or_forget(claim, service, journal, watch)
         watch.report(Progress("waiting"))
         self._check()
-        journal.admit(claim, order.purchase, watch.cancel)
+        admit = partial(journal.admit, claim, order.purchase, watch.cancel)
+        admit()
         self._check()
         watch.report(Progress("preparing"))
         request = call.request.model_copy(update=dict(call.encode()))
         expected = journal.typical_seconds(service.name, sandbox=order.sandbox)
-        accepted = submit_until_decided(service, request, claim, journal, watch, self._check, expected)
+        accepted = submit_until_decided(service, request, claim, journal, watch, self._check, admit, expected)
         picture = accepted.picture
         if picture is not None and picture.base64:
             # The answer is the picture: it is stored before anything else is written down about it.

@@ -109,9 +109,9 @@ class Claim:
         """This try was certainly not accepted: the attempt is where it was before."""
         self._state = State.PREPARED
 
-    def write_unsent(self) -> None:
+    def write_unsent(self, *, holds_slot: bool = True) -> None:
         """It will be tried again, and whatever ends this process until then leaves nothing unexplained."""
-        self._must(state=State.PREPARED)
+        self._must(state=State.PREPARED, holds_slot=holds_slot)
 
     def refused(self, error: RemoteImageError) -> None:
         """Certainly not accepted, for good."""
@@ -206,7 +206,8 @@ class Claim:
 
     def stored(self) -> None:
         """Everything that the task brought is in the store."""
-        self._end(State.STORED)
+        ended = {} if self._state is State.DONE else {"done_at": ...}
+        self._end(State.STORED, **ended)
 
     # ---- writing
 

@@ -137,6 +137,9 @@ def collect(
         sub_tasks: Sequence[SubTask] = (answered,)
     else:
         sub_tasks = _wait(claim, service, journal, watch)
+    if attempt.resumable and not any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks):
+        # A picture in the answer itself has no such step: it is stored first, with all that is known of it.
+        claim.done(len(sub_tasks) if attempt.pictures else None)
     watch.report(Progress("downloading", 1.0, task.task_id))
     known = {result.position: result for result in attempt.results}
     fetcher = _Fetcher(service, task, attempt.expected_pixels, watch.cancel)
@@ -152,25 +155,24 @@ def collect(
             except RemoteImageError as error:
                 errors.append(error)
                 if isinstance(error, TaskTimeoutError):
+                    _once_delivered(attempt, error)
                     whole = False
                 else:
                     claim.missing(position, sub_task.sub_task_id, error)
                 continue
             whole = claim.keep(position, sub_task.sub_task_id, encoded) and whole
         pictures.append(picture)
-    if whole:
-        claim.done(len(sub_tasks) if attempt.pictures else None)
-        if pictures:
-            claim.stored()
-        else:
-            claim.failed(errors[0])
+    if whole and pictures:
+        claim.stored()
+    elif whole:
+        claim.failed(errors[0])
     watch.report(Progress("done", 1.0, task.task_id))
     return Delivery(task, tuple(pictures), tuple(errors), attempt.journal_id, source)
 
 
 def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Sequence[SubTask]:
     account, task = service.account, claim.attempt.task
-    too_old = time.time() - claim.attempt.tried_at > _KEPT_FOR
+    age = journal.age(claim.attempt)
 
     def query() -> Sequence[SubTask]:
         journal.poll_turn(account.account_id, account.limits.polls_per_second, watch.cancel)
@@ -179,25 +181,47 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Seq
         except UnknownTaskError as problem:
             if account.sandbox:
                 raise TaskForgottenError from problem
-            if service.provider == "Volcengine" and too_old:
+            if service.provider == "Volcengine" and age > _KEPT_FOR:
                 return [SubTask("", started=True, error=_not_found(task))]
             raise
 
     expected = journal.typical_seconds(service.name, sandbox=account.sandbox)
-    return wait(task, query, account.deadlines, watch, expected)
+    try:
+        return wait(task, query, account.deadlines, watch, expected, age)
+    except TaskTimeoutError as error:
+        raise _once_delivered(claim.attempt, error) from None
 
 
-def _not_found(task: TaskRef) -> TaskFailedError:
-    return TaskFailedError(
+def _once_delivered(attempt: Attempt, error: TaskTimeoutError) -> TaskTimeoutError:
+    """A task that had its pictures before is asked again only because their files are gone."""
+    if attempt.was_done:
+        error.what = Text(
+            f"This picture was bought before, but its file in the store is missing or damaged. {error.what.en}",
+            f"这张图片此前已购买，但本地存储中的文件已丢失或损坏。{error.what.zh}",
+        )
+        error.advice = _RESTORE_OR_BUY
+    return error
+
+
+_RESTORE_OR_BUY = Text(
+    "Queue again later, bring the file back from a backup, or change `take` to buy it again.",
+    "请稍后重新运行、从备份恢复该文件，或修改 `take` 重新购买。",
+)
+
+
+def _not_found(task: TaskRef) -> ServiceError:
+    return ServiceError(
         Text(
             "The service no longer knows this task (not_found): it keeps results for 12 hours, and this one was not "
             "fetched in time.",
             "服务端已查不到该任务（not_found）：结果只保留 12 小时，未能及时取回。",
         ),
+        advice=TaskFailedError.default_advice,
         provider=task.provider,
         code="not_found",
         request_id=task.request_id,
         task_id=task.task_id,
+        billed="unknown",
     )
 
 

@@ -365,7 +365,7 @@ class Journal:
         connection.execute(
             update(attempts)
             .where(attempts.c.id == attempt.journal_id)
-            .values(owner=self._owner, fence=fence, state=state, changed_at=now)
+            .values(owner=self._owner, fence=fence, state=state, holds_slot=False, changed_at=now)
         )
         return replace(attempt, owner=self._owner, fence=fence, state=state)
 
@@ -535,6 +535,8 @@ class Journal:
                 .where(
                     attempts.c.endpoint == endpoint,
                     attempts.c.done_at.is_not(None),
+                    # One that was taken over lay about for a while.
+                    attempts.c.fence == 1,
                     attempts.c.submitting_at.is_not(None),
                     requests.c.sandbox.is_(sandbox),
                 )

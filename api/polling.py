@@ -107,6 +107,7 @@ def wait(
     deadlines: Deadlines,
     watch: Watch,
     expected: float | None = None,
+    age: float = 0.0,
 ) -> tuple[SubTask, ...]:
     """Ask until every sub task has ended, and return them in the service's order.
 
@@ -115,13 +116,14 @@ def wait(
 
     Args:
         expected: seconds that such a task usually takes, if known: nobody asks long before that.
+        age: seconds since its submit.
 
     Raises:
         TaskTimeoutError: a deadline passed and nothing at all had ended.
         CallCancelled: cancelled.
     """
     begun = time.monotonic()
-    first_pause = min(0.7 * expected, _LONGEST_FIRST_PAUSE) if expected else 0.0
+    first_pause = min(0.7 * expected - age, _LONGEST_FIRST_PAUSE) if expected else 0.0
     deadline = begun + deadlines.queue
     running = False
     failures = 0

@@ -43,12 +43,14 @@ def submit_until_decided(
     journal: Journal,
     watch: Watch,
     check: Callable[[], None],
+    admit: Callable[[], None],
     expected: float | None,
 ) -> Accepted:
     """The submit table (design.md, "Money"): the journal knows of each try before its first byte goes out.
 
     Args:
         check: called before each try; what it raises ends the call unsent.
+        admit: takes a place of the limiter again; a call that was told to slow down gives its own up.
         expected: seconds that such a call usually takes, if known.
 
     Raises:
@@ -92,7 +94,7 @@ def submit_until_decided(
         except NotAccepted as answer:
             if answer.outcome is Outcome.BUSY or answer.status == 401:
                 claim.unsent()
-                claim.write_unsent()
+                claim.write_unsent(holds_slot=answer.outcome is not Outcome.BUSY)
             if answer.status == 401 and not renewed and service.renew_credentials():
                 renewed = True
                 continue
@@ -103,6 +105,7 @@ def submit_until_decided(
                 if time.monotonic() + pause < deadline:
                     watch.report(Progress("queued"))
                     watch.cancel.sleep(pause)
+                    admit()
                     continue
             error = _error_of(provider, answer, request_id)
             _settle(claim, answer.outcome, error)

@@ -16,7 +16,7 @@ import requests
 from pydantic import Field, model_validator
 
 from .credentials import VolcengineAccount
-from .errors import VENDOR_CODES, Meaning, Outcome, Provider, TaskFailedError, meaning_of, refusal
+from .errors import VENDOR_CODES, Meaning, Outcome, Provider, ServiceError, TaskFailedError, meaning_of, refusal
 from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from .redaction import pack_logger, shortened
 from .settings import Ceiling
@@ -192,16 +192,18 @@ def _action(name: str) -> dict[str, str]:
     return {"Action": name, "Version": "2022-08-31"}
 
 
-def _expired(task: TaskRef) -> TaskFailedError:
-    return TaskFailedError(
+def _expired(task: TaskRef) -> ServiceError:
+    return ServiceError(
         Text(
             "The service no longer keeps this task's result (expired): it was not fetched in time.",
             "服务端已不再保留该任务的结果（expired）：未能及时取回。",
         ),
+        advice=TaskFailedError.default_advice,
         provider="Volcengine",
         code="expired",
         request_id=task.request_id,
         task_id=task.task_id,
+        billed="unknown",
     )
 
 
