@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import email.utils
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from hidream_volcengine.api import (
     ConfigurationError,
     ConnectionFailedError,
     InvalidInputError,
+    Journal,
+    JournalError,
     ModerationError,
     PaidCall,
     QuotaError,
@@ -29,6 +33,7 @@ from hidream_volcengine.api import (
     ServiceError,
     TaskFailedError,
     TaskRef,
+    Text,
     hidream,
     transport,
     volcengine,
@@ -503,6 +508,40 @@ def test_hidream_5xx_stays_ambiguous_with_a_known_code() -> None:
     """The table has "5xx" without an exception for HiDream's codes."""
     error, _ = hidream_answer({"code": 1051, "message": WORDS}, status=502)
     assert (type(error), error.billed) == (AmbiguousSubmitError, "unknown")
+
+
+# ---- accepted, and the journal is gone
+
+
+@pytest.mark.parametrize("gone", [("_writing",), ("_reading",), ("_reading", "_writing")], ids=" and ".join)
+@both_services
+def test_what_was_accepted_is_delivered_whatever_became_of_the_journal(
+    provider: str, gone: tuple[str, ...], monkeypatch: MonkeyPatch
+) -> None:
+    """A disk that fails or a database that goes away meanwhile: the picture counts more than the record."""
+    away = threading.Event()
+
+    def breaks(real: Callable[[Journal], Any]) -> Callable[[Journal], Any]:
+        @contextmanager
+        def opened(journal: Journal) -> Iterator[Any]:
+            if away.is_set():
+                raise JournalError(Text("It is gone.", "已不在。"))
+            with real(journal) as found:
+                yield found
+
+        return opened
+
+    def accepting(connection: raw.Connection) -> None:
+        connection.read()
+        away.set()
+        connection.answer(200, raw.accepted() if provider == "HiDream" else raw.finished_picture())
+
+    for name in gone:
+        monkeypatch.setattr(Journal, name, breaks(getattr(Journal, name)))
+    with RawServer(accepting, raw.serving) as server, raw.fresh_journal() as journal:
+        assert len(raw.run(CALLS[provider](server.url), journal).pictures) == 1
+        assert len(server.submits) == 1
+        away.clear()
 
 
 # ---- the key exchange
