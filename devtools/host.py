@@ -123,16 +123,15 @@ class ComfyUI:
     ) -> None:
         self.base = base_directory
         self.log_file = base_directory / "comfyui.log"
-        self.port = port or port_or_free()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.client_id = uuid.uuid4().hex
-        self.events = EventStream(f"{self.url}/ws?clientId={self.client_id}")
+        self._chosen_port = port
+        self._choose_port()
         self._environment = _clean_environment(keep_keys) | dict(environment or {})
         self._arguments = arguments
         self._pack = pack
         self._pack_folder = pack_folder
         self._comfyui = comfyui or checkout.ensure()
         self._process: subprocess.Popen[bytes] | None = None
+        self._started = False
 
     def __enter__(self) -> ComfyUI:
         self.start()
@@ -144,13 +143,19 @@ class ComfyUI:
     # The process
 
     def start(self, timeout: float = 180) -> None:
+        """Start, also once more on the same base directory; the log goes on in the same file."""
+        if self._process is not None:
+            raise HostError("ComfyUI is running already")
+        again, self._started = self._started, True
+        if again:
+            self._choose_port()
         self._lay_out_base_directory()
         command = [
             sys.executable, str(ROOT / "devtools" / "watched.py"), str(self._comfyui / "main.py"),
             "--cpu", "--listen=127.0.0.1", f"--port={self.port}", "--disable-auto-launch", "--disable-api-nodes",
             f"--base-directory={self.base}", "--database-url=sqlite:///:memory:", *self._arguments,
         ]  # fmt: skip
-        with self.log_file.open("wb") as log:
+        with self.log_file.open("ab" if again else "wb") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.base, env=self._environment, stdin=subprocess.PIPE, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,  # a Ctrl-C is ours to pass on
@@ -174,6 +179,20 @@ class ComfyUI:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def kill(self) -> None:
+        """kill -9: it gets no chance to write anything down."""
+        process, self._process = self._process, None
+        if process is None or process.stdin is None:
+            raise HostError("ComfyUI is not running")
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        self.events.close()
+
+    def set_environment(self, **variables: str) -> None:
+        """For the next start."""
+        self._environment |= variables
 
     def log(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
@@ -291,6 +310,13 @@ class ComfyUI:
         return answer
 
     # Inside
+
+    def _choose_port(self) -> None:
+        # A free one was anybody's while this ComfyUI did not run: another for each start.
+        self.port = self._chosen_port or port_or_free()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client_id = uuid.uuid4().hex
+        self.events = EventStream(f"{self.url}/ws?clientId={self.client_id}")
 
     def _lay_out_base_directory(self) -> None:
         for folder in ("custom_nodes", "input", "output", "models"):

@@ -1,20 +1,20 @@
 """A real ComfyUI with the pack in its custom_nodes and the emulator as both services.
 
-`comfy` is one ComfyUI for the whole run, with nothing cached and nothing recorded when a test begins; `make_comfyui`
+`comfy` is one ComfyUI for the whole run, with nothing cached, bought or recorded when a test begins; `make_comfyui`
 starts another one with an environment of its own, about 10 s each.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from devtools.host import ComfyUI
 from emulator import Credentials, Emulator
+from tests.host.prompts import start_over
 
 CANARY = "canary-5up3r-s3cr3t-k3y"
 """Part of every key that ComfyUI is given here: it must turn up in nothing that leaves it but the services' headers."""
@@ -59,19 +59,8 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, service_environment: dict[
 
 @pytest.fixture
 def comfy(comfyui: ComfyUI, emulator: Emulator) -> ComfyUI:
-    comfyui.forget_results()
-    forget_purchases(comfyui)
-    emulator.clear()
+    start_over(comfyui, emulator)
     return comfyui
-
-
-def forget_purchases(comfyui: ComfyUI) -> None:
-    """Every test buys for itself: what an earlier one bought is no longer known to the journal."""
-    journal = comfyui.base / "user" / "__hidream_volcengine" / "journal.sqlite3"
-    if journal.exists():
-        with closing(sqlite3.connect(journal, timeout=30)) as connection, connection:
-            for table in ("results", "attempts", "requests", "limits"):
-                connection.execute(f"DELETE FROM {table}")  # noqa: S608
 
 
 @pytest.fixture

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -184,6 +187,51 @@ def fields_of(shown: str) -> dict[str, int]:
     return {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in call.keywords}
 
 
+# ---- one node, and a prompt under way
+
+
+def remote(graph: Graph, class_type: str = "HiDreamAPIUpscale", seed: int = 0) -> Node:
+    """A remote node whose output is saved."""
+    wire = "images" if class_type == "HiDreamAPIImageToImage" else "image"
+    node = graph.add(class_type, **{wire: graph.image(photo(48, 64, seed))})
+    graph.save(node[0])
+    return node
+
+
+class Running:
+    """A queued prompt, to be interrupted at the right moment."""
+
+    def __init__(self, comfy: ComfyUI, graph: Graph) -> None:
+        self._comfy = comfy
+        self._start = comfy.events.count()
+        self._read = len(comfy.log())
+        self.prompt_id = comfy.queue(graph.prompt)
+
+    def log(self) -> str:
+        """What ComfyUI wrote since the prompt was queued."""
+        return self._comfy.log()[self._read :]
+
+    def event(self, kind: str, node: str, timeout: float = 15) -> float:
+        """When an event of this node arrived."""
+        return self._comfy.events.wait_for(
+            lambda event: event.type == kind and event.node == node, timeout, self._start
+        ).at
+
+    def interrupt(self) -> float:
+        """Seconds until ComfyUI told of the interruption, which must be told as such and as nothing else."""
+        called = time.monotonic()
+        self._comfy.interrupt()
+        result = self.end()
+        assert result.status == "interrupted", result.error
+        assert result.error == {}
+        assert "Exception during processing" not in self.log()
+        assert "never retrieved" not in self.log()
+        return result.events[-1].at - called
+
+    def end(self, timeout: float = 60) -> Result:
+        return self._comfy.wait(self.prompt_id, timeout=timeout, start=self._start)
+
+
 # ---- pictures
 
 
@@ -227,6 +275,86 @@ def bodies(emulator: Emulator, endpoint: str | None = None) -> list[dict[str, An
 def overlap(requests: Sequence[Any]) -> bool:
     """Whether there was a moment at which all of them were under way."""
     return max(request.started for request in requests) < min(request.ended for request in requests)
+
+
+# ---- money
+
+
+@contextmanager
+def buys(emulator: Emulator, number: int) -> Iterator[None]:
+    """In the block exactly so many submits are accepted."""
+    before = len(emulator.accepted)
+    yield
+    accepted = [record.endpoint for record in emulator.accepted[before:]]
+    assert len(accepted) == number, accepted
+
+
+@contextmanager
+def sends_nothing(emulator: Emulator) -> Iterator[None]:
+    """In the block no service hears of anything, not even a poll."""
+    before = len(emulator.requests)
+    yield
+    assert [(record.endpoint, record.phase) for record in emulator.requests[before:]] == []
+
+
+def hold(emulator: Emulator, endpoint: str = "*") -> None:
+    """Every task goes on and on, until :func:`mend`."""
+    action = {"json": {"code": 10000, "data": {"status": "generating"}}} if endpoint == "cvsync2async" else None
+    emulator.add_fault(
+        {"endpoint": endpoint, "phase": "result", "times": None, "do": action or {"task_status": [2]}}
+    )
+
+
+def mend(emulator: Emulator) -> None:
+    """No fault is left; tasks and records stay."""
+    emulator._faults.clear()
+
+
+REUSED = re.compile(r"Reused, 0 calls.*\n已复用，0 次调用")
+RESUMED = re.compile(r"Resumed, nothing bought.*\n已恢复，未产生购买")
+
+
+def says(result: Result, node: Node, words: re.Pattern[str]) -> bool:
+    """Whether a node's lasting words do, in both languages."""
+    return any(words.search(text) for text in result.texts(node.id))
+
+
+# ---- the task list
+
+
+def tasks(comfy: ComfyUI) -> list[dict[str, Any]]:
+    """The journal as the task list shows it, newest first."""
+    return comfy.request("GET", "/hidream_volcengine/tasks").json()["tasks"]
+
+
+def states(comfy: ComfyUI) -> list[str]:
+    return [task["state"] for task in tasks(comfy)]
+
+
+def until_states(comfy: ComfyUI, *expected: str) -> list[dict[str, Any]]:
+    """Wait until the journal has attempts in exactly these states, in any order."""
+    until(lambda: sorted(states(comfy)) == sorted(expected), f"attempts that are {expected}")
+    return tasks(comfy)
+
+
+def start_over(comfy: ComfyUI, emulator: Emulator) -> None:
+    """Nothing is cached, bought or recorded."""
+    comfy.forget_results()
+    forget_purchases(comfy)
+    emulator.clear()
+
+
+def journal_folder(comfy: ComfyUI) -> Path:
+    return comfy.base / "user" / "__hidream_volcengine"
+
+
+def forget_purchases(comfy: ComfyUI) -> None:
+    """Every test buys for itself: what an earlier one bought is no longer known to the journal."""
+    journal = journal_folder(comfy) / "journal.sqlite3"
+    if journal.exists():
+        with closing(sqlite3.connect(journal, timeout=30)) as connection, connection:
+            for table in ("results", "attempts", "requests", "limits"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608
 
 
 # ---- waiting

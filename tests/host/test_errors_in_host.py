@@ -20,7 +20,17 @@ from PIL import Image
 
 from devtools.host import ComfyUI, PromptRejectedError, port_or_free
 from emulator import Emulator
-from tests.host.prompts import WIDGETS, Graph, Link, failed, photo, submits, until
+from tests.host.prompts import (
+    WIDGETS,
+    Graph,
+    Link,
+    failed,
+    forget_purchases,
+    photo,
+    start_over,
+    submits,
+    until,
+)
 
 PROBE = '''
 import json
@@ -74,14 +84,14 @@ def strict_comfyui(tmp_path_factory: pytest.TempPathFactory, service_environment
 
 @pytest.fixture
 def strict(strict_comfyui: ComfyUI, emulator: Emulator) -> ComfyUI:
-    strict_comfyui.forget_results()
-    emulator.clear()
+    start_over(strict_comfyui, emulator)
     return strict_comfyui
 
 
 @pytest.fixture
 def refusing(strict_comfyui: ComfyUI, emulator: Emulator) -> ComfyUI:
     """For tests in which nothing succeeds, so that nothing of earlier ones can be cached."""
+    forget_purchases(strict_comfyui)  # or the collector would ask for the parked tasks of earlier ones
     emulator.clear()
     return strict_comfyui
 

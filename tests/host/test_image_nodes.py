@@ -22,6 +22,7 @@ from tests.host.prompts import (
     pixels,
     submits,
     until,
+    until_states,
 )
 
 # ---- image to image
@@ -464,7 +465,7 @@ def test_a_whole_task_is_not_asked_for_again(comfy: ComfyUI, emulator: Emulator)
 
 
 def test_an_interrupted_task_is_fetched_again(comfy: ComfyUI, emulator: Emulator) -> None:
-    """The task ends a while after the user lost patience; its id is in ComfyUI's log."""
+    """The task ends a while after the user lost patience; its id is in ComfyUI's log and in the task list."""
     emulator.add_fault({"endpoint": "upscale", "phase": "result", "times": 2, "do": {"task_status": [2]}})
     read = len(comfy.log())
     graph = Graph(comfy)
@@ -474,8 +475,9 @@ def test_an_interrupted_task_is_fetched_again(comfy: ComfyUI, emulator: Emulator
     until(lambda: any(request.phase == "result" for request in emulator.requests), "the first poll")
     comfy.interrupt()
     assert comfy.wait(prompt_id, start=start).status == "interrupted"
-    told = until(lambda: re.search(r"stopped waiting.*task_id=(\S+)", comfy.log()[read:]), "the task's id in the log")
-    assert told[1] == submits(emulator)[0].task_id
+    told = re.search(r"accepted: .*task_id=(\S+)", comfy.log()[read:])
+    assert told is not None
+    assert told[1] == submits(emulator)[0].task_id == until_states(comfy, "parked")[0]["task_id"]
 
     again = Graph(comfy)
     saved = again.save(again.add("RemoteTaskResult", endpoint="hidream upscale", task_id=told[1])[0])

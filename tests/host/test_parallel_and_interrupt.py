@@ -9,54 +9,12 @@ from typing import Any
 
 import pytest
 
-from devtools.host import ComfyUI, Result
+from devtools.host import ComfyUI
 from emulator import Emulator
-from tests.host.prompts import Graph, Node, failed, overlap, photo, submits, until
+from tests.host.prompts import Graph, Running, failed, overlap, photo, remote, submits, until, until_states
 
 FELT = 0.3
 """Seconds from the call of /interrupt to ComfyUI's event."""
-
-
-def remote(graph: Graph, class_type: str = "HiDreamAPIUpscale", seed: int = 0) -> Node:
-    """A remote node whose output is saved."""
-    wire = "images" if class_type == "HiDreamAPIImageToImage" else "image"
-    node = graph.add(class_type, **{wire: graph.image(photo(48, 64, seed))})
-    graph.save(node[0])
-    return node
-
-
-class Running:
-    """A queued prompt, to be interrupted at the right moment."""
-
-    def __init__(self, comfy: ComfyUI, graph: Graph) -> None:
-        self._comfy = comfy
-        self._start = comfy.events.count()
-        self._read = len(comfy.log())
-        self.prompt_id = comfy.queue(graph.prompt)
-
-    def log(self) -> str:
-        """What ComfyUI wrote since the prompt was queued."""
-        return self._comfy.log()[self._read :]
-
-    def event(self, kind: str, node: str, timeout: float = 15) -> float:
-        """When an event of this node arrived."""
-        return self._comfy.events.wait_for(
-            lambda event: event.type == kind and event.node == node, timeout, self._start
-        ).at
-
-    def interrupt(self) -> float:
-        """Seconds until ComfyUI told of the interruption, which must be told as such and as nothing else."""
-        called = time.monotonic()
-        self._comfy.interrupt()
-        result = self.end()
-        assert result.status == "interrupted", result.error
-        assert result.error == {}
-        assert "Exception during processing" not in self.log()
-        assert "never retrieved" not in self.log()
-        return result.events[-1].at - called
-
-    def end(self, timeout: float = 60) -> Result:
-        return self._comfy.wait(self.prompt_id, timeout=timeout, start=self._start)
 
 
 def check_still_works(comfy: ComfyUI, emulator: Emulator) -> None:
@@ -194,8 +152,8 @@ def test_an_interrupt_is_felt_at_once(
 
 
 @pytest.mark.parametrize("fault", [{"hang": 1.5}, {"never": True}], ids=["in the submit", "in the wait"])
-def test_the_log_names_an_accepted_task(comfy: ComfyUI, emulator: Emulator, fault: dict[str, Any]) -> None:
-    """Also of a submit whose answer comes only after the interrupt."""
+def test_an_accepted_task_is_written_down(comfy: ComfyUI, emulator: Emulator, fault: dict[str, Any]) -> None:
+    """In the journal and in the log; also if the answer to the submit comes only after the interrupt."""
     emulator.add_fault({"phase": "submit", "times": None, "do": fault})
     graph = Graph(comfy)
     remote(graph)
@@ -203,19 +161,22 @@ def test_the_log_names_an_accepted_task(comfy: ComfyUI, emulator: Emulator, faul
     until(lambda: any(submit.accepted for submit in submits(emulator)), "the task")
     task_id = submits(emulator)[0].task_id
     running.interrupt()
-    until(lambda: f"accepted: task_id={task_id}" in running.log(), "the task's id in the log")
-    until(lambda: "stopped waiting; the task goes on and is not lost" in running.log(), "a word of comfort")
+    [task] = until_states(comfy, "parked")
+    assert task["task_id"] == task_id
+    assert re.search(rf"accepted: {task['journal_id']} task_id={task_id}", running.log())
     assert len(submits(emulator)) == 1
 
 
-def test_the_log_names_a_picture_that_nobody_waits_for(comfy: ComfyUI, emulator: Emulator) -> None:
+def test_a_picture_that_nobody_waits_for_is_stored(comfy: ComfyUI, emulator: Emulator) -> None:
     emulator.add_fault({"phase": "submit", "do": {"hang": 1.5}})
     graph = Graph(comfy)
     remote(graph, "VolcengineAPIOutpaint")
     running = Running(comfy, graph)
     until(lambda: _hung(emulator), "the submit")
     running.interrupt()
-    until(lambda: re.search(r"nobody waits.*request_id=\w{10}", running.log()), "the request's id in the log")
+    [task] = until_states(comfy, "stored")
+    assert task["stored"] == 1
+    assert re.search(rf"answered: {task['journal_id']} request_id=\w{{10}}", running.log())
 
 
 def test_an_interrupt_during_back_off_sends_nothing_more(comfy: ComfyUI, emulator: Emulator) -> None:
@@ -245,7 +206,7 @@ def test_two_waiting_nodes_are_interrupted(comfy: ComfyUI, emulator: Emulator) -
     running = Running(comfy, graph)
     until(lambda: {"upscale", "outpaint"} == {r.endpoint for r in emulator.requests if r.phase == "result"}, "polls")
     assert running.interrupt() < FELT
-    until(lambda: running.log().count("stopped waiting") == 2, "both threads to stop")
+    until_states(comfy, "parked", "parked")
     check_still_works(comfy, emulator)
 
 
@@ -269,7 +230,7 @@ def test_sixteen_waiting_nodes_are_interrupted(comfy: ComfyUI, emulator: Emulato
     running = Running(comfy, graph)
     until(lambda: len({r.task_id for r in emulator.requests if r.phase == "result"}) == 16, "sixteen tasks polled", 30)
     assert running.interrupt() < FELT
-    until(lambda: running.log().count("stopped waiting") == 16, "all threads to stop")
+    until_states(comfy, *["parked"] * 16)
     check_still_works(comfy, emulator)
 
 
@@ -335,7 +296,7 @@ def test_an_error_cancels_the_other_node_at_once(comfy: ComfyUI, emulator: Emula
     (refused,) = submits(emulator, "upscale")
     assert result.events[-1].at - refused.ended < FELT
     (task,) = submits(emulator, "outpaint")
-    until(lambda: re.search(rf"stopped waiting.*task_id={task.task_id}", running.log()), "the other one to stop")
+    assert {told["task_id"] for told in until_states(comfy, "parked", "refused")} == {task.task_id, ""}
     assert "never retrieved" not in running.log()
     check_still_works(comfy, emulator)
 
@@ -365,5 +326,5 @@ def test_a_failing_local_node_cancels_a_remote_one(comfy: ComfyUI, emulator: Emu
     result = running.end()
     assert result.status == "error"
     assert result.error["node_id"] == broken.id
-    until(lambda: "stopped waiting" in running.log(), "the remote node to stop")
+    until_states(comfy, "parked", "delivered")
     check_still_works(comfy, emulator)

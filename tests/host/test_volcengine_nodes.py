@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,8 @@ from tests.host.prompts import (
     photo,
     pixels,
     run_outpaint,
+    sends_nothing,
+    until_states,
 )
 
 MOST_ERROR = 2.0
@@ -513,12 +513,17 @@ def test_every_variant_comes_with_the_mask_of_its_image(comfy: ComfyUI) -> None:
 
 
 def test_finished_pictures_of_a_failed_node_are_kept(comfy: ComfyUI, emulator: Emulator) -> None:
-    """The service keeps nothing to fetch again: what was bought is saved, and the error says where."""
+    """The service keeps nothing to fetch again: what was bought is in the store, and the error says how to get it."""
     emulator.add_fault({"endpoint": "cvprocess", "phase": "submit", "skip": 2, "do": {"vendor_code": 50511}})
     graph = Graph(comfy)
     graph.save(graph.add("VolcengineAPIOutpaint", image=graph.image(photo(64, 48)), variants=3)[0])
     told = failed(comfy, graph.prompt, "ModerationError")["exception_message"]
-    [folder] = set(re.findall(r"saved in (\S+)\.\n", told))
-    pictures = [Image.open(path) for path in sorted(Path(folder).iterdir())]
-    assert len(pictures) == emulator.billed - 1 == 2
-    assert {picture.size for picture in pictures} == {(76, 58)}
+    kept = [task for task in until_states(comfy, "stored", "stored", "failed") if task["stored"]]
+    assert len(kept) == emulator.billed - 1 == 2
+    with sends_nothing(emulator):
+        for task in kept:
+            fetched = Graph(comfy)
+            saved = fetched.save(fetched.add("RemoteTaskResult", task_id=task["journal_id"])[0])
+            [picture] = comfy.images(comfy.run(fetched.prompt), saved)
+            assert picture.size == (76, 58)
+    assert [task["journal_id"] for task in kept if task["journal_id"] not in told] == []
