@@ -90,15 +90,19 @@ def _used_up(purchase: Purchase, counted: int, limit: int, period: Text, variabl
 
 
 def pause_until_room(
-    connection: Connection, now: float, purchase: Purchase, is_living: Callable[[Row[tuple[object, ...]]], bool]
+    connection: Connection,
+    now: float,
+    journal_id: str,
+    purchase: Purchase,
+    is_living: Callable[[Row[tuple[object, ...]]], bool],
 ) -> float:
-    """Seconds to wait before looking again; 0.0 if the limiter has room for the purchase."""
+    """Seconds to wait before looking again; 0.0 if the limiter has room for this attempt."""
     factor = _factor(connection, now, purchase)
     at_once, per_minute = purchase.ceiling.at_once, purchase.ceiling.per_minute
     if at_once is not None and _running(connection, purchase, is_living) >= max(1, math.floor(at_once * factor)):
         return _LOOK_AGAIN
     if per_minute is not None:
-        return _pause_for_rate(connection, now, purchase, max(1, math.floor(per_minute * factor)))
+        return _pause_for_rate(connection, now, journal_id, purchase, max(1, math.floor(per_minute * factor)))
     return 0.0
 
 
@@ -114,7 +118,7 @@ def _running(connection: Connection, purchase: Purchase, is_living: Callable[[Ro
     return sum(count for owner, count in counts if owner in rows and is_living(rows[owner]))
 
 
-def _pause_for_rate(connection: Connection, now: float, purchase: Purchase, allowed: int) -> float:
+def _pause_for_rate(connection: Connection, now: float, journal_id: str, purchase: Purchase, allowed: int) -> float:
     recent = connection.execute(
         select(attempts.c.admitted_at, attempts.c.pictures)
         .where(
@@ -122,6 +126,8 @@ def _pause_for_rate(connection: Connection, now: float, purchase: Purchase, allo
             attempts.c.endpoint == purchase.endpoint,
             attempts.c.admitted_at > now - _WINDOW,
             attempts.c.admitted_at <= now,
+            # Its own earlier try was not taken.
+            attempts.c.id != journal_id,
         )
         .order_by(attempts.c.admitted_at)
     ).all()

@@ -420,8 +420,8 @@ class Journal:
             QuotaError: the budget is used up.
             CallCancelled, ClaimLost, JournalError: as they say.
         """
-        gate = self._gates.setdefault((purchase.account, purchase.provider), threading.Lock())
-        # One of this process asks the database; the others wait for their turn here.
+        gate = self._gates.setdefault((purchase.account, purchase.endpoint), threading.Lock())
+        # One of this process asks the database for an endpoint; the others wait for their turn here.
         while not gate.acquire(timeout=_LOOK_AGAIN):
             cancel.check()
         try:
@@ -438,7 +438,9 @@ class Journal:
             if row is None:
                 raise ClaimLost
             check_budget(connection, now, purchase, already=row.counted)
-            pause = pause_until_room(connection, now, purchase, lambda owner: self._is_living(owner, now))
+            pause = pause_until_room(
+                connection, now, claim.journal_id, purchase, lambda owner: self._is_living(owner, now)
+            )
             if not pause:
                 connection.execute(
                     update(attempts)
