@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,10 @@ from .text import Text
 _JOURNAL = "journal.sqlite3"
 # Says that there was a journal here once: without it, a missing one is a new one.
 _MADE = "journal.made"
+_LOCK = "journal.lock"
+_NEW = "journal.new.sqlite3"
+_ASIDE = "journal.damaged-"
+_LARGEST_RUIN = 2**34
 NOTICE = "JOURNAL-WAS-DAMAGED.txt"
 
 
@@ -48,8 +54,11 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float]) -> Da
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = directory / _JOURNAL
-        lost = (directory / _MADE).exists() and not (path.exists() and path.stat().st_size)
+        database = _sound(directory, clock)
+        if database is None:
+            with _alone(directory):
+                # Another process may have been quicker.
+                database = _sound(directory, clock) or _replace(directory, store, clock)
     except OSError as problem:
         raise JournalError(
             Text(
@@ -57,21 +66,41 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float]) -> Da
                 f"无法使用日志所在的文件夹：{problem}。",
             )
         ) from None
-    if not lost:
-        database = Database(sqlite_url(path), clock)
-        try:
-            database.check()
-            database.migrate()
-        except DamagedError as problem:
-            database.close()
-            pack_logger().error("%s", problem.what.en)
-        except BaseException:
-            database.close()
-            raise
-        else:
-            _remember(directory)
-            return database
-    return _replace(directory, store, clock)
+    with suppress(OSError):
+        (directory / _MADE).touch()
+    return database
+
+
+def _sound(directory: Path, clock: Callable[[], float]) -> Database | None:
+    """The journal, made if there never was one; ``None`` if it is damaged or gone."""
+    path = directory / _JOURNAL
+    if (directory / _MADE).exists() and not (path.exists() and path.stat().st_size):
+        return None
+    database = Database(sqlite_url(path), clock)
+    try:
+        database.check()
+        database.migrate()
+    except DamagedError as problem:
+        database.close()
+        pack_logger().error("%s", problem.what.en)
+        return None
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One process at a time, whatever becomes of the others: SQLite's own lock on a file of its own."""
+    try:
+        with closing(sqlite3.connect(directory / _LOCK, timeout=60, isolation_level=None)) as lock:
+            lock.execute("BEGIN EXCLUSIVE")
+            yield
+    except sqlite3.Error as problem:
+        raise JournalError(
+            Text(f"The damaged journal cannot be replaced: {problem}.", f"无法替换已损坏的日志：{problem}。")
+        ) from None
 
 
 def open_postgresql(url: str, store: Path | None) -> Database:
@@ -136,44 +165,46 @@ def acknowledge(directory: Path) -> None:
         ) from None
 
 
-def _remember(directory: Path) -> None:
-    with suppress(OSError):
-        (directory / _MADE).touch()
-
-
 def _replace(directory: Path, store: Store, clock: Callable[[], float]) -> Database:
-    """A new journal in the place of a damaged or missing one, with whatever of it can still be read."""
-    path = directory / _JOURNAL
-    aside = directory / f"journal.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.sqlite3"
-    try:
-        # The notice first: a crash from here on must not leave a journal that looks like a whole one.
-        (directory / NOTICE).write_text(_notice(aside if path.exists() else None), encoding="utf-8")
-        rows = {table: list(_readable_rows(path, table)) for table in (requests, attempts, results, limits)}
-        for suffix in ("", "-wal", "-shm"):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-    except OSError as problem:
-        raise JournalError(
-            Text(f"The damaged journal cannot be replaced: {problem}.", f"无法替换已损坏的日志：{problem}。")
-        ) from None
-    database = Database(sqlite_url(path), clock)
+    """A new journal in the place of a damaged or missing one, with whatever of it can still be read.
+
+    It is made beside and put in its place whole: a crash on the way leaves one that is found to be missing.
+    """
+    path, new = directory / _JOURNAL, directory / _NEW
+    aside = directory / f"{_ASIDE}{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.sqlite3"
+    # Ahead of everything else: from here on nothing is bought until the owner knows.
+    (directory / NOTICE).write_text(_notice(aside if path.exists() else None), encoding="utf-8")
+    ruins = [path, *sorted(directory.glob(f"{_ASIDE}*.sqlite3"), reverse=True)]
+    for part in _parts(new):
+        part.unlink(missing_ok=True)
+    database = Database(sqlite_url(new), clock)
     try:
         database.migrate()
         with database.writing() as connection:
-            now = database.now(connection)
-            for table, found in rows.items():
-                _insert_missing(connection, table, found)
+            for ruin in ruins:
+                for table, rows in _readable_rows(ruin, directory).items():
+                    _insert_missing(connection, table, rows)
             _complete_requests(connection)
-            counted = {attempt for (attempt,) in connection.execute(select(attempts.c.id))}
+            known = set(connection.execute(select(attempts.c.id)).scalars())
             for side_cars in _by_attempt(store.side_cars()):
-                if side_cars[0].journal_id not in counted:
-                    _insert_purchase(connection, now, side_cars)
-    except BaseException:
+                if side_cars[0].journal_id not in known:
+                    _insert_purchase(connection, database.now(connection), side_cars)
+                _insert_results(connection, side_cars)
+    finally:
+        # Closing the last connection brings everything into the one file.
         database.close()
-        raise
-    _remember(directory)
-    return database
+    for part, kept in zip(_parts(path), _parts(aside), strict=True):
+        if part.exists():
+            part.rename(kept)
+    new.rename(path)
+    replaced = Database(sqlite_url(path), clock)
+    replaced.migrate()
+    return replaced
+
+
+def _parts(path: Path) -> list[Path]:
+    """A SQLite file and those beside it."""
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
 def _notice(aside: Path | None) -> str:
@@ -193,14 +224,36 @@ def _notice(aside: Path | None) -> str:
     )
 
 
-def _readable_rows(path: Path, table: Table) -> Iterator[dict[str, Any]]:
-    """Every row that SQLite can still read: from the front until it fails, then from the back."""
-    if not path.exists():
-        return
+def _readable_rows(ruin: Path, directory: Path) -> dict[Table, list[dict[str, Any]]]:
+    """Every row that SQLite can still read of a damaged file; it works on a copy."""
+    if not ruin.exists():
+        return {}
+    with tempfile.TemporaryDirectory(dir=directory, ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / "ruin.sqlite3"
+        for part, copied in zip(_parts(ruin)[:2], _parts(copy), strict=False):
+            if part.exists():
+                shutil.copyfile(part, copied)
+        _pad(copy)
+        return {table: list(_rows(copy, table)) for table in (requests, attempts, results, limits)}
+
+
+def _pad(copy: Path) -> None:
+    """SQLite reads nothing of a file that was cut off; with its length back, it reads what is there."""
+    with copy.open("r+b") as file:
+        header = file.read(100)
+        page_size = int.from_bytes(header[16:18], "big")
+        whole = (65536 if page_size == 1 else page_size) * int.from_bytes(header[28:32], "big")
+        if header.startswith(b"SQLite format 3") and copy.stat().st_size < whole < _LARGEST_RUIN:
+            file.truncate(whole)
+
+
+def _rows(copy: Path, table: Table) -> Iterator[dict[str, Any]]:
+    """From the front until SQLite fails, then from the back."""
     seen: set[int] = set()
     for direction in ("ASC", "DESC"):
-        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as old:
+        with suppress(sqlite3.Error), closing(sqlite3.connect(copy)) as old:
             old.row_factory = sqlite3.Row
+            old.execute("PRAGMA writable_schema=ON")
             rows = old.execute(f"SELECT rowid AS row_number, * FROM {table.name} ORDER BY rowid {direction}")  # noqa: S608
             for row in rows:
                 values = dict(row)
@@ -297,12 +350,19 @@ def _insert_purchase(connection: Connection, now: float, side_cars: list[SideCar
             submitting_at=first.bought_at,
         )
     )
+
+
+def _insert_results(connection: Connection, side_cars: list[SideCar]) -> None:
+    """The pictures of an attempt that the journal does not name (any more)."""
+    named = select(results.c.position).where(results.c.attempt == side_cars[0].journal_id)
+    known = set(connection.execute(named).scalars())
     for side_car in {side_car.position: side_car for side_car in side_cars}.values():
-        connection.execute(
-            insert(results).values(
-                attempt=side_car.journal_id,
-                position=side_car.position,
-                sub_task_id=side_car.sub_task_id,
-                sha256=side_car.sha256,
+        if side_car.position not in known:
+            connection.execute(
+                insert(results).values(
+                    attempt=side_car.journal_id,
+                    position=side_car.position,
+                    sub_task_id=side_car.sub_task_id,
+                    sha256=side_car.sha256,
+                )
             )
-        )

@@ -190,6 +190,8 @@ class Database:
         # Writers of one process queue here rather than in SQLite's busy loop, which is not fair.
         self._one_writer = threading.Lock()
         self.is_sqlite = url.startswith("sqlite")
+        self._path = Path(url[len(_SQLITE) :]) if self.is_sqlite else None
+        self._opened: tuple[int, int] | None = None
         with _translated():
             self._engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url)
 
@@ -244,6 +246,7 @@ class Database:
         Raises:
             JournalError: it was not committed.
         """
+        self._check_in_place()
         with self._one_writer, _translated(), self._engine.begin() as connection:
             if not self.is_sqlite:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
@@ -255,6 +258,17 @@ class Database:
         with _translated(), self._engine.connect().execution_options(reading=True) as connection:
             yield connection
 
+    def _check_in_place(self) -> None:
+        """A journal that was replaced or deleted under our feet would take every word, and keep none."""
+        if self._path is None:
+            return
+        identity = _identity(self._path)
+        if self._opened is None:
+            # The first transaction may be the one that makes the file.
+            self._opened = identity
+        elif identity != self._opened:
+            raise _damaged("its file was replaced or deleted")
+
     def now(self, connection: Connection) -> float:
         """Database time, epoch seconds."""
         if self.is_sqlite:
@@ -265,12 +279,23 @@ class Database:
         self._engine.dispose()
 
 
+_SQLITE = "sqlite:///"
+
+
 def sqlite_url(path: Path) -> str:
-    return f"sqlite:///{path}"
+    return f"{_SQLITE}{path}"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _sqlite_engine(url: str) -> Engine:
-    path = Path(url[len("sqlite:///") :])
+    path = Path(url[len(_SQLITE) :])
     # WAL needs shared memory, which a network file system does not have.
     mode = "DELETE" if on_network(path) else "WAL"
     engine = create_engine(
