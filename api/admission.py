@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select
 
 from .cancel import CancelToken
 from .errors import QuotaError
@@ -39,29 +39,28 @@ class Purchase:
     ceiling: Ceiling
 
 
-def check_budget(connection: Connection, now: float, purchase: Purchase, already: int = 0) -> None:
+def check_budget(connection: Connection, now: float, purchase: Purchase, journal_id: str = "") -> None:
     """
     Args:
-        already: what this attempt has reserved by an earlier try.
+        journal_id: the attempt that asks; what it has reserved by an earlier try counts once.
 
     Raises:
         QuotaError: the budget does not hold these pictures.
     """
-    budget, profile = purchase.budget, purchase.profile
+    budget, others = purchase.budget, and_(attempts.c.profile == purchase.profile, attempts.c.id != journal_id)
     if budget.per_run is not None and purchase.prompt_id:
-        counted = _counted(connection, profile, attempts.c.prompt_id == purchase.prompt_id) - already
+        counted = _counted(connection, and_(others, attempts.c.prompt_id == purchase.prompt_id))
         if counted + purchase.pictures > budget.per_run:
             raise _used_up(purchase, counted, budget.per_run, _A_RUN, "REMOTE_IMAGE_PICTURES_PER_RUN")
     if budget.per_day is not None:
-        counted = _counted(connection, profile, attempts.c.admitted_at >= _midnight(now)) - already
+        counted = _counted(connection, and_(others, attempts.c.admitted_at >= _midnight(now)))
         if counted + purchase.pictures > budget.per_day:
             raise _used_up(purchase, counted, budget.per_day, _A_DAY, "REMOTE_IMAGE_PICTURES_PER_DAY")
 
 
-def _counted(connection: Connection, profile: str, which: object) -> int:
+def _counted(connection: Connection, which: ColumnElement[bool]) -> int:
     total = select(func.coalesce(func.sum(attempts.c.counted), 0)).join(requests, requests.c.key == attempts.c.key)
-    chosen = total.where(attempts.c.profile == profile, requests.c.sandbox.is_(False), which)  # type: ignore[arg-type]
-    return int(connection.execute(chosen).scalar_one())
+    return int(connection.execute(total.where(which, requests.c.sandbox.is_(False))).scalar_one())
 
 
 def _midnight(now: float) -> float:

@@ -95,8 +95,19 @@ class Claim:
             elif self._state is State.SUBMITTING:
                 self._end(State.AMBIGUOUS, error=json_of(_broken_off(self.attempt, error)))
             else:
-                self._end(State.PARKED)
+                self._park()
         self._claims.let_go(self)
+
+    def _park(self) -> None:
+        task = self.attempt.task
+        pack_logger().warning(
+            "%s: stopped waiting; the task goes on and is not lost: queue again and it is resumed, or fetch it with "
+            "the node Remote Task Result: %s task_id=%s",
+            task.endpoint,
+            self.journal_id,
+            task.task_id,
+        )
+        self._end(State.PARKED)
 
     # ---- before acceptance
 

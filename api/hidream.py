@@ -164,6 +164,7 @@ class HiDreamService:
     account: HiDreamAccount
     endpoint: Endpoint
     provider: ClassVar[Provider] = "HiDream"
+    works_while_asked: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -304,7 +304,8 @@ class Journal:
             connection.execute(
                 update(attempts)
                 .where(attempts.c.id == attempt.journal_id)
-                .values(task_id=task.task_id, state=State.PARKED, owner=None, submitted_at=now)
+                # The service's own request_id is not known, and an invented one would be asked for.
+                .values(task_id=task.task_id, request_id="", state=State.PARKED, owner=None, submitted_at=now)
             )
             return attempt.journal_id
 
@@ -434,10 +435,9 @@ class Journal:
     def _try_to_admit(self, claim: Claim, purchase: Purchase) -> float:
         with self._writing() as (connection, now):
             mine = and_(attempts.c.id == claim.journal_id, attempts.c.fence == claim.fence)
-            row = connection.execute(select(attempts.c.counted).where(mine)).first()
-            if row is None:
+            if connection.execute(select(attempts.c.id).where(mine)).first() is None:
                 raise ClaimLost
-            check_budget(connection, now, purchase, already=row.counted)
+            check_budget(connection, now, purchase, claim.journal_id)
             pause = pause_until_room(
                 connection, now, claim.journal_id, purchase, lambda owner: self._is_living(owner, now)
             )
@@ -530,6 +530,12 @@ class Journal:
 
     def typical_seconds(self, endpoint: str, *, sandbox: bool) -> float | None:
         """Median time from submit to the end of the last tasks of an endpoint; ``None`` before there are any."""
+        try:
+            return self._typical_seconds(endpoint, sandbox)
+        except JournalError:
+            return None
+
+    def _typical_seconds(self, endpoint: str, sandbox: bool) -> float | None:
         with self._reading() as (connection, _):
             rows = connection.execute(
                 select(attempts.c.done_at - attempts.c.submitting_at)
@@ -556,9 +562,10 @@ class Journal:
             return [attempt for attempt in found if self._is_free(connection, now, attempt)]
 
     def age(self, attempt: Attempt) -> float:
-        """Seconds since it was submitted, by the database's clock."""
-        with self._reading() as (_, now):
+        """Seconds since it was submitted, by the database's clock; 0.0 if that cannot be asked."""
+        with suppress(JournalError), self._reading() as (_, now):
             return max(0.0, now - attempt.tried_at)
+        return 0.0
 
     def poll_later(self, attempt: Attempt, seconds: float) -> None:
         """The collector looked at this task; the next look is due in ``seconds``."""

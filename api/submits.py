@@ -60,7 +60,8 @@ def submit_until_decided(
     """
     provider, request_id = service.provider, claim.attempt.request_id
     deadline = time.monotonic() + service.account.deadlines.queue
-    phases = Phases(watch.cancel, claim.submitting, lambda: watch.report(Progress("running", expected=expected)))
+    sent = Progress("running" if service.works_while_asked else "submitting", expected=expected)
+    phases = Phases(watch.cancel, claim.submitting, lambda: watch.report(sent))
     resends = busy_answers = 0
     renewed = False
     while True:

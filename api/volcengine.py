@@ -86,6 +86,11 @@ class VolcengineService:
     name: ClassVar[str] = ENDPOINT_NAME
 
     @property
+    def works_while_asked(self) -> bool:
+        """Whether the service is at work as soon as it has the whole request, before its answer."""
+        return not self.account.resumable
+
+    @property
     def base_url(self) -> str:
         return self.account.base_url
 
@@ -121,12 +126,11 @@ class VolcengineService:
         )
         # The service's own id is what its support knows.
         service_id = answer.request_id or request_id
-        if resumable and answer.succeeded and answer.task_id:
-            return Accepted(TaskRef("Volcengine", ENDPOINT_NAME, answer.task_id, service_id))
         picture = answer.picture()
-        if resumable or not answer.succeeded or picture is None:
-            raise answer.refusal()
-        return Accepted(TaskRef("Volcengine", ENDPOINT_NAME, "", service_id), picture)
+        # Whatever was asked for: a gateway may know one action only, and what it brings is paid.
+        if answer.succeeded and (picture is not None or answer.task_id):
+            return Accepted(TaskRef("Volcengine", ENDPOINT_NAME, answer.task_id, service_id), picture)
+        raise answer.refusal()
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:
         """Ask once for the state of a resumable task; free.
@@ -149,7 +153,8 @@ class VolcengineService:
         except requests.RequestException as problem:
             raise PollError(type(problem).__name__) from problem
         pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, answer.code, answer.task_status)
-        known = VENDOR_CODES.get(("Volcengine", answer.code)) if isinstance(answer.code, int) else None
+        known = isinstance(answer.code, int) and ("Volcengine", answer.code) in VENDOR_CODES
+        meaning = answer.refusal().meaning
         if answer.succeeded and answer.task_status == "not_found":
             raise UnknownTaskError("not_found")
         if answer.succeeded and answer.task_status == "expired":
@@ -160,7 +165,7 @@ class VolcengineService:
                 raise PollError("done, but without a picture")
             return [picture]
         # A check of the input may also speak here first: the sibling pages show 50413 as an answer to a query.
-        if answer.algorithm_failed or (known is not None and known.outcome in (Outcome.FAILED, Outcome.REFUSED)):
+        if answer.algorithm_failed or (known and meaning.outcome in (Outcome.FAILED, Outcome.REFUSED)):
             refused = answer.refusal()
             return [
                 SubTask(
@@ -237,7 +242,7 @@ class _Answer:
         read = cls(
             status=answer.status,
             code=code,
-            message=shortened(message, 500) or excerpt(answer.body),
+            message=shortened(message, 500) or _rest(body) or excerpt(answer.body),
             request_id=str(body.get("request_id") or metadata.get("RequestId") or data.get("request_id") or ""),
             retry_after=answer.headers.get("Retry-After", ""),
             algorithm_code=code_of(algorithm.get("status_code")),
@@ -292,6 +297,12 @@ _ALGORITHM_FAILED = Meaning(
 def _first(value: Any) -> str:
     """The first text of a list; empty for an empty list, ``null`` or another type."""
     return value[0] if isinstance(value, list) and value and isinstance(value[0], str) else ""
+
+
+def _rest(body: dict[str, Any]) -> str:
+    """An answer without words of its own, and without its pictures."""
+    told = {name: value for name, value in body.items() if name != "data"}
+    return shortened(json.dumps(told, ensure_ascii=False), 300) if body else ""
 
 
 def _object(value: Any) -> dict[str, Any]:
