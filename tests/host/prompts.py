@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -135,7 +133,9 @@ class Graph:
     def _load(self, picture: Image.Image | Pixels) -> Node:
         if not isinstance(picture, Image.Image):
             picture = Image.fromarray(picture)
-        name = self._comfy.upload(picture, f"picture-{len(self.prompt)}.png")
+        # Named after its pixels: another graph's upload must not change what this one loads.
+        digest = hashlib.sha256(f"{picture.mode}{picture.size}".encode() + picture.tobytes()).hexdigest()
+        name = self._comfy.upload(picture, f"{digest[:16]}.png")
         return self.add("LoadImage", image=name)
 
 
@@ -275,86 +275,6 @@ def bodies(emulator: Emulator, endpoint: str | None = None) -> list[dict[str, An
 def overlap(requests: Sequence[Any]) -> bool:
     """Whether there was a moment at which all of them were under way."""
     return max(request.started for request in requests) < min(request.ended for request in requests)
-
-
-# ---- money
-
-
-@contextmanager
-def buys(emulator: Emulator, number: int) -> Iterator[None]:
-    """In the block exactly so many submits are accepted."""
-    before = len(emulator.accepted)
-    yield
-    accepted = [record.endpoint for record in emulator.accepted[before:]]
-    assert len(accepted) == number, accepted
-
-
-@contextmanager
-def sends_nothing(emulator: Emulator) -> Iterator[None]:
-    """In the block no service hears of anything, not even a poll."""
-    before = len(emulator.requests)
-    yield
-    assert [(record.endpoint, record.phase) for record in emulator.requests[before:]] == []
-
-
-def hold(emulator: Emulator, endpoint: str = "*") -> None:
-    """Every task goes on and on, until :func:`mend`."""
-    action = {"json": {"code": 10000, "data": {"status": "generating"}}} if endpoint == "cvsync2async" else None
-    emulator.add_fault(
-        {"endpoint": endpoint, "phase": "result", "times": None, "do": action or {"task_status": [2]}}
-    )
-
-
-def mend(emulator: Emulator) -> None:
-    """No fault is left; tasks and records stay."""
-    emulator._faults.clear()
-
-
-REUSED = re.compile(r"Reused, 0 calls.*\n已复用，0 次调用")
-RESUMED = re.compile(r"Resumed, nothing bought.*\n已恢复，未产生购买")
-
-
-def says(result: Result, node: Node, words: re.Pattern[str]) -> bool:
-    """Whether a node's lasting words do, in both languages."""
-    return any(words.search(text) for text in result.texts(node.id))
-
-
-# ---- the task list
-
-
-def tasks(comfy: ComfyUI) -> list[dict[str, Any]]:
-    """The journal as the task list shows it, newest first."""
-    return comfy.request("GET", "/hidream_volcengine/tasks").json()["tasks"]
-
-
-def states(comfy: ComfyUI) -> list[str]:
-    return [task["state"] for task in tasks(comfy)]
-
-
-def until_states(comfy: ComfyUI, *expected: str) -> list[dict[str, Any]]:
-    """Wait until the journal has attempts in exactly these states, in any order."""
-    until(lambda: sorted(states(comfy)) == sorted(expected), f"attempts that are {expected}")
-    return tasks(comfy)
-
-
-def start_over(comfy: ComfyUI, emulator: Emulator) -> None:
-    """Nothing is cached, bought or recorded."""
-    comfy.forget_results()
-    forget_purchases(comfy)
-    emulator.clear()
-
-
-def journal_folder(comfy: ComfyUI) -> Path:
-    return comfy.base / "user" / "__hidream_volcengine"
-
-
-def forget_purchases(comfy: ComfyUI) -> None:
-    """Every test buys for itself: what an earlier one bought is no longer known to the journal."""
-    journal = journal_folder(comfy) / "journal.sqlite3"
-    if journal.exists():
-        with closing(sqlite3.connect(journal, timeout=30)) as connection, connection:
-            for table in ("results", "attempts", "requests", "limits"):
-                connection.execute(f"DELETE FROM {table}")  # noqa: S608
 
 
 # ---- waiting

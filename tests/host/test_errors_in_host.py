@@ -20,17 +20,8 @@ from PIL import Image
 
 from devtools.host import ComfyUI, PromptRejectedError, port_or_free
 from emulator import Emulator
-from tests.host.prompts import (
-    WIDGETS,
-    Graph,
-    Link,
-    failed,
-    forget_purchases,
-    photo,
-    start_over,
-    submits,
-    until,
-)
+from tests.host.buying import forget_purchases, start_over
+from tests.host.prompts import WIDGETS, Graph, Link, failed, photo, submits, until
 
 PROBE = '''
 import json
@@ -83,15 +74,15 @@ def strict_comfyui(tmp_path_factory: pytest.TempPathFactory, service_environment
 
 
 @pytest.fixture
-def strict(strict_comfyui: ComfyUI, emulator: Emulator) -> ComfyUI:
+def strict(strict_comfyui: ComfyUI, emulator: Emulator) -> Iterator[ComfyUI]:
     start_over(strict_comfyui, emulator)
-    return strict_comfyui
+    yield strict_comfyui
+    forget_purchases(strict_comfyui)  # or its collector would ask for parked tasks while others count requests
 
 
 @pytest.fixture
 def refusing(strict_comfyui: ComfyUI, emulator: Emulator) -> ComfyUI:
     """For tests in which nothing succeeds, so that nothing of earlier ones can be cached."""
-    forget_purchases(strict_comfyui)  # or the collector would ask for the parked tasks of earlier ones
     emulator.clear()
     return strict_comfyui
 

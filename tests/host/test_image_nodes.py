@@ -11,6 +11,7 @@ from PIL import Image
 
 from devtools.host import ComfyUI
 from emulator import Emulator
+from tests.host.buying import until_states
 from tests.host.prompts import (
     HIDREAM_SUBMITS,
     Graph,
@@ -22,7 +23,6 @@ from tests.host.prompts import (
     pixels,
     submits,
     until,
-    until_states,
 )
 
 # ---- image to image

@@ -11,7 +11,8 @@ import pytest
 
 from devtools.host import ComfyUI
 from emulator import Emulator
-from tests.host.prompts import Graph, Running, failed, overlap, photo, remote, submits, until, until_states
+from tests.host.buying import until_states
+from tests.host.prompts import Graph, Running, failed, overlap, photo, remote, submits, until
 
 FELT = 0.3
 """Seconds from the call of /interrupt to ComfyUI's event."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
 from devtools.host import PACK_FOLDER, ComfyUI, Prompt, Result
 from emulator import Emulator
+from tests.host.buying import journal_folder, start_over, tasks, until_states
+from tests.host.leaks import check_no_key, everything_told
 from tests.host.prompts import WIDGETS, Graph, failed, photo, submits, until
 
 THREADS_PROBE = """
@@ -77,43 +77,8 @@ def talkative(tmp_path_factory: pytest.TempPathFactory, service_environment: dic
 
 @pytest.fixture
 def loud(talkative: ComfyUI, emulator: Emulator) -> ComfyUI:
-    talkative.forget_results()
-    emulator.clear()
+    start_over(talkative, emulator)
     return talkative
-
-
-def spellings(canary: str) -> list[str]:
-    """The key's middle, as it would look in a text, a URL or base64 (at each of the three alignments)."""
-    encoded = [base64.b64encode(b" " * shift + canary.encode()).decode()[4:-4] for shift in range(3)]
-    return [canary, quote(canary, safe=""), canary.encode().hex(), *encoded]
-
-
-def everything_told(comfy: ComfyUI, result: Result) -> dict[str, str]:
-    """All that leaves ComfyUI but the requests to the services."""
-    told = {
-        "log": comfy.log(),
-        "events": json.dumps([event.data for event in comfy.events.since(0)], default=str, ensure_ascii=False),
-        "history": comfy.request("GET", "/history").text,
-        "entry": json.dumps(result.history, ensure_ascii=False),
-        "queue": comfy.request("GET", "/queue").text,
-        "object_info": comfy.request("GET", "/object_info", timeout=30).text,
-        "system_stats": comfy.request("GET", "/system_stats").text,
-    }
-    for file in result.files():
-        # Text chunks are not compressed; whatever is, is no place for a key either.
-        told[file.filename] = comfy.view(file).decode("latin-1")
-    for folder in ("user", "output", "temp", "input"):
-        for path in (comfy.base / folder).rglob("*"):
-            if path.is_file():
-                told[str(path)] = path.read_bytes().decode("latin-1")
-    return told
-
-
-def check_no_key(comfy: ComfyUI, result: Result, canary: str) -> None:
-    told = everything_told(comfy, result)
-    found = [(where, form) for where, text in told.items() for form in spellings(canary) if form in text]
-    assert not found
-    assert len(canary) > 15
 
 
 @pytest.fixture
@@ -131,6 +96,23 @@ def test_keys_are_told_nowhere(comfy: ComfyUI, emulator: Emulator, canary: str) 
         assert json.loads(chunk["workflow"]) == workflow
         assert json.loads(chunk["prompt"])
     assert len(submits(emulator)) == len(REMOTE)
+    check_no_key(comfy, result, canary)
+
+
+def test_journal_and_side_cars_are_searched_for_keys(comfy: ComfyUI, canary: str) -> None:
+    """They know the task and the prompt, and no key."""
+    graph = Graph(comfy)
+    node = graph.add("HiDreamAPIImageToImage", images=graph.image(photo(48, 64)), prompt="a marked prompt")
+    graph.save(node[0])
+    result = comfy.run(graph.prompt)
+    told = everything_told(comfy, result)
+    [task] = tasks(comfy)
+    folder = str(journal_folder(comfy))
+    journal = "".join(told.get(f"{folder}/journal.sqlite3{suffix}", "") for suffix in ("", "-wal"))
+    [side_car] = [text for path, text in told.items() if path.startswith(folder) and task["journal_id"] in path]
+    for text in (journal, side_car, told["tasks"]):
+        assert task["task_id"] in text
+        assert "a marked prompt" in text
     check_no_key(comfy, result, canary)
 
 
@@ -198,27 +180,6 @@ def test_a_key_that_the_service_echoes_is_masked(
     check_no_key(comfy, result, canary)
 
 
-def wait_in_vain(comfy: ComfyUI, emulator: Emulator, task_id: str) -> Result:
-    """The service gives this id to a task; it is polled, and interrupted."""
-    accepted = {"code": 0, "result": {"task_id": task_id, "sub_task_ids": [task_id]}}
-    emulator.add_fault({"phase": "submit", "do": {"json": accepted}})
-    graph = Graph(comfy)
-    graph.save(graph.add("HiDreamAPIUpscale", image=graph.image(photo(48, 64)))[0])
-    start, read = comfy.events.count(), len(comfy.log())
-    prompt_id = comfy.queue(graph.prompt)
-    until(lambda: any(record.phase == "result" for record in emulator.requests), "a poll")
-    comfy.interrupt()
-    result = comfy.wait(prompt_id, start=start)
-    until(lambda: "stopped waiting" in comfy.log()[read:], "the thread to stop")
-    return result
-
-
-def test_a_key_echoed_as_a_task_id_is_masked(comfy: ComfyUI, emulator: Emulator, canary: str) -> None:
-    result = wait_in_vain(comfy, emulator, f"token-{canary}")
-    assert result.status == "interrupted"
-    check_no_key(comfy, result, canary)
-
-
 def test_no_log_has_the_query_of_a_result_url(loud: ComfyUI, emulator: Emulator) -> None:
     """It carries the signature by which anyone can fetch the picture; a log is sent around."""
     graph = Graph(loud)
@@ -241,6 +202,27 @@ def test_a_key_echoed_by_a_failed_task_is_masked(comfy: ComfyUI, emulator: Emula
     graph.save(graph.add("HiDreamAPIUpscale", image=graph.image(photo(48, 64)))[0])
     result = comfy.run(graph.prompt, expect="error")
     assert "billing of *** failed" in result.error["exception_message"]
+    check_no_key(comfy, result, canary)
+
+
+def wait_in_vain(comfy: ComfyUI, emulator: Emulator, task_id: str) -> Result:
+    """The service gives this id to a task; it is polled, and interrupted."""
+    accepted = {"code": 0, "result": {"task_id": task_id, "sub_task_ids": [task_id]}}
+    emulator.add_fault({"phase": "submit", "do": {"json": accepted}})
+    graph = Graph(comfy)
+    graph.save(graph.add("HiDreamAPIUpscale", image=graph.image(photo(48, 64)))[0])
+    start = comfy.events.count()
+    prompt_id = comfy.queue(graph.prompt)
+    until(lambda: any(record.phase == "result" for record in emulator.requests), "a poll")
+    comfy.interrupt()
+    result = comfy.wait(prompt_id, start=start)
+    until_states(comfy, "parked")
+    return result
+
+
+def test_a_key_echoed_as_a_task_id_is_masked(comfy: ComfyUI, emulator: Emulator, canary: str) -> None:
+    result = wait_in_vain(comfy, emulator, f"token-{canary}")
+    assert result.status == "interrupted"
     check_no_key(comfy, result, canary)
 
 
@@ -285,7 +267,11 @@ def listening(pid: int) -> set[str]:
 
 
 def files_of_the_pack(comfy: ComfyUI) -> list[str]:
-    return [str(path) for path in (comfy.base / "user").rglob("*") if "hidream" in str(path).lower()]
+    """In ComfyUI's user directory; the folder of the journal has what belongs there."""
+    files = [path for path in (comfy.base / "user").rglob("*") if path.is_file() and "hidream" in str(path).lower()]
+    folder = journal_folder(comfy)
+    names = [str(path.relative_to(folder)) if folder in path.parents else str(path) for path in files]
+    return [name for name in names if not re.match(r"journal\.(sqlite3|made)|store/[0-9a-f]{2}/", name)]
 
 
 def test_loading_the_pack_does_nothing(keyless_comfyui: ComfyUI, emulator: Emulator) -> None:
@@ -294,6 +280,7 @@ def test_loading_the_pack_does_nothing(keyless_comfyui: ComfyUI, emulator: Emula
     assert emulator.requests == []
     assert [name for name in threads(comfy, 0) if "hidream" in name.lower() or "emulator" in name.lower()] == []
     assert len(listening(comfy.pid)) == 1, "its own port"
+    assert not journal_folder(comfy).exists()
     assert files_of_the_pack(comfy) == []
     pack = comfy.base / "custom_nodes" / PACK_FOLDER
     shipped = {path.suffix for path in pack.rglob("*") if path.is_file()}
@@ -335,6 +322,7 @@ def test_the_sandbox_needs_no_key(keyless_comfyui: ComfyUI, emulator: Emulator) 
     assert emulator.requests == [], "the paid services' addresses"
     assert len(listening(comfy.pid)) == 2
     assert threads(comfy, 1).count("emulator") == 1
+    assert {task["profile"] for task in tasks(comfy)} == {"sandbox"}
     assert files_of_the_pack(comfy) == []
 
 

@@ -10,19 +10,8 @@ from PIL import Image
 
 from devtools.host import ComfyUI
 from emulator import Emulator
-from tests.host.prompts import (
-    Graph,
-    Pixels,
-    bodies,
-    failed,
-    lanczos,
-    mean_error,
-    photo,
-    pixels,
-    run_outpaint,
-    sends_nothing,
-    until_states,
-)
+from tests.host.buying import sends_nothing, until_states
+from tests.host.prompts import Graph, Pixels, bodies, failed, lanczos, mean_error, photo, pixels, run_outpaint
 
 MOST_ERROR = 2.0
 SIDES = ("top", "bottom", "left", "right")

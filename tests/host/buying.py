@@ -1,0 +1,154 @@
+"""What the tests of the journal buy with, how they count it, and the journal as the task list shows it."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from devtools.host import ComfyUI, Prompt, Result
+from emulator import Emulator
+from tests.host.prompts import WIDGETS, Graph, Node, Pixels, Running, failed, photo, pixels, until
+
+PAID = [class_type for class_type, widgets in WIDGETS.items() if "take" in widgets]
+
+
+# ---- money
+
+
+@contextmanager
+def buys(emulator: Emulator, number: int) -> Iterator[None]:
+    """In the block exactly so many submits are accepted."""
+    before = len(emulator.accepted)
+    yield
+    accepted = [record.endpoint for record in emulator.accepted[before:]]
+    assert len(accepted) == number, accepted
+
+
+@contextmanager
+def sends_nothing(emulator: Emulator) -> Iterator[None]:
+    """In the block no service hears of anything, not even a poll."""
+    before = len(emulator.requests)
+    yield
+    assert [(record.endpoint, record.phase) for record in emulator.requests[before:]] == []
+
+
+def hold(emulator: Emulator, endpoint: str = "*") -> None:
+    """Every task goes on and on, until :func:`mend`."""
+    action = {"json": {"code": 10000, "data": {"status": "generating"}}} if endpoint == "cvsync2async" else None
+    emulator.add_fault({"endpoint": endpoint, "phase": "result", "times": None, "do": action or {"task_status": [2]}})
+
+
+def mend(emulator: Emulator) -> None:
+    """No fault is left; tasks and records stay."""
+    emulator._faults.clear()
+
+
+REUSED = re.compile(r"Reused, 0 calls.*\n已复用，0 次调用")
+RESUMED = re.compile(r"Resumed, nothing bought.*\n已恢复，未产生购买")
+
+
+# ---- the task list
+
+
+def tasks(comfy: ComfyUI) -> list[dict[str, Any]]:
+    """The journal as the task list shows it, newest first."""
+    return comfy.request("GET", "/hidream_volcengine/tasks").json()["tasks"]
+
+
+def states(comfy: ComfyUI) -> list[str]:
+    return [task["state"] for task in tasks(comfy)]
+
+
+def until_states(comfy: ComfyUI, *expected: str) -> list[dict[str, Any]]:
+    """Wait until the journal has attempts in exactly these states, in any order."""
+    until(lambda: sorted(states(comfy)) == sorted(expected), f"attempts that are {expected}")
+    return tasks(comfy)
+
+
+def start_over(comfy: ComfyUI, emulator: Emulator) -> None:
+    """Nothing is cached, bought or recorded."""
+    comfy.forget_results()
+    forget_purchases(comfy)
+    emulator.clear()
+
+
+def journal_folder(comfy: ComfyUI) -> Path:
+    return comfy.base / "user" / "__hidream_volcengine"
+
+
+def forget_purchases(comfy: ComfyUI) -> None:
+    """Every test buys for itself: what an earlier one bought is no longer known to the journal."""
+    journal = journal_folder(comfy) / "journal.sqlite3"
+    if journal.exists():
+        with closing(sqlite3.connect(journal, timeout=30)) as connection, connection:
+            for table in ("results", "attempts", "requests", "limits"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608
+
+
+# ---- workflows of one remote node
+
+
+class Bought:
+    """A workflow of one remote node that saves its pictures, to be queued as often as a test likes."""
+
+    def __init__(self, comfy: ComfyUI, class_type: str = "HiDreamAPIUpscale", *seeds: int, **widgets: Any) -> None:
+        self._comfy = comfy
+        self.graph = Graph(comfy)
+        image = self.graph.image(*(photo(75, 100, seed) for seed in seeds or (0,)))
+        wires: dict[str, Any] = {"images" if class_type == "HiDreamAPIImageToImage" else "image": image}
+        if class_type == "VolcengineAPIOutpaintCanvas":
+            padded = self.graph.add("ImagePadForOutpaint", image=image, left=16)
+            wires = {"image": padded[0], "mask": padded[1]}
+        self.node: Node = self.graph.add(class_type, **wires, **widgets)
+        self._saved = self.graph.save(self.node[0])
+
+    def run(self) -> list[Pixels]:
+        """Queue it with nothing in ComfyUI's own cache; what came."""
+        self._comfy.forget_results()
+        self.result: Result = self._comfy.run(self.graph.prompt)
+        return [pixels(picture) for picture in self._comfy.images(self.result, self._saved)]
+
+    def start(self) -> Running:
+        self._comfy.forget_results()
+        return Running(self._comfy, self.graph)
+
+    def says(self, words: re.Pattern[str]) -> bool:
+        """Whether the node's lasting words do, in both languages."""
+        return any(words.search(text) for text in self.result.texts(self.node.id))
+
+
+def same(first: list[Pixels], second: list[Pixels]) -> bool:
+    return len(first) == len(second) and all((one == other).all() for one, other in zip(first, second, strict=True))
+
+
+def together(*workflows: Bought) -> Prompt:
+    """One prompt of several workflows."""
+    prompt: Prompt = {}
+    for index, workflow in enumerate(workflows):
+        for number, node in workflow.graph.prompt.items():
+            inputs = {
+                name: [f"{index}-{value[0]}", value[1]] if isinstance(value, list) else value
+                for name, value in node["inputs"].items()
+            }
+            prompt[f"{index}-{number}"] = {**node, "inputs": inputs}
+    return prompt
+
+
+def explained(comfy: ComfyUI, workflow: Bought) -> list[str]:
+    """The error of a request that is not sent again."""
+    told = failed(comfy, workflow.graph.prompt, "AmbiguousSubmitError")["exception_message"]
+    english, chinese = told.strip().split("\n")
+    assert english.startswith("Nothing was sent now (0 calls)"), english
+    assert chinese.startswith("本次未发送任何请求（0 次调用）"), chinese
+    return [english, chinese]
+
+
+def fetched(comfy: ComfyUI, task_id: str, **widgets: str) -> list[Pixels]:
+    graph = Graph(comfy)
+    saved = graph.save(graph.add("RemoteTaskResult", task_id=task_id, **widgets)[0])
+    comfy.forget_results()
+    return [pixels(picture) for picture in comfy.images(comfy.run(graph.prompt), saved)]

@@ -1,0 +1,45 @@
+"""Everything that a ComfyUI tells or writes down, searched for a key."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+from devtools.host import ComfyUI, Result
+
+
+def spellings(canary: str) -> list[str]:
+    """The key's middle, as it would look in a text, a URL or base64 (at each of the three alignments)."""
+    encoded = [base64.b64encode(b" " * shift + canary.encode()).decode()[4:-4] for shift in range(3)]
+    return [canary, quote(canary, safe=""), canary.encode().hex(), *encoded]
+
+
+def everything_told(comfy: ComfyUI, result: Result, *elsewhere: Path) -> dict[str, str]:
+    """All that leaves ComfyUI but the requests to the services; also the files of folders ``elsewhere``."""
+    told = {
+        "log": comfy.log(),
+        "events": json.dumps([event.data for event in comfy.events.since(0)], default=str, ensure_ascii=False),
+        "history": comfy.request("GET", "/history").text,
+        "entry": json.dumps(result.history, ensure_ascii=False),
+        "queue": comfy.request("GET", "/queue").text,
+        "object_info": comfy.request("GET", "/object_info", timeout=30).text,
+        "system_stats": comfy.request("GET", "/system_stats").text,
+        "tasks": comfy.request("GET", "/hidream_volcengine/tasks").text,
+    }
+    for file in result.files():
+        # Text chunks are not compressed; whatever is, is no place for a key either.
+        told[file.filename] = comfy.view(file).decode("latin-1")
+    for folder in (*(comfy.base / name for name in ("user", "output", "temp", "input")), *elsewhere):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                told[str(path)] = path.read_bytes().decode("latin-1")
+    return told
+
+
+def check_no_key(comfy: ComfyUI, result: Result, canary: str, *elsewhere: Path) -> None:
+    told = everything_told(comfy, result, *elsewhere)
+    found = [(where, form) for where, text in told.items() for form in spellings(canary) if form in text]
+    assert not found, found
+    assert len(canary) > 15
