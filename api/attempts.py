@@ -66,6 +66,7 @@ class Attempt:
     tried_at: float
     changed_at: float
     was_done: bool
+    total: int | None
     polls: int
     error: ErrorRecord | None
     results: tuple[StoredResult, ...]
@@ -73,6 +74,11 @@ class Attempt:
     @property
     def resumable(self) -> bool:
         return bool(self.task.task_id or self.result_url)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every result is known; its file may still be missing."""
+        return self.total is not None and len(self.results) >= self.total
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,7 @@ def _attempt(row: Row[Any], stored: tuple[StoredResult, ...]) -> Attempt:
         tried_at=row.submitting_at or row.created_at,
         changed_at=row.changed_at,
         was_done=row.done_at is not None,
+        total=row.total,
         polls=row.polls,
         error=_record_of(row.error),
         results=stored,

@@ -12,7 +12,7 @@ from typing import Any
 from .admission import Purchase
 from .attempts import Attempt, Order
 from .claims import Claim, ClaimLost
-from .collecting import Delivery, PicturesGoneError, TaskForgottenError, collect, from_store, picture_lost
+from .collecting import Delivery, PicturesGoneError, TaskForgottenError, check_room, collect, from_store, picture_lost
 from .errors import AuthenticationError, InvalidInputError, QuotaError, RemoteImageError, ServiceError
 from .journal import Busy, Explained, Finished, Journal, Standing
 from .keys import request_key
@@ -188,6 +188,7 @@ class Batch:
         admit = partial(journal.admit, claim, order.purchase, watch.cancel)
         admit()
         self._check()
+        check_room(journal.store, call.expected_pixels * call.pictures)
         watch.report(Progress("preparing"))
         request = call.request.model_copy(update=dict(call.encode()))
         expected = journal.typical_seconds(service.name, sandbox=order.sandbox)
@@ -303,10 +304,10 @@ def _reuse(journal: Journal, attempt: Attempt, watch: Watch) -> Delivery | None:
     """The pictures from the store; ``None`` if some are gone and the task is to be asked for them again."""
     try:
         delivery = from_store(journal.store, attempt)
-    except PicturesGoneError as gone:
+    except PicturesGoneError:
         if not attempt.resumable:
             raise picture_lost(attempt) from None
-        journal.reopen(attempt, gone.positions)
+        journal.reopen(attempt)
         return None
     watch.report(Progress("done", 1.0, attempt.task.task_id))
     return delivery

@@ -158,11 +158,12 @@ class Claim:
         self.attempt = replace(self.attempt, task=task)
         pack_logger().info("%s answered: %s request_id=%s", task.endpoint, self.journal_id, task.request_id)
 
-    def done(self, pictures: int | None = None) -> None:
-        """The service has finished; ``pictures`` is what it turned out to be, where that was not known before."""
+    def done(self, total: int) -> None:
+        """The service has finished: ``total`` is how many pictures it turned out to be, also for the budget."""
         self._state = State.DONE
-        counted = {} if pictures is None else {"counted": pictures}
-        self._try(state=State.DONE, done_at=..., **counted)
+        # A task that was adopted was paid elsewhere.
+        counted = {"counted": total} if self.attempt.pictures else {}
+        self._try(state=State.DONE, done_at=..., total=total, **counted)
 
     def keep(self, position: int, sub_task_id: str, encoded: Encoded) -> bool:
         """Store one picture. What cannot be stored is delivered all the same, and fetched again next time.
@@ -217,7 +218,7 @@ class Claim:
 
     def stored(self) -> None:
         """Everything that the task brought is in the store."""
-        ended = {} if self._state is State.DONE else {"done_at": ...}
+        ended = {} if self._state is State.DONE or self.attempt.complete else {"done_at": ..., "total": 1}
         self._end(State.STORED, **ended)
 
     # ---- writing
@@ -275,10 +276,10 @@ class Claim:
         mine = attempts.c.id == self.journal_id
         with self._claims.writing() as (connection, now):
             filled = {name: now if value is ... else value for name, value in values.items()}
-            for position, sub_task_id, sha256, error in self._pending_results:
-                put_result(connection, self.journal_id, position, sub_task_id, sha256, error)
             guarded = and_(mine, attempts.c.fence == self.fence)
             if connection.execute(update(attempts).where(guarded).values(changed_at=now, **filled)).rowcount:
+                for position, sub_task_id, sha256, error in self._pending_results:
+                    put_result(connection, self.journal_id, position, sub_task_id, sha256, error)
                 return
             if filled.get("task_id") or filled.get("result_url"):
                 # A task id that arrives late always settles the attempt; whoever comes next resumes it.

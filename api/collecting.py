@@ -6,6 +6,7 @@ import base64
 import io
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from .images import Encoded, Pixels, UndecodableImageError, decode
 from .journal import Journal
 from .polling import Progress, SubTask, TaskRef, UnknownTaskError, Watch, jittered, wait
 from .redaction import pack_logger
+from .schema import JournalError
 from .store import DamagedPictureError, MissingPictureError, Store
 from .submits import Service
 from .text import Text
@@ -29,6 +31,8 @@ from .transport import Deadlines
 _ANY_SIZE = 2**40
 # Volcengine forgets an asynchronous task after 12 h (api-facts 2.7): then "not found" is its last word.
 _KEPT_FOR = 12 * 3600.0
+# What a lossless picture takes at most, nearly.
+_BYTES_PER_PIXEL = 4
 
 Source = Literal["bought", "resumed", "reused"]
 
@@ -51,9 +55,22 @@ class TaskForgottenError(Exception):
 class PicturesGoneError(Exception):
     """Stored pictures are missing or damaged."""
 
-    def __init__(self, positions: Sequence[int]) -> None:
-        super().__init__(f"positions {list(positions)}")
-        self.positions = positions
+
+def check_room(store: Store, pixels: int) -> None:
+    """Nothing is bought that could not be kept.
+
+    Raises:
+        JournalError: the store cannot be written, or its disk is nearly full.
+    """
+    try:
+        store.check_room(_BYTES_PER_PIXEL * pixels)
+    except OSError as problem:
+        raise JournalError(
+            Text(
+                f"The store of bought pictures cannot be written: {problem}. Nothing was submitted.",
+                f"无法写入已购图片的存储：{problem}。未提交任何内容。",
+            )
+        ) from None
 
 
 def from_store(store: Store, attempt: Attempt) -> Delivery:
@@ -64,18 +81,18 @@ def from_store(store: Store, attempt: Attempt) -> Delivery:
     """
     pictures: list[Pixels] = []
     errors: list[RemoteImageError] = []
-    gone: list[int] = []
+    gone = False
     for result in attempt.results:
         if result.error is not None:
             errors.append(retold(result.error, attempt.tried_at))
             continue
         picture = _stored_picture(store, result)
         if picture is None:
-            gone.append(result.position)
+            gone = True
         else:
             pictures.append(picture)
     if gone or not attempt.results:
-        raise PicturesGoneError(gone)
+        raise PicturesGoneError
     return Delivery(attempt.task, tuple(pictures), tuple(errors), attempt.journal_id, "reused")
 
 
@@ -106,6 +123,7 @@ def picture_lost(attempt: Attempt) -> ServiceError:
         provider=attempt.task.provider,
         request_id=attempt.task.request_id,
         task_id=attempt.task.task_id,
+        billed="yes",
     )
 
 
@@ -131,6 +149,12 @@ def collect(
     """
     attempt = claim.attempt
     task = attempt.task
+    if attempt.complete:
+        # It is asked for again because files were missing; they may have come back.
+        with suppress(PicturesGoneError):
+            delivery = from_store(journal.store, attempt)
+            claim.stored()
+            return delivery
     if answered is None and attempt.result_url:
         answered = SubTask("", image=attempt.result_url)
     if answered is not None:
@@ -139,7 +163,7 @@ def collect(
         sub_tasks = _wait(claim, service, journal, watch)
     if attempt.resumable and not any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks):
         # A picture in the answer itself has no such step: it is stored first, with all that is known of it.
-        claim.done(len(sub_tasks) if attempt.pictures else None)
+        claim.done(len(sub_tasks))
     watch.report(Progress("downloading", 1.0, task.task_id))
     known = {result.position: result for result in attempt.results}
     fetcher = _Fetcher(service, task, attempt.expected_pixels, watch.cancel)
@@ -154,11 +178,13 @@ def collect(
                 picture, encoded = fetcher.fetch(sub_task)
             except RemoteImageError as error:
                 errors.append(error)
-                if isinstance(error, TaskTimeoutError):
-                    _once_delivered(attempt, error)
-                    whole = False
-                else:
+                final = not isinstance(error, TaskTimeoutError) and (error is sub_task.error or not attempt.resumable)
+                if final:
                     claim.missing(position, sub_task.sub_task_id, error)
+                else:
+                    # A name server or a proxy may be mended, and the picture is paid.
+                    whole = False
+                    _once_delivered(attempt, error)
                 continue
             whole = claim.keep(position, sub_task.sub_task_id, encoded) and whole
         pictures.append(picture)
@@ -192,7 +218,7 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Seq
         raise _once_delivered(claim.attempt, error) from None
 
 
-def _once_delivered(attempt: Attempt, error: TaskTimeoutError) -> TaskTimeoutError:
+def _once_delivered(attempt: Attempt, error: RemoteImageError) -> RemoteImageError:
     """A task that had its pictures before is asked again only because their files are gone."""
     if attempt.was_done:
         error.what = Text(

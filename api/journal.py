@@ -124,7 +124,7 @@ class Journal:
             if self._database is None:
                 settings = self._settings
                 self._database = (
-                    salvage.open_postgresql(settings.url, settings.store)
+                    salvage.open_postgresql(settings.url, self.store if settings.store else None)
                     if settings.url
                     else salvage.open_sqlite(settings.directory, self.store, self._clock)
                 )
@@ -378,7 +378,16 @@ class Journal:
             for side_car in kept:
                 put_result(connection, attempt.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
             connection.execute(
-                update(attempts).where(mine).values(state=State.STORED, owner=None, holds_slot=False, changed_at=now)
+                update(attempts)
+                .where(mine)
+                .values(
+                    state=State.STORED,
+                    owner=None,
+                    holds_slot=False,
+                    changed_at=now,
+                    done_at=now,
+                    total=len({side_car.position for side_car in kept}),
+                )
             )
         else:
             error = AmbiguousSubmitError(
@@ -393,11 +402,9 @@ class Journal:
             connection.execute(update(attempts).where(mine).values(error=json_of(error), **values))
         return read_attempts(connection, mine)[0]
 
-    def reopen(self, attempt: Attempt, positions: Iterable[int]) -> None:
-        """Pictures are missing in the store: forget them here, so that the task is asked for them again."""
+    def reopen(self, attempt: Attempt) -> None:
+        """Pictures are missing in the store: the task is asked for them again, unless their files come back."""
         with self._writing() as (connection, now):
-            gone = and_(results.c.attempt == attempt.journal_id, results.c.position.in_(list(positions)))
-            connection.execute(delete(results).where(gone))
             connection.execute(
                 update(attempts)
                 .where(attempts.c.id == attempt.journal_id, attempts.c.state.in_(FINISHED))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,7 +32,6 @@ from .schema import (
     limits,
     requests,
     results,
-    sqlite_url,
 )
 from .store import SideCar, Store
 from .text import Text
@@ -54,11 +54,11 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float]) -> Da
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        database = _sound(directory, clock)
+        database = _sound(directory, store, clock)
         if database is None:
             with _alone(directory):
                 # Another process may have been quicker.
-                database = _sound(directory, clock) or _replace(directory, store, clock)
+                database = _sound(directory, store, clock) or _replace(directory, store, clock)
     except OSError as problem:
         raise JournalError(
             Text(
@@ -71,12 +71,12 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float]) -> Da
     return database
 
 
-def _sound(directory: Path, clock: Callable[[], float]) -> Database | None:
+def _sound(directory: Path, store: Store, clock: Callable[[], float]) -> Database | None:
     """The journal, made if there never was one; ``None`` if it is damaged or gone."""
     path = directory / _JOURNAL
-    if (directory / _MADE).exists() and not (path.exists() and path.stat().st_size):
+    if not (path.exists() and path.stat().st_size) and _was_there(directory, store):
         return None
-    database = Database(sqlite_url(path), clock)
+    database = Database(path, clock)
     try:
         database.check()
         database.migrate()
@@ -88,6 +88,10 @@ def _sound(directory: Path, clock: Callable[[], float]) -> Database | None:
         database.close()
         raise
     return database
+
+
+def _was_there(directory: Path, store: Store) -> bool:
+    return (directory / _MADE).exists() or next(store.side_cars(), None) is not None
 
 
 @contextmanager
@@ -103,7 +107,7 @@ def _alone(directory: Path) -> Iterator[None]:
         ) from None
 
 
-def open_postgresql(url: str, store: Path | None) -> Database:
+def open_postgresql(url: str, store: Store | None) -> Database:
     """The journal of several servers.
 
     Raises:
@@ -120,11 +124,15 @@ def open_postgresql(url: str, store: Path | None) -> Database:
             )
         )
     password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
-    if password:
-        Secret(password)
+    for spelling in (password, unquote(password)):
+        if spelling:
+            Secret(spelling)
     database = Database(url)
     try:
-        database.migrate()
+        if database.migrate():
+            # A folder of pictures that served another journal: they are paid.
+            with database.writing() as connection:
+                _insert_side_cars(connection, database.now(connection), store)
     except BaseException:
         database.close()
         raise
@@ -146,8 +154,8 @@ def check_acknowledged(directory: Path) -> None:
                 f"请阅读 {notice}。",
             ),
             advice=Text(
-                f"To go on, delete that file ({NOTICE}) or acknowledge it in the task list. Local nodes go on as ever.",
-                f"确认后请删除该文件（{NOTICE}），或在任务列表中确认，即可继续。本地节点不受影响。",
+                f"To acknowledge it and go on, delete that file ({NOTICE}). Local nodes go on as ever.",
+                f"确认后请删除该文件（{NOTICE}）即可继续。本地节点不受影响。",
             ),
         )
 
@@ -177,7 +185,7 @@ def _replace(directory: Path, store: Store, clock: Callable[[], float]) -> Datab
     ruins = [path, *sorted(directory.glob(f"{_ASIDE}*.sqlite3"), reverse=True)]
     for part in _parts(new):
         part.unlink(missing_ok=True)
-    database = Database(sqlite_url(new), clock)
+    database = Database(new, clock)
     try:
         database.migrate()
         with database.writing() as connection:
@@ -185,11 +193,7 @@ def _replace(directory: Path, store: Store, clock: Callable[[], float]) -> Datab
                 for table, rows in _readable_rows(ruin, directory).items():
                     _insert_missing(connection, table, rows)
             _complete_requests(connection)
-            known = set(connection.execute(select(attempts.c.id)).scalars())
-            for side_cars in _by_attempt(store.side_cars()):
-                if side_cars[0].journal_id not in known:
-                    _insert_purchase(connection, database.now(connection), side_cars)
-                _insert_results(connection, side_cars)
+            _insert_side_cars(connection, database.now(connection), store)
     finally:
         # Closing the last connection brings everything into the one file.
         database.close()
@@ -197,7 +201,7 @@ def _replace(directory: Path, store: Store, clock: Callable[[], float]) -> Datab
         if part.exists():
             part.rename(kept)
     new.rename(path)
-    replaced = Database(sqlite_url(path), clock)
+    replaced = Database(path, clock)
     replaced.migrate()
     return replaced
 
@@ -295,6 +299,14 @@ def _complete_requests(connection: Connection) -> None:
         )
 
 
+def _insert_side_cars(connection: Connection, now: float, store: Store) -> None:
+    known = set(connection.execute(select(attempts.c.id)).scalars())
+    for side_cars in _by_attempt(store.side_cars()):
+        if side_cars[0].journal_id not in known:
+            _insert_purchase(connection, now, side_cars)
+        _insert_results(connection, side_cars)
+
+
 def _by_attempt(side_cars: Iterable[SideCar]) -> list[list[SideCar]]:
     groups: dict[str, list[SideCar]] = {}
     for side_car in side_cars:
@@ -348,6 +360,8 @@ def _insert_purchase(connection: Connection, now: float, side_cars: list[SideCar
             changed_at=now,
             admitted_at=first.bought_at,
             submitting_at=first.bought_at,
+            done_at=None if incomplete else now,
+            total=None if incomplete else len({side_car.position for side_car in side_cars}),
         )
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     Boolean,
     Column,
     Connection,
@@ -126,6 +127,8 @@ attempts = Table(
     Column("submitting_at", Float),
     Column("submitted_at", Float),
     Column("done_at", Float),
+    # How many results it has, known when the service has finished.
+    Column("total", Integer),
     Index("attempts_by_key", "key", "number", unique=True),
     Index("attempts_by_state", "state"),
     Index("attempts_by_task", "task_id"),
@@ -183,20 +186,31 @@ class DamagedError(JournalError):
 
 
 class Database:
-    """Transactions of the journal. ``clock`` is the database time of SQLite; PostgreSQL has its own."""
+    """Transactions of the journal.
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+    Args:
+        place: the file of SQLite, or the URL of a PostgreSQL database.
+        clock: the database time of SQLite; PostgreSQL has its own.
+    """
+
+    def __init__(self, place: Path | str, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         # Writers of one process queue here rather than in SQLite's busy loop, which is not fair.
         self._one_writer = threading.Lock()
-        self.is_sqlite = url.startswith("sqlite")
-        self._path = Path(url[len(_SQLITE) :]) if self.is_sqlite else None
+        self._path = place if isinstance(place, Path) else None
         self._opened: tuple[int, int] | None = None
         with _translated():
-            self._engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url)
+            self._engine = _sqlite_engine(place) if isinstance(place, Path) else _postgresql_engine(place)
 
-    def migrate(self) -> None:
+    @property
+    def is_sqlite(self) -> bool:
+        return self._path is not None
+
+    def migrate(self) -> bool:
         """Bring the schema to this version, or make it.
+
+        Returns:
+            True if the database was empty.
 
         Raises:
             JournalError: it cannot be, or was written by a later version of this pack.
@@ -213,13 +227,14 @@ class Database:
                     advice=Text("Update this pack.", "请更新本插件。"),
                 )
             if version == len(MIGRATIONS):
-                return
+                return False
             for migration in MIGRATIONS[version:]:
                 migration(connection)
             if version == 0:
                 connection.execute(insert(meta).values(name="schema", value=str(len(MIGRATIONS))))
             else:
                 connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(len(MIGRATIONS))))
+            return version == 0
 
     def _version(self, connection: Connection) -> int:
         if not self._engine.dialect.has_table(connection, "meta"):
@@ -279,13 +294,6 @@ class Database:
         self._engine.dispose()
 
 
-_SQLITE = "sqlite:///"
-
-
-def sqlite_url(path: Path) -> str:
-    return f"{_SQLITE}{path}"
-
-
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
@@ -294,12 +302,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _sqlite_engine(url: str) -> Engine:
-    path = Path(url[len(_SQLITE) :])
+def _sqlite_engine(path: Path) -> Engine:
     # WAL needs shared memory, which a network file system does not have.
     mode = "DELETE" if on_network(path) else "WAL"
     engine = create_engine(
-        url, connect_args={"timeout": 30, "check_same_thread": False}, pool_timeout=60, hide_parameters=True
+        URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": 30, "check_same_thread": False},
+        pool_timeout=60,
+        hide_parameters=True,
     )
 
     def connected(connection: Any, _record: object) -> None:
@@ -332,6 +342,16 @@ def _postgresql_engine(url: str) -> Engine:
             pool_pre_ping=True,
             hide_parameters=True,
         )
+    except (exc.ArgumentError, ValueError):
+        # Without its cause, which may repeat the password.
+        raise JournalError(
+            Text(
+                "REMOTE_IMAGE_JOURNAL_URL is not the URL of a database (its value is not shown); it must be "
+                "postgresql://user:password@host:port/name.",
+                "REMOTE_IMAGE_JOURNAL_URL 不是有效的数据库地址（值不显示），应为 "
+                "postgresql://user:password@host:port/name。",
+            )
+        ) from None
     except ImportError as cause:
         raise JournalError(
             Text(

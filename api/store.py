@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -196,6 +197,19 @@ class Store:
                 if match and match[2] == journal_id and (side_car := _read_side_car(folder / name)):
                     found.append(side_car)
         return sorted(found, key=lambda side_car: (side_car.position, side_car.bought_at))
+
+    def check_room(self, size: int) -> None:
+        """Before something is bought: can ``size`` bytes be written here?
+
+        Raises:
+            OSError: the folder cannot be made or written, or its disk has less room than that.
+        """
+        self._make(self._directory)
+        with tempfile.TemporaryFile(dir=self._directory) as probe:
+            probe.write(b"\0")
+        free = shutil.disk_usage(self._directory).free
+        if free < size:
+            raise OSError(errno.ENOSPC, f"{free / 1e6:.1f} MB are free, up to {size / 1e6:.1f} MB are needed")
 
     # ---- eviction
 
