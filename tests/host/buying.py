@@ -47,6 +47,15 @@ def mend(emulator: Emulator) -> None:
     emulator._faults.clear()
 
 
+def most_at_once(emulator: Emulator) -> int:
+    """A task was under way from its submit until somebody came for its picture."""
+    fetched_at = {record.task_id: record.started for record in emulator.requests if record.phase == "image"}
+    tasks_of = emulator.accepted
+    return max(
+        sum(other.started <= task.started < fetched_at[other.task_id] for other in tasks_of) for task in tasks_of
+    )
+
+
 REUSED = re.compile(r"Reused, 0 calls.*\n已复用，0 次调用")
 RESUMED = re.compile(r"Resumed, nothing bought.*\n已恢复，未产生购买")
 

@@ -203,7 +203,7 @@ class Running:
 
     def __init__(self, comfy: ComfyUI, graph: Graph) -> None:
         self._comfy = comfy
-        self._start = comfy.events.count()
+        self.start = comfy.events.count()
         self._read = len(comfy.log())
         self.prompt_id = comfy.queue(graph.prompt)
 
@@ -214,7 +214,7 @@ class Running:
     def event(self, kind: str, node: str, timeout: float = 15) -> float:
         """When an event of this node arrived."""
         return self._comfy.events.wait_for(
-            lambda event: event.type == kind and event.node == node, timeout, self._start
+            lambda event: event.type == kind and event.node == node, timeout, self.start
         ).at
 
     def interrupt(self) -> float:
@@ -229,7 +229,7 @@ class Running:
         return result.events[-1].at - called
 
     def end(self, timeout: float = 60) -> Result:
-        return self._comfy.wait(self.prompt_id, timeout=timeout, start=self._start)
+        return self._comfy.wait(self.prompt_id, timeout=timeout, start=self.start)
 
 
 # ---- pictures

@@ -26,6 +26,7 @@ from tests.host.buying import (
     hold,
     journal_folder,
     mend,
+    most_at_once,
     same,
     sends_nothing,
     start_over,
@@ -35,6 +36,7 @@ from tests.host.buying import (
 )
 from tests.host.prompts import Graph, failed, photo, submits, until
 
+VOLCENGINE = ("VolcengineAPIOutpaint", "VolcengineAPIOutpaintCanvas")
 NOTICE = "JOURNAL-WAS-DAMAGED.txt"
 
 
@@ -127,13 +129,30 @@ def test_eight_images_are_four_tasks_at_a_time(mortal: Mortal, emulator: Emulato
     assert most_at_once(emulator) == 4
 
 
-def most_at_once(emulator: Emulator) -> int:
-    """A task was under way from its submit until somebody came for its picture."""
-    fetched_at = {record.task_id: record.started for record in emulator.requests if record.phase == "image"}
-    tasks_of = emulator.accepted
-    return max(
-        sum(other.started <= task.started < fetched_at[other.task_id] for other in tasks_of) for task in tasks_of
-    )
+# ---- an ordinary restart
+
+
+def test_after_a_restart_everything_is_where_it_was(mortal: Mortal, emulator: Emulator) -> None:
+    """Also a task that runs when ComfyUI is told to end."""
+    comfy = mortal.alive()
+    start_over(comfy, emulator)
+    bought = {class_type: Bought(comfy, class_type).run() for class_type in ("HiDreamAPIOutpaint", *VOLCENGINE)}
+    hold(emulator)
+    Bought(comfy, "HiDreamAPIUpscale").start()
+    until(lambda: has(emulator, "upscale", "result"), "a running task")
+    comfy.stop()
+    mend(emulator)
+    comfy = mortal.alive(VOLCENGINE_RESUMABLE="0")
+    assert sorted(task["state"] for task in tasks(comfy)) == ["delivered", "delivered", "delivered", "parked"]
+    with buys(emulator, 0):
+        resumed = Bought(comfy, "HiDreamAPIUpscale")
+        assert len(resumed.run()) == 1
+        assert resumed.says(RESUMED)
+    with sends_nothing(emulator):
+        for class_type, pictures in bought.items():
+            again = Bought(comfy, class_type)
+            assert same(again.run(), pictures)
+            assert again.says(REUSED)
 
 
 # ---- kill -9
