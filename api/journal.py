@@ -644,4 +644,7 @@ class Journal:
         connection.execute(update(attempts).where(accepted).values(state=State.PARKED, changed_at=now))
         unsent = and_(which, attempts.c.state == State.PREPARED)
         connection.execute(update(attempts).where(unsent).values(state=State.CANCELLED, counted=0, changed_at=now))
-        connection.execute(update(attempts).where(which).values(owner=None, holds_slot=False))
+        # Another fence: a thread that still runs must not send what somebody else may send now.
+        connection.execute(
+            update(attempts).where(which).values(owner=None, holds_slot=False, fence=attempts.c.fence + 1)
+        )
