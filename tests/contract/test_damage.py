@@ -228,7 +228,7 @@ def past(emulator: Emulator, folder: Path) -> Errand:
     wanted = errand(emulator, folder)
     assert visit(wanted).outcome.delivered
     assert visit(wanted, provider="volcengine").outcome.delivered
-    assert visit(wanted, pictures=(2,), interrupt_at="running").outcome.interrupted
+    park(wanted, emulator, pictures=(2,))
     emulator.add_fault({"phase": "submit", "do": {"reset": "after"}})
     assert visit(wanted, pictures=(3,)).outcome.problem
     assert buyer.states(wanted) == ["ambiguous", "delivered", "delivered", "parked"]
@@ -238,6 +238,13 @@ def past(emulator: Emulator, folder: Path) -> Errand:
 
 # Submits of it.
 PAST = 4
+
+
+def park(wanted: Errand, emulator: Emulator, **changes: Any) -> None:
+    """Buy a task and leave while it runs."""
+    emulator.add_fault({"phase": "result", "times": None, "do": {"task_status": [2]}})
+    assert visit(wanted, interrupt_at="running", **changes).outcome.interrupted
+    emulator._faults.clear()
 
 
 def roots(file: Path) -> dict[str, int]:
@@ -512,8 +519,7 @@ def test_the_clock_jumps_between_two_runs(jump: float, emulator: Emulator, tmp_p
     clock = clock_of(tmp_path)
     limited = {"REMOTE_IMAGE_HIDREAM_AT_ONCE": "1", "REMOTE_IMAGE_PICTURES_PER_DAY": "3"}
     wanted = errand(emulator, tmp_path, clock=clock, environment=limited)
-    emulator.add_fault({"phase": "result", "times": 3, "do": {"task_status": [2]}})
-    assert visit(wanted, interrupt_at="running").outcome.interrupted
+    park(wanted, emulator)
     clock_of(tmp_path, jump)
     resumed = visit(wanted)
     assert resumed.outcome.delivered and resumed.outcome.seconds < 5
