@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hidream_volcengine.api import (
     AmbiguousSubmitError,
+    CallCancelled,
     Collector,
     Journal,
     PaidCall,
@@ -23,6 +24,7 @@ from hidream_volcengine.api import (
     collecting,
     collector,
 )
+from hidream_volcengine.api.claims import Claim
 from hidream_volcengine.api.polling import TaskRef
 from hidream_volcengine.api.store import Store
 from hidream_volcengine.api.text import Text
@@ -33,6 +35,7 @@ from tests.contract.paying import (
     ANY_CALL,
     PATIENCE,
     PATIENT,
+    RUNNING,
     A,
     B,
     C,
@@ -92,9 +95,20 @@ def leave_a_picture_behind(shop: Shop, kind: str) -> PaidCall:
         shop.deadlines = PATIENT
         shop.mend()
         return by_url(shop)
-    park(shop, kind)
-    shop.mend()
+    if kind == "cvsync2async":
+        shop.settings["VOLCENGINE_RESUMABLE"] = "1"
+        shop.fault("result", None, **RUNNING)
+    else:
+        shop.hold()
     call = ANY_CALL["cvprocess" if kind == "cvsync2async" else kind](shop, A)
+    before = len(shop.emulator.requests)
+    with shop.buys(1):
+        buying = shop.buying(call)
+        until(lambda: any(record.phase == "result" for record in shop.emulator.requests[before:]), PATIENCE)
+        buying.interrupt()
+        with pytest.raises(CallCancelled):
+            buying.wait()
+    shop.mend()
     until(lambda: is_ready(shop, call), PATIENCE)
     return call
 
@@ -215,7 +229,8 @@ def test_it_looks_at_nothing_that_was_not_accepted_or_is_finished(shop: Shop) ->
     shop.journal.claim(upscale(shop.hidream, A, 1).order("", 0))
     # Sent, and its owner gone.
     claim = shop.journal.claim(upscale(shop.hidream, A, 2).order("", 0))
-    claim.submitting()  # type: ignore[union-attr]
+    assert isinstance(claim, Claim)
+    claim.submitting()
     sql(shop, "DELETE FROM owners")
     shop.journal = shop.open()
     before = shop.states
