@@ -16,19 +16,19 @@ def spellings(canary: str) -> list[str]:
     return [canary, quote(canary, safe=""), canary.encode().hex(), *encoded]
 
 
-def everything_told(comfy: ComfyUI, result: Result, *elsewhere: Path) -> dict[str, str]:
+def everything_told(comfy: ComfyUI, result: Result | None, *elsewhere: Path) -> dict[str, str]:
     """All that leaves ComfyUI but the requests to the services; also the files of folders ``elsewhere``."""
     told = {
+        "entry": json.dumps(result.history, ensure_ascii=False) if result else "",
         "log": comfy.log(),
         "events": json.dumps([event.data for event in comfy.events.since(0)], default=str, ensure_ascii=False),
         "history": comfy.request("GET", "/history").text,
-        "entry": json.dumps(result.history, ensure_ascii=False),
         "queue": comfy.request("GET", "/queue").text,
         "object_info": comfy.request("GET", "/object_info", timeout=30).text,
         "system_stats": comfy.request("GET", "/system_stats").text,
         "tasks": comfy.request("GET", "/hidream_volcengine/tasks").text,
     }
-    for file in result.files():
+    for file in result.files() if result else ():
         # Text chunks are not compressed; whatever is, is no place for a key either.
         told[file.filename] = comfy.view(file).decode("latin-1")
     for folder in (*(comfy.base / name for name in ("user", "output", "temp", "input")), *elsewhere):
@@ -38,7 +38,7 @@ def everything_told(comfy: ComfyUI, result: Result, *elsewhere: Path) -> dict[st
     return told
 
 
-def check_no_key(comfy: ComfyUI, result: Result, canary: str, *elsewhere: Path) -> None:
+def check_no_key(comfy: ComfyUI, result: Result | None, canary: str, *elsewhere: Path) -> None:
     told = everything_told(comfy, result, *elsewhere)
     found = [(where, form) for where, text in told.items() for form in spellings(canary) if form in text]
     assert not found, found

@@ -278,6 +278,7 @@ def test_nor_do_they_after_more_calls_than_threads(make_comfyui: Callable[..., C
     due = hang_and_interrupt(comfy, emulator)
     check_still_works(comfy, emulator)
     assert time.monotonic() < due, "the next prompt waited for the interrupted one's answers"
+    comfy.kill()  # it would wait a while for its submits
 
 
 # ---- a sibling fails
