@@ -16,6 +16,9 @@ from .records import ErrorRecord
 from .schema import State, attempts, requests, results
 from .text import Text
 
+# What a task of another run was is not known any more: a quarter of the largest result, as four times this is taken.
+ANY_PICTURE = 16384 * 16384 // 4
+
 FINISHED = (State.STORED, State.DELIVERED)
 ACCEPTED = (State.SUBMITTED, State.PARKED, State.DONE)
 UNDER_WAY = (State.PREPARED, State.SUBMITTING, *ACCEPTED)
@@ -65,15 +68,18 @@ class Attempt:
     summary: str
     tried_at: float
     changed_at: float
-    was_done: bool
-    total: int | None
-    polls: int
-    error: ErrorRecord | None
-    results: tuple[StoredResult, ...]
+    total: int | None = None
+    polls: int = 0
+    error: ErrorRecord | None = None
+    results: tuple[StoredResult, ...] = ()
 
     @property
     def resumable(self) -> bool:
         return bool(self.task.task_id or self.result_url)
+
+    @property
+    def was_stored(self) -> bool:
+        return any(result.sha256 for result in self.results)
 
     @property
     def complete(self) -> bool:
@@ -102,6 +108,62 @@ class Task:
 
 
 # ---- rows
+
+
+def put_request(connection: Connection, attempt: Attempt, created_at: float) -> None:
+    """The row of an attempt's request, unless it is there."""
+    if connection.execute(select(requests.c.key).where(requests.c.key == attempt.key)).first() is None:
+        connection.execute(
+            insert(requests).values(
+                key=attempt.key,
+                provider=attempt.task.provider,
+                endpoint=attempt.task.endpoint,
+                profile=attempt.profile,
+                account=attempt.account,
+                sandbox=attempt.sandbox,
+                take=attempt.take,
+                expected_pixels=attempt.expected_pixels,
+                summary=attempt.summary,
+                created_at=created_at,
+                submit_again=False,
+            )
+        )
+
+
+def put_attempt(connection: Connection, attempt: Attempt, now: float, **values: Any) -> None:
+    """A new row for an attempt, the last one of its request."""
+    highest = connection.execute(select(func.max(attempts.c.number)).where(attempts.c.key == attempt.key)).scalar()
+    row: dict[str, Any] = {
+        "id": attempt.journal_id,
+        "key": attempt.key,
+        "number": 0 if highest is None else highest + 1,
+        "state": attempt.state,
+        "owner": attempt.owner,
+        "fence": attempt.fence,
+        "request_id": attempt.request_id,
+        "task_id": clean(attempt.task.task_id),
+        "sub_task_ids": json.dumps(attempt.task.sub_task_ids),
+        "result_url": clean(attempt.result_url),
+        "account": attempt.account,
+        "profile": attempt.profile,
+        "endpoint": attempt.task.endpoint,
+        "provider": attempt.task.provider,
+        "prompt_id": "",
+        "pictures": attempt.pictures,
+        "counted": 0,
+        "holds_slot": False,
+        "polls": 0,
+        "next_poll_at": 0.0,
+        "created_at": attempt.tried_at,
+        "changed_at": now,
+        "total": attempt.total,
+    }
+    connection.execute(insert(attempts).values(**{**row, **values}))
+
+
+def clean(text: str) -> str:
+    """A service's word as every database takes it: without NUL, and with whole characters."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def read_attempts(connection: Connection, which: Any, *, order: Any = None, limit: int | None = None) -> list[Attempt]:
@@ -143,7 +205,6 @@ def _attempt(row: Row[Any], stored: tuple[StoredResult, ...]) -> Attempt:
         summary=row.summary,
         tried_at=row.submitting_at or row.created_at,
         changed_at=row.changed_at,
-        was_done=row.done_at is not None,
         total=row.total,
         polls=row.polls,
         error=_record_of(row.error),
@@ -196,7 +257,7 @@ def put_result(
         insert(results).values(
             attempt=journal_id,
             position=position,
-            sub_task_id=sub_task_id.replace("\0", ""),
+            sub_task_id=clean(sub_task_id),
             sha256=sha256,
             error=json_of(error) if error else None,
         )

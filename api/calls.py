@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from .admission import Purchase
-from .attempts import Attempt, Order
+from .attempts import ANY_PICTURE, Attempt, Order
 from .claims import Claim, ClaimLost
 from .collecting import Delivery, PicturesGoneError, TaskForgottenError, check_room, collect, from_store, picture_lost
 from .errors import AuthenticationError, InvalidInputError, QuotaError, RemoteImageError, ServiceError
@@ -18,7 +18,7 @@ from .journal import Busy, Explained, Finished, Journal, Standing
 from .keys import request_key
 from .polling import Progress, TaskRef, Watch
 from .redaction import pack_logger, shortened
-from .schema import State
+from .schema import JournalError, State
 from .submits import Service, submit_until_decided
 from .text import Text
 from .wire import WireRequest
@@ -26,8 +26,6 @@ from .wire import WireRequest
 # Of no meaning for what the picture will be.
 _NOT_IN_KEY = {"request_id", "notify_url", "return_url"}
 _LOOK_AGAIN = 0.2
-# What a task of another run was is not known any more: a quarter of the largest result, as four times this is taken.
-_ANY_PICTURE = 16384 * 16384 // 4
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,13 @@ class Batch:
             self._failed.set()
         elif new:
             journal.check_budget(_together(new))
-            pack_logger().info("%s: this node buys %d pictures", new[0].endpoint, buy)
+            pack_logger().info(
+                "%s: this node buys %d pictures, reuses %d calls and resumes %d",
+                new[0].endpoint,
+                buy,
+                self.plan.reuse,
+                self.plan.resume,
+            )
 
     def run(self, index: int, watch: Watch) -> Result:
         """Run one call; its failure keeps its siblings from being submitted, and theirs this one.
@@ -154,13 +158,17 @@ class Batch:
 
     def _get(self, call: PaidCall, order: Order, watch: Watch) -> Delivery:
         waited_for = ""
+        lost: Attempt | None = None
         while True:
-            found = self._journal.claim(order, waited_for)
+            try:
+                found = self._journal.claim(order, waited_for)
+            except JournalError as error:
+                raise _after_acceptance(error, lost) from None
             if isinstance(found, Explained):
                 raise found.error
             if isinstance(found, Busy):
                 waited_for = found.journal_id
-                self._wait_while_busy(waited_for, watch)
+                _wait_while_busy(self._journal, waited_for, watch)
             elif isinstance(found, Finished):
                 if (delivery := _reuse(self._journal, found.attempt, watch)) is not None:
                     return delivery
@@ -168,7 +176,10 @@ class Batch:
                 try:
                     with found as claim:
                         delivery = self._work(call, order, claim, watch)
-                except (ClaimLost, TaskForgottenError):
+                except ClaimLost:
+                    lost = found.attempt
+                    continue
+                except TaskForgottenError:
                     continue
                 # What came after an interrupt is in the store for the next run; here nobody waits for it.
                 watch.cancel.check()
@@ -176,13 +187,10 @@ class Batch:
                     self._failed.set()
                 return delivery
 
-    def _wait_while_busy(self, journal_id: str, watch: Watch) -> None:
-        _wait_while_busy(self._journal, journal_id, watch)
-
     def _work(self, call: PaidCall, order: Order, claim: Claim, watch: Watch) -> Delivery:
         service, journal = call.service, self._journal
         if claim.attempt.state is not State.PREPARED:
-            return _collect_or_forget(claim, service, journal, watch)
+            return resume(claim, service, journal, watch)
         watch.report(Progress("waiting"))
         self._check()
         admit = partial(journal.admit, claim, order.purchase, watch.cancel)
@@ -194,11 +202,11 @@ class Batch:
         expected = journal.typical_seconds(service.name, sandbox=order.sandbox)
         accepted = submit_until_decided(service, request, claim, journal, watch, self._check, admit, expected)
         picture = accepted.picture
-        if picture is not None and picture.base64:
-            # The answer is the picture: it is stored before anything else is written down about it.
-            claim.answered(accepted.task)
-        else:
+        if accepted.task.task_id or (picture is not None and picture.image):
             claim.accepted(accepted.task, picture.image if picture is not None else "")
+        else:
+            # The answer is the picture itself: it is stored before anything is written down about it.
+            claim.answered(accepted.task)
         return collect(claim, service, journal, watch, source="bought", answered=picture)
 
     def _check(self) -> None:
@@ -256,7 +264,7 @@ def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Deli
                 Text(f"This server's journal has no {wanted}.", f"此服务器的日志中没有 {wanted}。"),
             )
         body = {"adopted task_id": wanted}
-        order = _order(service, _key(service, body, 0, 0), "", 0, 0, _ANY_PICTURE, "")
+        order = _order(service, _key(service, body, 0, 0), "", 0, 0, ANY_PICTURE, "")
         journal_id = journal.adopt(order, TaskRef(service.provider, service.name, wanted))
     while True:
         found = journal.claim_task(journal_id)
@@ -272,7 +280,7 @@ def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Deli
             try:
                 with found as claim:
                     _check_account(claim.attempt, service)
-                    return _collect_or_forget(claim, service, journal, watch)
+                    return resume(claim, service, journal, watch)
             except ClaimLost:
                 continue
             except TaskForgottenError:
@@ -291,7 +299,15 @@ def _check_account(attempt: Attempt, service: Service) -> None:
         )
 
 
-def _collect_or_forget(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Delivery:
+def _after_acceptance(error: JournalError, lost: Attempt | None) -> JournalError:
+    """The journal was lost under a task that the service has."""
+    if lost is not None and lost.resumable:
+        error.billed, error.task_id = "unknown", lost.task.task_id
+    return error
+
+
+def resume(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Delivery:
+    """Go on with a task that was accepted before; raises as :func:`collect`."""
     try:
         return collect(claim, service, journal, watch, source="resumed")
     except TaskForgottenError:

@@ -10,9 +10,10 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, update
+from sqlalchemy import Connection, and_, select, update
 
-from .attempts import Attempt, json_of, put_result
+from .attempts import Attempt, clean, json_of, put_attempt, put_request, put_result
+from .cancel import CallCancelled
 from .errors import AmbiguousSubmitError, RemoteImageError
 from .images import Encoded
 from .polling import TaskRef
@@ -89,16 +90,26 @@ class Claim:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if not self._ended:
-            if self._state is State.PREPARED:
-                self._end(State.CANCELLED, counted=0)
-            elif self._state is State.SUBMITTING:
-                self._end(State.AMBIGUOUS, error=json_of(_broken_off(self.attempt, error)))
-            else:
-                self._park()
-        self._claims.let_go(self)
+        try:
+            if not self._ended:
+                self._leave(error)
+        finally:
+            self._claims.let_go(self)
 
-    def _park(self) -> None:
+    def _leave(self, error: BaseException | None) -> None:
+        if self._state is State.PREPARED:
+            self._end(State.CANCELLED, counted=0)
+        elif self._state is State.SUBMITTING and self._pending_results:
+            # The answer was the picture, and that is in the store.
+            self.stored()
+        elif self._state is State.SUBMITTING:
+            self._end(State.AMBIGUOUS, error=json_of(_broken_off(self.attempt, error)))
+        else:
+            if isinstance(error, CallCancelled):
+                self._say_that_it_goes_on()
+            self._end(State.PARKED)
+
+    def _say_that_it_goes_on(self) -> None:
         task = self.attempt.task
         pack_logger().warning(
             "%s: stopped waiting; the task goes on and is not lost: queue again and it is resumed, or fetch it with "
@@ -107,7 +118,6 @@ class Claim:
             self.journal_id,
             task.task_id,
         )
-        self._end(State.PARKED)
 
     # ---- before acceptance
 
@@ -146,9 +156,10 @@ class Claim:
         )
         self._try(
             state=State.SUBMITTED,
-            task_id=task.task_id.replace("\0", ""),
+            task_id=clean(task.task_id),
+            request_id=clean(task.request_id),
             sub_task_ids=json.dumps(task.sub_task_ids),
-            result_url=result_url.replace("\0", ""),
+            result_url=clean(result_url),
             error=None,
             submitted_at=...,
         )
@@ -229,7 +240,7 @@ class Claim:
             JournalError, ClaimLost: it is not written down.
         """
         with self._lock:
-            self._write({**self._pending, **values})
+            self._write({**self._pending, **values}, must_own=True)
             self._pending = {}
 
     def _try(self, **values: Any) -> None:
@@ -272,11 +283,14 @@ class Claim:
         with suppress(ClaimLost):
             self._try(state=state, owner=None, holds_slot=False, **values)
 
-    def _write(self, values: Mapping[str, Any]) -> None:
+    def _write(self, values: Mapping[str, Any], *, must_own: bool = False) -> None:
         mine = attempts.c.id == self.journal_id
         with self._claims.writing() as (connection, now):
             filled = {name: now if value is ... else value for name, value in values.items()}
             guarded = and_(mine, attempts.c.fence == self.fence)
+            if must_own:
+                # Somebody may have given it up for lost, and even asked for it to be submitted again.
+                guarded = and_(guarded, attempts.c.owner == self.attempt.owner)
             if connection.execute(update(attempts).where(guarded).values(changed_at=now, **filled)).rowcount:
                 for position, sub_task_id, sha256, error in self._pending_results:
                     put_result(connection, self.journal_id, position, sub_task_id, sha256, error)
@@ -286,6 +300,10 @@ class Claim:
                 late = and_(mine, attempts.c.task_id == "", attempts.c.state.in_((State.AMBIGUOUS, State.SUBMITTING)))
                 settled = {**filled, "state": State.PARKED, "owner": None, "holds_slot": False, "error": None}
                 connection.execute(update(attempts).where(late).values(changed_at=now, **settled))
+                if connection.execute(select(attempts.c.id).where(mine)).first() is None:
+                    # The journal was replaced meanwhile, and knows nothing of it.
+                    put_request(connection, self.attempt, now)
+                    put_attempt(connection, self.attempt, now, **{"counted": self.attempt.pictures, **settled})
         raise ClaimLost
 
 

@@ -22,7 +22,7 @@ from .journal import Journal
 from .polling import Progress, SubTask, TaskRef, UnknownTaskError, Watch, jittered, wait
 from .redaction import pack_logger
 from .schema import JournalError
-from .store import DamagedPictureError, MissingPictureError, Store
+from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
 from .submits import Service
 from .text import Text
 from .transport import Deadlines
@@ -31,6 +31,7 @@ from .transport import Deadlines
 _ANY_SIZE = 2**40
 # Volcengine forgets an asynchronous task after 12 h (api-facts 2.7): then "not found" is its last word.
 _KEPT_FOR = 12 * 3600.0
+_LINK_LIVES = 24 * 3600.0
 # What a lossless picture takes at most, nearly.
 _BYTES_PER_PIXEL = 4
 
@@ -165,28 +166,36 @@ def collect(
         # A picture in the answer itself has no such step: it is stored first, with all that is known of it.
         claim.done(len(sub_tasks))
     watch.report(Progress("downloading", 1.0, task.task_id))
-    known = {result.position: result for result in attempt.results}
+    known = _Known(attempt)
+    # A link lives a day; without a task there is nothing to ask for another one.
+    dead_link = not task.task_id and journal.age(attempt) > _LINK_LIVES
     fetcher = _Fetcher(service, task, attempt.expected_pixels, watch.cancel)
     pictures: list[Pixels] = []
     errors: list[RemoteImageError] = []
     whole = True
     for position, sub_task in enumerate(sub_tasks):
-        before = known.get(position)
+        before = known.result(position, sub_task.sub_task_id)
         picture = _stored_picture(journal.store, before) if before is not None and before.sha256 else None
         if picture is None:
             try:
-                picture, encoded = fetcher.fetch(sub_task)
+                encoded = fetcher.in_answer(sub_task)
+                if encoded is not None:
+                    # Before it is decoded: whatever goes wrong there, the bytes are paid and kept.
+                    whole = claim.keep(position, sub_task.sub_task_id, encoded) and whole
+                    picture = fetcher.decoded(encoded)
+                if picture is None:
+                    picture, encoded = fetcher.fetch(sub_task)
+                    whole = claim.keep(position, sub_task.sub_task_id, encoded) and whole
             except RemoteImageError as error:
                 errors.append(error)
-                final = not isinstance(error, TaskTimeoutError) and (error is sub_task.error or not attempt.resumable)
-                if final:
+                told = error is sub_task.error and sub_task.final and not isinstance(error, TaskTimeoutError)
+                if told or not attempt.resumable or dead_link:
                     claim.missing(position, sub_task.sub_task_id, error)
                 else:
                     # A name server or a proxy may be mended, and the picture is paid.
                     whole = False
                     _once_delivered(attempt, error)
                 continue
-            whole = claim.keep(position, sub_task.sub_task_id, encoded) and whole
         pictures.append(picture)
     if whole and pictures:
         claim.stored()
@@ -220,7 +229,7 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Seq
 
 def _once_delivered(attempt: Attempt, error: RemoteImageError) -> RemoteImageError:
     """A task that had its pictures before is asked again only because their files are gone."""
-    if attempt.was_done:
+    if attempt.was_stored:
         error.what = Text(
             f"This picture was bought before, but its file in the store is missing or damaged. {error.what.en}",
             f"这张图片此前已购买，但本地存储中的文件已丢失或损坏。{error.what.zh}",
@@ -251,6 +260,17 @@ def _not_found(task: TaskRef) -> ServiceError:
     )
 
 
+class _Known:
+    """What the journal has of a task's pictures: by their ids, or by their places where they have none."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._by_id = {result.sub_task_id: result for result in attempt.results if result.sub_task_id}
+        self._by_position = {result.position: result for result in attempt.results if not result.sub_task_id}
+
+    def result(self, position: int, sub_task_id: str) -> StoredResult | None:
+        return self._by_id.get(sub_task_id) if sub_task_id else self._by_position.get(position)
+
+
 @dataclass(frozen=True)
 class _Fetcher:
     """Downloads the pictures of one task."""
@@ -273,25 +293,38 @@ class _Fetcher:
         """
         if sub_task.error is not None:
             raise sub_task.error
-        problem = ""
-        if sub_task.base64:
-            try:
-                return self._decoded(base64.b64decode(sub_task.base64.split(",", 1)[-1]))
-            except (ValueError, UndecodableImageError) as cause:
-                problem = str(cause)
         if sub_task.image:
             return self._download(sub_task.image)
         raise TaskFailedError(
-            Text("The picture in the answer cannot be decoded.", "应答中的图片无法解码。"),
+            Text(
+                "The picture in the answer cannot be decoded; its bytes were kept in the store.",
+                "应答中的图片无法解码，其数据已保留在本地存储中。",
+            ),
             provider=self.task.provider,
-            vendor_message=problem,
             request_id=self.task.request_id,
             task_id=self.task.task_id,
             billed="yes",
         )
 
-    def _decoded(self, data: bytes) -> tuple[Pixels, Encoded]:
-        return decode(io.BytesIO(data), self._pixel_cap), Encoded.of(data)
+    def in_answer(self, sub_task: SubTask) -> Encoded | None:
+        """The bytes that the answer brought itself, whatever they are; ``None`` if it brought none."""
+        try:
+            data = base64.b64decode(sub_task.base64.split(",", 1)[-1])
+        except ValueError:
+            return None
+        if not data:
+            return None
+        try:
+            return Encoded.of(data)
+        except UndecodableImageError:
+            return Encoded(data, UNKNOWN_MEDIA, 0, 0)
+
+    def decoded(self, encoded: Encoded) -> Pixels | None:
+        try:
+            return decode(io.BytesIO(encoded.data), self._pixel_cap)
+        except UndecodableImageError as problem:
+            pack_logger().warning("%s: the picture in the answer cannot be decoded: %s", self.task.endpoint, problem)
+            return None
 
     def _download(self, url: str) -> tuple[Pixels, Encoded]:
         deadlines: Deadlines = self.service.account.deadlines
@@ -308,7 +341,8 @@ class _Fetcher:
                     cancel=self.cancel,
                 ) as stream:
                     stream.seek(0)
-                    return self._decoded(stream.read())
+                    data = stream.read()
+                return decode(io.BytesIO(data), self._pixel_cap), Encoded.of(data)
             except RefusedUrlError as problem:
                 raise self._refused(url, problem) from None
             except (DownloadError, UndecodableImageError) as problem:

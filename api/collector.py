@@ -6,24 +6,29 @@ import threading
 from dataclasses import replace
 
 from .attempts import Attempt
-from .calls import fetch
-from .cancel import CancelToken
+from .calls import resume
+from .cancel import CallCancelled, CancelToken
+from .claims import Claim, ClaimLost
+from .collecting import TaskForgottenError
 from .credentials import Profiles
-from .errors import RemoteImageError
+from .errors import ConfigurationError, RemoteImageError
 from .hidream import ENDPOINTS, HiDreamService
 from .journal import Journal
 from .polling import Watch
 from .redaction import pack_logger
 from .submits import Service
+from .text import Text
 from .volcengine import VolcengineService
 
 _EVERY = 15.0
 _AT_ONCE = 20
 _SLOWEST = 600.0
-# Seconds that one look may take, and how long a task is looked after at all.
+# Deadlines of one look: a single poll, and a download that is tried again only briefly.
 _ONE_LOOK = 0.1
 _ONE_DOWNLOAD = 60.0
-_GIVEN_UP_AFTER = 7 * 86400.0
+# After a week a task is looked at once a day.
+_DAY = 86400.0
+_WEEK = 7 * _DAY
 
 
 class Collector:
@@ -63,18 +68,22 @@ class Collector:
     def _look(self, attempt: Attempt) -> None:
         # The next look is put off first: what goes wrong in this one must not make it come sooner.
         waits = min(_SLOWEST, _EVERY * 2.0 ** min(attempt.polls, 6))
-        self._journal.poll_later(attempt, waits if self._journal.age(attempt) < _GIVEN_UP_AFTER else 86400.0)
+        self._journal.poll_later(attempt, waits if self._journal.age(attempt) < _WEEK else _DAY)
         watch = Watch(CancelToken(), lambda progress: None)
         try:
-            fetch(self._journal, self._service(attempt), attempt.journal_id, watch)
-        except RemoteImageError as error:
-            pack_logger().debug("collector: %s: %s", attempt.journal_id, error.what.en)
+            service = self._service(attempt)
+            found = self._journal.claim_task(attempt.journal_id)
+            if isinstance(found, Claim):
+                with found as claim:
+                    resume(claim, service, self._journal, watch)
+        except (RemoteImageError, ClaimLost, CallCancelled, TaskForgottenError) as problem:
+            pack_logger().debug("collector: %s: %s", attempt.journal_id, problem)
 
     def _service(self, attempt: Attempt) -> Service:
         """The endpoint, with deadlines for one look.
 
         Raises:
-            ConfigurationError: the profile is gone, or has no key any more.
+            ConfigurationError: the profile or the endpoint is gone, or has no key any more.
         """
         if attempt.task.provider == "Volcengine":
             volcengine = self._profiles.volcengine(attempt.profile)
@@ -82,4 +91,8 @@ class Collector:
             return VolcengineService(replace(volcengine, deadlines=deadlines))
         hidream = self._profiles.hidream(attempt.profile)
         deadlines = replace(hidream.deadlines, queue=_ONE_LOOK, run=_ONE_LOOK, download=_ONE_DOWNLOAD)
-        return HiDreamService(replace(hidream, deadlines=deadlines), ENDPOINTS[attempt.task.endpoint])
+        endpoint = ENDPOINTS.get(attempt.task.endpoint)
+        if endpoint is None:
+            name = attempt.task.endpoint
+            raise ConfigurationError(Text(f"This version knows no endpoint {name!r}.", f"此版本不支持端点 {name!r}。"))
+        return HiDreamService(replace(hidream, deadlines=deadlines), endpoint)

@@ -280,6 +280,7 @@ class HiDreamService:
             completion=_share(told.task_completion),
             image=told.image if status == 1 else "",
             error=error,
+            final=status in TASK_STATUS,
         )
 
     def renew_credentials(self) -> bool:

@@ -165,6 +165,11 @@ def image_tensor(pictures: Sequence[Pixels]) -> torch.Tensor:
     return batch
 
 
+def image_tensors(pictures: Sequence[Pixels]) -> list[torch.Tensor]:
+    """Pictures of any sizes, each as an IMAGE of its own."""
+    return [image_tensor([pixels]) for pixels in pictures]
+
+
 def placement_mask(placement: Placement) -> torch.Tensor:
     """(1, H, W) float32 mask of a canvas: 0 inside the original's rectangle, 1 (new pixels) around it."""
     import torch

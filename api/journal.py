@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, or_, select, update
 
 from . import salvage
 from .admission import Purchase, Turnstile, check_budget, pause_until_room, slow_down
@@ -30,16 +30,18 @@ from .attempts import (
     Order,
     Task,
     json_of,
+    put_attempt,
+    put_request,
     put_result,
     read_attempts,
     read_tasks,
     told_again,
 )
-from .cancel import CancelToken
+from .cancel import CallCancelled, CancelToken
 from .claims import Claim, ClaimLost, Claims
-from .errors import AmbiguousSubmitError, RemoteImageError
+from .errors import AmbiguousSubmitError, Provider, RemoteImageError
 from .images import Encoded
-from .owners import Process, is_dead, this_process
+from .leases import HEARTBEAT, Leases
 from .polling import TaskRef
 from .redaction import pack_logger
 from .schema import DamagedError, Database, JournalError, State, attempts, owners, requests, results
@@ -47,10 +49,6 @@ from .settings import JournalSettings
 from .store import Store
 from .text import Text
 
-HEARTBEAT = 2.0
-LEASE = 15.0
-# A lease that looks expired must also not have been renewed for this long before our eyes: the clock may have jumped.
-_SEEN_STILL = 3.0
 _LOOK_AGAIN = 0.25
 
 
@@ -99,13 +97,12 @@ class Journal:
         self.store = Store(settings.store or settings.directory / "store", settings.store_max_bytes)
         self._opening = threading.Lock()
         self._database: Database | None = None
-        self._owner = uuid.uuid4().hex
+        self._leases = Leases()
         self._claims = Claims(self._writing, self.store)
         self._changed = self._claims.changed
         self._beating = False
         self._closed = False
         self._living_processes = 1
-        self._beats_seen: dict[str, tuple[int, float]] = {}
         self._gates: dict[tuple[str, str], threading.Lock] = {}
         self._turnstiles: dict[str, Turnstile] = {}
 
@@ -171,8 +168,8 @@ class Journal:
         if database is None:
             return
         with suppress(JournalError), database.writing() as connection:
-            self._release(connection, database.now(connection), attempts.c.owner == self._owner)
-            connection.execute(delete(owners).where(owners.c.id == self._owner))
+            self._release(connection, database.now(connection), attempts.c.owner == self._leases.owner)
+            self._leases.end(connection)
         database.close()
 
     # ---- what is known of a request
@@ -188,42 +185,30 @@ class Journal:
         known = read_attempts(connection, attempts.c.key == key)
         if not known:
             return Standing.NEW, None, False
-        latest = known[-1]
         again = connection.execute(select(requests.c.submit_again).where(requests.c.key == key)).scalar()
-        # A picture that came late belongs to an earlier attempt; it is as good.
-        for states, standing in ((FINISHED, Standing.REUSE), (UNDER_WAY, Standing.RESUME)):
+        # What is bought already goes first, whichever attempt it belongs to: an answer may come very late.
+        for states in (FINISHED, ACCEPTED, (State.PREPARED, State.SUBMITTING)):
             found = [attempt for attempt in known if attempt.state in states]
-            if found:
-                busy = standing is Standing.RESUME and not self._is_free(connection, now, found[-1])
-                if found[-1].state is State.PREPARED and not busy:
-                    return Standing.NEW, found[-1], False
-                if found[-1].state is State.SUBMITTING and not busy:
-                    return (Standing.NEW if again else Standing.EXPLAIN), found[-1], False
-                return standing, found[-1], busy
-        if latest.state in EXPLAINED and not again:
-            return Standing.EXPLAIN, latest, False
-        return Standing.NEW, latest, False
+            if not found:
+                continue
+            last = found[-1]
+            if states is FINISHED:
+                return Standing.REUSE, last, False
+            busy = not self._is_free(connection, now, last)
+            if busy or states is ACCEPTED:
+                return Standing.RESUME, last, busy
+            explain = last.state is State.SUBMITTING and not again
+            return (Standing.EXPLAIN if explain else Standing.NEW), last, False
+        last = known[-1]
+        return (Standing.EXPLAIN if last.state in EXPLAINED and not again else Standing.NEW), last, False
 
     def _is_free(self, connection: Connection, now: float, attempt: Attempt) -> bool:
         if attempt.owner is None:
             return True
-        if attempt.owner == self._owner:
+        if attempt.owner == self._leases.owner:
             return attempt.journal_id not in self._claims.ids()
         row = connection.execute(select(owners).where(owners.c.id == attempt.owner)).first()
-        return row is None or not self._is_living(row, now)
-
-    def _is_living(self, owner: Row[Any], now: float) -> bool:
-        """Whether an owner holds its leases. A clock that jumped ends none."""
-        if owner.id == self._owner:
-            return True
-        if is_dead(Process(owner.machine, owner.pid, owner.started)):
-            return False
-        beat, seen_at = self._beats_seen.get(owner.id, (None, 0.0))
-        moment = time.monotonic()
-        if beat != owner.beat:
-            self._beats_seen[owner.id] = (owner.beat, moment)
-            seen_at = moment
-        return abs(now - owner.beat_at) <= LEASE or moment - seen_at < _SEEN_STILL
+        return row is None or not self._leases.is_living(row, now)
 
     def is_busy(self, journal_id: str) -> bool:
         """Whether somebody works on this attempt."""
@@ -242,8 +227,8 @@ class Journal:
         Raises:
             JournalError: nothing can be written down, so nothing may be submitted.
         """
-        self.open()
-        with self._writing() as (connection, now):
+        self._begin()
+        with self._owning() as own, self._writing() as (connection, now):
             self._register(connection, now)
             standing, attempt, busy = self._standing(connection, now, order.key)
             if attempt is not None and attempt.journal_id == waited_for and attempt.state is State.REFUSED:
@@ -263,12 +248,12 @@ class Journal:
                 attempt = self._new_attempt(connection, now, order)
             else:
                 attempt = self._take_over(connection, now, attempt)
-            return self._claims.own(attempt)
+            return own(attempt)
 
     def claim_task(self, journal_id: str) -> Claim | Busy | Finished | Explained | None:
         """The same for one attempt by its id, without ever making a new one; ``None`` if there is none of that id."""
-        self.open()
-        with self._writing() as (connection, now):
+        self._begin()
+        with self._owning() as own, self._writing() as (connection, now):
             self._register(connection, now)
             found = read_attempts(connection, attempts.c.id == journal_id)
             if not found:
@@ -284,7 +269,34 @@ class Journal:
                     return Finished(attempt)
             if attempt.state not in ACCEPTED:
                 return Explained(told_again(attempt))
-            return self._claims.own(self._take_over(connection, now, attempt))
+            return own(self._take_over(connection, now, attempt))
+
+    def _begin(self) -> None:
+        """
+        Raises:
+            CallCancelled: the process is about to end; what it would begin now, it could not finish.
+            JournalError: as :meth:`open`.
+        """
+        if self._closed:
+            raise CallCancelled
+        self.open()
+
+    @contextmanager
+    def _owning(self) -> Iterator[Callable[[Attempt], Claim]]:
+        """Makes the claim inside the transaction, so that the heartbeat never sees the row without it."""
+        made: list[Claim] = []
+
+        def own(attempt: Attempt) -> Claim:
+            made.append(self._claims.own(attempt))
+            return made[0]
+
+        try:
+            yield own
+        except BaseException:
+            # The commit failed, or was not heard of: nobody will work on it, and nobody shall wait for that.
+            for claim in made:
+                self._claims.let_go(claim)
+            raise
 
     def adopt(self, order: Order, task: TaskRef) -> str:
         """Write down a task that was submitted elsewhere; returns its journal id. It counts against no budget."""
@@ -311,64 +323,43 @@ class Journal:
 
     def _new_attempt(self, connection: Connection, now: float, order: Order) -> Attempt:
         purchase = order.purchase
-        key = requests.c.key == order.key
-        if connection.execute(select(requests.c.key).where(key)).first() is None:
-            connection.execute(
-                insert(requests).values(
-                    key=order.key,
-                    provider=purchase.provider,
-                    endpoint=purchase.endpoint,
-                    profile=purchase.profile,
-                    account=purchase.account,
-                    sandbox=order.sandbox,
-                    take=order.take,
-                    expected_pixels=order.expected_pixels,
-                    summary=order.summary,
-                    created_at=now,
-                    submit_again=False,
-                )
-            )
-        else:
-            connection.execute(update(requests).where(key).values(submit_again=False))
-        number = connection.execute(select(func.count()).where(attempts.c.key == order.key)).scalar_one()
-        journal_id = f"rv-{uuid.uuid4().hex[:16]}"
-        connection.execute(
-            insert(attempts).values(
-                id=journal_id,
-                key=order.key,
-                number=number,
-                state=State.PREPARED,
-                owner=self._owner,
-                fence=1,
-                request_id=str(uuid.uuid4()),
-                task_id="",
-                sub_task_ids="[]",
-                result_url="",
-                account=purchase.account,
-                profile=purchase.profile,
-                endpoint=purchase.endpoint,
-                provider=purchase.provider,
-                prompt_id=purchase.prompt_id,
-                pictures=purchase.pictures,
-                counted=0,
-                holds_slot=False,
-                polls=0,
-                next_poll_at=0.0,
-                created_at=now,
-                changed_at=now,
-            )
+        provider = cast(Provider, purchase.provider)
+        # Only HiDream takes an id from us; Volcengine makes its own, and ours would be of no use to its support.
+        request_id = str(uuid.uuid4()) if provider == "HiDream" else ""
+        attempt = Attempt(
+            journal_id=f"rv-{uuid.uuid4().hex[:16]}",
+            key=order.key,
+            state=State.PREPARED,
+            fence=1,
+            owner=self._leases.owner,
+            request_id=request_id,
+            task=TaskRef(provider, purchase.endpoint, "", request_id),
+            result_url="",
+            account=purchase.account,
+            profile=purchase.profile,
+            sandbox=order.sandbox,
+            take=order.take,
+            pictures=purchase.pictures,
+            expected_pixels=order.expected_pixels,
+            summary=order.summary,
+            tried_at=now,
+            changed_at=now,
         )
-        return read_attempts(connection, attempts.c.id == journal_id)[0]
+        put_request(connection, attempt, now)
+        connection.execute(update(requests).where(requests.c.key == order.key).values(submit_again=False))
+        put_attempt(connection, attempt, now, prompt_id=purchase.prompt_id)
+        return attempt
 
     def _take_over(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
         state = State.SUBMITTED if attempt.state is State.PARKED else attempt.state
         fence = attempt.fence + 1
+        holds_slot = state in ACCEPTED
         connection.execute(
             update(attempts)
             .where(attempts.c.id == attempt.journal_id)
-            .values(owner=self._owner, fence=fence, state=state, holds_slot=False, changed_at=now)
+            .values(owner=self._leases.owner, fence=fence, state=state, holds_slot=holds_slot, changed_at=now)
         )
-        return replace(attempt, owner=self._owner, fence=fence, state=state)
+        return replace(attempt, owner=self._leases.owner, fence=fence, state=state)
 
     def _settle_orphan(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
         """A request whose process ended between sending it and writing its answer down."""
@@ -440,13 +431,14 @@ class Journal:
             gate.release()
 
     def _try_to_admit(self, claim: Claim, purchase: Purchase) -> float:
+        self._begin()
         with self._writing() as (connection, now):
             mine = and_(attempts.c.id == claim.journal_id, attempts.c.fence == claim.fence)
             if connection.execute(select(attempts.c.id).where(mine)).first() is None:
                 raise ClaimLost
             check_budget(connection, now, purchase, claim.journal_id)
             pause = pause_until_room(
-                connection, now, claim.journal_id, purchase, lambda owner: self._is_living(owner, now)
+                connection, now, claim.journal_id, purchase, lambda owner: self._leases.is_living(owner, now)
             )
             if not pause:
                 connection.execute(
@@ -521,8 +513,9 @@ class Journal:
                     .values(state=State.DELIVERED, changed_at=now)
                 )
             self.store.evict(self._may_go)
-        except JournalError as error:
-            pack_logger().warning("the delivery could not be written down: %s", error.what.en)
+        except (JournalError, OSError) as problem:
+            # The pictures are on their way to the user: nothing may hold them up now.
+            pack_logger().warning("the delivery could not be written down: %s", problem)
 
     def _may_go(self, sha256: str) -> bool:
         with self._reading() as (connection, _):
@@ -562,11 +555,11 @@ class Journal:
         return median(seconds) if seconds else None
 
     def orphans(self, limit: int) -> list[Attempt]:
-        """Accepted tasks that nobody waits for and whose next slow poll is due, the most urgent first."""
+        """Accepted tasks that nobody waits for and whose next slow look is due, the most urgent first."""
         with self._reading() as (connection, now):
-            due = and_(attempts.c.state.in_(ACCEPTED), attempts.c.next_poll_at <= now)
-            found = read_attempts(connection, due, order=attempts.c.next_poll_at, limit=limit)
-            return [attempt for attempt in found if self._is_free(connection, now, attempt)]
+            free = or_(attempts.c.owner.is_(None), attempts.c.owner.not_in(self._leases.living(connection, now)))
+            due = and_(attempts.c.state.in_(ACCEPTED), attempts.c.next_poll_at <= now, requests.c.sandbox.is_(False))
+            return read_attempts(connection, and_(free, due), order=attempts.c.next_poll_at, limit=limit)
 
     def age(self, attempt: Attempt) -> float:
         """Seconds since it was submitted, by the database's clock; 0.0 if that cannot be asked."""
@@ -591,21 +584,7 @@ class Journal:
             self._changed.wait(seconds)
 
     def _register(self, connection: Connection, now: float) -> None:
-        process = this_process()
-        renewed = connection.execute(
-            update(owners).where(owners.c.id == self._owner).values(beat=owners.c.beat + 1, beat_at=now)
-        )
-        if renewed.rowcount == 0:
-            connection.execute(
-                insert(owners).values(
-                    id=self._owner,
-                    machine=process.machine,
-                    pid=process.pid,
-                    started=process.started,
-                    beat=0,
-                    beat_at=now,
-                )
-            )
+        self._leases.renew(connection, now)
         with self._changed:
             if not self._beating and not self._closed:
                 self._beating = True
@@ -620,24 +599,26 @@ class Journal:
                 if self._closed:
                     return
             next_beat = time.monotonic() + HEARTBEAT
-            if self._claims.ids():
-                with suppress(JournalError):
+            try:
+                if self._claims.ids():
                     self._beat_once()
-            for claim in self._claims.unwritten():
-                claim.write_again()
+                for claim in self._claims.unwritten():
+                    claim.write_again()
+            except Exception as problem:  # a heart that stops would lose every lease
+                pack_logger().debug("heartbeat: %s", problem)
 
     def _beat_once(self) -> None:
         with self._writing() as (connection, now):
-            self._register(connection, now)
+            self._leases.renew(connection, now)
             # A claim that could not be given back when it ended.
-            forgotten = and_(attempts.c.owner == self._owner, attempts.c.id.not_in(self._claims.ids()))
+            forgotten = and_(attempts.c.owner == self._leases.owner, attempts.c.id.not_in(self._claims.ids()))
             self._release(connection, now, forgotten)
-            rows = connection.execute(select(owners)).all()
-            living = [row for row in rows if abs(now - row.beat_at) <= LEASE]
+            living = self._leases.living(connection, now)
             self._living_processes = max(1, len(living))
-            used = select(attempts.c.owner).where(attempts.c.owner.is_not(None))
-            long_gone = and_(owners.c.beat_at < now - 86400, owners.c.id.not_in(used))
-            connection.execute(delete(owners).where(long_gone))
+            # What a dead process had reserved, and never sent.
+            unsent = and_(attempts.c.state == State.PREPARED, attempts.c.owner.not_in(living))
+            self._release(connection, now, unsent)
+            self._leases.forget_old(connection, now)
 
     def _release(self, connection: Connection, now: float, which: Any) -> None:
         accepted = and_(which, attempts.c.state.in_(ACCEPTED))

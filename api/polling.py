@@ -59,6 +59,8 @@ class SubTask:
     image: str = field(default="", repr=False)
     base64: str = field(default="", repr=False)
     error: RemoteImageError | None = None
+    # False for an error that a later poll may take back.
+    final: bool = True
 
     @property
     def ended(self) -> bool:
@@ -129,6 +131,7 @@ def wait(
     failures = 0
     last_problem = ""
     known: tuple[SubTask, ...] = ()
+    ended_before = 0
     while True:
         pause = max(first_pause, jittered(next_pause(time.monotonic() - begun, failures)))
         first_pause = 0.0
@@ -140,8 +143,12 @@ def wait(
             failures, last_problem = 0, ""
         except PollError as problem:
             failures, last_problem = failures + 1, str(problem)
-        if known and len(known) >= len(task.sub_task_ids) and all(sub_task.ended for sub_task in known):
+        all_ended = bool(known) and len(known) >= len(task.sub_task_ids) and all(sub_task.ended for sub_task in known)
+        # Sub tasks that were not announced: nobody knows how many there will be, so a second look must find as many.
+        announced = bool(task.sub_task_ids) or not any(sub_task.sub_task_id for sub_task in known)
+        if all_ended and (announced or len(known) == ended_before):
             return known
+        ended_before = len(known) if all_ended else 0
         if not running and any(sub_task.started for sub_task in known):
             running = True
             deadline = time.monotonic() + deadlines.run
@@ -177,6 +184,8 @@ def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, probl
     )
     if not any(sub_task.ended for sub_task in known):
         raise error
-    missing = len(task.sub_task_ids) - len(known)
-    listed = tuple(sub_task if sub_task.ended else replace(sub_task, error=error) for sub_task in known)
-    return listed + tuple(SubTask("", error=error) for _ in range(missing))
+    listed = {sub_task.sub_task_id: sub_task for sub_task in known}
+    # Each at its own place: the next look continues from there.
+    awaited = [listed.pop(sub_task_id, SubTask(sub_task_id)) for sub_task_id in task.sub_task_ids]
+    others = [sub_task for sub_task in known if sub_task.sub_task_id in listed]
+    return tuple(sub_task if sub_task.ended else replace(sub_task, error=error) for sub_task in [*awaited, *others])

@@ -6,7 +6,6 @@ acknowledged that, by deleting the notice next to it or in the task list.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sqlite3
@@ -15,13 +14,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from .errors import ConfigurationError
+from .attempts import ANY_PICTURE, Attempt, json_of, put_attempt, put_request
+from .errors import AmbiguousSubmitError, ConfigurationError, Provider
+from .polling import TaskRef
 from .redaction import Secret, pack_logger
 from .schema import (
     DamagedError,
@@ -270,12 +271,27 @@ def _rows(copy: Path, table: Table) -> Iterator[dict[str, Any]]:
 def _insert_missing(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
     for values in rows:
         if table is attempts:
-            # Whoever owned it wrote into the old journal.
-            state = next((state for state in State if state.value == values.get("state")), State.AMBIGUOUS)
-            values = {**values, "state": state, "owner": None, "holds_slot": False}
+            values = _without_owner(values)
         # A row that does not fit any more is no reason to lose the others.
         with suppress(SQLAlchemyError), connection.begin_nested():
             connection.execute(insert(table).values(**values))
+
+
+def _without_owner(values: dict[str, Any]) -> dict[str, Any]:
+    """An attempt as it stands now: its owner wrote into the old journal, which may have lost his last words."""
+    state = next((state for state in State if state.value == values.get("state")), State.AMBIGUOUS)
+    if state is State.PREPARED and values.get("admitted_at") is not None:
+        state = State.AMBIGUOUS
+    if state is State.AMBIGUOUS and not values.get("error"):
+        lost = AmbiguousSubmitError(
+            Text(
+                "The journal was damaged while this request was under way: it may have been accepted.",
+                "该请求进行期间日志损坏，服务端可能已经受理。",
+            ),
+            request_id=str(values.get("request_id") or ""),
+        )
+        values = {**values, "error": json_of(lost)}
+    return {**values, "state": state, "owner": None, "holds_slot": False}
 
 
 def _complete_requests(connection: Connection) -> None:
@@ -291,7 +307,7 @@ def _complete_requests(connection: Connection) -> None:
                 account=row.account,
                 sandbox=row.account == "sandbox",
                 take=0,
-                expected_pixels=0,
+                expected_pixels=ANY_PICTURE,
                 summary="",
                 created_at=row.created_at,
                 submit_again=False,
@@ -316,53 +332,37 @@ def _by_attempt(side_cars: Iterable[SideCar]) -> list[list[SideCar]]:
 
 def _insert_purchase(connection: Connection, now: float, side_cars: list[SideCar]) -> None:
     first = side_cars[0]
-    if connection.execute(select(requests.c.key).where(requests.c.key == first.key)).first() is None:
-        connection.execute(
-            insert(requests).values(
-                key=first.key,
-                provider=first.provider,
-                endpoint=first.endpoint,
-                profile=first.profile,
-                account=first.account,
-                sandbox=first.sandbox,
-                take=first.take,
-                expected_pixels=first.pixels,
-                summary=first.summary,
-                created_at=first.bought_at,
-                submit_again=False,
-            )
-        )
-    numbers = connection.execute(select(attempts.c.number).where(attempts.c.key == first.key)).scalars().all()
-    incomplete = len({side_car.position for side_car in side_cars}) < first.count and first.task_id
-    connection.execute(
-        insert(attempts).values(
-            id=first.journal_id,
-            key=first.key,
-            number=max(numbers, default=-1) + 1,
-            state=State.PARKED if incomplete else State.STORED,
-            owner=None,
-            fence=1,
-            request_id=first.request_id,
-            task_id=first.task_id,
-            sub_task_ids=json.dumps(first.sub_task_ids),
-            result_url="",
-            account=first.account,
-            profile=first.profile,
-            endpoint=first.endpoint,
-            provider=first.provider,
-            prompt_id="",
-            pictures=first.pictures,
-            counted=first.pictures,
-            holds_slot=False,
-            polls=0,
-            next_poll_at=0.0,
-            created_at=first.bought_at,
-            changed_at=now,
-            admitted_at=first.bought_at,
-            submitting_at=first.bought_at,
-            done_at=None if incomplete else now,
-            total=None if incomplete else len({side_car.position for side_car in side_cars}),
-        )
+    known = len({side_car.position for side_car in side_cars})
+    incomplete = known < first.count and first.task_id != ""
+    provider = cast(Provider, first.provider)
+    attempt = Attempt(
+        journal_id=first.journal_id,
+        key=first.key,
+        state=State.PARKED if incomplete else State.STORED,
+        fence=1,
+        owner=None,
+        request_id=first.request_id,
+        task=TaskRef(provider, first.endpoint, first.task_id, first.request_id, tuple(first.sub_task_ids)),
+        result_url="",
+        account=first.account,
+        profile=first.profile,
+        sandbox=first.sandbox,
+        take=first.take,
+        pictures=first.pictures,
+        expected_pixels=first.pixels or ANY_PICTURE,
+        summary=first.summary,
+        tried_at=first.bought_at,
+        changed_at=now,
+        total=None if incomplete else known,
+    )
+    put_request(connection, attempt, first.bought_at)
+    put_attempt(
+        connection,
+        attempt,
+        now,
+        counted=first.pictures,
+        admitted_at=first.bought_at,
+        submitting_at=first.bought_at,
     )
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     String,
     Table,
     create_engine,
+    delete,
     event,
     exc,
     insert,
@@ -134,6 +135,10 @@ attempts = Table(
     Index("attempts_by_task", "task_id"),
     Index("attempts_by_run", "prompt_id"),
     Index("attempts_by_admission", "admitted_at"),
+    Index("attempts_by_owner", "owner"),
+    Index("attempts_by_slot", "holds_slot", "account", "provider"),
+    Index("attempts_by_duration", "endpoint", "done_at"),
+    Index("attempts_by_age", "created_at"),
 )
 
 results = Table(
@@ -161,12 +166,9 @@ limits = Table(
 TABLES = (meta, owners, requests, attempts, results, limits)
 
 
-def _first_schema(connection: Connection) -> None:
-    _metadata.create_all(connection)
-
-
-# The version of a journal is the number of these it went through. A later one alters, it never edits an earlier one.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first_schema,)
+# The steps from version 1 on, each to the next one. An empty database gets today's tables and takes none of them.
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = ()
+SCHEMA_VERSION = 1 + len(MIGRATIONS)
 
 # One number for all transactions that decide something, in every server of a studio.
 _ADVISORY_LOCK = 0x48445643
@@ -217,23 +219,23 @@ class Database:
         """
         with self.writing() as connection:
             version = self._version(connection)
-            if version > len(MIGRATIONS):
+            if version > SCHEMA_VERSION:
                 raise JournalError(
                     Text(
                         f"The journal was written by a later version of this pack (schema {version}; "
-                        f"this one knows {len(MIGRATIONS)}).",
-                        f"日志由更新版本的插件写入（结构版本 {version}，当前仅支持 {len(MIGRATIONS)}）。",
+                        f"this one knows {SCHEMA_VERSION}).",
+                        f"日志由更新版本的插件写入（结构版本 {version}，当前仅支持 {SCHEMA_VERSION}）。",
                     ),
                     advice=Text("Update this pack.", "请更新本插件。"),
                 )
-            if version == len(MIGRATIONS):
-                return False
-            for migration in MIGRATIONS[version:]:
-                migration(connection)
             if version == 0:
-                connection.execute(insert(meta).values(name="schema", value=str(len(MIGRATIONS))))
-            else:
-                connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(len(MIGRATIONS))))
+                _metadata.create_all(connection)
+                connection.execute(delete(meta).where(meta.c.name == "schema"))
+                connection.execute(insert(meta).values(name="schema", value=str(SCHEMA_VERSION)))
+            elif version < SCHEMA_VERSION:
+                for migration in MIGRATIONS[version - 1 :]:
+                    migration(connection)
+                connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(SCHEMA_VERSION)))
             return version == 0
 
     def _version(self, connection: Connection) -> int:
@@ -329,6 +331,14 @@ def _sqlite_engine(path: Path) -> Engine:
     return engine
 
 
+# A server that hangs in the middle of a transaction must not hold up the others of its studio for ever.
+_PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "options": "-c lock_timeout=30s -c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
+}
+
+
 def _postgresql_engine(url: str) -> Engine:
     # What SQLAlchemy takes a bare "postgresql:" for is the driver before psycopg 3.
     scheme, _, rest = url.partition("://")
@@ -341,6 +351,7 @@ def _postgresql_engine(url: str) -> Engine:
             pool_timeout=60,
             pool_pre_ping=True,
             hide_parameters=True,
+            connect_args=_PATIENCE if "psycopg" in driver else {},
         )
     except (exc.ArgumentError, ValueError):
         # Without its cause, which may repeat the password.

@@ -23,11 +23,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from .redaction import pack_logger
 
-_SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
+# Bytes that were paid for and are no picture that can be read here.
+UNKNOWN_MEDIA = "application/octet-stream"
+_SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", UNKNOWN_MEDIA: ".bin"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _JOURNAL_ID = re.compile(r"rv-[0-9a-f]{16}")
 _FOLDER = re.compile(r"[0-9a-f]{2}")
-_PICTURE_NAME = re.compile(r"([0-9a-f]{64})\.(?:png|jpg|webp)")
+_PICTURE_NAME = re.compile(r"([0-9a-f]{64})\.(?:png|jpg|webp|bin)")
 _SIDE_CAR_NAME = re.compile(r"([0-9a-f]{64})\.(rv-[0-9a-f]{16})\.([0-9]{1,9})\.json")
 _TEMPORARY = ".part"
 # Far longer than any put takes: a younger one may be somebody's who is still writing.
@@ -162,13 +164,6 @@ class Store:
             raise DamagedPictureError(f"the stored picture {sha256} is damaged")
         raise MissingPictureError(f"there is no picture {sha256} in {self._directory}")
 
-    def forget(self, sha256: str) -> None:
-        """Remove the damaged file of a picture, not its side-cars. A whole one stays: somebody has mended it."""
-        for path in self._candidates(sha256):
-            with suppress(OSError):
-                if not _is_whole(path, sha256):
-                    os.unlink(path)
-
     def _put_picture(self, path: Path, data: bytes, sha256: str) -> None:
         # Marked as used before it is looked at: evict() puts back what was used since it looked. See there.
         with suppress(OSError):
@@ -223,9 +218,9 @@ class Store:
         Returns:
             The hashes of the pictures that went.
         """
-        stored = self._look_around()
         if not self._max_bytes:
             return []
+        stored = self._look_around()
         total = sum(picture.size for picture in stored)
         gone = []
         for picture in sorted(stored, key=lambda picture: picture.used):

@@ -16,7 +16,17 @@ import requests
 from pydantic import Field, model_validator
 
 from .credentials import VolcengineAccount
-from .errors import VENDOR_CODES, Meaning, Outcome, Provider, ServiceError, TaskFailedError, meaning_of, refusal
+from .errors import (
+    VENDOR_CODES,
+    Meaning,
+    Outcome,
+    Provider,
+    RemoteImageError,
+    ServiceError,
+    TaskFailedError,
+    meaning_of,
+    refusal,
+)
 from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from .redaction import pack_logger, shortened
 from .settings import Ceiling
@@ -153,35 +163,21 @@ class VolcengineService:
         except requests.RequestException as problem:
             raise PollError(type(problem).__name__) from problem
         pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, answer.code, answer.task_status)
-        known = isinstance(answer.code, int) and ("Volcengine", answer.code) in VENDOR_CODES
-        meaning = answer.refusal().meaning
-        if answer.succeeded and answer.task_status == "not_found":
+        # What is wrong with this poll, its key or its address says nothing of the task.
+        about_the_task = answer.status < 500 and answer.status not in (401, 403, 404)
+        told = answer.code == SUCCESS and answer.succeeded
+        if told and answer.task_status == "not_found":
             raise UnknownTaskError("not_found")
-        if answer.succeeded and answer.task_status == "expired":
+        if told and answer.task_status == "expired":
             return [SubTask("", started=True, error=_expired(task))]
-        if answer.succeeded and answer.task_status == "done":
+        if told and answer.task_status == "done":
             picture = answer.picture()
             if picture is None:
                 raise PollError("done, but without a picture")
             return [picture]
-        # A check of the input may also speak here first: the sibling pages show 50413 as an answer to a query.
-        if answer.algorithm_failed or (known and meaning.outcome in (Outcome.FAILED, Outcome.REFUSED)):
-            refused = answer.refusal()
-            return [
-                SubTask(
-                    "",
-                    started=True,
-                    error=refusal(
-                        "Volcengine",
-                        replace(refused.meaning, outcome=Outcome.FAILED),
-                        code=refused.code,
-                        vendor_message=refused.vendor_message,
-                        request_id=task.request_id,
-                        task_id=task.task_id,
-                    ),
-                )
-            ]
-        if not answer.succeeded:
+        if answer.algorithm_failed or (about_the_task and answer.ends_a_task):
+            return [SubTask("", started=True, error=_failed(answer.refusal(), task))]
+        if not told:
             raise PollError(f"HTTP {answer.status} code {answer.code} {answer.message}".strip())
         return [SubTask("", started=answer.task_status == "generating")]
 
@@ -191,6 +187,18 @@ class VolcengineService:
 
 
 _REQ_KEY = "i2i_outpainting"
+
+
+def _failed(answer: NotAccepted, task: TaskRef) -> RemoteImageError:
+    """The task was accepted once, so whether it was billed is not known."""
+    return refusal(
+        "Volcengine",
+        replace(answer.meaning, outcome=Outcome.FAILED),
+        code=answer.code,
+        vendor_message=answer.vendor_message,
+        request_id=task.request_id,
+        task_id=task.task_id,
+    )
 
 
 def _action(name: str) -> dict[str, str]:
@@ -245,7 +253,7 @@ class _Answer:
             message=shortened(message, 500) or _rest(body) or excerpt(answer.body),
             request_id=str(body.get("request_id") or metadata.get("RequestId") or data.get("request_id") or ""),
             retry_after=answer.headers.get("Retry-After", ""),
-            algorithm_code=code_of(algorithm.get("status_code")),
+            algorithm_code=code_of(algorithm.get("status_code")) or None,
             algorithm_message=str(algorithm.get("status_message") or ""),
             task_id=_text(data.get("task_id")),
             task_status=_text(data.get("status")),
@@ -263,11 +271,19 @@ class _Answer:
 
     @property
     def algorithm_failed(self) -> bool:
-        return self.code == SUCCESS and self.algorithm_code not in (None, 0)
+        return self.code == SUCCESS and self.algorithm_code is not None
+
+    @property
+    def ends_a_task(self) -> bool:
+        """A check of the input may also speak first here: the sibling pages show 50413 as an answer to a query."""
+        known = VENDOR_CODES.get(("Volcengine", self.code)) if isinstance(self.code, int) else None
+        return known is not None and known.outcome in (Outcome.FAILED, Outcome.REFUSED)
 
     @property
     def succeeded(self) -> bool:
-        return self.code == SUCCESS and not self.algorithm_failed
+        # A gateway may leave the code out; what it brings is paid.
+        told = self.code == SUCCESS or (self.code is None and self.status == 200 and self.picture() is not None)
+        return told and not self.algorithm_failed
 
     def picture(self) -> SubTask | None:
         if not self.base64 and not self.url:

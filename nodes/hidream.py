@@ -136,9 +136,9 @@ class HiDreamAPIOutpaint(RemoteNode):
         _note_resized(notes, (width, height), placement)
         service = await _service(profile, hidream.OUTPAINT)
         per_image = [await host.off_loop(_outpaint_call, service, original, placement, take) for original in originals]
-        deliveries, told = await host.buy([call for call in per_image for _ in range(variants)])
+        calls = [call for call in per_image for _ in range(variants)]
+        deliveries, told = await host.buy(calls, check=check_one_size)
         notes.extend(told)
-        check_one_size(deliveries)
         pictures = pictures_of(deliveries)
         came = size_of(pictures[0])
         note_other_size(notes, came, (placement.canvas_width, placement.canvas_height))
@@ -260,9 +260,9 @@ class HiDreamAPIImageToImage(RemoteNode):
         service = await _service(profile, hidream.IMAGE_TO_IMAGE)
         groups = [references] if together else [[reference] for reference in references]
         calls = [await host.off_loop(_image_to_image_call, service, group, together, fields, take) for group in groups]
-        deliveries, told = await host.buy(calls, accept_partial=on_partial == _RETURN_THE_REST)
+        accept_partial = on_partial == _RETURN_THE_REST
+        deliveries, told = await host.buy(calls, accept_partial=accept_partial, check=check_one_size)
         notes.extend(told)
-        check_one_size(deliveries)
         return io.NodeOutput(await host.off_loop(imaging.image_tensor, pictures_of(deliveries)), ui=notes.ui())
 
 
@@ -315,9 +315,8 @@ class HiDreamAPIUpscale(RemoteNode):
         check_result_fits_memory(width, height, len(originals), host.available_memory(), _MAX_RESULT_PIXELS)
         service = await _service(profile, hidream.UPSCALE)
         calls = [await host.off_loop(_upscale_call, service, original, upscale_ratio, take) for original in originals]
-        deliveries, told = await host.buy(calls)
+        deliveries, told = await host.buy(calls, check=check_one_size)
         notes.extend(told)
-        check_one_size(deliveries)
         pictures = pictures_of(deliveries)
         note_other_size(notes, size_of(pictures[0]), (width, height))
         return io.NodeOutput(await host.off_loop(imaging.image_tensor, pictures), ui=notes.ui())
@@ -398,7 +397,7 @@ class HiDreamAPIModelPhotoSet(RemoteNode):
         deliveries, told = await host.buy(calls, accept_partial=on_partial == _RETURN_THE_REST)
         notes.extend(told)
         pictures = pictures_of(deliveries)
-        return io.NodeOutput([imaging.image_tensor([picture]) for picture in pictures], ui=notes.ui())
+        return io.NodeOutput(await host.off_loop(imaging.image_tensors, pictures), ui=notes.ui())
 
 
 def _photo_set_call(service: HiDreamService, photo: imaging.Pixels, template_id: int, take: int) -> PaidCall:

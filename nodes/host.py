@@ -56,8 +56,16 @@ async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
     return future.result()
 
 
-async def buy(calls: Sequence[PaidCall], *, accept_partial: bool = False) -> tuple[list[Delivery], list[Text]]:
+async def buy(
+    calls: Sequence[PaidCall],
+    *,
+    accept_partial: bool = False,
+    check: Callable[[Sequence[Delivery]], None] = lambda deliveries: None,
+) -> tuple[list[Delivery], list[Text]]:
     """Run the paid calls of one node side by side.
+
+    Args:
+        check: what the node asks of the deliveries before they count as handed on.
 
     Returns:
         What they brought, in their order, and what is to be told about it.
@@ -70,6 +78,7 @@ async def buy(calls: Sequence[PaidCall], *, accept_partial: bool = False) -> tup
     jobs = [partial(batch.run, index) for index in range(len(calls))]
     results = await run_jobs(jobs, calls[0].service.provider, batch.plan.buy)
     deliveries, missing = deliver(results, accept_partial=accept_partial)
+    check(deliveries)
     await off_loop(batch.delivered, results)
     return deliveries, [*notes_of(results), *missing]
 

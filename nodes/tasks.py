@@ -9,14 +9,12 @@ from functools import partial
 from comfy_api.latest import io
 
 from ..api import (
-    Delivery,
     HiDreamService,
     InvalidInputError,
     Journal,
     Result,
     Text,
     VolcengineService,
-    Watch,
     deliver,
     fetch,
     hidream,
@@ -76,13 +74,13 @@ class RemoteTaskResult(RemoteNode):
         endpoint, wanted = _ENDPOINT.check(endpoint), _checked_task_id(task_id)
         journal = await host.off_loop(host.BOOKS.open)
         service = await host.off_loop(_service, journal, profile, endpoint, wanted)
-        [delivery] = await host.run_jobs([partial(_fetch, journal, service, wanted)], service.provider)
+        [delivery] = await host.run_jobs([partial(fetch, journal, service, wanted)], service.provider)
         deliveries, missing = deliver([Result(delivery)], accept_partial=True)
         await host.off_loop(journal.mark_delivered, [delivery.journal_id])
         if missing:
             _incomplete_fetches[task_id] += 1
         pictures = pictures_of(deliveries)
-        return io.NodeOutput([images.image_tensor([picture]) for picture in pictures], ui=Notes(missing).ui())
+        return io.NodeOutput(await host.off_loop(images.image_tensors, pictures), ui=Notes(missing).ui())
 
 
 def _service(journal: Journal, profile: str, endpoint: str, wanted: str) -> HiDreamService | VolcengineService:
@@ -92,10 +90,6 @@ def _service(journal: Journal, profile: str, endpoint: str, wanted: str) -> HiDr
     if name == volcengine.ENDPOINT_NAME:
         return VolcengineService(PROFILES.volcengine(profile))
     return HiDreamService(PROFILES.hidream(profile), hidream.ENDPOINTS[name])
-
-
-def _fetch(journal: Journal, service: HiDreamService | VolcengineService, wanted: str, watch: Watch) -> Delivery:
-    return fetch(journal, service, wanted, watch)
 
 
 def _checked_task_id(task_id: object) -> str:

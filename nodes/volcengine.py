@@ -181,7 +181,11 @@ async def _buy(calls: list[PaidCall], expected: tuple[int, int], notes: Notes) -
                 f"部分图片返回尺寸为 {other[0]}×{other[1]}，已缩放为 {first[0]}×{first[1]} 以组成批次。",
             )
         )
-    return [images.resize(picture, *first) for picture in pictures]
+    return await host.off_loop(_all_at, pictures, first)
+
+
+def _all_at(pictures: Sequence[images.Pixels], size: tuple[int, int]) -> list[images.Pixels]:
+    return [images.resize(picture, *size) for picture in pictures]
 
 
 async def _service(profile: str) -> VolcengineService:
@@ -337,7 +341,7 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
         notes = Notes(told)
         size = size_of(canvases[0])
         sent = geometry.fit_within(*size, sampling.max_width, sampling.max_height)
-        sent_masks = [images.binary_mask(images.resize_mask(single, *sent)) for single in masks]
+        sent_masks = await host.off_loop(_masks_at, masks, sent)
         _check_masks(sent_masks)
         placement = _common_placement(sent_masks)
         if placement is None and _is_linked(cls.hidden.prompt, cls.hidden.unique_id, _PLACEMENT_SLOT):
@@ -353,10 +357,15 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
         return io.NodeOutput(
             await host.off_loop(images.image_tensor, pictures),
             # As many masks as pictures, or the one that serves them all.
-            images.mask_at_size(mask, *came, repeats=sampling.variants),
+            await host.off_loop(images.mask_at_size, mask, *came, sampling.variants),
             placement.followed_to(*came) if placement is not None else host.blocked_output(_NO_FRAME),
             ui=notes.ui(),
         )
+
+
+def _masks_at(masks: Sequence[images.Grey], size: tuple[int, int]) -> list[images.Grey]:
+    """As the service gets them."""
+    return [images.binary_mask(images.resize_mask(single, *size)) for single in masks]
 
 
 def _canvas_calls(

@@ -69,6 +69,7 @@ class Service:
     name: ClassVar[str] = "hidream upscale"
     base_url: ClassVar[str] = "http://127.0.0.1:1"
     ceiling: ClassVar[Ceiling] = Ceiling()
+    works_while_asked: ClassVar[bool] = False
 
     def submit(self, request: hidream.UpscaleRequest, request_id: str, phases: Phases) -> Accepted:
         phases.before_sending()

@@ -54,7 +54,6 @@ def test_making_a_store_touches_no_disk(tmp_path: Path, store: Store) -> None:
     assert list(store.side_cars()) == store.side_cars_of(ATTEMPT) == store.evict(lambda sha256: True) == []
     with pytest.raises(MissingPictureError):
         store.read("0" * 64)
-    store.forget("0" * 64)
     assert not list(tmp_path.iterdir())
 
 
@@ -132,7 +131,7 @@ def test_side_cars_of_an_attempt_reads_no_others(tmp_path: Path, store: Store, m
 
 @pytest.mark.parametrize("value", ["", "..", "../" * 21 + "x", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "*" * 64])
 def test_only_a_hash_becomes_a_path(store: Store, value: str) -> None:
-    for action in (store.read, store.forget):
+    for action in (store.read,):
         with pytest.raises(ValueError, match="not of the form"):
             action(value)
 
@@ -212,18 +211,6 @@ def test_a_disk_that_does_not_answer_is_no_missing_picture(store: Store, monkeyp
     monkeypatch.setattr(Path, "read_bytes", stale)
     with pytest.raises(OSError, match="Stale"):
         store.read(put.sha256)
-
-
-def test_forgetting_removes_the_damaged_file_only(tmp_path: Path, store: Store) -> None:
-    put = store.put(DATA, side_car())
-    store.forget(put.sha256)
-    assert store.read(put.sha256) == DATA  # a whole one: another process has mended it meanwhile
-    flipped(file_of(tmp_path / "store", DATA))
-    store.forget(put.sha256)
-    with pytest.raises(MissingPictureError):
-        store.read(put.sha256)
-    assert store.side_cars_of(ATTEMPT) == [put]
-    store.forget(put.sha256)
 
 
 def test_unreadable_side_cars_are_skipped_and_logged(
@@ -408,9 +395,10 @@ def test_what_a_crash_left_is_not_counted_and_goes_when_it_is_old(tmp_path: Path
     assert store.evict(lambda sha256: True) == []
     assert (young.exists(), old.exists()) == (True, False)
     assert store.read(put.sha256) == DATA
+    # Without a limit nobody walks through a large store for that.
     os.utime(young, (time.time() - 7200,) * 2)
-    Store(tmp_path / "store").evict(lambda sha256: True)  # without a limit, too
-    assert not young.exists()
+    Store(tmp_path / "store").evict(lambda sha256: True)
+    assert young.exists()
 
 
 # ---- full and failing disks
