@@ -19,6 +19,8 @@ from .text import Text
 # What a task of another run was is not known any more: a quarter of the largest result, as four times this is taken.
 ANY_PICTURE = 16384 * 16384 // 4
 
+_LAST_TASKS = 30
+
 FINISHED = (State.STORED, State.DELIVERED)
 ACCEPTED = (State.SUBMITTED, State.PARKED, State.DONE)
 UNDER_WAY = (State.PREPARED, State.SUBMITTING, *ACCEPTED)
@@ -290,3 +292,22 @@ def told_again(attempt: Attempt) -> RemoteImageError:
             Text(f"The attempt {attempt.journal_id} was never sent.", f"{attempt.journal_id} 从未发送。")
         )
     return retold(attempt.error, attempt.tried_at)
+
+
+def read_durations(connection: Connection, endpoint: str, sandbox: bool) -> list[float]:
+    """Seconds from submit to end of an endpoint's last tasks."""
+    rows = connection.execute(
+        select(attempts.c.done_at - attempts.c.submitting_at)
+        .join(requests, requests.c.key == attempts.c.key)
+        .where(
+            attempts.c.endpoint == endpoint,
+            attempts.c.done_at.is_not(None),
+            attempts.c.submitting_at.is_not(None),
+            # One that was taken over lay about for a while.
+            attempts.c.fence == 1,
+            requests.c.sandbox.is_(sandbox),
+        )
+        .order_by(attempts.c.done_at.desc())
+        .limit(_LAST_TASKS)
+    ).scalars()
+    return [float(seconds) for seconds in rows if seconds is not None and seconds >= 0]

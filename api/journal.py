@@ -20,6 +20,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, and_, or_, select, update
 
 from . import salvage
+from .access import Access
 from .admission import Purchase, Turnstile, check_budget, pause_until_room, slow_down
 from .attempts import (
     ACCEPTED,
@@ -34,19 +35,20 @@ from .attempts import (
     put_request,
     put_result,
     read_attempts,
+    read_durations,
     read_tasks,
     told_again,
 )
 from .cancel import CallCancelled, CancelToken
 from .claims import Claim, ClaimLost, Claims
 from .errors import AmbiguousSubmitError, Provider, RemoteImageError
-from .images import Encoded
+from .images import Encoded, UndecodableImageError
 from .leases import HEARTBEAT, Leases
 from .polling import TaskRef
 from .redaction import pack_logger
-from .schema import DamagedError, Database, JournalError, State, attempts, owners, requests, results
+from .schema import JournalError, State, attempts, owners, requests, results
 from .settings import JournalSettings
-from .store import Store
+from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
 from .text import Text
 
 _LOOK_AGAIN = 0.25
@@ -92,11 +94,10 @@ class Journal:
     """
 
     def __init__(self, settings: JournalSettings, *, clock: Callable[[], float] = time.time) -> None:
-        self._settings = settings
-        self._clock = clock
+        self._directory = settings.directory
         self.store = Store(settings.store or settings.directory / "store", settings.store_max_bytes)
-        self._opening = threading.Lock()
-        self._database: Database | None = None
+        self._access = Access(settings, self.store, clock)
+        self._writing, self._reading = self._access.writing, self._access.reading
         self._leases = Leases()
         self._claims = Claims(self._writing, self.store)
         self._changed = self._claims.changed
@@ -113,64 +114,23 @@ class Journal:
         Raises:
             JournalError: it cannot be used, or replaces a damaged one that nobody has acknowledged.
         """
-        self._db()
-        salvage.check_acknowledged(self._settings.directory)
-
-    def _db(self) -> Database:
-        with self._opening:
-            if self._database is None:
-                settings = self._settings
-                self._database = (
-                    salvage.open_postgresql(settings.url, self.store if settings.store else None)
-                    if settings.url
-                    else salvage.open_sqlite(settings.directory, self.store, self._clock)
-                )
-            return self._database
-
-    @contextmanager
-    def _writing(self) -> Iterator[tuple[Connection, float]]:
-        database = self._db()
-        try:
-            with database.writing() as connection:
-                yield connection, database.now(connection)
-        except DamagedError:
-            self._drop(database)
-            raise
-
-    @contextmanager
-    def _reading(self) -> Iterator[tuple[Connection, float]]:
-        database = self._db()
-        try:
-            with database.reading() as connection:
-                yield connection, database.now(connection)
-        except DamagedError:
-            self._drop(database)
-            raise
-
-    def _drop(self, database: Database) -> None:
-        """The next use opens the journal again, and finds out what is left of it."""
-        with self._opening:
-            if self._database is database:
-                self._database = None
-                database.close()
+        self._access.open()
+        salvage.check_acknowledged(self._directory)
 
     def acknowledge(self) -> None:
         """The server's owner knows that a damaged journal was replaced: paid nodes work again."""
-        salvage.acknowledge(self._settings.directory)
+        salvage.acknowledge(self._directory)
 
     def close(self) -> None:
         """Release what this process works on, and stop the heartbeat."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        with self._opening:
-            database, self._database = self._database, None
-        if database is None:
-            return
-        with suppress(JournalError), database.writing() as connection:
-            self._release(connection, database.now(connection), attempts.c.owner == self._leases.owner)
-            self._leases.end(connection)
-        database.close()
+        if self._access.is_open:
+            with suppress(JournalError), self._writing() as (connection, now):
+                self._release(connection, now, attempts.c.owner == self._leases.owner)
+                self._leases.end(connection)
+            self._access.close()
 
     # ---- what is known of a request
 
@@ -483,8 +443,14 @@ class Journal:
             sha256 = connection.execute(select(results.c.sha256).where(found)).scalar()
         if not sha256:
             return None
-        data = self.store.read(sha256)
-        return data, Encoded.of(data).media_type
+        try:
+            data = self.store.read(sha256)
+        except (MissingPictureError, DamagedPictureError):
+            return None
+        try:
+            return data, Encoded.of(data).media_type
+        except UndecodableImageError:
+            return data, UNKNOWN_MEDIA
 
     def submit_again(self, journal_id: str) -> bool:
         """The next equal request is bought anew; ``False`` unless the attempt is ambiguous or failed."""
@@ -531,27 +497,10 @@ class Journal:
     def typical_seconds(self, endpoint: str, *, sandbox: bool) -> float | None:
         """Median time from submit to the end of the last tasks of an endpoint; ``None`` before there are any."""
         try:
-            return self._typical_seconds(endpoint, sandbox)
+            with self._reading() as (connection, _):
+                seconds = read_durations(connection, endpoint, sandbox)
         except JournalError:
             return None
-
-    def _typical_seconds(self, endpoint: str, sandbox: bool) -> float | None:
-        with self._reading() as (connection, _):
-            rows = connection.execute(
-                select(attempts.c.done_at - attempts.c.submitting_at)
-                .join(requests, requests.c.key == attempts.c.key)
-                .where(
-                    attempts.c.endpoint == endpoint,
-                    attempts.c.done_at.is_not(None),
-                    # One that was taken over lay about for a while.
-                    attempts.c.fence == 1,
-                    attempts.c.submitting_at.is_not(None),
-                    requests.c.sandbox.is_(sandbox),
-                )
-                .order_by(attempts.c.done_at.desc())
-                .limit(30)
-            ).scalars()
-            seconds = [float(value) for value in rows if value is not None and value >= 0]
         return median(seconds) if seconds else None
 
     def orphans(self, limit: int) -> list[Attempt]:

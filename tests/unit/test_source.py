@@ -23,6 +23,7 @@ API_LAYERS = [
     {"auth", "polling"},
     {"credentials", "attempts", "leases"},
     {"hidream", "volcengine", "claims", "salvage"},
+    {"access"},
     {"journal"},
     {"submits"},
     {"collecting"},
