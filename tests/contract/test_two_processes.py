@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hidream_volcengine.api import Batch, Run
 
 from emulator import Emulator, Recorded
-from tests.contract import buyer
+from tests.contract import buyer, paying
 from tests.contract.buyer import Errand, Visit, accepted, children, polls, submits, until
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="forks")
@@ -233,3 +234,20 @@ def test_another_process_s_submit_again_is_bought_once(emulator: Emulator, tmp_p
         # Before the button was pressed it is still explained.
         assert visited.outcome.delivered or visited.outcome.problem
     assert sum(accepted(emulator).values()) == 2
+
+
+def test_submit_again_is_pressed_while_a_node_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the node found when it looked is not what it finds when it acts: it brings a picture, or says why not."""
+    paying.brisk(monkeypatch)
+    with paying.Shop(tmp_path / "journal") as shop:
+        shop.fault("submit", reset="after")
+        call = paying.upscale(shop.hidream, paying.A)
+        shop.trouble(call)
+        batch = Batch(shop.journal, [call], Run("prompt-2"))
+        elsewhere = shop.open()
+        [task] = elsewhere.tasks()
+        assert elsewhere.submit_again(task.journal_id)
+        result = batch.run(0, paying.idle_watch())
+        assert result.error is not None or (result.delivery is not None and result.delivery.pictures)
+        shop.buy(call)
+        assert shop.accepted == 2
