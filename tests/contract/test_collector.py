@@ -16,11 +16,11 @@ from hidream_volcengine.api import (
     AmbiguousSubmitError,
     CallCancelled,
     Collector,
+    HiDreamService,
     Journal,
     PaidCall,
     Plan,
     Profiles,
-    calls,
     collecting,
     collector,
 )
@@ -340,11 +340,19 @@ def test_a_profile_that_is_gone_stops_nobody(shop: Shop) -> None:
     assert_in_the_store(shop, call)
 
 
-def test_a_key_that_belongs_to_another_account_now_is_not_used(shop: Shop) -> None:
-    leave_a_picture_behind(shop, "upscale")
+@pytest.mark.parametrize("kind", ["upscale", "cvsync2async"])
+def test_another_account_is_not_asked_for_this_one_s_task(shop: Shop, clock: Clock, kind: str) -> None:
+    """It has no such task, and after 12 h that would be taken for the last word about it."""
+    call = leave_a_picture_behind(shop, kind)
+    clock.now += 13 * 3600
+    shop.fault("result", None, **({"async_status": "not_found"} if kind == "cvsync2async" else {"task_status": [3]}))
     with shop.sends_nothing():
         assert collect(shop, REMOTE_IMAGE_ACCOUNT="another") == 1
     assert shop.states == ["parked"]
+    shop.mend()
+    clock.now += 20
+    assert collect(shop) == 1
+    assert_in_the_store(shop, call)
 
 
 @pytest.mark.parametrize("provider", ["HiDream", "Volcengine", "Another"])
@@ -369,14 +377,15 @@ def test_a_service_that_does_not_answer_stops_nobody(shop: Shop) -> None:
 
 def test_a_look_that_fails_for_no_known_reason_stops_nobody(shop: Shop, monkeypatch: MonkeyPatch) -> None:
     call = leave_a_picture_behind(shop, "upscale")
-    broken = adopted(shop)
+    adopted(shop, "broken")
+    query = HiDreamService.query
 
-    def fetch(journal: Journal, service: Any, wanted: str, watch: Any) -> Any:
-        if wanted == broken:
+    def fails(service: HiDreamService, task: TaskRef) -> Any:
+        if task.task_id == "broken":
             raise RuntimeError("nobody thought of this")
-        return calls.fetch(journal, service, wanted, watch)
+        return query(service, task)
 
-    monkeypatch.setattr(collector, "fetch", fetch)
+    monkeypatch.setattr(HiDreamService, "query", fails)
     assert collect(shop) == 2
     assert_in_the_store(shop, call)
 
