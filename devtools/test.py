@@ -1,11 +1,24 @@
 """`dev.py test`: lint first, then every test (or what the pytest arguments choose)."""
 
-import sys
+from __future__ import annotations
 
-import pytest
+import subprocess
+import sys
 
 from devtools import lint
 
+# These mostly wait for servers and children of their own: side by side, a file each. The others watch a real ComfyUI's
+# clock and memory, and are left alone.
+SIDE_BY_SIDE = ("tests/unit", "tests/contract", "--numprocesses=2", "--dist=loadfile")
+ALONE = ("tests/host", "tests/browser")
+
+
+def main(arguments: list[str]) -> int:
+    failed = lint.main()
+    for chosen in [arguments] if arguments else [SIDE_BY_SIDE, ALONE]:
+        failed = failed or subprocess.run([sys.executable, "-m", "pytest", *chosen], check=False).returncode
+    return failed
+
+
 if __name__ == "__main__":
-    problems = lint.main()
-    sys.exit(problems or pytest.main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))
