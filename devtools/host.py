@@ -282,7 +282,7 @@ class ComfyUI:
             image = image.read_bytes()
         if isinstance(image, Image.Image):
             encoded = io.BytesIO()
-            image.save(encoded, "PNG")
+            image.save(encoded, "PNG", compress_level=1)
             image = encoded.getvalue()
         files = {"image": (name, image), "overwrite": (None, "true")}
         return self.request("POST", "/upload/image", files=files).json()["name"]

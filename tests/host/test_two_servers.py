@@ -68,7 +68,9 @@ def servers(
         "REMOTE_IMAGE_PICTURES_PER_DAY": str(A_DAY),
         "REMOTE_IMAGE_HIDREAM_AT_ONCE": "",
     }
-    one, two = (ComfyUI(base / name, environment=environment) for name in ("one", "two"))
+    # Everything that there is to log is searched for the password.
+    loud = ("--verbose", "DEBUG")
+    one, two = (ComfyUI(base / name, environment=environment, arguments=loud) for name in ("one", "two"))
     try:
         with ThreadPoolExecutor(2) as side_by_side:
             list(side_by_side.map(ComfyUI.start, (one, two)))
