@@ -159,8 +159,9 @@ class Lives(RuleBasedStateMachine):
     @rule(seed=SEEDS)
     def submits_again(self, seed: int) -> None:
         take = self.takes[seed]
-        chosen = [task for task in buyer.tasks(self.errand) if task.take == take]
-        again = tuple(task.journal_id for task in chosen if task.state in ("ambiguous", "failed"))[:1]
+        # Only the last try of a request can be the reason why it is not sent.
+        last = [task for task in buyer.tasks(self.errand) if task.take == take][:1]
+        again = tuple(task.journal_id for task in last if task.state in ("ambiguous", "failed"))
         if again:
             self.allowed[take] += 1
             outcome = self.queue(seed, None, again=again)
