@@ -124,7 +124,7 @@ class Batch:
         new = [order.purchase for order, kind in zip(self._orders, kinds, strict=True) if kind is Standing.NEW]
         buy = sum(purchase.pictures for purchase in new)
         self.plan = Plan(buy, kinds.count(Standing.REUSE), kinds.count(Standing.RESUME))
-        if Standing.EXPLAIN in kinds:
+        if Standing.EXPLAIN in kinds and new:
             # This node is going to fail: nothing is bought beside that.
             self._failed.set()
         elif new:
@@ -273,13 +273,13 @@ def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Deli
         if isinstance(found, Busy):
             _wait_while_busy(journal, journal_id, watch)
         elif isinstance(found, Finished):
-            _check_account(found.attempt, service)
+            check_account(found.attempt, service)
             if (delivery := _reuse(journal, found.attempt, watch)) is not None:
                 return delivery
         elif found is not None:
             try:
                 with found as claim:
-                    _check_account(claim.attempt, service)
+                    check_account(claim.attempt, service)
                     return resume(claim, service, journal, watch)
             except ClaimLost:
                 continue
@@ -289,7 +289,11 @@ def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Deli
                 ) from None
 
 
-def _check_account(attempt: Attempt, service: Service) -> None:
+def check_account(attempt: Attempt, service: Service) -> None:
+    """
+    Raises:
+        InvalidInputError: another account, or another endpoint, was asked for this.
+    """
     if attempt.account != service.account.account_id or attempt.task.endpoint != service.name:
         raise InvalidInputError(
             Text(
@@ -402,6 +406,17 @@ def deliver(results: Sequence[Result], *, accept_partial: bool) -> tuple[list[De
     errors = [error for result in results for error in _errors_of(result)]
     pictures = sum(len(delivery.pictures) for delivery in deliveries)
     skipped = sum(1 for result in results if result.delivery is None and result.error is None)
+    if not errors and skipped:
+        # What kept them back was settled in the same moment: by a late answer, or by "submit again".
+        errors = [
+            ServiceError(
+                Text(
+                    "An earlier try was being settled, so that nothing was bought.",
+                    "先前的请求刚刚有了结果，因此本次未购买。",
+                ),
+                advice=Text("Queue again.", "请重新运行。"),
+            )
+        ]
     if not errors:
         return deliveries, []
     if accept_partial and pictures:

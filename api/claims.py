@@ -53,7 +53,9 @@ class Claims:
 
     def let_go(self, claim: Claim) -> None:
         with self.changed:
-            self._held.pop(claim.journal_id, None)
+            # It may have been claimed again meanwhile.
+            if self._held.get(claim.journal_id) is claim:
+                del self._held[claim.journal_id]
             self.changed.notify_all()
 
     def note(self, claim: Claim, *, written: bool) -> None:
@@ -292,12 +294,15 @@ class Claim:
                 # Somebody may have given it up for lost, and even asked for it to be submitted again.
                 guarded = and_(guarded, attempts.c.owner == self.attempt.owner)
             if connection.execute(update(attempts).where(guarded).values(changed_at=now, **filled)).rowcount:
-                for position, sub_task_id, sha256, error in self._pending_results:
-                    put_result(connection, self.journal_id, position, sub_task_id, sha256, error)
+                self._put_results(connection)
                 return
-            if filled.get("task_id") or filled.get("result_url"):
-                # A task id that arrives late always settles the attempt; whoever comes next resumes it.
-                late = and_(mine, attempts.c.task_id == "", attempts.c.state.in_((State.AMBIGUOUS, State.SUBMITTING)))
+            # What was given up for lost, and came late, always settles the attempt.
+            late = and_(mine, attempts.c.task_id == "", attempts.c.state.in_((State.AMBIGUOUS, State.SUBMITTING)))
+            if filled.get("state") is State.STORED:
+                settled = {**filled, "error": None}
+                if connection.execute(update(attempts).where(late).values(changed_at=now, **settled)).rowcount:
+                    self._put_results(connection)
+            elif filled.get("task_id") or filled.get("result_url"):
                 settled = {**filled, "state": State.PARKED, "owner": None, "holds_slot": False, "error": None}
                 connection.execute(update(attempts).where(late).values(changed_at=now, **settled))
                 if connection.execute(select(attempts.c.id).where(mine)).first() is None:
@@ -305,6 +310,10 @@ class Claim:
                     put_request(connection, self.attempt, now)
                     put_attempt(connection, self.attempt, now, **{"counted": self.attempt.pictures, **settled})
         raise ClaimLost
+
+    def _put_results(self, connection: Connection) -> None:
+        for position, sub_task_id, sha256, error in self._pending_results:
+            put_result(connection, self.journal_id, position, sub_task_id, sha256, error)
 
 
 def _broken_off(attempt: Attempt, cause: BaseException | None) -> AmbiguousSubmitError:

@@ -189,7 +189,11 @@ def collect(
             except RemoteImageError as error:
                 errors.append(error)
                 told = error is sub_task.error and sub_task.final and not isinstance(error, TaskTimeoutError)
-                if told or not attempt.resumable or dead_link:
+                if attempt.complete:
+                    _once_delivered(attempt, error)
+                elif told or not attempt.resumable or dead_link:
+                    if dead_link:
+                        error.advice = TaskFailedError.default_advice
                     claim.missing(position, sub_task.sub_task_id, error)
                 else:
                     # A name server or a proxy may be mended, and the picture is paid.
@@ -197,7 +201,8 @@ def collect(
                     _once_delivered(attempt, error)
                 continue
         pictures.append(picture)
-    if whole and pictures:
+    if attempt.complete or (whole and pictures):
+        # One whose files were missing stays what it was, whatever the service says of it now: they may come back.
         claim.stored()
     elif whole:
         claim.failed(errors[0])

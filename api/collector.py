@@ -6,12 +6,11 @@ import threading
 from dataclasses import replace
 
 from .attempts import Attempt
-from .calls import resume
-from .cancel import CallCancelled, CancelToken
-from .claims import Claim, ClaimLost
-from .collecting import TaskForgottenError
+from .calls import check_account, resume
+from .cancel import CancelToken
+from .claims import Claim
 from .credentials import Profiles
-from .errors import ConfigurationError, RemoteImageError
+from .errors import ConfigurationError
 from .hidream import ENDPOINTS, HiDreamService
 from .journal import Journal
 from .polling import Watch
@@ -72,11 +71,12 @@ class Collector:
         watch = Watch(CancelToken(), lambda progress: None)
         try:
             service = self._service(attempt)
+            check_account(attempt, service)
             found = self._journal.claim_task(attempt.journal_id)
             if isinstance(found, Claim):
                 with found as claim:
                     resume(claim, service, self._journal, watch)
-        except (RemoteImageError, ClaimLost, CallCancelled, TaskForgottenError) as problem:
+        except Exception as problem:  # this one may be at fault, the others are not
             pack_logger().debug("collector: %s: %s", attempt.journal_id, problem)
 
     def _service(self, attempt: Attempt) -> Service:

@@ -157,6 +157,9 @@ class Journal:
             busy = not self._is_free(connection, now, last)
             if busy or states is ACCEPTED:
                 return Standing.RESUME, last, busy
+            if last.state is State.SUBMITTING and self.store.side_cars_of(last.journal_id):
+                # The answer was the picture, and the process ended before it said so.
+                return Standing.REUSE, last, False
             explain = last.state is State.SUBMITTING and not again
             return (Standing.EXPLAIN if explain else Standing.NEW), last, False
         last = known[-1]
@@ -193,15 +196,13 @@ class Journal:
             standing, attempt, busy = self._standing(connection, now, order.key)
             if attempt is not None and attempt.journal_id == waited_for and attempt.state is State.REFUSED:
                 return Explained(told_again(attempt))
-            if standing is Standing.REUSE and attempt is not None:
-                return Finished(attempt)
             if busy and attempt is not None:
                 return Busy(attempt.journal_id)
             if attempt is not None and attempt.state is State.SUBMITTING:
                 # Its owner is gone, and nobody knows what became of the request.
                 attempt = self._settle_orphan(connection, now, attempt)
-                if attempt.state in FINISHED:
-                    return Finished(attempt)
+            if attempt is not None and attempt.state in FINISHED:
+                return Finished(attempt)
             if standing is Standing.EXPLAIN and attempt is not None:
                 return Explained(told_again(attempt))
             if attempt is None or attempt.state not in (State.PREPARED, *ACCEPTED):

@@ -253,7 +253,7 @@ class _Answer:
             message=shortened(message, 500) or _rest(body) or excerpt(answer.body),
             request_id=str(body.get("request_id") or metadata.get("RequestId") or data.get("request_id") or ""),
             retry_after=answer.headers.get("Retry-After", ""),
-            algorithm_code=code_of(algorithm.get("status_code")) or None,
+            algorithm_code=None if algorithm.get("status_code") == "" else code_of(algorithm.get("status_code")),
             algorithm_message=str(algorithm.get("status_message") or ""),
             task_id=_text(data.get("task_id")),
             task_status=_text(data.get("status")),
@@ -271,7 +271,7 @@ class _Answer:
 
     @property
     def algorithm_failed(self) -> bool:
-        return self.code == SUCCESS and self.algorithm_code is not None
+        return self.code == SUCCESS and self.algorithm_code not in (None, 0)
 
     @property
     def ends_a_task(self) -> bool:
