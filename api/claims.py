@@ -169,6 +169,7 @@ class Claim:
     def answered(self, task: TaskRef) -> None:
         """The answer brought the picture itself: :meth:`keep` and :meth:`stored` write it down."""
         self.attempt = replace(self.attempt, task=task)
+        self._pending["request_id"] = clean(task.request_id)
         pack_logger().info("%s answered: %s request_id=%s", task.endpoint, self.journal_id, task.request_id)
 
     def done(self, total: int) -> None:

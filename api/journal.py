@@ -370,7 +370,8 @@ class Journal:
         Raises:
             QuotaError: the budget does not hold these pictures; nothing is reserved by this look.
         """
-        with self._reading() as (connection, now):
+        with self._writing() as (connection, now):
+            self._release_unsent(connection, now, self._leases.living(connection, now))
             check_budget(connection, now, purchase)
 
     def admit(self, claim: Claim, purchase: Purchase, cancel: CancelToken) -> None:
@@ -565,10 +566,13 @@ class Journal:
             self._release(connection, now, forgotten)
             living = self._leases.living(connection, now)
             self._living_processes = max(1, len(living))
-            # What a dead process had reserved, and never sent.
-            unsent = and_(attempts.c.state == State.PREPARED, attempts.c.owner.not_in(living))
-            self._release(connection, now, unsent)
+            self._release_unsent(connection, now, living)
             self._leases.forget_old(connection, now)
+
+    def _release_unsent(self, connection: Connection, now: float, living: Sequence[str]) -> None:
+        """What a dead process had reserved, and never sent."""
+        unsent = and_(attempts.c.state == State.PREPARED, attempts.c.owner.not_in(living))
+        self._release(connection, now, unsent)
 
     def _release(self, connection: Connection, now: float, which: Any) -> None:
         accepted = and_(which, attempts.c.state.in_(ACCEPTED))

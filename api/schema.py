@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -63,6 +64,9 @@ class State(Enum):
 _state = StateColumn(
     State, native_enum=False, create_constraint=False, length=12, values_callable=lambda kind: [s.value for s in kind]
 )
+
+# Seconds that a writer waits for another process.
+_BUSY = 30.0
 
 _metadata = MetaData()
 
@@ -309,7 +313,7 @@ def _sqlite_engine(path: Path) -> Engine:
     mode = "DELETE" if on_network(path) else "WAL"
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": 30, "check_same_thread": False},
+        connect_args={"timeout": _BUSY, "check_same_thread": False},
         pool_timeout=60,
         hide_parameters=True,
     )
@@ -318,8 +322,9 @@ def _sqlite_engine(path: Path) -> Engine:
         # SQLAlchemy's own BEGIN is deferred: two readers that both go on to write would fail.
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (f"journal_mode={mode}", "synchronous=FULL", "fullfsync=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
+        _set_journal_mode(cursor, mode)
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA fullfsync=ON")
         cursor.close()
 
     def begun(connection: Connection) -> None:
@@ -374,6 +379,19 @@ def _postgresql_engine(url: str) -> Engine:
                 '请在 ComfyUI 的 Python 中安装：pip install "psycopg[binary]"',
             ),
         ) from cause
+
+
+def _set_journal_mode(cursor: sqlite3.Cursor, mode: str) -> None:
+    """Two processes that make the file at once: SQLite refuses one of them here without waiting."""
+    deadline = time.monotonic() + _BUSY
+    while True:
+        try:
+            cursor.execute(f"PRAGMA journal_mode={mode}")
+            return
+        except sqlite3.OperationalError as problem:
+            if "locked" not in str(problem) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 @contextmanager
