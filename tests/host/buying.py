@@ -113,13 +113,13 @@ class Bought:
             padded = self.graph.add("ImagePadForOutpaint", image=image, left=16)
             wires = {"image": padded[0], "mask": padded[1]}
         self.node: Node = self.graph.add(class_type, **wires, **widgets)
-        self._saved = self.graph.save(self.node[0])
+        self.saved = self.graph.save(self.node[0])
 
     def run(self) -> list[Pixels]:
         """Queue it with nothing in ComfyUI's own cache; what came."""
         self._comfy.forget_results()
         self.result: Result = self._comfy.run(self.graph.prompt)
-        return [pixels(picture) for picture in self._comfy.images(self.result, self._saved)]
+        return [pixels(picture) for picture in self._comfy.images(self.result, self.saved)]
 
     def start(self) -> Running:
         self._comfy.forget_results()
@@ -135,7 +135,7 @@ def same(first: list[Pixels], second: list[Pixels]) -> bool:
 
 
 def together(*workflows: Bought) -> Prompt:
-    """One prompt of several workflows."""
+    """One prompt of several workflows: the node ``2`` of the first is ``0-2``."""
     prompt: Prompt = {}
     for index, workflow in enumerate(workflows):
         for number, node in workflow.graph.prompt.items():

@@ -7,6 +7,7 @@ together where they can be.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,14 +134,16 @@ def test_eight_images_are_four_tasks_at_a_time(mortal: Mortal, emulator: Emulato
 
 
 def test_after_a_restart_everything_is_where_it_was(mortal: Mortal, emulator: Emulator) -> None:
-    """Also a task that runs when ComfyUI is told to end."""
+    """Also a task that runs when ComfyUI is told to end, which takes no longer than the grace of a submit."""
     comfy = mortal.alive()
     start_over(comfy, emulator)
     bought = {class_type: Bought(comfy, class_type).run() for class_type in ("HiDreamAPIOutpaint", *VOLCENGINE)}
     hold(emulator)
     Bought(comfy, "HiDreamAPIUpscale").start()
     until(lambda: has(emulator, "upscale", "result"), "a running task")
-    comfy.stop()
+    begun = time.monotonic()
+    comfy.stop(timeout=30)
+    assert time.monotonic() - begun < 5
     mend(emulator)
     comfy = mortal.alive(VOLCENGINE_RESUMABLE="0")
     assert sorted(task["state"] for task in tasks(comfy)) == ["delivered", "delivered", "delivered", "parked"]

@@ -20,24 +20,36 @@ from tests.host.buying import (
     same,
     sends_nothing,
     tasks,
+    together,
     until_states,
 )
-from tests.host.prompts import Graph, failed, submits, until
+from tests.host.prompts import Graph, Pixels, failed, pixels, submits, until
 
 # ---- finished before
 
 
-@pytest.mark.parametrize("class_type", PAID)
-def test_a_finished_workflow_is_reused(comfy: ComfyUI, emulator: Emulator, class_type: str) -> None:
-    workflow = Bought(comfy, class_type)
-    with buys(emulator, 1):
-        first = workflow.run()
-    assert not workflow.says(REUSED)
+def test_finished_workflows_are_reused(comfy: ComfyUI, emulator: Emulator) -> None:
+    """Of every remote node, all in one prompt."""
+    workflows = [Bought(comfy, class_type) for class_type in PAID]
+
+    def run() -> tuple[list[Pixels], list[bool]]:
+        comfy.forget_results()
+        result = comfy.run(together(*workflows))
+        pictures, reused = [], []
+        for index, workflow in enumerate(workflows):
+            pictures += [pixels(picture) for picture in comfy.images(result, f"{index}-{workflow.saved}")]
+            reused.append(any(REUSED.search(text) for text in result.texts(f"{index}-{workflow.node.id}")))
+        return pictures, reused
+
+    with buys(emulator, 6):
+        first, reused = run()
+    assert len(first) == emulator.billed == 9
+    assert reused == [False] * 6
     with sends_nothing(emulator):
-        again = workflow.run()
+        again, reused = run()
     assert same(first, again)
-    assert workflow.says(REUSED)
-    assert [task["state"] for task in tasks(comfy)] == ["delivered"]
+    assert reused == [True] * 6
+    assert {task["state"] for task in tasks(comfy)} == {"delivered"}
 
 
 def test_another_take_is_another_picture(comfy: ComfyUI, emulator: Emulator) -> None:

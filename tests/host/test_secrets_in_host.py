@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -350,17 +349,3 @@ def test_the_sandbox_is_interrupted_too(keyless_comfyui: ComfyUI) -> None:
     comfy.events.wait_for(lambda event: event.type == "progress_text" and event.node == node.id, 10, start)
     comfy.interrupt()
     assert comfy.wait(prompt_id, start=start).status == "interrupted"
-
-
-def test_the_process_ends_promptly(make_comfyui: Any, emulator: Emulator) -> None:
-    """With a task under way and the sandbox running, ending ComfyUI takes no longer than the grace of a submit."""
-    emulator.clear()
-    comfy: ComfyUI = make_comfyui()
-    emulator.add_fault({"phase": "submit", "do": {"never": True}})
-    graph = Graph(comfy)
-    graph.save(graph.add("HiDreamAPIUpscale", image=graph.image(photo(48, 64)))[0])
-    comfy.queue(graph.prompt)
-    until(lambda: any(record.phase == "result" for record in emulator.requests), "the wait")
-    begun = time.monotonic()
-    comfy.stop(timeout=30)
-    assert time.monotonic() - begun < 5
