@@ -144,7 +144,8 @@ HTML = "<html>gateway</html>"
         results(sub_task(status="garbage")),
         results(sub_task(status=[1])),
     ],
-    ids=str,
+    # Without addresses in memory: every process that runs these gives them the same names.
+    ids=lambda trouble: trouble.__qualname__ if callable(trouble) else str(trouble),
 )
 def test_a_poll_without_a_state_is_asked_again(trouble: Any) -> None:
     service = Service(trouble, trouble, results(done()))
