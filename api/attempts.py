@@ -13,6 +13,7 @@ from .admission import Purchase
 from .errors import InvalidInputError, Provider, RemoteImageError
 from .polling import TaskRef
 from .records import ErrorRecord
+from .redaction import redact
 from .schema import State, attempts, requests, results
 from .text import Text
 
@@ -144,7 +145,7 @@ def put_attempt(connection: Connection, attempt: Attempt, now: float, **values: 
         "fence": attempt.fence,
         "request_id": attempt.request_id,
         "task_id": clean(attempt.task.task_id),
-        "sub_task_ids": json.dumps(attempt.task.sub_task_ids),
+        "sub_task_ids": json.dumps([clean(sub_task_id) for sub_task_id in attempt.task.sub_task_ids]),
         "result_url": clean(attempt.result_url),
         "account": attempt.account,
         "profile": attempt.profile,
@@ -164,8 +165,8 @@ def put_attempt(connection: Connection, attempt: Attempt, now: float, **values: 
 
 
 def clean(text: str) -> str:
-    """A service's word as every database takes it: without NUL, and with whole characters."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    """A service's word as it may be kept: no NUL, which a database refuses, whole characters, and no secret."""
+    return redact(text).replace("\0", "")
 
 
 def read_attempts(connection: Connection, which: Any, *, order: Any = None, limit: int | None = None) -> list[Attempt]:

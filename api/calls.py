@@ -428,7 +428,12 @@ def deliver(results: Sequence[Result], *, accept_partial: bool) -> tuple[list[De
             notes.append(Text(f"{skipped} calls were not submitted after that.", f"之后有 {skipped} 次调用未提交。"))
         return deliveries, notes
     first = errors[0]
-    accepted = [delivery.task.task_id for delivery in deliveries if delivery.task] + [error.task_id for error in errors]
+    # A synchronous call has no task; its pictures are in the store under the journal id.
+    bought = [
+        delivery.task.task_id if delivery.task and delivery.task.task_id else delivery.journal_id
+        for delivery in deliveries
+    ]
+    accepted = bought + [error.task_id for error in errors]
     tasks = [task_id for task_id in dict.fromkeys(accepted) if task_id]
     if pictures or skipped or len(errors) > 1:
         first.add_context(_rest_of_batch(pictures, len(errors), skipped, tasks))
