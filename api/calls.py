@@ -168,7 +168,12 @@ class Batch:
                 raise found.error
             if isinstance(found, Busy):
                 waited_for = found.journal_id
-                _wait_while_busy(self._journal, waited_for, watch)
+                try:
+                    _wait_while_busy(self._journal, waited_for, watch)
+                except JournalError as error:
+                    # Whoever works on it may be buying it in this moment.
+                    error.billed = "unknown"
+                    raise
             elif isinstance(found, Finished):
                 if (delivery := _reuse(self._journal, found.attempt, watch)) is not None:
                     return delivery
@@ -260,14 +265,15 @@ def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Deli
     journal_id = wanted
     if journal.task(wanted) is None:
         if wanted.startswith("rv-"):
-            raise InvalidInputError(
-                Text(f"This server's journal has no {wanted}.", f"此服务器的日志中没有 {wanted}。"),
-            )
+            raise _unknown(wanted)
         body = {"adopted task_id": wanted}
         order = _order(service, _key(service, body, 0, 0), "", 0, 0, ANY_PICTURE, "")
         journal_id = journal.adopt(order, TaskRef(service.provider, service.name, wanted))
     while True:
+        watch.cancel.check()
         found = journal.claim_task(journal_id)
+        if found is None:
+            raise _unknown(wanted)
         if isinstance(found, Explained):
             raise found.error
         if isinstance(found, Busy):
@@ -276,7 +282,7 @@ def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Deli
             check_account(found.attempt, service)
             if (delivery := _reuse(journal, found.attempt, watch)) is not None:
                 return delivery
-        elif found is not None:
+        else:
             try:
                 with found as claim:
                     check_account(claim.attempt, service)
@@ -287,6 +293,12 @@ def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Deli
                 raise ServiceError(
                     Text("The sandbox has no such task any more.", "沙盒中已没有该任务。"), task_id=wanted
                 ) from None
+
+
+def _unknown(journal_id: str) -> InvalidInputError:
+    return InvalidInputError(
+        Text(f"This server's journal has no {journal_id}.", f"此服务器的日志中没有 {journal_id}。")
+    )
 
 
 def check_account(attempt: Attempt, service: Service) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, select, update
 
-from .attempts import Attempt, clean, json_of, put_attempt, put_request, put_result
+from .attempts import Attempt, StoredResult, clean, json_of, put_attempt, put_request, put_result
 from .cancel import CallCancelled
 from .errors import AmbiguousSubmitError, RemoteImageError
 from .images import Encoded
@@ -35,7 +35,7 @@ class Claims:
         self.store = store
         self.changed = threading.Condition()
         self._held: dict[str, Claim] = {}
-        self._unwritten: dict[str, Claim] = {}
+        self._unwritten: set[Claim] = set()
 
     def own(self, attempt: Attempt) -> Claim:
         claim = Claim(self, attempt)
@@ -45,11 +45,11 @@ class Claims:
 
     def ids(self) -> list[str]:
         with self.changed:
-            return [*self._held, *self._unwritten]
+            return [*self._held, *(claim.journal_id for claim in self._unwritten)]
 
     def unwritten(self) -> list[Claim]:
         with self.changed:
-            return list(self._unwritten.values())
+            return list(self._unwritten)
 
     def let_go(self, claim: Claim) -> None:
         with self.changed:
@@ -61,9 +61,9 @@ class Claims:
     def note(self, claim: Claim, *, written: bool) -> None:
         with self.changed:
             if written:
-                self._unwritten.pop(claim.journal_id, None)
+                self._unwritten.discard(claim)
             else:
-                self._unwritten[claim.journal_id] = claim
+                self._unwritten.add(claim)
             self.changed.notify_all()
 
 
@@ -226,6 +226,10 @@ class Claim:
         self._pending_results.append((position, sub_task_id, side_car.sha256, None))
         return True
 
+    def moved(self, position: int, result: StoredResult) -> None:
+        """The service lists this stored picture at another place now."""
+        self._pending_results.append((position, result.sub_task_id, result.sha256, None))
+
     def missing(self, position: int, sub_task_id: str, error: RemoteImageError) -> None:
         """One picture of the task will never come."""
         self._pending_results.append((position, sub_task_id, "", error))
@@ -301,16 +305,22 @@ class Claim:
             late = and_(mine, attempts.c.task_id == "", attempts.c.state.in_((State.AMBIGUOUS, State.SUBMITTING)))
             if filled.get("state") is State.STORED:
                 settled = {**filled, "error": None}
-                if connection.execute(update(attempts).where(late).values(changed_at=now, **settled)).rowcount:
+                found = connection.execute(update(attempts).where(late).values(changed_at=now, **settled)).rowcount
+                if found or self._insert_forgotten(connection, now, settled):
                     self._put_results(connection)
             elif filled.get("task_id") or filled.get("result_url"):
                 settled = {**filled, "state": State.PARKED, "owner": None, "holds_slot": False, "error": None}
                 connection.execute(update(attempts).where(late).values(changed_at=now, **settled))
-                if connection.execute(select(attempts.c.id).where(mine)).first() is None:
-                    # The journal was replaced meanwhile, and knows nothing of it.
-                    put_request(connection, self.attempt, now)
-                    put_attempt(connection, self.attempt, now, **{"counted": self.attempt.pictures, **settled})
+                self._insert_forgotten(connection, now, settled)
         raise ClaimLost
+
+    def _insert_forgotten(self, connection: Connection, now: float, settled: Mapping[str, Any]) -> bool:
+        """The row again, if the journal was replaced meanwhile and knows nothing of it."""
+        if connection.execute(select(attempts.c.id).where(attempts.c.id == self.journal_id)).first() is not None:
+            return False
+        put_request(connection, self.attempt, now)
+        put_attempt(connection, self.attempt, now, **{"counted": self.attempt.pictures, **settled})
+        return True
 
     def _put_results(self, connection: Connection) -> None:
         for position, sub_task_id, sha256, error in self._pending_results:

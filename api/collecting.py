@@ -87,7 +87,7 @@ def from_store(store: Store, attempt: Attempt) -> Delivery:
         if result.error is not None:
             errors.append(retold(result.error, attempt.tried_at))
             continue
-        picture = _stored_picture(store, result)
+        picture = _stored_picture(store, result, attempt.task)
         if picture is None:
             gone = True
         else:
@@ -97,7 +97,7 @@ def from_store(store: Store, attempt: Attempt) -> Delivery:
     return Delivery(attempt.task, tuple(pictures), tuple(errors), attempt.journal_id, "reused")
 
 
-def _stored_picture(store: Store, result: StoredResult) -> Pixels | None:
+def _stored_picture(store: Store, result: StoredResult, task: TaskRef) -> Pixels | None:
     try:
         return decode(io.BytesIO(store.read(result.sha256)), _ANY_SIZE)
     except (MissingPictureError, DamagedPictureError, UndecodableImageError) as problem:
@@ -105,7 +105,10 @@ def _stored_picture(store: Store, result: StoredResult) -> Pixels | None:
         return None
     except OSError as problem:
         raise ConfigurationError(
-            Text(f"The store of bought pictures cannot be read: {problem}.", f"无法读取已购图片的存储：{problem}。")
+            Text(f"The store of bought pictures cannot be read: {problem}.", f"无法读取已购图片的存储：{problem}。"),
+            request_id=task.request_id,
+            task_id=task.task_id,
+            billed="yes",
         ) from None
 
 
@@ -161,7 +164,7 @@ def collect(
     if answered is not None:
         sub_tasks: Sequence[SubTask] = (answered,)
     else:
-        sub_tasks = _wait(claim, service, journal, watch)
+        sub_tasks = _wait_or_make_do(claim, service, journal, watch)
     if attempt.resumable and not any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks):
         # A picture in the answer itself has no such step: it is stored first, with all that is known of it.
         claim.done(len(sub_tasks))
@@ -175,7 +178,9 @@ def collect(
     whole = True
     for position, sub_task in enumerate(sub_tasks):
         before = known.result(position, sub_task.sub_task_id)
-        picture = _stored_picture(journal.store, before) if before is not None and before.sha256 else None
+        picture = _stored_picture(journal.store, before, task) if before is not None and before.sha256 else None
+        if picture is not None and before is not None and before.position != position:
+            claim.moved(position, before)
         if picture is None:
             try:
                 encoded = fetcher.in_answer(sub_task)
@@ -201,13 +206,28 @@ def collect(
                     _once_delivered(attempt, error)
                 continue
         pictures.append(picture)
-    if attempt.complete or (whole and pictures):
+    timed_out = any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks)
+    if attempt.complete or (whole and pictures and not timed_out):
         # One whose files were missing stays what it was, whatever the service says of it now: they may come back.
         claim.stored()
-    elif whole:
+    elif whole and not timed_out:
         claim.failed(errors[0])
     watch.report(Progress("done", 1.0, task.task_id))
     return Delivery(task, tuple(pictures), tuple(errors), attempt.journal_id, source)
+
+
+def _wait_or_make_do(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Sequence[SubTask]:
+    """The task's pictures; those that are in the store already, if the service says nothing more of it."""
+    attempt = claim.attempt
+    try:
+        return _wait(claim, service, journal, watch)
+    except TaskTimeoutError as error:
+        if attempt.complete or not attempt.was_stored:
+            raise
+        ids = attempt.task.sub_task_ids or [result.sub_task_id for result in attempt.results]
+        awaited = [SubTask(sub_task_id, error=error) for sub_task_id in ids]
+        # How many there are of an unannounced set nobody knows: one is missing at least.
+        return awaited if attempt.task.sub_task_ids else [*awaited, SubTask("", error=error)]
 
 
 def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Sequence[SubTask]:
@@ -234,7 +254,7 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Seq
 
 def _once_delivered(attempt: Attempt, error: RemoteImageError) -> RemoteImageError:
     """A task that had its pictures before is asked again only because their files are gone."""
-    if attempt.was_stored:
+    if attempt.complete:
         error.what = Text(
             f"This picture was bought before, but its file in the store is missing or damaged. {error.what.en}",
             f"这张图片此前已购买，但本地存储中的文件已丢失或损坏。{error.what.zh}",

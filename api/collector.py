@@ -22,8 +22,10 @@ from .volcengine import VolcengineService
 _EVERY = 15.0
 _AT_ONCE = 20
 _SLOWEST = 600.0
-# Deadlines of one look: a single poll, and a download that is tried again only briefly.
+# Deadlines of one look: a single poll, but time for the second one that an unannounced set needs, and a download that
+# is tried again only briefly.
 _ONE_LOOK = 0.1
+_ONE_RUN = 3.0
 _ONE_DOWNLOAD = 60.0
 # After a week a task is looked at once a day.
 _DAY = 86400.0
@@ -87,10 +89,10 @@ class Collector:
         """
         if attempt.task.provider == "Volcengine":
             volcengine = self._profiles.volcengine(attempt.profile)
-            deadlines = replace(volcengine.deadlines, queue=_ONE_LOOK, run=_ONE_LOOK, download=_ONE_DOWNLOAD)
+            deadlines = replace(volcengine.deadlines, queue=_ONE_LOOK, run=_ONE_RUN, download=_ONE_DOWNLOAD)
             return VolcengineService(replace(volcengine, deadlines=deadlines))
         hidream = self._profiles.hidream(attempt.profile)
-        deadlines = replace(hidream.deadlines, queue=_ONE_LOOK, run=_ONE_LOOK, download=_ONE_DOWNLOAD)
+        deadlines = replace(hidream.deadlines, queue=_ONE_LOOK, run=_ONE_RUN, download=_ONE_DOWNLOAD)
         endpoint = ENDPOINTS.get(attempt.task.endpoint)
         if endpoint is None:
             name = attempt.task.endpoint

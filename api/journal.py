@@ -97,9 +97,8 @@ class Journal:
         self._directory = settings.directory
         self.store = Store(settings.store or settings.directory / "store", settings.store_max_bytes)
         self._access = Access(settings, self.store, clock)
-        self._writing, self._reading = self._access.writing, self._access.reading
         self._leases = Leases()
-        self._claims = Claims(self._writing, self.store)
+        self._claims = Claims(lambda: self._access.writing(), self.store)
         self._changed = self._claims.changed
         self._beating = False
         self._closed = False
@@ -127,7 +126,7 @@ class Journal:
             self._closed = True
             self._changed.notify_all()
         if self._access.is_open:
-            with suppress(JournalError), self._writing() as (connection, now):
+            with suppress(JournalError), self._access.writing() as (connection, now):
                 self._release(connection, now, attempts.c.owner == self._leases.owner)
                 self._leases.end(connection)
             self._access.close()
@@ -137,7 +136,7 @@ class Journal:
     def look_up(self, keys: Sequence[str]) -> dict[str, Standing]:
         """What queueing each of these would do."""
         self.open()
-        with self._reading() as (connection, now):
+        with self._access.reading() as (connection, now):
             return {key: self._standing(connection, now, key)[0] for key in dict.fromkeys(keys)}
 
     def _standing(self, connection: Connection, now: float, key: str) -> tuple[Standing, Attempt | None, bool]:
@@ -175,7 +174,7 @@ class Journal:
 
     def is_busy(self, journal_id: str) -> bool:
         """Whether somebody works on this attempt."""
-        with self._reading() as (connection, now):
+        with self._access.reading() as (connection, now):
             found = read_attempts(connection, attempts.c.id == journal_id)
             return bool(found) and found[0].state in UNDER_WAY and not self._is_free(connection, now, found[0])
 
@@ -191,7 +190,7 @@ class Journal:
             JournalError: nothing can be written down, so nothing may be submitted.
         """
         self._begin()
-        with self._owning() as own, self._writing() as (connection, now):
+        with self._owning() as own, self._access.writing() as (connection, now):
             self._register(connection, now)
             standing, attempt, busy = self._standing(connection, now, order.key)
             if attempt is not None and attempt.journal_id == waited_for and attempt.state is State.REFUSED:
@@ -213,8 +212,10 @@ class Journal:
 
     def claim_task(self, journal_id: str) -> Claim | Busy | Finished | Explained | None:
         """The same for one attempt by its id, without ever making a new one; ``None`` if there is none of that id."""
-        self._begin()
-        with self._owning() as own, self._writing() as (connection, now):
+        # Free of charge, and links die: also while nobody has acknowledged a new journal.
+        if self._closed:
+            raise CallCancelled
+        with self._owning() as own, self._access.writing() as (connection, now):
             self._register(connection, now)
             found = read_attempts(connection, attempts.c.id == journal_id)
             if not found:
@@ -261,8 +262,7 @@ class Journal:
 
     def adopt(self, order: Order, task: TaskRef) -> str:
         """Write down a task that was submitted elsewhere; returns its journal id. It counts against no budget."""
-        self.open()
-        with self._writing() as (connection, now):
+        with self._access.writing() as (connection, now):
             known = read_attempts(
                 connection,
                 and_(
@@ -356,7 +356,7 @@ class Journal:
 
     def reopen(self, attempt: Attempt) -> None:
         """Pictures are missing in the store: the task is asked for them again, unless their files come back."""
-        with self._writing() as (connection, now):
+        with self._access.writing() as (connection, now):
             connection.execute(
                 update(attempts)
                 .where(attempts.c.id == attempt.journal_id, attempts.c.state.in_(FINISHED))
@@ -370,7 +370,7 @@ class Journal:
         Raises:
             QuotaError: the budget does not hold these pictures; nothing is reserved by this look.
         """
-        with self._writing() as (connection, now):
+        with self._access.writing() as (connection, now):
             self._release_unsent(connection, now, self._leases.living(connection, now))
             check_budget(connection, now, purchase)
 
@@ -394,7 +394,7 @@ class Journal:
 
     def _try_to_admit(self, claim: Claim, purchase: Purchase) -> float:
         self._begin()
-        with self._writing() as (connection, now):
+        with self._access.writing() as (connection, now):
             mine = and_(attempts.c.id == claim.journal_id, attempts.c.fence == claim.fence)
             if connection.execute(select(attempts.c.id).where(mine)).first() is None:
                 raise ClaimLost
@@ -419,7 +419,7 @@ class Journal:
 
     def slow_down(self, account: str, provider: str) -> None:
         """The service answered 429."""
-        with suppress(JournalError), self._writing() as (connection, now):
+        with suppress(JournalError), self._access.writing() as (connection, now):
             slow_down(connection, now, account, provider)
 
     def poll_turn(self, account: str, per_second: int | None, cancel: CancelToken) -> None:
@@ -431,16 +431,16 @@ class Journal:
 
     def tasks(self, limit: int = 200) -> list[Task]:
         """The task list, newest first."""
-        with self._reading() as (connection, _):
+        with self._access.reading() as (connection, _):
             return read_tasks(connection, None, limit)
 
     def task(self, journal_id: str) -> Task | None:
-        with self._reading() as (connection, _):
+        with self._access.reading() as (connection, _):
             return next(iter(read_tasks(connection, attempts.c.id == journal_id, 1)), None)
 
     def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
         """A stored picture and its media type."""
-        with self._reading() as (connection, _):
+        with self._access.reading() as (connection, _):
             found = and_(results.c.attempt == journal_id, results.c.position == position, results.c.sha256 != "")
             sha256 = connection.execute(select(results.c.sha256).where(found)).scalar()
         if not sha256:
@@ -456,7 +456,7 @@ class Journal:
 
     def submit_again(self, journal_id: str) -> bool:
         """The next equal request is bought anew; ``False`` unless the attempt is ambiguous or failed."""
-        with self._writing() as (connection, now):
+        with self._access.writing() as (connection, now):
             found = read_attempts(connection, attempts.c.id == journal_id)
             if not found:
                 return False
@@ -474,7 +474,7 @@ class Journal:
         if not chosen:
             return
         try:
-            with self._writing() as (connection, now):
+            with self._access.writing() as (connection, now):
                 connection.execute(
                     update(attempts)
                     .where(attempts.c.id.in_(chosen), attempts.c.state == State.STORED)
@@ -486,7 +486,7 @@ class Journal:
             pack_logger().warning("the delivery could not be written down: %s", problem)
 
     def _may_go(self, sha256: str) -> bool:
-        with self._reading() as (connection, _):
+        with self._access.reading() as (connection, _):
             states = connection.execute(
                 select(attempts.c.state)
                 .join(results, results.c.attempt == attempts.c.id)
@@ -499,7 +499,7 @@ class Journal:
     def typical_seconds(self, endpoint: str, *, sandbox: bool) -> float | None:
         """Median time from submit to the end of the last tasks of an endpoint; ``None`` before there are any."""
         try:
-            with self._reading() as (connection, _):
+            with self._access.reading() as (connection, _):
                 seconds = read_durations(connection, endpoint, sandbox)
         except JournalError:
             return None
@@ -507,20 +507,20 @@ class Journal:
 
     def orphans(self, limit: int) -> list[Attempt]:
         """Accepted tasks that nobody waits for and whose next slow look is due, the most urgent first."""
-        with self._reading() as (connection, now):
+        with self._access.reading() as (connection, now):
             free = or_(attempts.c.owner.is_(None), attempts.c.owner.not_in(self._leases.living(connection, now)))
             due = and_(attempts.c.state.in_(ACCEPTED), attempts.c.next_poll_at <= now, requests.c.sandbox.is_(False))
             return read_attempts(connection, and_(free, due), order=attempts.c.next_poll_at, limit=limit)
 
     def age(self, attempt: Attempt) -> float:
         """Seconds since it was submitted, by the database's clock; 0.0 if that cannot be asked."""
-        with suppress(JournalError), self._reading() as (_, now):
+        with suppress(JournalError), self._access.reading() as (_, now):
             return max(0.0, now - attempt.tried_at)
         return 0.0
 
     def poll_later(self, attempt: Attempt, seconds: float) -> None:
         """The collector looked at this task; the next look is due in ``seconds``."""
-        with self._writing() as (connection, now):
+        with self._access.writing() as (connection, now):
             connection.execute(
                 update(attempts)
                 .where(attempts.c.id == attempt.journal_id)
@@ -559,7 +559,7 @@ class Journal:
                 pack_logger().debug("heartbeat: %s", problem)
 
     def _beat_once(self) -> None:
-        with self._writing() as (connection, now):
+        with self._access.writing() as (connection, now):
             self._leases.renew(connection, now)
             # A claim that could not be given back when it ended.
             forgotten = and_(attempts.c.owner == self._leases.owner, attempts.c.id.not_in(self._claims.ids()))

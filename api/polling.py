@@ -182,7 +182,8 @@ def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, probl
         task_id=task.task_id,
         request_id=task.request_id,
     )
-    if not any(sub_task.ended for sub_task in known):
+    unconfirmed = not task.sub_task_ids and all(sub_task.ended for sub_task in known)
+    if unconfirmed or not any(sub_task.ended for sub_task in known):
         raise error
     listed = {sub_task.sub_task_id: sub_task for sub_task in known}
     # Each at its own place: the next look continues from there.

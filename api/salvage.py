@@ -130,10 +130,9 @@ def open_postgresql(url: str, store: Store | None) -> Database:
             Secret(spelling)
     database = Database(url)
     try:
-        if database.migrate():
-            # A folder of pictures that served another journal: they are paid.
-            with database.writing() as connection:
-                _insert_side_cars(connection, database.now(connection), store)
+        # A folder of pictures that served another journal: they are paid.
+        side_cars = list(store.side_cars()) if database.is_new() else []
+        database.migrate(lambda connection: _insert_side_cars(connection, database.now(connection), side_cars))
     except BaseException:
         database.close()
         raise
@@ -194,7 +193,7 @@ def _replace(directory: Path, store: Store, clock: Callable[[], float]) -> Datab
                 for table, rows in _readable_rows(ruin, directory).items():
                     _insert_missing(connection, table, rows)
             _complete_requests(connection)
-            _insert_side_cars(connection, database.now(connection), store)
+            _insert_side_cars(connection, database.now(connection), store.side_cars())
     finally:
         # Closing the last connection brings everything into the one file.
         database.close()
@@ -315,9 +314,9 @@ def _complete_requests(connection: Connection) -> None:
         )
 
 
-def _insert_side_cars(connection: Connection, now: float, store: Store) -> None:
+def _insert_side_cars(connection: Connection, now: float, found: Iterable[SideCar]) -> None:
     known = set(connection.execute(select(attempts.c.id)).scalars())
-    for side_cars in _by_attempt(store.side_cars()):
+    for side_cars in _by_attempt(found):
         if side_cars[0].journal_id not in known:
             _insert_purchase(connection, now, side_cars)
         _insert_results(connection, side_cars)

@@ -212,11 +212,16 @@ class Database:
     def is_sqlite(self) -> bool:
         return self._path is not None
 
-    def migrate(self) -> bool:
+    def is_new(self) -> bool:
+        """Whether nothing was ever written here."""
+        with self.reading() as connection:
+            return self._version(connection) == 0
+
+    def migrate(self, fill: Callable[[Connection], None] = lambda connection: None) -> None:
         """Bring the schema to this version, or make it.
 
-        Returns:
-            True if the database was empty.
+        Args:
+            fill: puts in what is known already; in the same transaction, so that a journal is never half new.
 
         Raises:
             JournalError: it cannot be, or was written by a later version of this pack.
@@ -236,11 +241,11 @@ class Database:
                 _metadata.create_all(connection)
                 connection.execute(delete(meta).where(meta.c.name == "schema"))
                 connection.execute(insert(meta).values(name="schema", value=str(SCHEMA_VERSION)))
+                fill(connection)
             elif version < SCHEMA_VERSION:
                 for migration in MIGRATIONS[version - 1 :]:
                     migration(connection)
                 connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(SCHEMA_VERSION)))
-            return version == 0
 
     def _version(self, connection: Connection) -> int:
         if not self._engine.dialect.has_table(connection, "meta"):

@@ -23,7 +23,6 @@ from hidream_volcengine.api import (
     ConfigurationError,
     ConnectionFailedError,
     InvalidInputError,
-    Journal,
     JournalError,
     ModerationError,
     PaidCall,
@@ -38,6 +37,7 @@ from hidream_volcengine.api import (
     transport,
     volcengine,
 )
+from hidream_volcengine.api.access import Access
 from hidream_volcengine.api.errors import VENDOR_CODES, Outcome
 from hidream_volcengine.api.polling import PollError
 from hidream_volcengine.api.submits import seconds_of
@@ -513,7 +513,7 @@ def test_hidream_5xx_stays_ambiguous_with_a_known_code() -> None:
 # ---- accepted, and the journal is gone
 
 
-@pytest.mark.parametrize("gone", [("_writing",), ("_reading",), ("_reading", "_writing")], ids=" and ".join)
+@pytest.mark.parametrize("gone", [("writing",), ("reading",), ("reading", "writing")], ids=" and ".join)
 @both_services
 def test_what_was_accepted_is_delivered_whatever_became_of_the_journal(
     provider: str, gone: tuple[str, ...], monkeypatch: MonkeyPatch
@@ -521,12 +521,12 @@ def test_what_was_accepted_is_delivered_whatever_became_of_the_journal(
     """A disk that fails or a database that goes away meanwhile: the picture counts more than the record."""
     away = threading.Event()
 
-    def breaks(real: Callable[[Journal], Any]) -> Callable[[Journal], Any]:
+    def breaks(real: Callable[[Access], Any]) -> Callable[[Access], Any]:
         @contextmanager
-        def opened(journal: Journal) -> Iterator[Any]:
+        def opened(access: Access) -> Iterator[Any]:
             if away.is_set():
                 raise JournalError(Text("It is gone.", "已不在。"))
-            with real(journal) as found:
+            with real(access) as found:
                 yield found
 
         return opened
@@ -537,7 +537,7 @@ def test_what_was_accepted_is_delivered_whatever_became_of_the_journal(
         connection.answer(200, raw.accepted() if provider == "HiDream" else raw.finished_picture())
 
     for name in gone:
-        monkeypatch.setattr(Journal, name, breaks(getattr(Journal, name)))
+        monkeypatch.setattr(Access, name, breaks(getattr(Access, name)))
     with RawServer(accepting, raw.serving) as server, raw.fresh_journal() as journal:
         assert len(raw.run(CALLS[provider](server.url), journal).pictures) == 1
         assert len(server.submits) == 1
