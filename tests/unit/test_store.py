@@ -10,9 +10,11 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from hidream_volcengine.api.store import DamagedPictureError, MissingPictureErro
 ROOT = Path(__file__).resolve().parents[2]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="kill -9 and file modes")
 ATTEMPT, OTHER_ATTEMPT = "rv-0123456789abcdef", "rv-fedcba9876543210"
+NOBODY = 65534
 DATA = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 1000
 
 
@@ -453,15 +456,33 @@ def test_file_systems_that_know_no_fsync(store: Store, monkeypatch: pytest.Monke
     assert store.read(store.put(DATA, side_car()).sha256) == DATA
 
 
-@POSIX
-@pytest.mark.skipif(getattr(os, "getuid", lambda: 1)() == 0, reason="root may write everywhere")
-def test_a_read_only_folder(tmp_path: Path, store: Store) -> None:
-    tmp_path.chmod(0o500)
+@contextmanager
+def not_root() -> Iterator[None]:
+    """Root may write everywhere, so it becomes somebody else for a moment."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
     try:
-        with pytest.raises(PermissionError):
-            store.put(DATA, side_car())
+        yield
     finally:
-        tmp_path.chmod(0o700)
+        os.seteuid(0)
+
+
+@POSIX
+def test_a_read_only_folder() -> None:
+    # Not below tmp_path: only its owner may even enter that.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if os.geteuid() == 0:
+            os.chown(folder, NOBODY, -1)
+        folder.chmod(0o500)
+        try:
+            with not_root(), pytest.raises(PermissionError):
+                Store(folder / "store").put(DATA, side_car())
+            assert list(folder.iterdir()) == []
+        finally:
+            folder.chmod(0o700)
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path, store: Store) -> None:
