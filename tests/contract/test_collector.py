@@ -68,7 +68,9 @@ def shop(tmp_path: Path, clock: Clock) -> Iterator[Shop]:
 
 def collect(shop: Shop, **changes: str) -> int:
     """One round of a collector, with the settings changed that way. It submits nothing."""
-    profiles = Profiles({**shop.environment, **changes}, lambda: pytest.fail("the sandbox was started"))
+    # What a node would wait: long enough to be told from a look, short enough for a test that fails.
+    of_a_node = {"REMOTE_IMAGE_QUEUE_SECONDS": "8", "REMOTE_IMAGE_RUN_SECONDS": "8"}
+    profiles = Profiles({**shop.environment, **of_a_node, **changes}, lambda: pytest.fail("the sandbox was started"))
     submits = len(shop.submits)
     try:
         return Collector(shop.journal, profiles).collect_once()
