@@ -30,8 +30,14 @@ class ClaimLost(Exception):
 class Claims:
     """The attempts that this process works on, and those whose last word could not be written down yet."""
 
-    def __init__(self, writing: Callable[[], AbstractContextManager[tuple[Connection, float]]], store: Store) -> None:
+    def __init__(
+        self,
+        writing: Callable[[], AbstractContextManager[tuple[Connection, float]]],
+        opened: Callable[[], int],
+        store: Store,
+    ) -> None:
         self.writing = writing
+        self.opened = opened
         self.store = store
         self.changed = threading.Condition()
         self._held: dict[str, Claim] = {}
@@ -78,6 +84,7 @@ class Claim:
         self._claims = claims
         self.attempt = attempt
         self.fence = attempt.fence
+        self._opened = claims.opened()
         self._state = attempt.state
         self._lock = threading.Lock()
         self._pending: dict[str, Any] = {}
@@ -316,6 +323,8 @@ class Claim:
 
     def _insert_forgotten(self, connection: Connection, now: float, settled: Mapping[str, Any]) -> bool:
         """The row again, if the journal was replaced meanwhile and knows nothing of it."""
+        if self._claims.opened() == self._opened:
+            return False
         if connection.execute(select(attempts.c.id).where(attempts.c.id == self.journal_id)).first() is not None:
             return False
         put_request(connection, self.attempt, now)

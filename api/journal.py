@@ -98,7 +98,7 @@ class Journal:
         self.store = Store(settings.store or settings.directory / "store", settings.store_max_bytes)
         self._access = Access(settings, self.store, clock)
         self._leases = Leases()
-        self._claims = Claims(lambda: self._access.writing(), self.store)
+        self._claims = Claims(lambda: self._access.writing(), lambda: self._access.opened, self.store)
         self._changed = self._claims.changed
         self._beating = False
         self._closed = False

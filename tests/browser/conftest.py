@@ -23,6 +23,7 @@ from devtools import checkout
 from devtools.environment import HOST, SetupError, logged
 from devtools.host import ComfyUI
 from tests.browser.frontend import NEWER, READY, Frontend
+from tests.host.buying import forget_purchases
 
 MILLISECONDS = 30_000
 
@@ -77,6 +78,8 @@ def open_frontend(browser: Browser, serve: Callable[[str], ComfyUI], version: st
     def open_page(*, locale: str = "en", vue_nodes: bool = False) -> Frontend:
         settings = {"Comfy.Locale": locale, "Comfy.VueNodes.Enabled": vue_nodes, "Comfy.Minimap.Visible": False}
         comfy.request("POST", "/settings", json=settings)
+        # Every page buys for itself.
+        forget_purchases(comfy)
         context = browser.new_context(viewport={"width": 1600, "height": 1000})
         page = context.new_page()
         page.set_default_timeout(MILLISECONDS)

@@ -88,6 +88,7 @@ def test_a_picture_whose_row_was_lost_meanwhile_is_not_bought_again(tmp_path: Pa
         with journal._access.writing() as (connection, _):
             connection.execute(delete(attempts))
             connection.execute(delete(requests))
+        journal._access.close()
         claim.answered(TaskRef("Volcengine", "volcengine outpaint", "", "vendor-1"))
         assert claim.keep(0, "", PICTURE)
         claim.stored()
