@@ -396,34 +396,41 @@ def test_a_look_that_fails_for_no_known_reason_stops_nobody(shop: Shop, monkeypa
 
 
 def test_two_collectors_do_not_fetch_the_same_task_twice_at_once(shop: Shop, monkeypatch: MonkeyPatch) -> None:
-    """Both see that it is due at the same moment; one fetches it, and the other finds it in the store."""
+    """Both see that it is due; the second one comes to it when the first is in the middle of its look."""
     call = leave_a_picture_behind(shop, "upscale")
+    first, second = shop.journal, shop.open()
     together = threading.Barrier(2, timeout=PATIENCE)
-    orphans = Journal.orphans
+    downloading, waiting = threading.Event(), threading.Event()
+    downloads: list[str] = []
+    orphans, claim_task, waits = Journal.orphans, Journal.claim_task, Journal.wait_for_change
+    download = collecting.download
 
     def both_at_once(journal: Journal, limit: int) -> Any:
         found = orphans(journal, limit)
         together.wait()
         return found
 
-    downloads: list[str] = []
-    waits, download = collecting.Journal.wait_for_change, collecting.download
-    second_waits = threading.Event()
+    def one_after_the_other(journal: Journal, journal_id: str) -> Any:
+        assert journal is first or downloading.wait(PATIENCE)
+        return claim_task(journal, journal_id)
 
     def wait_for_change(journal: Journal, seconds: float) -> None:
-        second_waits.set()
+        waiting.set()
         waits(journal, seconds)
 
     def slow_download(url: str, **rest: Any) -> Any:
         downloads.append(url)
-        until(lambda: second_waits.is_set() or sum(thread.is_alive() for thread in threads) < 2, PATIENCE)
+        downloading.set()
+        # Until the second one has left it alone, waits for it, or does the same.
+        until(lambda: len(downloads) > 1 or waiting.is_set() or not threads[1].is_alive(), PATIENCE)
         return download(url, **rest)
 
     monkeypatch.setattr(Journal, "orphans", both_at_once)
+    monkeypatch.setattr(Journal, "claim_task", one_after_the_other)
     monkeypatch.setattr(Journal, "wait_for_change", wait_for_change)
     monkeypatch.setattr(collecting, "download", slow_download)
     looked: list[int] = []
-    collectors = [Collector(journal, shop.profiles) for journal in (shop.journal, shop.open())]
+    collectors = [Collector(journal, shop.profiles) for journal in (first, second)]
     threads = [
         threading.Thread(target=lambda one=one: looked.append(one.collect_once()), daemon=True) for one in collectors
     ]
