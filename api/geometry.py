@@ -91,6 +91,48 @@ class Placement:
             return Placement(width, height, self.x, self.y, self.width, self.height)
         return self.scaled_to(width, height)
 
+    def within(self, max_width: int, max_height: int) -> Placement:
+        """The same placement, scaled down uniformly as far as its canvas must be to fit; itself if it does."""
+        return self.scaled_to(*fit_within(self.canvas_width, self.canvas_height, max_width, max_height))
+
+    def native(self, width: int, height: int) -> Placement:
+        """The placement at which an original of ``width`` × ``height`` has its own pixels; the two scales stay apart."""
+        return Placement(
+            round_half_up(self.canvas_width * width / self.width),
+            round_half_up(self.canvas_height * height / self.height),
+            round_half_up(self.x * width / self.width),
+            round_half_up(self.y * height / self.height),
+            width,
+            height,
+        )
+
+    def fits_shape_of(self, width: int, height: int) -> bool:
+        """Whether the rectangle has the shape of an original: within 1 %, or as near as whole pixels come.
+
+        Both edges of a side are rounded, so each side may be a pixel off what one common scale gives.
+        """
+        if aspect_drift(width, height, self.width, self.height) <= MAX_ASPECT_DRIFT:
+            return True
+        return (self.width - 1) * height <= (self.height + 1) * width and (self.height - 1) * width <= (
+            self.width + 1
+        ) * height
+
+    def check_shape_of(self, width: int, height: int) -> None:
+        """
+        Raises:
+            InvalidInputError: the rectangle has another shape than an image of ``width`` × ``height``.
+        """
+        if not self.fits_shape_of(width, height):
+            raise InvalidInputError(
+                Text(
+                    f"The placement is for an image of another shape: its rectangle is {self.width}×{self.height}, "
+                    f"the image is {width}×{height}.",
+                    f"该 placement 属于另一种宽高比的图片：其矩形为 {self.width}×{self.height}，"
+                    f"而图片为 {width}×{height}。",
+                ),
+                advice=Text("Make it from this image.", "请用这张图片重新生成 placement。"),
+            )
+
 
 @dataclass(frozen=True)
 class Sides:
@@ -138,7 +180,7 @@ def place(
     scale = ratio * min(canvas_width / width, canvas_height / height)
     placed_width = max(1, round_half_up(width * scale))
     placed_height = max(1, round_half_up(height * scale))
-    drift = abs((placed_width / placed_height) / (width / height) - 1)
+    drift = aspect_drift(width, height, placed_width, placed_height)
     if drift > MAX_ASPECT_DRIFT:
         raise InvalidInputError(
             Text(
@@ -149,14 +191,62 @@ def place(
                 f"宽高比变化 {drift:.1%}（上限 {MAX_ASPECT_DRIFT:.0%}）。请增大 `ratio` 或画布。",
             )
         )
-    free_x = canvas_width - placed_width
-    free_y = canvas_height - placed_height
-    if position == "offset":
-        x, y = x_offset, y_offset
-    else:
-        x = 0 if "left" in position else free_x if "right" in position else free_x // 2
-        y = 0 if "top" in position else free_y if "bottom" in position else free_y // 2
+    x, y = _corner(canvas_width - placed_width, canvas_height - placed_height, position, x_offset, y_offset)
     return Placement(canvas_width, canvas_height, x, y, placed_width, placed_height)
+
+
+def place_in_aspect(
+    width: int,
+    height: int,
+    aspect_width: float,
+    aspect_height: float,
+    *,
+    ratio: float,
+    position: Position,
+    x_offset: int = 0,
+    y_offset: int = 0,
+) -> Placement:
+    """Put an original, at its own size, into the canvas of an aspect ratio.
+
+    The canvas is the smallest of that shape that holds the original, divided by ``ratio``; each side is rounded half
+    up and never smaller than the original.
+
+    Args:
+        width, height: size of the original in pixels.
+        aspect_width, aspect_height: the shape of the canvas, for example 16, 9 or 1.91, 1.
+        ratio: linear share of the canvas that the original spans on its tighter side (0 < ratio ≤ 1).
+        position: where it goes; ``"offset"`` uses ``x_offset`` and ``y_offset`` (top-left corner, pixels).
+
+    Raises:
+        InvalidInputError: the original would leave the canvas.
+    """
+    canvas_width = max(width, round_half_up(max(width, height * aspect_width / aspect_height) / ratio))
+    canvas_height = max(height, round_half_up(max(height, width * aspect_height / aspect_width) / ratio))
+    x, y = _corner(canvas_width - width, canvas_height - height, position, x_offset, y_offset)
+    return Placement(canvas_width, canvas_height, x, y, width, height)
+
+
+def pad(width: int, height: int, left: int, top: int, right: int, bottom: int) -> Placement:
+    """The canvas that adds pixels to each side of an original.
+
+    Raises:
+        InvalidInputError: a side is negative.
+    """
+    return Placement(left + width + right, top + height + bottom, left, top, width, height)
+
+
+def aspect_drift(width: int, height: int, placed_width: int, placed_height: int) -> float:
+    """How far the aspect ratio of a placed original is off its own: 0.01 is one per cent."""
+    return abs((placed_width / placed_height) / (width / height) - 1)
+
+
+def _corner(free_x: int, free_y: int, position: Position, x_offset: int, y_offset: int) -> tuple[int, int]:
+    """The original's top-left corner, given the pixels of the canvas that it leaves free."""
+    if position == "offset":
+        return x_offset, y_offset
+    x = 0 if "left" in position else free_x if "right" in position else free_x // 2
+    y = 0 if "top" in position else free_y if "bottom" in position else free_y // 2
+    return x, y
 
 
 def extend(width: int, height: int, sides: Sides) -> Placement:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hidream_volcengine.api.errors import InvalidInputError
 from hidream_volcengine.api.geometry import (
+    POSITIONS,
     Placement,
+    Position,
     Sides,
     extend,
     fit_within,
     is_three_by_four,
+    pad,
     place,
+    place_in_aspect,
     round_half_up,
     shrink_for_canvas,
     three_by_four_around,
@@ -18,6 +25,10 @@ from hidream_volcengine.api.geometry import (
 )
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+from devtools import vectors
+
+VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "placement.json"
 
 sides = st.integers(1, 8192)
 shares = st.floats(0, 1, allow_nan=False)
@@ -118,6 +129,163 @@ def test_a_scaled_result_scales_the_placement() -> None:
     assert Placement(1024, 1024, 256, 256, 512, 512).followed_to(2048, 2048) == Placement(
         2048, 2048, 512, 512, 1024, 1024
     )
+
+
+# ---- a canvas of an aspect ratio, and pixels per side
+
+ASPECTS = [(1, 1), (5, 4), (4, 5), (4, 3), (3, 4), (3, 2), (2, 3), (16, 9), (9, 16), (2, 1), (1, 2), (21, 9), (1.91, 1)]
+aspects = st.sampled_from(ASPECTS)
+
+
+@pytest.mark.parametrize(
+    ("original", "aspect", "ratio", "canvas"),
+    [
+        ((6000, 4000), (16, 9), 1.0, (7111, 4000)),
+        ((4000, 6000), (16, 9), 1.0, (10667, 6000)),
+        ((6000, 4000), (1, 1), 0.5, (12000, 12000)),
+        ((6000, 4000), (3, 2), 1.0, (6000, 4000)),
+        ((3, 3), (3, 2), 1.0, (5, 3)),
+        ((1, 1), (21, 9), 1.0, (2, 1)),
+        ((1000, 500), (1.91, 1), 1.0, (1000, 524)),
+    ],
+)
+def test_the_canvas_of_an_aspect_ratio(
+    original: tuple[int, int], aspect: tuple[float, float], ratio: float, canvas: tuple[int, int]
+) -> None:
+    placement = place_in_aspect(*original, *aspect, ratio=ratio, position="center")
+    assert (placement.canvas_width, placement.canvas_height) == canvas
+    assert (placement.width, placement.height) == original
+
+
+@given(sides, sides, aspects, st.floats(0.05, 1.0), st.sampled_from(POSITIONS[:-1]))
+def test_an_aspect_ratio_keeps_the_original_and_adds_up(
+    width: int, height: int, aspect: tuple[float, float], ratio: float, position: Position
+) -> None:
+    placement = place_in_aspect(width, height, *aspect, ratio=ratio, position=position)
+    assert (placement.width, placement.height) == (width, height)
+    assert placement.canvas_width >= width
+    assert placement.canvas_height >= height
+    assert placement.left + width + placement.right == placement.canvas_width
+    assert placement.top + height + placement.bottom == placement.canvas_height
+    # Of the wanted shape, give or take what whole pixels do, and no larger than it must be.
+    exact = max(width, height * aspect[0] / aspect[1]) / ratio
+    assert abs(placement.canvas_width - exact) <= 0.5 + 1e-6
+    assert abs(placement.canvas_height - exact * aspect[1] / aspect[0]) <= 0.5 + 1e-6
+    if position == "center":
+        assert placement.right - placement.left in (0, 1)
+        assert placement.bottom - placement.top in (0, 1)
+
+
+def test_an_offset_in_an_aspect_ratio() -> None:
+    at = place_in_aspect(200, 200, 2, 1, ratio=1.0, position="offset", x_offset=200)
+    assert (at.left, at.right) == (200, 0)
+    with pytest.raises(InvalidInputError, match=r"200×200 at 201, 0.*400×200"):
+        place_in_aspect(200, 200, 2, 1, ratio=1.0, position="offset", x_offset=201)
+
+
+@given(sides, sides, *[st.integers(0, 16384)] * 4)
+def test_padding(width: int, height: int, left: int, top: int, right: int, bottom: int) -> None:
+    placement = pad(width, height, left, top, right, bottom)
+    assert (placement.width, placement.height) == (width, height)
+    assert (placement.left, placement.top, placement.right, placement.bottom) == (left, top, right, bottom)
+    assert placement.canvas_width == left + width + right
+    assert placement.canvas_height == top + height + bottom
+
+
+@pytest.mark.parametrize("side", range(4))
+def test_a_negative_side_is_refused(side: int) -> None:
+    with pytest.raises(InvalidInputError):
+        pad(100, 80, *(-1 if index == side else 8 for index in range(4)))
+
+
+# ---- the same placement at another size
+
+
+@given(placements(), sides, sides)
+def test_within_its_limits(placement: Placement, max_width: int, max_height: int) -> None:
+    inside = placement.within(max_width, max_height)
+    assert inside.canvas_width <= max_width
+    assert inside.canvas_height <= max_height
+    assert inside.left + inside.width + inside.right == inside.canvas_width
+    if placement.canvas_width <= max_width and placement.canvas_height <= max_height:
+        assert inside is placement
+    else:
+        assert inside.canvas_width == max_width or inside.canvas_height == max_height
+        assert inside == placement.scaled_to(inside.canvas_width, inside.canvas_height)
+
+
+def test_a_large_placement_within_a_small_canvas() -> None:
+    assert Placement(9000, 4000, 1500, 0, 6000, 4000).within(1024, 1024) == Placement(1024, 455, 171, 0, 682, 455)
+
+
+@given(placements(), sides, sides)
+def test_native_gives_an_original_its_own_pixels(placement: Placement, width: int, height: int) -> None:
+    native = placement.native(width, height)
+    assert (native.width, native.height) == (width, height)
+    assert native.canvas_width == round_half_up(placement.canvas_width * width / placement.width)
+    assert native.canvas_height == round_half_up(placement.canvas_height * height / placement.height)
+    assert native.x == round_half_up(placement.x * width / placement.width)
+    assert native.y == round_half_up(placement.y * height / placement.height)
+    assert native.left + native.width + native.right == native.canvas_width
+    assert placement.native(placement.width, placement.height) == placement
+
+
+def test_a_side_without_new_pixels_stays_one_at_native_size() -> None:
+    native = Placement(1024, 455, 171, 0, 682, 455).native(6000, 4000)
+    assert native == Placement(9009, 4000, 1504, 0, 6000, 4000)
+    assert (native.top, native.bottom) == (0, 0)
+
+
+@given(sides, sides, aspects, st.floats(0.05, 1.0), st.integers(64, 4096), st.integers(64, 4096))
+def test_a_placement_fits_the_shape_of_its_own_image_at_every_scale(
+    width: int, height: int, aspect: tuple[float, float], ratio: float, max_width: int, max_height: int
+) -> None:
+    placement = place_in_aspect(width, height, *aspect, ratio=ratio, position="center")
+    assert placement.fits_shape_of(width, height)
+    inside = placement.within(max_width, max_height)
+    assert inside.fits_shape_of(width, height)
+    assert inside.native(width, height).fits_shape_of(width, height)
+
+
+@pytest.mark.parametrize(
+    ("rectangle", "image", "fits"),
+    [
+        ((512, 341), (600, 400), True),
+        ((682, 455), (6000, 4000), True),
+        ((13, 2), (300, 41), True),  # 300×41 is 13.7×1.9 there
+        ((600, 400), (400, 600), False),
+        ((1000, 1000), (1000, 1009), True),
+        ((1000, 1000), (1000, 1011), False),
+        ((512, 512), (600, 400), False),
+        ((2, 2), (600, 400), True),
+    ],
+)
+def test_fitting_the_shape_of_an_image(rectangle: tuple[int, int], image: tuple[int, int], fits: bool) -> None:
+    placement = pad(*rectangle, 8, 8, 8, 8)
+    assert placement.fits_shape_of(*image) is fits
+    if fits:
+        placement.check_shape_of(*image)
+    else:
+        with pytest.raises(InvalidInputError, match=f"{rectangle[0]}×{rectangle[1]}.*{image[0]}×{image[1]}"):
+            placement.check_shape_of(*image)
+
+
+# ---- test vectors for the JavaScript side
+
+
+def test_the_vectors_are_what_this_geometry_gives() -> None:
+    """After a change on purpose: python -m devtools.vectors"""
+    assert json.loads(VECTORS.read_text(encoding="utf-8")) == json.loads(json.dumps(vectors.vectors()))
+
+
+def test_the_vectors_hold_every_function_with_errors_and_without() -> None:
+    told = json.loads(VECTORS.read_text(encoding="utf-8"))
+    assert {vector["function"] for vector in told} == {"place", "place_in_aspect", "pad", "within", "scaled_to"}
+    assert {vector["function"] for vector in told if vector.get("error")} == {"place", "place_in_aspect", "pad"}
+    assert all(vector.get("error") is True or vector["placement"]["width"] >= 1 for vector in told)
+
+
+# ---- shares of sides, limits, 3:4
 
 
 @given(sides, sides, shares, shares, shares, shares)
