@@ -1,11 +1,16 @@
-"""Finds a Chromium for the browser tests, or installs Debian's where that is possible."""
+"""Finds a Chromium for the browser tests, or brings one: Playwright's own download, else Debian's package."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 from devtools.environment import SetupError, logged
 
@@ -30,31 +35,42 @@ ARGUMENTS = (
 """What a headless Chromium needs in a container, and what keeps it from calling home."""
 
 
+_DOWNLOAD = [sys.executable, "-m", "playwright", "install", "--no-shell", "chromium"]
+_DOWNLOAD_SECONDS = 600.0
+# How long it waits for an answer from each of the hosts that it tries in turn; its own default is 30 s.
+_CONNECT_MILLISECONDS = "5000"
+
+
 def ensure() -> Path:
-    """The program to start; on Debian, and as root, the package is installed when there is none.
+    """The program to start. When there is none, one is brought by what works first, and what does not is told.
 
     Raises:
-        SetupError: there is none, and it says what to do.
+        SetupError: there is none; it says what was tried, and what to do.
     """
     found = find()
-    if found is None and _can_install():
-        print("No Chromium here: installing Debian's package `chromium` (apt-get, about 30 s).", flush=True)
-        logged("Updating the package lists", ["apt-get", "update"])
-        logged("Installing chromium", ["apt-get", "install", "-y", "--no-install-recommends", "chromium"])
+    failures: list[str] = []
+    for bring in (_download_playwrights, _install_debians):
+        if found is not None:
+            break
+        try:
+            bring()
+        except SetupError as problem:
+            print(problem, flush=True)
+            failures.append(f"  tried: {problem}")
         found = find()
     if found is None:
-        raise SetupError(_HOW)
+        raise SetupError("\n".join([_HOW, *failures]))
     return found
 
 
 def find() -> Path | None:
-    """A Chromium that is there already."""
+    """A Chromium that is there already, and starts."""
     chosen = os.environ.get("BROWSER_PATH")
     if chosen:
         if not Path(chosen).is_file():
             raise SetupError(f"BROWSER_PATH is {chosen}, and there is no such file")
         return Path(chosen)
-    return next(_candidates(), None)
+    return next(filter(_starts, _candidates()), None)
 
 
 def _candidates() -> Iterator[Path]:
@@ -74,7 +90,59 @@ def _playwrights_own() -> Path | None:
     return path if path.is_file() else None
 
 
-def _can_install() -> bool:
+def _starts(program: Path) -> bool:
+    """Ubuntu's `chromium-browser` may be a pointer to a snap, and a download may miss libraries of the system."""
+    if os.name != "posix":
+        return True  # `--version` would open a window there
+    try:
+        return subprocess.run([program, "--version"], capture_output=True, check=False, timeout=30).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _download_playwrights() -> None:
+    """Into Playwright's usual folder, where its other users find it, too."""
+    print("No Chromium here: downloading Playwright's own (150 MB, at most 10 minutes).", flush=True)
+    environment = {"PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": _CONNECT_MILLISECONDS, **os.environ}
+    problem = run_bounded(_DOWNLOAD, _DOWNLOAD_SECONDS, environment)
+    if problem is None and _playwrights_own() is None:
+        problem = "it ended well, but brought nothing"
+    if problem is not None:
+        raise SetupError(f"Playwright's own download failed: {problem}")
+
+
+def run_bounded(command: list[str], seconds: float, environment: dict[str, str] | None = None) -> str | None:
+    """Run it with all that it starts, for so long at most; None, or in a line what went wrong."""
+    # Into a file: a pipe would be waited for as long as one of its grandchildren holds it.
+    with tempfile.TemporaryFile() as log:
+        process = psutil.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        try:
+            code = process.wait(seconds)
+        except psutil.TimeoutExpired:
+            return f"no end after {seconds:g} s"
+        finally:
+            if process.is_running():
+                family = [*process.children(recursive=True), process]
+                for member in family:
+                    member.kill()
+                psutil.wait_procs(family)
+        if code == 0:
+            return None
+        log.seek(0)
+        lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    # The first error is the cause; the rest are its repetitions and where in the program it was.
+    return next((line for line in lines if line.startswith("Error:")), lines[-1] if lines else f"exit code {code}")
+
+
+def _install_debians() -> None:
+    if not _is_debian_and_root():
+        return
+    print("Installing Debian's package `chromium` (apt-get, about 30 s).", flush=True)
+    logged("Updating the package lists", ["apt-get", "update"])
+    logged("Installing chromium", ["apt-get", "install", "-y", "--no-install-recommends", "chromium"])
+
+
+def _is_debian_and_root() -> bool:
     if os.name != "posix" or os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
     # Ubuntu's package of that name is only a pointer to a snap.
