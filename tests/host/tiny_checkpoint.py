@@ -1,4 +1,4 @@
-"""A checkpoint of a few megabytes that ComfyUI loads and samples like any other: nothing is downloaded.
+"""A checkpoint of twelve megabytes that ComfyUI loads and samples like any other: nothing is downloaded.
 
 It is of the SD3 family, whose size ComfyUI reads off the weights: a transformer of one block, 64 wide, with random
 weights from a fixed seed. There is no text encoder in it, which that family allows for (prompts are encoded, to
@@ -25,7 +25,7 @@ _DECODER = (3, 3, 3, 1)
 
 
 def write(checkpoints: Path, name: str) -> Path:
-    """Write it as ``checkpoints/name``; about 5 MB."""
+    """Write it as ``checkpoints/name``; about 12 MB."""
     checkpoints.mkdir(parents=True, exist_ok=True)
     path = checkpoints / name
     weights = {
