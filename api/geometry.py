@@ -96,7 +96,7 @@ class Placement:
         return self.scaled_to(*fit_within(self.canvas_width, self.canvas_height, max_width, max_height))
 
     def native(self, width: int, height: int) -> Placement:
-        """The placement at which an original of ``width`` × ``height`` has its own pixels; the two scales stay apart."""
+        """The placement that gives an original of ``width`` × ``height`` its own pixels; the two scales stay apart."""
         return Placement(
             round_half_up(self.canvas_width * width / self.width),
             round_half_up(self.canvas_height * height / self.height),
@@ -113,9 +113,9 @@ class Placement:
         """
         if aspect_drift(width, height, self.width, self.height) <= MAX_ASPECT_DRIFT:
             return True
-        return (self.width - 1) * height <= (self.height + 1) * width and (self.height - 1) * width <= (
-            self.width + 1
-        ) * height
+        not_too_wide = (self.width - 1) * height <= (self.height + 1) * width
+        not_too_high = (self.height - 1) * width <= (self.width + 1) * height
+        return not_too_wide and not_too_high
 
     def check_shape_of(self, width: int, height: int) -> None:
         """

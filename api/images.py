@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Literal, get_args
+from typing import IO, TYPE_CHECKING, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,14 @@ Pixels = NDArray[np.uint8]
 """An RGB picture: (H, W, 3) uint8."""
 Grey = NDArray[np.uint8]
 """A mask: (H, W) uint8, 255 = new pixels."""
+Values = NDArray[np.float32]
+"""An RGB picture as ComfyUI has it: (H, W, 3) float32, nominally 0–1."""
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 Format = Literal["png", "jpeg 95"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 _WHITE = 255
+_IMAGE, _MASK = Text("image", "图片"), Text("mask", "遮罩")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,40 @@ def images_from_tensor(image: torch.Tensor) -> tuple[list[Pixels], list[Text]]:
     Raises:
         InvalidInputError: another shape, no image at all, or NaN pixels.
     """
+    image = _as_batch(image)
+    pixels = [_to_rgb(_to_uint8(single, _IMAGE)) for single in image]
+    notes = []
+    if image.shape[-1] == 4:
+        notes.append(Text("Transparent pixels were put on white.", "透明像素已合成到白色背景上。"))
+    return pixels, notes
+
+
+def rgb_values(image: torch.Tensor, index: int) -> Values:
+    """One image of a ComfyUI IMAGE with its own float values, neither clipped nor rounded: to be put back unchanged.
+
+    Args:
+        image: as for :func:`images_from_tensor`; grey is repeated and alpha composited on white as there.
+        index: which one of the batch.
+
+    Returns:
+        Read-only: it may share the tensor's memory.
+
+    Raises:
+        InvalidInputError: another shape, or NaN pixels.
+    """
+    values = _real_values(_as_batch(image)[index], _IMAGE)
+    if values.shape[-1] == 1:
+        values = np.repeat(values, 3, axis=-1)
+    elif values.shape[-1] == 4:
+        alpha = np.clip(values[..., 3:], 0.0, 1.0)
+        # Infinity times nothing would be no number.
+        values = np.where(alpha > 0.0, values[..., :3], np.float32(1.0)) * alpha + (1.0 - alpha)
+    own: Values = values.view()
+    own.flags.writeable = False
+    return own
+
+
+def _as_batch(image: torch.Tensor) -> torch.Tensor:
     shape = tuple(image.shape)
     if image.ndim == 3:
         image = image.unsqueeze(0)
@@ -81,11 +119,14 @@ def images_from_tensor(image: torch.Tensor) -> tuple[list[Pixels], list[Text]]:
                 f"IMAGE 的形状应为（批次、高、宽、1/3/4 个通道），实际为 {shape}。",
             )
         )
-    pixels = [_to_rgb(_to_uint8(single, Text("image", "图片"))) for single in image]
-    notes = []
-    if shape[-1] == 4:
-        notes.append(Text("Transparent pixels were put on white.", "透明像素已合成到白色背景上。"))
-    return pixels, notes
+    return image
+
+
+_NO_MASK_OF_ITS_OWN = Text(
+    "LoadImage gives an empty 64×64 mask for pictures without transparency: connect the mask of the node that padded "
+    "the image instead.",
+    "对于没有透明通道的图片，LoadImage 会输出 64×64 的空遮罩：请改接补边节点输出的遮罩。",
+)
 
 
 def masks_from_tensor(mask: torch.Tensor, images: Sequence[Pixels]) -> list[Grey]:
@@ -121,22 +162,28 @@ def masks_from_tensor(mask: torch.Tensor, images: Sequence[Pixels]) -> list[Grey
             Text(
                 f"The mask is {mask.shape[2]}×{mask.shape[1]} but the image is {width}×{height}.",
                 f"遮罩尺寸为 {mask.shape[2]}×{mask.shape[1]}，而图片为 {width}×{height}。",
-            )
+            ),
+            advice=_NO_MASK_OF_ITS_OWN if tuple(mask.shape[1:]) == (64, 64) and not mask.any() else None,
         )
-    masks = [_to_uint8(single, Text("mask", "遮罩")) for single in mask]
+    masks = [_to_uint8(single, _MASK) for single in mask]
     return masks if len(masks) == len(images) else masks * len(images)
 
 
 def _to_uint8(values: torch.Tensor, what: Text) -> NDArray[np.uint8]:
-    real = values.detach().float().cpu().numpy()
+    real = _real_values(values, what)
+    pixels: NDArray[np.uint8] = np.rint(np.clip(real, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return pixels
+
+
+def _real_values(values: torch.Tensor, what: Text) -> NDArray[np.float32]:
+    real: NDArray[np.float32] = values.detach().float().cpu().numpy()
     if np.isnan(real).any():
         count = int(np.isnan(real).sum())
         raise InvalidInputError(
             Text(f"The {what.en} contains {count} NaN values.", f"{what.zh}中含有 {count} 个 NaN 值。"),
             advice=Text("Look at the node that made it.", "请检查生成它的上游节点。"),
         )
-    pixels: NDArray[np.uint8] = np.rint(np.clip(real, 0.0, 1.0) * 255.0).astype(np.uint8)
-    return pixels
+    return real
 
 
 def _to_rgb(pixels: NDArray[np.uint8]) -> Pixels:
@@ -168,6 +215,26 @@ def image_tensor(pictures: Sequence[Pixels]) -> torch.Tensor:
 def image_tensors(pictures: Sequence[Pixels]) -> list[torch.Tensor]:
     """Pictures of any sizes, each as an IMAGE of its own."""
     return [image_tensor([pixels]) for pixels in pictures]
+
+
+def painted_tensor(count: int, width: int, height: int, paint: Callable[[int, Values], None]) -> torch.Tensor:
+    """A new IMAGE, (count, height, width, 3) float32, whose pictures ``paint(index, picture)`` writes in place.
+
+    One at a time, into the tensor's own memory: a batch of large pictures is never held twice.
+    """
+    import torch
+
+    batch = torch.empty((count, height, width, 3), dtype=torch.float32)
+    for index in range(count):
+        paint(index, batch[index].numpy())
+    return batch
+
+
+def mask_tensor(mask: NDArray[np.float32]) -> torch.Tensor:
+    """A mask of (H, W) float32 as a ComfyUI MASK: (1, H, W)."""
+    import torch
+
+    return torch.from_numpy(mask).unsqueeze(0)
 
 
 def placement_mask(placement: Placement) -> torch.Tensor:
@@ -218,22 +285,22 @@ def resize_mask(mask: Grey, width: int, height: int) -> Grey:
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BOX))
 
 
-def cut_out(pixels: Pixels, placement: Placement) -> Pixels:
-    """The rectangle of ``placement`` out of its canvas."""
+def cut_out(pixels: NDArray[_Scalar], placement: Placement) -> NDArray[_Scalar]:
+    """The rectangle of ``placement`` in its canvas: a view, so that what is assigned to it lands in the canvas."""
     return pixels[placement.y : placement.y + placement.height, placement.x : placement.x + placement.width]
 
 
 def paste_on_white(pixels: Pixels, placement: Placement) -> Pixels:
     """A white canvas with ``pixels``, which have the placement's size, in the placement's rectangle."""
     canvas = np.full((placement.canvas_height, placement.canvas_width, 3), _WHITE, dtype=np.uint8)
-    canvas[placement.y : placement.y + placement.height, placement.x : placement.x + placement.width] = pixels
+    cut_out(canvas, placement)[...] = pixels
     return canvas
 
 
 def frame_mask(placement: Placement) -> Grey:
     """8-bit mask of a canvas: 0 inside the original's rectangle, 255 around it."""
     mask = np.full((placement.canvas_height, placement.canvas_width), 255, dtype=np.uint8)
-    mask[placement.y : placement.y + placement.height, placement.x : placement.x + placement.width] = 0
+    cut_out(mask, placement)[...] = 0
     return mask
 
 

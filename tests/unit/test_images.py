@@ -94,6 +94,49 @@ def test_other_shapes_are_named(shape: tuple[int, ...]) -> None:
     assert str(tuple(shape)) in str(problem.value)
 
 
+# ---- an original's own values
+
+WILD = [-1.0, 0.3, 2.0, float("inf"), 1 / 3, 0.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_an_originals_own_values_are_neither_clipped_nor_rounded(dtype: torch.dtype) -> None:
+    with torch.inference_mode():
+        image = torch.tensor(WILD * 2, dtype=dtype).reshape(2, 1, 2, 3)
+    values = images.rgb_values(image, 1)
+    assert values.dtype == np.float32
+    assert torch.equal(torch.from_numpy(values.copy()), image[1].float())
+    with pytest.raises(ValueError, match="read-only"):
+        values[0, 0, 0] = 0.5
+    assert torch.equal(torch.from_numpy(images.rgb_values(image[0], 0).copy()), image[0].float())
+
+
+def test_an_originals_grey_alpha_and_nan_are_as_in_its_pixels() -> None:
+    grey = torch.full((1, 2, 2, 1), 1 / 3)
+    assert images.rgb_values(grey, 0).tolist() == grey[0].repeat(1, 1, 3).tolist()
+    opaque, half, none = [0.25, 0.5, 2.0, 1.0], [0.25, 0.5, 2.0, 0.5], [float("inf"), 0.5, 2.0, -1.0]
+    rgba = torch.tensor([opaque, half, none]).reshape(1, 1, 3, 4)
+    assert images.rgb_values(rgba, 0).tolist() == [[[0.25, 0.5, 2.0], [0.625, 0.75, 1.5], [1.0, 1.0, 1.0]]]
+    with pytest.raises(InvalidInputError, match="1 NaN"):
+        images.rgb_values(torch.tensor([float("nan"), 0.0, 0.0]).reshape(1, 1, 1, 3), 0)
+    with pytest.raises(InvalidInputError, match="shape"):
+        images.rgb_values(torch.zeros(1, 4, 4, 2), 0)
+
+
+def test_values_put_into_a_new_tensor_are_the_same_bits() -> None:
+    image = torch.rand(3, 4, 5, 3) * 3 - 1
+    placement = Placement(9, 7, 2, 1, 5, 4)
+
+    def paint(index: int, picture: images.Values) -> None:
+        picture[...] = index
+        images.cut_out(picture, placement)[...] = images.rgb_values(image, index)
+
+    batch = images.painted_tensor(3, 9, 7, paint)
+    assert batch.shape == (3, 7, 9, 3)
+    assert torch.equal(batch[:, 1:5, 2:7], image)
+    assert batch[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
 # ---- masks
 
 
@@ -108,6 +151,16 @@ def test_mask_shapes(shape: tuple[int, ...]) -> None:
 def test_a_mask_of_another_size_names_both() -> None:
     with pytest.raises(InvalidInputError, match=r"64×64.*5×4"):
         images.masks_from_tensor(torch.zeros(64, 64), [noise(4, 5)])
+
+
+def test_load_images_empty_mask_is_explained() -> None:
+    """Its 64×64 zeros stand for "no transparency", whatever the picture's size."""
+    with pytest.raises(InvalidInputError, match=r"64×64 but the image is 5×4.*LoadImage gives an empty 64×64 mask"):
+        images.masks_from_tensor(torch.zeros(1, 64, 64), [noise(4, 5)])
+    for other in (torch.ones(1, 64, 64), torch.zeros(1, 63, 64)):
+        with pytest.raises(InvalidInputError) as problem:
+            images.masks_from_tensor(other, [noise(4, 5)])
+        assert "LoadImage" not in str(problem.value)
 
 
 def test_a_mask_of_another_count_names_both() -> None:
