@@ -19,7 +19,7 @@ API_LAYERS = [
     {"errors"},
     {"geometry", "checks", "connections", "wire", "owners", "filesystems", "records"},
     {"images", "transport", "store", "schema"},
-    {"downloads", "admission"},
+    {"downloads", "admission", "padding"},
     {"auth", "polling"},
     {"credentials", "attempts", "leases"},
     {"hidream", "volcengine", "claims", "salvage"},
