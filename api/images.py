@@ -217,6 +217,12 @@ def image_tensors(pictures: Sequence[Pixels]) -> list[torch.Tensor]:
     return [image_tensor([pixels]) for pixels in pictures]
 
 
+def values_of(pixels: Pixels) -> Values:
+    """Pixels as ComfyUI has them: float32, 0–1."""
+    values: Values = pixels.astype(np.float32) / np.float32(255.0)
+    return values
+
+
 def painted_tensor(count: int, width: int, height: int, paint: Callable[[int, Values], None]) -> torch.Tensor:
     """A new IMAGE, (count, height, width, 3) float32, whose pictures ``paint(index, picture)`` writes in place.
 

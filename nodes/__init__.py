@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .hidream import HiDreamAPIImageToImage, HiDreamAPIModelPhotoSet, HiDreamAPIOutpaint, HiDreamAPIUpscale
+from .outpaint import RemoteOutpaintPlacement
 from .tasks import RemoteTaskResult
 from .volcengine import VolcengineAPIOutpaint, VolcengineAPIOutpaintCanvas
 
@@ -20,5 +21,6 @@ class RemoteImageExtension(ComfyExtension):
             HiDreamAPIModelPhotoSet,
             VolcengineAPIOutpaint,
             VolcengineAPIOutpaintCanvas,
+            RemoteOutpaintPlacement,
             RemoteTaskResult,
         ]

@@ -1,4 +1,4 @@
-"""What the remote nodes share: category, profile check, the placement type, and how results become outputs."""
+"""What the nodes share: category, profile check, lasting words, and how results become outputs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,8 @@ from .widgets import PROFILES
 
 CATEGORY = "HiDream & Volcengine"
 
-OutpaintPlacement = io.Custom("OUTPAINT_PLACEMENT")
-
-
-def outpaint_outputs() -> list[io.Output]:
-    """What every outpaint node returns."""
-    return [
-        io.Image.Output(display_name="image", tooltip="The extended pictures."),
-        io.Mask.Output(display_name="mask", tooltip="1 where pixels are new."),
-        OutpaintPlacement.Output(display_name="placement", tooltip="Where the original lies in the canvas."),
-    ]
+# This pack's own limit of a single picture: the services' are not published.
+MAX_RESULT_PIXELS = 16384 * 16384
 
 
 class RemoteNode(io.ComfyNode):

@@ -21,15 +21,16 @@ from ..api import images as imaging
 from . import host
 from .common import (
     CATEGORY,
+    MAX_RESULT_PIXELS,
     Notes,
     RemoteNode,
     check_one_size,
     check_result_fits_memory,
     note_other_size,
-    outpaint_outputs,
     pictures_of,
     size_of,
 )
+from .placements import check_something_new, given_placement, note_resized, outpaint_outputs, placement_input
 from .widgets import (
     MAX_INT,
     PROFILE,
@@ -58,8 +59,9 @@ async def _service(profile: str, endpoint: hidream.Endpoint) -> HiDreamService:
 
 # ---- outpaint
 
-_CANVAS_WIDTH = IntWidget("canvas_width", 1024, 64, hidream.MAX_CANVAS, "Width of the new canvas, px.")
-_CANVAS_HEIGHT = IntWidget("canvas_height", 1024, 64, hidream.MAX_CANVAS, "Height of the new canvas, px.")
+_MIN_CANVAS = 64
+_CANVAS_WIDTH = IntWidget("canvas_width", 1024, _MIN_CANVAS, hidream.MAX_CANVAS, "Width of the new canvas, px.")
+_CANVAS_HEIGHT = IntWidget("canvas_height", 1024, _MIN_CANVAS, hidream.MAX_CANVAS, "Height of the new canvas, px.")
 _RATIO = FloatWidget(
     "ratio",
     0.5,
@@ -99,6 +101,7 @@ class HiDreamAPIOutpaint(RemoteNode):
                 _Y_OFFSET.input(),
                 _OUTPAINT_VARIANTS.input(),
                 TAKE.input(),
+                placement_input("canvas, ratio, position and offset"),
             ],
             outputs=outpaint_outputs(),
         )
@@ -108,47 +111,63 @@ class HiDreamAPIOutpaint(RemoteNode):
         cls,
         image: Any,
         profile: str,
-        canvas_width: int,
-        canvas_height: int,
-        ratio: float,
-        position: str,
-        x_offset: int,
-        y_offset: int,
         variants: int,
         take: int,
+        placement: Any = None,
+        **layout: Any,
     ) -> io.NodeOutput:
         take = TAKE.check(take)
         variants = _OUTPAINT_VARIANTS.check(variants)
         originals, told = await host.off_loop(imaging.images_from_tensor, image)
         notes = Notes(told)
-        width, height = size_of(originals[0])
-        placement = geometry.place(
-            width,
-            height,
-            _CANVAS_WIDTH.check(canvas_width),
-            _CANVAS_HEIGHT.check(canvas_height),
-            ratio=_RATIO.check(ratio),
-            position=_POSITION.check(position),
-            x_offset=_X_OFFSET.check(x_offset),
-            y_offset=_Y_OFFSET.check(y_offset),
-        )
-        _check_something_new(placement)
-        _note_resized(notes, (width, height), placement)
+        size = size_of(originals[0])
+        used = _laid_out(size, layout) if placement is None else _within_canvas(placement, size, notes)
+        note_resized(notes, size, used)
         service = await _service(profile, hidream.OUTPAINT)
-        per_image = [await host.off_loop(_outpaint_call, service, original, placement, take) for original in originals]
+        per_image = [await host.off_loop(_outpaint_call, service, original, used, take) for original in originals]
         calls = [call for call in per_image for _ in range(variants)]
         deliveries, told = await host.buy(calls, check=check_one_size)
         notes.extend(told)
         pictures = pictures_of(deliveries)
         came = size_of(pictures[0])
-        note_other_size(notes, came, (placement.canvas_width, placement.canvas_height))
-        placement = placement.scaled_to(*came)
+        note_other_size(notes, came, (used.canvas_width, used.canvas_height))
+        used = used.scaled_to(*came)
         return io.NodeOutput(
             await host.off_loop(imaging.image_tensor, pictures),
-            imaging.placement_mask(placement),
-            placement,
-            ui=notes.ui(),
+            imaging.placement_mask(used),
+            used,
+            ui={**notes.ui(), "outpaint_preview": await host.off_loop(host.preview, originals[0])},
         )
+
+
+def _laid_out(size: tuple[int, int], layout: dict[str, Any]) -> Placement:
+    """From the node's own widgets."""
+    placement = geometry.place(
+        *size,
+        _CANVAS_WIDTH.check(layout["canvas_width"]),
+        _CANVAS_HEIGHT.check(layout["canvas_height"]),
+        ratio=_RATIO.check(layout["ratio"]),
+        position=_POSITION.check(layout["position"]),
+        x_offset=_X_OFFSET.check(layout["x_offset"]),
+        y_offset=_Y_OFFSET.check(layout["y_offset"]),
+    )
+    check_something_new(placement)
+    return placement
+
+
+def _within_canvas(placement: object, size: tuple[int, int], notes: Notes) -> Placement:
+    """The connected placement, scaled down as far as the service's canvas demands."""
+    used = given_placement(placement, size, (hidream.MAX_CANVAS, hidream.MAX_CANVAS), notes)
+    if min(used.canvas_width, used.canvas_height) < _MIN_CANVAS:
+        raise InvalidInputError(
+            Text(
+                f"Within {hidream.MAX_CANVAS}×{hidream.MAX_CANVAS} the placement's canvas is {used.canvas_width}×"
+                f"{used.canvas_height}, but HiDream takes sides of at least {_MIN_CANVAS} px.",
+                f"placement 的画布在 {hidream.MAX_CANVAS}×{hidream.MAX_CANVAS} 以内为 {used.canvas_width}×"
+                f"{used.canvas_height}，而 HiDream 要求每边至少 {_MIN_CANVAS} px。",
+            )
+        )
+    return used
 
 
 def _outpaint_call(service: HiDreamService, original: imaging.Pixels, placement: Placement, take: int) -> PaidCall:
@@ -166,30 +185,6 @@ def _outpaint_call(service: HiDreamService, original: imaging.Pixels, placement:
 
 def _one_image(pixels: imaging.Pixels) -> dict[str, str]:
     return {"image": imaging.to_base64(imaging.encode(pixels))}
-
-
-def _check_something_new(placement: Placement) -> None:
-    if (placement.width, placement.height) == (placement.canvas_width, placement.canvas_height):
-        raise InvalidInputError(
-            Text(
-                "The original fills the whole canvas: there is nothing to paint. Lower `ratio` or change the canvas.",
-                "原图已占满整个画布，没有可扩展的区域。请减小 `ratio` 或修改画布尺寸。",
-            )
-        )
-
-
-def _note_resized(notes: Notes, original: tuple[int, int], placement: Placement) -> None:
-    placed = (placement.width, placement.height)
-    if placed == original:
-        return
-    enlarged = placed[0] > original[0]
-    verb_en, verb_zh = ("enlarged", "放大") if enlarged else ("reduced", "缩小")
-    notes.add(
-        Text(
-            f"The original was {verb_en} from {original[0]}×{original[1]} to {placed[0]}×{placed[1]} for the canvas.",
-            f"原图已从 {original[0]}×{original[1]} {verb_zh}为 {placed[0]}×{placed[1]} 放入画布。",
-        )
-    )
 
 
 # ---- image to image
@@ -282,8 +277,6 @@ def _all_images(references: list[imaging.Pixels]) -> dict[str, list[str]]:
 # ---- upscale
 
 _UPSCALE_RATIO = ComboWidget("upscale_ratio", hidream.UPSCALE_RATIOS, 2, "How many times wider and higher.")
-# This pack's own limit: the service's is not published.
-_MAX_RESULT_PIXELS = 16384 * 16384
 
 
 class HiDreamAPIUpscale(RemoteNode):
@@ -312,7 +305,7 @@ class HiDreamAPIUpscale(RemoteNode):
         originals, told = await host.off_loop(imaging.images_from_tensor, image)
         notes = Notes(told)
         width, height = (side * upscale_ratio for side in size_of(originals[0]))
-        check_result_fits_memory(width, height, len(originals), host.available_memory(), _MAX_RESULT_PIXELS)
+        check_result_fits_memory(width, height, len(originals), host.available_memory(), MAX_RESULT_PIXELS)
         service = await _service(profile, hidream.UPSCALE)
         calls = [await host.off_loop(_upscale_call, service, original, upscale_ratio, take) for original in originals]
         deliveries, told = await host.buy(calls, check=check_one_size)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+import uuid
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -31,6 +32,8 @@ from ..api import (
     Text,
     Watch,
     deliver,
+    geometry,
+    images,
     notes_of,
 )
 from .books import Books
@@ -255,6 +258,31 @@ def _words(stages: Sequence[str], elapsed: float, buys: int) -> str:
 def blocked_output(why: Text) -> ExecutionBlocker:
     """An output that nobody may use: ComfyUI ends a node that takes it with these words."""
     return ExecutionBlocker(str(why))
+
+
+_PREVIEW_SIDE = 512
+
+
+def preview(pixels: images.Pixels) -> list[dict[str, str | int]]:
+    """A small JPEG of a picture for the browser, in the folder of ComfyUI's that ends with the server.
+
+    Returns:
+        What /view asks for, and the picture's real size; empty where it cannot be written: that ends no run.
+    """
+    height, width = pixels.shape[:2]
+    name = f"outpaint_preview_{images.fingerprint(pixels).split(':')[1][:32]}.jpg"
+    path = Path(folder_paths.get_temp_directory()) / name
+    try:
+        if not path.exists():
+            small = images.resize(pixels, *geometry.fit_within(width, height, _PREVIEW_SIDE, _PREVIEW_SIDE))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Never half a picture under that name.
+            part = path.with_suffix(f".{uuid.uuid4().hex}.part")
+            part.write_bytes(images.encode(small, "jpeg 95"))
+            part.replace(path)
+    except OSError:
+        return []
+    return [{"filename": name, "subfolder": "", "type": "temp", "width": width, "height": height}]
 
 
 def available_memory() -> int:

@@ -21,7 +21,8 @@ from ..api import (
     volcengine,
 )
 from . import host
-from .common import CATEGORY, Notes, RemoteNode, note_other_size, outpaint_outputs, pictures_of, size_of
+from .common import CATEGORY, Notes, RemoteNode, note_other_size, pictures_of, size_of
+from .placements import given_placement, note_resized, outpaint_outputs, placement_input
 from .widgets import (
     MAX_INT,
     PROFILE,
@@ -226,6 +227,7 @@ class VolcengineAPIOutpaint(RemoteNode):
                 _RIGHT.input(),
                 *(widget.input() for widget in _SAMPLING[1:]),
                 TAKE.input(),
+                placement_input("top, bottom, left and right"),
             ],
             outputs=outpaint_outputs(),
         )
@@ -235,46 +237,64 @@ class VolcengineAPIOutpaint(RemoteNode):
         cls,
         image: Any,
         profile: str,
-        top: float,
-        bottom: float,
-        left: float,
-        right: float,
         take: int,
-        **sampling_values: Any,
+        placement: Any = None,
+        **values: Any,
     ) -> io.NodeOutput:
         take = TAKE.check(take)
-        sampling = _Sampling.checked(sampling_values)
-        sides = geometry.Sides(_TOP.check(top), _BOTTOM.check(bottom), _LEFT.check(left), _RIGHT.check(right))
+        sampling = _Sampling.checked(values)
         originals, told = await host.off_loop(images.images_from_tensor, image)
         notes = Notes(told)
-        width, height = size_of(originals[0])
-        sent = geometry.shrink_for_canvas(width, height, sampling.max_width, sampling.max_height, sides)
-        placement = geometry.extend(*sent, sides)
-        if (placement.canvas_width, placement.canvas_height) == sent:
-            raise InvalidInputError(
-                Text(
-                    "Nothing to extend: top, bottom, left and right add no pixel. Raise at least one of them.",
-                    "没有可扩展的区域：top、bottom、left、right 均不增加像素。请至少增大其中一项。",
-                )
-            )
-        _note_shrunk(notes, Text("original", "原图"), (width, height), sent)
+        size = size_of(originals[0])
+        if placement is None:
+            used = _extended(size, values, sampling, notes)
+        else:
+            used = given_placement(placement, size, (sampling.max_width, sampling.max_height), notes)
+            note_resized(notes, size, used)
         _note_long_prompt(notes, sampling.prompt)
         service = await _service(profile)
         calls: list[PaidCall] = []
         for original in originals:
-            calls += await host.off_loop(_sides_calls, service, original, placement, sampling, notes, take)
-        pictures = await _buy(calls, (placement.canvas_width, placement.canvas_height), notes)
-        placement = placement.followed_to(*size_of(pictures[0]))
+            calls += await host.off_loop(_sides_calls, service, original, used, sampling, notes, take)
+        pictures = await _buy(calls, (used.canvas_width, used.canvas_height), notes)
+        used = used.followed_to(*size_of(pictures[0]))
         return io.NodeOutput(
             await host.off_loop(images.image_tensor, pictures),
-            images.placement_mask(placement),
-            placement,
+            images.placement_mask(used),
+            used,
             ui=notes.ui(),
         )
 
 
-def _pixels_per_side(placement: Placement) -> tuple[int, int, int, int]:
-    return placement.top, placement.bottom, placement.left, placement.right
+def _extended(size: tuple[int, int], values: dict[str, Any], sampling: _Sampling, notes: Notes) -> Placement:
+    """From the node's own widgets."""
+    sides = geometry.Sides(
+        top=_TOP.check(values["top"]),
+        bottom=_BOTTOM.check(values["bottom"]),
+        left=_LEFT.check(values["left"]),
+        right=_RIGHT.check(values["right"]),
+    )
+    sent = geometry.shrink_for_canvas(*size, sampling.max_width, sampling.max_height, sides)
+    placement = geometry.extend(*sent, sides)
+    if (placement.canvas_width, placement.canvas_height) == sent:
+        raise InvalidInputError(
+            Text(
+                "Nothing to extend: top, bottom, left and right add no pixel. Raise at least one of them.",
+                "没有可扩展的区域：top、bottom、left、right 均不增加像素。请至少增大其中一项。",
+            )
+        )
+    _note_shrunk(notes, Text("original", "原图"), size, sent)
+    return placement
+
+
+def _shares(placement: Placement) -> dict[str, float]:
+    """Each side as a share of the original. Shares of whole pixels: how the service rounds others is not known."""
+    return {
+        "top": placement.top / placement.height,
+        "bottom": placement.bottom / placement.height,
+        "left": placement.left / placement.width,
+        "right": placement.right / placement.width,
+    }
 
 
 def _sides_calls(
@@ -288,18 +308,13 @@ def _sides_calls(
     """One call for each seed."""
     resized = images.resize(original, placement.width, placement.height)
     picture = partial(_encode, upload=sampling.upload, notes=notes)
-    sides: dict[str, float] = {}
-    if all(_pixels_per_side(placement)):
+    sides = _shares(placement)
+    if all(0 < share <= 1 for share in sides.values()):
         sent = [_Sent(resized, picture)]
-        # Shares of whole pixels: how the service rounds others is not known.
-        sides = {
-            "top": placement.top / placement.height,
-            "bottom": placement.bottom / placement.height,
-            "left": placement.left / placement.width,
-            "right": placement.right / placement.width,
-        }
     else:
-        # A side of 0 has no certain meaning in the service's ratio mode; a canvas says exactly what is meant.
+        # A side of 0 has no certain meaning in the service's ratio mode, and it takes none over 1; a canvas says
+        # exactly what is meant.
+        sides = {}
         canvas = images.paste_on_white(resized, placement)
         sent = [_Sent(canvas, picture), _Sent(images.frame_mask(placement), images.encode)]
     pixels = placement.canvas_width * placement.canvas_height

@@ -14,6 +14,10 @@ LOCALES = Path(__file__).resolve().parents[2] / "locales"
 CATEGORY = "HiDream & Volcengine"
 
 
+def inputs_of(node: dict[str, Any]) -> dict[str, Any]:
+    return {**node["input"]["required"], **node["input"].get("optional", {})}
+
+
 def node_definitions(language: str) -> dict[str, Any]:
     return json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))
 
@@ -29,8 +33,7 @@ def test_the_english_file_is_the_schema(schemas: dict[str, Any]) -> None:
             "display_name": node["display_name"],
             "description": node["description"],
             "inputs": {
-                name: {"name": name, "tooltip": options[1]["tooltip"]}
-                for name, options in node["input"]["required"].items()
+                name: {"name": name, "tooltip": options[1]["tooltip"]} for name, options in inputs_of(node).items()
             },
             "outputs": {
                 str(slot): {"name": name, "tooltip": tooltip}
@@ -63,7 +66,7 @@ def test_every_text_is_there_and_the_chinese_ones_are_chinese() -> None:
 def test_every_number_has_its_limits(schemas: dict[str, Any]) -> None:
     """Without a maximum of its own a number gets the frontend's, and a seed without `False` is randomised."""
     for node_id, node in schemas.items():
-        for name, (kind, options) in ((name, spec[:2]) for name, spec in node["input"]["required"].items()):
+        for name, (kind, options) in ((name, spec[:2]) for name, spec in inputs_of(node).items()):
             if kind in ("INT", "FLOAT"):
                 assert {"min", "max", "default", "step"} <= options.keys(), (node_id, name)
             if kind == "INT":

@@ -1,0 +1,233 @@
+"""The local outpaint nodes: they send nothing and cost nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..api import Placement, Text, geometry, images, padding
+from . import host
+from .common import CATEGORY, MAX_RESULT_PIXELS, Notes, check_result_fits_memory, size_of
+from .placements import OutpaintPlacement, fills_canvas, note_resized
+from .widgets import ComboWidget, FloatWidget, IntWidget
+
+# ---- placement
+
+_MAX_SIDE = 16384
+_IN_ASPECT, _IN_CANVAS, _PER_SIDE = "aspect ratio", "canvas size", "pixels per side"
+_TARGET = ComboWidget(
+    "target",
+    (_IN_ASPECT, _IN_CANVAS, _PER_SIDE),
+    _IN_ASPECT,
+    "What the new canvas is made from. `aspect ratio`: the smallest canvas of that shape around the original, which "
+    "keeps its pixels; `canvas size`: the original is scaled into it; `pixels per side`: left, top, right and bottom.",
+)
+_SHAPES = {
+    "1:1": (1, 1),
+    "5:4": (5, 4),
+    "4:5": (4, 5),
+    "4:3": (4, 3),
+    "3:4": (3, 4),
+    "3:2": (3, 2),
+    "2:3": (2, 3),
+    "16:9": (16, 9),
+    "9:16": (9, 16),
+    "2:1": (2, 1),
+    "1:2": (1, 2),
+    "21:9": (21, 9),
+    "9:21": (9, 21),
+    "1.91:1": (1.91, 1),
+}
+_ASPECT_RATIO = ComboWidget(
+    "aspect_ratio", tuple(_SHAPES), "16:9", "Width : height of the canvas; only with the target `aspect ratio`."
+)
+
+
+def _canvas_side(name: str, what: str) -> IntWidget:
+    return IntWidget(name, 1024, 16, _MAX_SIDE, f"{what} of the canvas, px; only with the target `canvas size`.")
+
+
+_CANVAS_WIDTH = _canvas_side("canvas_width", "Width")
+_CANVAS_HEIGHT = _canvas_side("canvas_height", "Height")
+_RATIO = FloatWidget(
+    "ratio",
+    1.0,
+    0.05,
+    1.0,
+    "Linear share of the canvas that the original spans on its tighter side; 0.5 is a quarter of a square by area. "
+    "Not with `pixels per side`.",
+)
+_POSITION: ComboWidget[geometry.Position] = ComboWidget(
+    "position",
+    geometry.POSITIONS,
+    "center",
+    "Where the original lies in the canvas; `offset` uses x_offset and y_offset. Not with `pixels per side`.",
+)
+_X_OFFSET = IntWidget("x_offset", 0, 0, _MAX_SIDE, "Left edge of the original, px of the canvas; only with `offset`.")
+_Y_OFFSET = IntWidget("y_offset", 0, 0, _MAX_SIDE, "Top edge of the original, px of the canvas; only with `offset`.")
+
+
+def _side(name: str, where: str) -> IntWidget:
+    return IntWidget(name, 0, 0, _MAX_SIDE, f"New pixels {where}; only with the target `pixels per side`.")
+
+
+_LEFT = _side("left", "on the left")
+_TOP = _side("top", "above")
+_RIGHT = _side("right", "on the right")
+_BOTTOM = _side("bottom", "below")
+_FILL: ComboWidget[padding.Fill] = ComboWidget(
+    "fill",
+    padding.FILLS,
+    "grey",
+    "What the padded image shows in the new area: flat grey (as Pad Image for Outpainting) or white, the edge pixels "
+    "repeated, or those strongly blurred.",
+)
+_FEATHERING = IntWidget(
+    "feathering",
+    0,
+    0,
+    4096,
+    "How far the mask fades into the original, px, as in Pad Image for Outpainting; only at sides with new pixels.",
+)
+
+
+class RemoteOutpaintPlacement(io.ComfyNode):
+    """Where an original lies in a larger canvas, for every outpaint node, remote or local."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RemoteOutpaintPlacement",
+            display_name="Outpaint Placement",
+            category=CATEGORY,
+            description="Lays the image out in a larger canvas, for outpaint nodes of any kind. Local and free.",
+            inputs=[
+                io.Image.Input("image", tooltip="Every image of a batch gets the same placement."),
+                _TARGET.input(),
+                _ASPECT_RATIO.input(),
+                _CANVAS_WIDTH.input(),
+                _CANVAS_HEIGHT.input(),
+                _RATIO.input(),
+                _POSITION.input(),
+                _X_OFFSET.input(),
+                _Y_OFFSET.input(),
+                _LEFT.input(),
+                _TOP.input(),
+                _RIGHT.input(),
+                _BOTTOM.input(),
+                _FILL.input(),
+                _FEATHERING.input(),
+            ],
+            outputs=[
+                OutpaintPlacement.Output(display_name="placement", tooltip="Where the original lies in the canvas."),
+                io.Int.Output(display_name="left", tooltip="New pixels on the left."),
+                io.Int.Output(display_name="top", tooltip="New pixels above."),
+                io.Int.Output(display_name="right", tooltip="New pixels on the right."),
+                io.Int.Output(display_name="bottom", tooltip="New pixels below."),
+                io.Int.Output(display_name="canvas_width", tooltip="Width of the canvas, px."),
+                io.Int.Output(display_name="canvas_height", tooltip="Height of the canvas, px."),
+                io.Image.Output(display_name="image", tooltip="The padded pictures."),
+                io.Mask.Output(display_name="mask", tooltip="1 where pixels are new."),
+            ],
+        )
+
+    @classmethod
+    async def execute(
+        cls,
+        image: Any,
+        target: str,
+        fill: str,
+        feathering: int,
+        **layout: Any,
+    ) -> io.NodeOutput:
+        target, chosen_fill = _TARGET.check(target), _FILL.check(fill)
+        feathering = _FEATHERING.check(feathering)
+        originals, told = await host.off_loop(images.images_from_tensor, image)
+        notes = Notes(told)
+        size = size_of(originals[0])
+        placement = _placement(size, target, layout)
+        canvas = (placement.canvas_width, placement.canvas_height)
+        check_result_fits_memory(*canvas, len(originals), host.available_memory(), MAX_RESULT_PIXELS)
+        _note_layout(notes, size, placement)
+        return io.NodeOutput(
+            placement,
+            placement.left,
+            placement.top,
+            placement.right,
+            placement.bottom,
+            *canvas,
+            await host.off_loop(_padded, image, originals, placement, chosen_fill),
+            await host.off_loop(_mask, placement, _largest(feathering, placement, notes)),
+            ui={**notes.ui(), "outpaint_preview": await host.off_loop(host.preview, originals[0])},
+        )
+
+
+def _placement(size: tuple[int, int], target: str, layout: dict[str, Any]) -> Placement:
+    """From the widgets that the target makes count.
+
+    Raises:
+        InvalidInputError: a value is outside its limits, or the original would leave the canvas.
+    """
+    if target == _PER_SIDE:
+        return geometry.pad(*size, *(side.check(layout[side.id]) for side in (_LEFT, _TOP, _RIGHT, _BOTTOM)))
+    ratio, position = _RATIO.check(layout["ratio"]), _POSITION.check(layout["position"])
+    x_offset, y_offset = _X_OFFSET.check(layout["x_offset"]), _Y_OFFSET.check(layout["y_offset"])
+    if target == _IN_ASPECT:
+        shape = _SHAPES[_ASPECT_RATIO.check(layout["aspect_ratio"])]
+        return geometry.place_in_aspect(
+            *size, *shape, ratio=ratio, position=position, x_offset=x_offset, y_offset=y_offset
+        )
+    canvas = _CANVAS_WIDTH.check(layout["canvas_width"]), _CANVAS_HEIGHT.check(layout["canvas_height"])
+    return geometry.place(*size, *canvas, ratio=ratio, position=position, x_offset=x_offset, y_offset=y_offset)
+
+
+def _note_layout(notes: Notes, size: tuple[int, int], placement: Placement) -> None:
+    note_resized(notes, size, placement)
+    if (placement.width, placement.height) != size:
+        notes.add(
+            Text(
+                f"Pad Image for Outpainting needs the image scaled to {placement.width}×{placement.height} first.",
+                f"若使用「外补画板」节点，请先将图片缩放到 {placement.width}×{placement.height}。",
+            )
+        )
+    if fills_canvas(placement):
+        notes.add(
+            Text(
+                "The original fills the whole canvas: there is nothing to paint.",
+                "原图已占满整个画布，没有可扩展的区域。",
+            )
+        )
+
+
+def _largest(feathering: int, placement: Placement, notes: Notes) -> int:
+    """The feathering that is possible. ComfyUI's own node silently leaves a larger one out."""
+    largest = padding.largest_feathering(placement)
+    if feathering > largest:
+        notes.add(
+            Text(
+                f"The feathering was reduced from {feathering} to {largest} px: it must stay below half of the "
+                f"original ({placement.width}×{placement.height}).",
+                f"羽化已从 {feathering} 减小为 {largest} px："
+                f"必须小于原图（{placement.width}×{placement.height}）的一半。",
+            )
+        )
+    return min(feathering, largest)
+
+
+def _padded(image: Any, originals: list[images.Pixels], placement: Placement, fill: padding.Fill) -> Any:
+    """The whole batch; an original that is not scaled keeps its own float values."""
+    scaled = size_of(originals[0]) != (placement.width, placement.height)
+
+    def paint(index: int, canvas: images.Values) -> None:
+        if scaled:
+            values = images.values_of(images.resize(originals[index], placement.width, placement.height))
+        else:
+            values = images.rgb_values(image, index)
+        padding.pad_into(canvas, values, placement, fill)
+
+    return images.painted_tensor(len(originals), placement.canvas_width, placement.canvas_height, paint)
+
+
+def _mask(placement: Placement, feathering: int) -> Any:
+    return images.mask_tensor(padding.feathered_mask(placement, feathering))

@@ -1,0 +1,97 @@
+"""What the outpaint nodes share: the placement type, outputs, and what is checked and told about a placement."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..api import InvalidInputError, Placement, Text
+from .common import Notes
+
+OutpaintPlacement = io.Custom("OUTPAINT_PLACEMENT")
+
+
+def outpaint_outputs() -> list[io.Output]:
+    """What every paid outpaint node returns."""
+    return [
+        io.Image.Output(display_name="image", tooltip="The extended pictures."),
+        io.Mask.Output(display_name="mask", tooltip="1 where pixels are new."),
+        OutpaintPlacement.Output(display_name="placement", tooltip="Where the original lies in the canvas."),
+    ]
+
+
+def placement_input(replaced: str) -> io.Input:
+    """The input that wins over a node's own widgets."""
+    return OutpaintPlacement.Input(
+        "placement",
+        optional=True,
+        tooltip=f"Where the original lies in the canvas, from Outpaint Placement or another node; replaces {replaced}.",
+    )
+
+
+def given_placement(value: object, original: tuple[int, int], limits: tuple[int, int], notes: Notes) -> Placement:
+    """The connected placement within a node's limits (width, height); it is told that it was used.
+
+    Raises:
+        InvalidInputError: it is no placement, belongs to an image of another shape, or leaves nothing to paint.
+    """
+    if not isinstance(value, Placement):
+        raise InvalidInputError(
+            Text(
+                f"`placement` must be an OUTPAINT_PLACEMENT, but is {type(value).__name__}.",
+                f"`placement` 应为 OUTPAINT_PLACEMENT，实际为 {type(value).__name__}。",
+            ),
+            advice=Text("Connect an outpaint node's placement.", "请连接扩图节点的 placement 输出。"),
+        )
+    value.check_shape_of(*original)
+    used = value.within(*limits)
+    check_something_new(used)
+    notes.add(
+        Text(
+            f"The connected placement was used, not this node's widgets: canvas {used.canvas_width}×"
+            f"{used.canvas_height}, original at {used.x}, {used.y}.",
+            f"使用了所连接的 placement，而非本节点的控件：画布 {used.canvas_width}×"
+            f"{used.canvas_height}，原图位于 {used.x}, {used.y}。",
+        )
+    )
+    if used != value:
+        notes.add(
+            Text(
+                f"It was scaled down from {value.canvas_width}×{value.canvas_height} to this node's limits.",
+                f"已从 {value.canvas_width}×{value.canvas_height} 等比缩小到本节点的上限以内。",
+            )
+        )
+    return used
+
+
+def fills_canvas(placement: Placement) -> bool:
+    """Whether there is nothing to paint."""
+    return (placement.width, placement.height) == (placement.canvas_width, placement.canvas_height)
+
+
+def check_something_new(placement: Placement) -> None:
+    """
+    Raises:
+        InvalidInputError: the original fills the canvas.
+    """
+    if fills_canvas(placement):
+        raise InvalidInputError(
+            Text(
+                "The original fills the whole canvas: there is nothing to paint. Lower `ratio` or change the canvas.",
+                "原图已占满整个画布，没有可扩展的区域。请减小 `ratio` 或修改画布尺寸。",
+            )
+        )
+
+
+def note_resized(notes: Notes, original: tuple[int, int], placement: Placement) -> None:
+    """Say that the original does not have its own pixels in the canvas."""
+    placed = (placement.width, placement.height)
+    if placed == original:
+        return
+    enlarged = placed[0] > original[0]
+    verb_en, verb_zh = ("enlarged", "放大") if enlarged else ("reduced", "缩小")
+    notes.add(
+        Text(
+            f"The original was {verb_en} from {original[0]}×{original[1]} to {placed[0]}×{placed[1]} for the canvas.",
+            f"原图已从 {original[0]}×{original[1]} {verb_zh}为 {placed[0]}×{placed[1]} 放入画布。",
+        )
+    )
