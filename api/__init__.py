@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import checks, geometry, hidream, images, padding, volcengine
+from . import checks, geometry, hidream, images, padding, pasting, volcengine
 from .attempts import Task
 from .calls import Batch, PaidCall, Plan, Result, Run, deliver, fetch, notes_of
 from .cancel import CallCancelled, CancelToken
@@ -91,5 +91,6 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "images",
     "pack_logger",
     "padding",
+    "pasting",
     "volcengine",
 ]

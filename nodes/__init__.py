@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .hidream import HiDreamAPIImageToImage, HiDreamAPIModelPhotoSet, HiDreamAPIOutpaint, HiDreamAPIUpscale
-from .outpaint import RemoteOutpaintPlacement
+from .outpaint import RemoteOutpaintPasteBack, RemoteOutpaintPlacement
 from .tasks import RemoteTaskResult
 from .volcengine import VolcengineAPIOutpaint, VolcengineAPIOutpaintCanvas
 
@@ -22,5 +22,6 @@ class RemoteImageExtension(ComfyExtension):
             VolcengineAPIOutpaint,
             VolcengineAPIOutpaintCanvas,
             RemoteOutpaintPlacement,
+            RemoteOutpaintPasteBack,
             RemoteTaskResult,
         ]

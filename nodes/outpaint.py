@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from comfy_api.latest import io
+from numpy.typing import NDArray
 
-from ..api import Placement, Text, geometry, images, padding
+from ..api import CancelToken, InvalidInputError, Placement, Text, geometry, images, padding, pasting
 from . import host
 from .common import CATEGORY, MAX_RESULT_PIXELS, Notes, check_result_fits_memory, size_of
-from .placements import OutpaintPlacement, fills_canvas, note_resized
-from .widgets import ComboWidget, FloatWidget, IntWidget
+from .placements import OutpaintPlacement, checked_placement, fills_canvas, note_resized
+from .widgets import BooleanWidget, ComboWidget, FloatWidget, IntWidget
 
 # ---- placement
 
@@ -231,3 +235,182 @@ def _padded(image: Any, originals: list[images.Pixels], placement: Placement, fi
 
 def _mask(placement: Placement, feathering: int) -> Any:
     return images.mask_tensor(padding.feathered_mask(placement, feathering))
+
+
+# ---- paste back
+
+_MODE: ComboWidget[pasting.Mode] = ComboWidget(
+    "mode",
+    pasting.MODES,
+    "exact",
+    "`exact`: every pixel of the original is kept; `blend`: it fades into the new picture from the seam inwards.",
+)
+_BLEND_PIXELS = IntWidget("blend_pixels", 16, 1, 1024, "How far it fades, px of the result; only with `blend`.")
+_OUTPUT_SIZE: ComboWidget[pasting.OutputSize] = ComboWidget(
+    "output_size",
+    pasting.OUTPUT_SIZES,
+    "native",
+    "`native`: the original has its own size, the generated picture is scaled to it; `generated`: the generated "
+    "picture keeps its size; `factor`: a multiple of the native size.",
+)
+_FACTOR = FloatWidget("factor", 1.0, 0.05, 8.0, "Multiple of the native size; only with the output size `factor`.")
+_MATCH_COLOR = BooleanWidget(
+    "match_color", False, "Correct the colours of the new area only, smoothly, so that they meet the original's."
+)
+_REGISTRATION = ComboWidget(
+    "registration",
+    ("report", "correct"),
+    "report",
+    "Shift and scale of the generated picture are measured: tell them, or also move it where they are small. "
+    "The original never moves.",
+)
+
+
+class RemoteOutpaintPasteBack(io.ComfyNode):
+    """The original's own pixels on a generated picture of any scale."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RemoteOutpaintPasteBack",
+            display_name="Outpaint Paste Back",
+            category=CATEGORY,
+            description="Puts the original's own pixels back on an outpainted picture of any size. Local and free.",
+            inputs=[
+                io.Image.Input("generated", tooltip="The outpainted pictures, enlarged or not, but not cropped."),
+                io.Image.Input("original", tooltip="One for all, or each for as many pictures in a row."),
+                OutpaintPlacement.Input("placement", tooltip="Where the original lies in the canvas."),
+                _MODE.input(),
+                _BLEND_PIXELS.input(),
+                _OUTPUT_SIZE.input(),
+                _FACTOR.input(),
+                _MATCH_COLOR.input(),
+                _REGISTRATION.input(),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The pictures with the original's pixels."),
+                io.Mask.Output(display_name="mask", tooltip="1 where pixels are new, fractions where they are mixed."),
+                io.String.Output(display_name="report", tooltip="What was measured and done, in English and Chinese."),
+            ],
+        )
+
+    @classmethod
+    async def execute(
+        cls,
+        generated: Any,
+        original: Any,
+        placement: Any,
+        mode: str,
+        blend_pixels: int,
+        output_size: str,
+        factor: float,
+        match_color: bool,
+        registration: str,
+    ) -> io.NodeOutput:
+        settings = pasting.Settings(
+            mode=_MODE.check(mode),
+            blend_pixels=_BLEND_PIXELS.check(blend_pixels),
+            output_size=_OUTPUT_SIZE.check(output_size),
+            factor=_FACTOR.check(factor),
+            match_color=_MATCH_COLOR.check(match_color),
+            correct=_REGISTRATION.check(registration) == "correct",
+        )
+        placed = checked_placement(placement)
+        pictures, told = await host.off_loop(images.images_from_tensor, generated)
+        originals, also_told = await host.off_loop(images.images_from_tensor, original)
+        notes = Notes([*told, *also_told])
+        _check_counts(len(pictures), len(originals))
+        output = pasting.output_placement(placed, size_of(originals[0]), size_of(pictures[0]), settings)
+        # One more than come out: what a single picture takes on the way.
+        count, free = len(pictures) + 1, host.available_memory()
+        check_result_fits_memory(output.canvas_width, output.canvas_height, count, free, MAX_RESULT_PIXELS)
+        work = _PasteBack(generated, original, pictures, originals, placed, output, settings, CancelToken())
+        try:
+            image, mask, reports = await host.off_loop(work.run)
+        except BaseException:
+            work.token.cancel()
+            raise
+        for index, report in enumerate(reports):
+            notes.extend(_numbered(report.summary(), index, len(reports)))
+        return io.NodeOutput(image, mask, _report_text(reports), ui=notes.ui())
+
+
+@dataclass(frozen=True)
+class _PasteBack:
+    """A batch to be pasted; ``output`` is where the originals lie in what comes out."""
+
+    generated: Any
+    original: Any
+    pictures: Sequence[images.Pixels]
+    originals: Sequence[images.Pixels]
+    placement: Placement
+    output: Placement
+    settings: pasting.Settings
+    token: CancelToken
+
+    def run(self) -> tuple[Any, Any, list[pasting.Report]]:
+        """IMAGE, MASK, and a report of each picture.
+
+        Raises:
+            CallCancelled: between two pictures.
+        """
+        reports: list[pasting.Report] = []
+        masks: list[NDArray[np.float32]] = []
+        variants = len(self.pictures) // len(self.originals)
+
+        def paint(index: int, values: images.Values) -> None:
+            self.token.check()
+            of_original = index // variants
+            picture, original = self.pictures[index], self.originals[of_original]
+            pasted = pasting.paste_back(picture, original, self.placement, self.settings)
+            np.divide(pasted.pixels, np.float32(255.0), out=values)
+            if pasted.identity:
+                self._restore_surroundings(index, values)
+            if pasted.exact is not None:
+                self._restore_original(of_original, pasted.exact, values)
+            reports.append(pasted.report)
+            if not masks:  # the same for all
+                masks.append(pasted.mask)
+
+        canvas = self.output.canvas_width, self.output.canvas_height
+        image = images.painted_tensor(len(self.pictures), *canvas, paint)
+        return image, images.mask_tensor(masks[0]), reports
+
+    def _restore_surroundings(self, index: int, values: images.Values) -> None:
+        """The generated picture's own values around the original."""
+        inside = images.cut_out(values, self.output).copy()
+        values[...] = images.rgb_values(self.generated, index)
+        images.cut_out(values, self.output)[...] = inside
+
+    def _restore_original(self, index: int, exact: Placement, values: images.Values) -> None:
+        """The original's own values, neither rounded nor clipped."""
+        left, top = exact.x - self.output.x, exact.y - self.output.y
+        own = images.rgb_values(self.original, index)[top : top + exact.height, left : left + exact.width]
+        images.cut_out(values, exact)[...] = own
+
+
+def _check_counts(generated: int, originals: int) -> None:
+    if generated % originals:
+        raise InvalidInputError(
+            Text(
+                f"There are {generated} generated pictures but {originals} originals: each original must belong to "
+                "equally many of them.",
+                f"生成图有 {generated} 张，原图却有 {originals} 张：每张原图须对应相同数量的生成图。",
+            )
+        )
+
+
+def _numbered(texts: Sequence[Text], index: int, count: int) -> list[Text]:
+    """Which picture of a batch the words are about."""
+    if count == 1:
+        return list(texts)
+    return [Text(f"Picture {index + 1}: {text.en}", f"第 {index + 1} 张：{text.zh}") for text in texts]
+
+
+def _report_text(reports: Sequence[pasting.Report]) -> str:
+    """For each picture its lines in English, then in Chinese."""
+    blocks = []
+    for index, report in enumerate(reports):
+        lines = _numbered(report.lines(), index, len(reports))
+        blocks.append("\n".join([*(line.en for line in lines), *(line.zh for line in lines)]))
+    return "\n\n".join(blocks)

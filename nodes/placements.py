@@ -28,11 +28,10 @@ def placement_input(replaced: str) -> io.Input:
     )
 
 
-def given_placement(value: object, original: tuple[int, int], limits: tuple[int, int], notes: Notes) -> Placement:
-    """The connected placement within a node's limits (width, height); it is told that it was used.
-
+def checked_placement(value: object) -> Placement:
+    """
     Raises:
-        InvalidInputError: it is no placement, belongs to an image of another shape, or leaves nothing to paint.
+        InvalidInputError: something else came on the wire.
     """
     if not isinstance(value, Placement):
         raise InvalidInputError(
@@ -42,8 +41,18 @@ def given_placement(value: object, original: tuple[int, int], limits: tuple[int,
             ),
             advice=Text("Connect an outpaint node's placement.", "请连接扩图节点的 placement 输出。"),
         )
-    value.check_shape_of(*original)
-    used = value.within(*limits)
+    return value
+
+
+def given_placement(value: object, original: tuple[int, int], limits: tuple[int, int], notes: Notes) -> Placement:
+    """The connected placement within a node's limits (width, height); it is told that it was used.
+
+    Raises:
+        InvalidInputError: it is no placement, belongs to an image of another shape, or leaves nothing to paint.
+    """
+    placement = checked_placement(value)
+    placement.check_shape_of(*original)
+    used = placement.within(*limits)
     check_something_new(used)
     notes.add(
         Text(
@@ -53,11 +62,11 @@ def given_placement(value: object, original: tuple[int, int], limits: tuple[int,
             f"{used.canvas_height}，原图位于 {used.x}, {used.y}。",
         )
     )
-    if used != value:
+    if used != placement:
         notes.add(
             Text(
-                f"It was scaled down from {value.canvas_width}×{value.canvas_height} to this node's limits.",
-                f"已从 {value.canvas_width}×{value.canvas_height} 等比缩小到本节点的上限以内。",
+                f"It was scaled down from {placement.canvas_width}×{placement.canvas_height} to this node's limits.",
+                f"已从 {placement.canvas_width}×{placement.canvas_height} 等比缩小到本节点的上限以内。",
             )
         )
     return used

@@ -69,6 +69,19 @@ class FloatWidget:
 
 
 @dataclass(frozen=True)
+class BooleanWidget:
+    id: str
+    default: bool
+    tooltip: str
+
+    def input(self) -> io.Input:
+        return io.Boolean.Input(self.id, default=self.default, tooltip=self.tooltip)
+
+    def check(self, value: object) -> bool:
+        return checks.choice(self.id, value, (False, True))
+
+
+@dataclass(frozen=True)
 class ComboWidget(Generic[_Choice]):
     id: str
     options: Sequence[_Choice]
