@@ -1,0 +1,52 @@
+"""`web/geometry.js` rounds as `api/geometry.py` does: the same vectors, in the browser that will run it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from devtools.environment import ROOT
+from devtools.host import PACK_FOLDER
+from tests.browser.frontend import Frontend
+
+VECTORS: list[dict[str, Any]] = json.loads((ROOT / "tests" / "vectors" / "placement.json").read_text(encoding="utf-8"))
+
+_NAMES = {
+    "place": "place",
+    "place_in_aspect": "placeInAspect",
+    "pad": "pad",
+    "within": "within",
+    "scaled_to": "scaledTo",
+}
+_RUN = """async ([url, calls]) => {
+    const geometry = await import(url);
+    return calls.map(([name, values]) => {
+        try {
+            return geometry[name](...values);
+        } catch (error) {
+            if (error instanceof geometry.PlacementError) return "error";
+            throw error;
+        }
+    });
+}"""
+
+
+@pytest.mark.parametrize("version", ["own"], indirect=True)
+def test_same_placements_as_in_python(open_frontend: Callable[..., Frontend]) -> None:
+    page = open_frontend().page
+    calls = [[_NAMES[vector["function"]], [_to_js(value) for value in vector["arguments"]]] for vector in VECTORS]
+    given = page.evaluate(_RUN, [f"/extensions/{PACK_FOLDER}/geometry.js", calls])
+    wanted = ["error" if vector.get("error") else _to_js(vector["placement"]) for vector in VECTORS]
+    wrong = [vector for vector, got, want in zip(VECTORS, given, wanted, strict=True) if got != want]
+    assert wrong == []
+    assert set(_NAMES) == {vector["function"] for vector in VECTORS}
+    page.context.close()
+
+
+def _to_js(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key.replace("_w", "W").replace("_h", "H"): number for key, number in value.items()}
