@@ -2,17 +2,16 @@
 // The server sends `ui: {text: ["English\n中文", ...]}`; nothing of it is ever saved with the workflow.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { after, chinese, onNewNode, wheelToCanvas } from "./pack.js";
 
-// Category and titles are translated by the frontend; the module that a node comes from is not.
-const MODULE = `custom_nodes.${decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2))}`;
+// Below everything else.
+const ORDER = 100;
 const MARGIN = 10;
 const PROGRESS_TEXT = "$$node-text-preview";
 // What a reader does inside a text; elsewhere on the canvas these keys act on the selected nodes.
 const READING_KEYS = new Set(["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "PageUp", "PageDown", "Home", "End"]);
 const COPY_KEYS = new Set(["a", "c"]);
 
-/** Ids of this pack's nodes. */
-const ours = new Set();
 /** @type {WeakMap<object, LastingWords>} by node */
 const wordsOf = new WeakMap();
 
@@ -71,11 +70,10 @@ class LastingWords {
   }
 
   say(items) {
-    // Changing the language loads the graph anew, so that nothing has to be said again in another one.
-    const chinese = String(app.ui.settings.getSettingValue("Comfy.Locale") ?? "").startsWith("zh");
-    this.#element.lang = chinese ? "zh" : "en";
-    this.#element.setAttribute("aria-label", chinese ? "上次运行的说明" : "Notes of the last run");
-    const lines = items.map((item) => String(item).split("\n")).map(([en, zh]) => (chinese && zh) || en);
+    const inChinese = chinese();
+    this.#element.lang = inChinese ? "zh" : "en";
+    this.#element.setAttribute("aria-label", inChinese ? "上次运行的说明" : "Notes of the last run");
+    const lines = items.map((item) => String(item).split("\n")).map(([en, zh]) => (inChinese && zh) || en);
     this.#body.replaceChildren(
       ...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line, style: "margin: 0" })),
     );
@@ -86,10 +84,7 @@ class LastingWords {
   }
 
   #keepEventsOfReaders() {
-    // The canvas renderer lays this element over the canvas, which would not get to know of the wheel.
-    this.#element.addEventListener("wheel", (event) => {
-      if (!LiteGraph.vueNodesMode) app.canvas.processMouseWheel(event);
-    });
+    this.#element.addEventListener("wheel", wheelToCanvas);
     this.#element.addEventListener("copy", (event) => event.stopPropagation());
     this.#element.addEventListener("keydown", (event) => {
       const copying = (event.ctrlKey || event.metaKey) && COPY_KEYS.has(event.key);
@@ -114,19 +109,10 @@ app.registerExtension({
       wordsOf.get(nodeOf(detail.nodeId))?.keepProgressTextOutOfFile();
     });
   },
+});
 
-  beforeRegisterNodeDef(_nodeType, definition) {
-    if (definition.python_module === MODULE) ours.add(definition.name);
-  },
-
-  nodeCreated(node) {
-    if (!ours.has(node.comfyClass)) return;
-    const words = new LastingWords(node);
-    wordsOf.set(node, words);
-    const onExecuted = node.onExecuted;
-    node.onExecuted = function (output) {
-      onExecuted?.apply(this, arguments);
-      words.end(output?.text ?? []);
-    };
-  },
+onNewNode(ORDER, (node) => {
+  const words = new LastingWords(node);
+  wordsOf.set(node, words);
+  after(node, "onExecuted", (output) => words.end(output?.text ?? []));
 });
