@@ -1,4 +1,7 @@
-"""`dev.py demo`: the example workflows in a real ComfyUI, on photographs, through all six remote nodes into out/."""
+"""`dev.py demo`: the example workflows in a real ComfyUI, on photographs, through all six remote nodes into out/.
+
+Outpainting at any size is one of them: the original's own pixels are back in the result, which is checked.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import skimage.data
 from PIL import Image
 
 from devtools import demo_checks as checks
-from devtools.contact_sheet import Card, contact_sheet
+from devtools.contact_sheet import Card, Pair, contact_sheet
 from devtools.environment import HOST, ROOT, SetupError
 from devtools.host import ComfyUI, HostError, Prompt, port_or_free
 from devtools.progress import shown
@@ -30,6 +34,7 @@ from emulator import Credentials, Emulator
 OUT = ROOT / "out"
 WORKFLOWS = ROOT / "example_workflows"
 LATENCY = 1.5  # seconds the emulator takes for a picture, so that there is progress to see
+GENERATED = "generated"  # the number of the node that saves what is pasted on
 SECONDS_PER_NODE = 120
 SECONDS_PER_LIVE_NODE = 1500
 
@@ -42,6 +47,8 @@ class Example:
     check: Callable[[Image.Image, checks.Inputs, checks.Pictures], str]
     paid: Callable[[checks.Inputs], int]
     """How many pictures the service charges for."""
+    placed: bool = False
+    """Whether a placement is made first, and the original is pasted back at the end."""
 
     @property
     def service(self) -> str:
@@ -50,6 +57,10 @@ class Example:
 
 def _variants(inputs: checks.Inputs) -> int:
     return int(inputs["variants"])
+
+
+def _outpainted_and_upscaled(inputs: checks.Inputs) -> int:
+    return 2 * _variants(inputs)
 
 
 EXAMPLES = (
@@ -61,6 +72,10 @@ EXAMPLES = (
     Example(
         "VolcengineAPIOutpaintCanvas", "volcengine_outpaint_canvas", "astronaut", checks.outpainted_by_mask, _variants
     ),
+    Example(
+        "HiDreamAPIOutpaint", "outpaint_any_size_hidream", "hubble", checks.pasted_back, _outpainted_and_upscaled, True
+    ),
+    Example("VolcengineAPIOutpaint", "outpaint_any_size_volcengine", "coffee", checks.pasted_back, _variants, True),
 )
 KEYS = {
     "HiDream": (("HIDREAM_TOKEN",), ("HIDREAM_API_KEY",)),
@@ -129,7 +144,7 @@ def _demo(options: argparse.Namespace, environment: dict[str, str]) -> int:
         print(f"ComfyUI with the pack: {comfy.url}", flush=True)
         object_info = comfy.object_info()
         prompts = {example: _prompt(example, object_info, options.template_id) for example in examples}
-        titles = {example: object_info[example.node]["display_name"] for example in examples}
+        titles = {example: _title(example, object_info) for example in examples}
         if options.live and not _may_pay(prompts, options.yes):
             return 2
         seconds = SECONDS_PER_LIVE_NODE if options.live else SECONDS_PER_NODE
@@ -139,6 +154,11 @@ def _demo(options: argparse.Namespace, environment: dict[str, str]) -> int:
             while comfy.is_running():
                 time.sleep(0.5)
     return 0 if passed else 1
+
+
+def _title(example: Example, object_info: dict[str, Any]) -> str:
+    title: str = object_info[example.node]["display_name"]
+    return f"{title} and Paste Back" if example.placed else title
 
 
 def _has_key(service: str) -> bool:
@@ -175,6 +195,7 @@ def _out_directory(options: argparse.Namespace) -> Path:
 def _lay_out_photos(folder: Path) -> dict[str, Image.Image]:
     """Photographs that scikit-image ships, as files that LoadImage finds."""
     arrays = {name: getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")}
+    arrays["hubble"] = skimage.data.hubble_deep_field()
     photos = {name: Image.fromarray(array) for name, array in arrays.items()}
     photos["astronaut"] = photos["astronaut"].crop((32, 0, 416, 512))  # a portrait of 3:4, as the photo set wants it
     photos["rocket"] = photos["rocket"].crop((160, 27, 480, 427))
@@ -185,7 +206,10 @@ def _lay_out_photos(folder: Path) -> dict[str, Image.Image]:
 
 
 def _prompt(example: Example, object_info: dict[str, Any], template_id: int | None) -> Prompt:
-    """The workflow as users get it, on our photograph and with the keys of the environment."""
+    """The workflow as users get it, on our photograph and with the keys of the environment.
+
+    Where the original is pasted back, the picture before that is saved, too.
+    """
     path = WORKFLOWS / f"{example.workflow}.json"
     prompt = to_prompt(json.loads(path.read_text(encoding="utf-8")), object_info)
     for node in prompt.values():
@@ -195,12 +219,16 @@ def _prompt(example: Example, object_info: dict[str, Any], template_id: int | No
             node["inputs"]["profile"] = "default"
         if template_id is not None and "template_id" in node["inputs"]:
             node["inputs"]["template_id"] = template_id
+    if example.placed:
+        paste_back = next(node for node in prompt.values() if node["class_type"] == "RemoteOutpaintPasteBack")
+        inputs = {"images": paste_back["inputs"]["generated"], "filename_prefix": "generated"}
+        prompt[GENERATED] = {"class_type": "SaveImage", "inputs": inputs}
     return prompt
 
 
 def _inputs(example: Example, prompt: Prompt) -> dict[str, Any]:
-    """The remote node's values, and those of the node that pads for it."""
-    wanted = ("ImagePadForOutpaint", example.node)
+    """The remote node's values, and those of the node that pads or places for it."""
+    wanted = (example.node, "RemoteOutpaintPlacement") if example.placed else ("ImagePadForOutpaint", example.node)
     nodes = [node for kind in wanted for node in prompt.values() if node["class_type"] == kind]
     return {name: value for node in nodes for name, value in node["inputs"].items() if not isinstance(value, list)}
 
@@ -214,6 +242,7 @@ def _run_all(
     out: Path,
 ) -> bool:
     cards: list[Card] = []
+    pairs: list[Pair] = []
     failures: list[str] = []
     with shown(comfy):
         for example, prompt in prompts.items():
@@ -221,17 +250,34 @@ def _run_all(
             photo = photos[example.photo]
             try:
                 result = comfy.run(prompt, timeout=timeout)
-                pictures = comfy.images(result)
+                generated = comfy.images(result, GENERATED)
+                shown_last = [node for node in result.outputs if node != GENERATED]
+                pictures = [picture for node in shown_last for picture in comfy.images(result, node)]
                 _save(example, pictures, out)
                 verdict = example.check(photo, _inputs(example, prompt), pictures)
             except (HostError, checks.CheckError) as problem:
                 print(f"  FAILED: {problem}", flush=True)
-                failures.append(example.node)
+                failures.append(example.workflow)
                 continue
             print(f"  passed in {result.seconds:.1f} s: {verdict}", flush=True)
             cards.append(Card(titles[example], verdict, photo, pictures))
-    _report(cards, failures, out)
+            if generated and generated[0].size != pictures[0].size:
+                corner = checks.where(photo, _inputs(example, prompt))
+                pairs.append(_pair(titles[example], photo, corner, generated[0], pictures[0]))
+    _report(cards, pairs, failures, out)
     return not failures
+
+
+def _pair(title: str, photo: Image.Image, corner: tuple[int, int], generated: Image.Image, pasted: Image.Image) -> Pair:
+    """The same pixels as they came and with the original's own back: at its left edge, where it has most detail."""
+    before = generated.resize(pasted.size, Image.Resampling.LANCZOS)
+    rim = np.asarray(photo.convert("L"), np.float32)[:, :180]
+    middles = range(90, photo.height - 89, 30)
+    middle = max(middles, key=lambda y: float(rim[y - 90 : y + 90].std()), default=photo.height // 2)
+    centre = (corner[0], corner[1] + middle)
+    return Pair(
+        f"{title}: the seam, twice enlarged", "as it came", "with the original's pixels", before, pasted, centre
+    )
 
 
 def _save(example: Example, pictures: list[Image.Image], out: Path) -> None:
@@ -241,14 +287,14 @@ def _save(example: Example, pictures: list[Image.Image], out: Path) -> None:
         print(f"  {path.relative_to(ROOT)}  {picture.width} x {picture.height}", flush=True)
 
 
-def _report(cards: list[Card], failures: list[str], out: Path) -> None:
+def _report(cards: list[Card], pairs: list[Pair], failures: list[str], out: Path) -> None:
     print()
     if cards:
-        sheet = contact_sheet("ComfyUI-HiDream-Volcengine", cards)
+        sheet = contact_sheet("ComfyUI-HiDream-Volcengine", cards, pairs)
         path = out / "contact_sheet.png"
         sheet.save(path)
         print(f"{path.relative_to(ROOT)}  {sheet.width} x {sheet.height}")
-    print(f"{len(cards)} of {len(cards) + len(failures)} nodes passed", flush=True)
+    print(f"{len(cards)} of {len(cards) + len(failures)} workflows passed", flush=True)
 
 
 if __name__ == "__main__":

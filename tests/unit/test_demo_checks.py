@@ -31,3 +31,32 @@ def test_a_shifted_original_another_size_or_a_placeholder_fails(wrong: Image.Ima
 def test_a_missing_picture_fails() -> None:
     with pytest.raises(checks.CheckError):
         checks.outpainted_by_sides(PHOTO, SIDES, [])
+
+
+PLACED = {"target": "aspect ratio", "aspect_ratio": "16:9", "ratio": 1.0, "position": "right", "variants": 1}
+
+
+def pasted(*, changed: int = 0, size: tuple[int, int] = (71, 40)) -> Image.Image:
+    canvas = Image.new("RGB", size, "grey")
+    canvas.paste(PHOTO, (11, 0))
+    pixels = np.asarray(canvas).copy()
+    pixels[5, 20] ^= changed
+    return Image.fromarray(pixels)
+
+
+def test_an_original_that_is_pasted_back_passes() -> None:
+    assert "every original pixel" in checks.pasted_back(PHOTO, PLACED, [pasted()])
+
+
+@pytest.mark.parametrize("wrong", [pasted(changed=1), pasted(size=(72, 40)), extended().resize((71, 40))])
+def test_one_level_of_one_pixel_another_canvas_or_another_place_fails(wrong: Image.Image) -> None:
+    with pytest.raises(checks.CheckError):
+        checks.pasted_back(PHOTO, PLACED, [wrong])
+
+
+def test_where_an_original_lies_after_a_detour_over_the_services_limit() -> None:
+    """6000×4000 in 16:9 is 7111×4000, which becomes 1024×576 with the original 864 wide at 80."""
+    photo = Image.new("L", (6000, 4000))
+    inputs = {**PLACED, "position": "center"}
+    assert checks._native(photo.size, inputs) == ((7111, 4000), (556, 0))
+    assert checks._native(photo.size, {**inputs, "max_width": 1920, "max_height": 1920}) == ((7111, 4000), (556, 0))
