@@ -125,7 +125,8 @@ class Report:
         return Text(
             f"The kept area differed by at most {before.max}, on average {_decimal(before.mean)} of 255 before; "
             f"{after_en} after.",
-            f"保留区域与原图相差：贴回前最大 {before.max}，平均 {_decimal(before.mean)}（满分 255）；贴回后{after_zh}。",
+            f"保留区域与原图相差：贴回前最大 {before.max}，平均 {_decimal(before.mean)}（满分 255）；"
+            f"贴回后{after_zh}。",
         )
 
     def _alignment(self) -> Text:

@@ -98,12 +98,12 @@ def measure(generated: Pixels, original: Pixels, region: Region) -> Registration
         level = _Level.of(generated, original, region, step)
         if step == coarsest:
             model = _searched(level, model)
-        for _ in range(3 if step == finest else 2):
+        for _ in range(2):
             model = None if model is None else _refined(level, model)
         if step == finest:
-            break
+            return None if model is None else _settled(level, model)
         step = max(finest, step / _FINER)
-    return model
+    return None
 
 
 @dataclass(frozen=True)
@@ -137,20 +137,21 @@ class _Level:
             region,
         )
 
-    def cut(self, part: Region, model: Registration, width: int, height: int) -> tuple[_Floats, _Floats]:
-        """Luma of ``part`` (in pixels of the region's picture) as the original has it, and as ``model`` finds it."""
+    def expected(self, part: Region, width: int, height: int) -> _Floats:
+        """Luma of ``part`` (in pixels of the region's picture) as the original has it."""
+        own = Region(part.x - self.region.x, part.y - self.region.y, part.width, part.height)
+        return _luma(self.original, own, self.original_step, width, height)
+
+    def found(self, part: Region, model: Registration, width: int, height: int) -> _Floats:
+        """Luma of ``part`` where ``model`` finds it in the generated picture."""
         center_x, center_y = self.region.center
-        found = Region(
+        moved = Region(
             part.x + model.shift_x + (model.scale_x - 1) * (part.x - center_x),
             part.y + model.shift_y + (model.scale_y - 1) * (part.y - center_y),
             part.width * model.scale_x,
             part.height * model.scale_y,
         )
-        expected = Region(part.x - self.region.x, part.y - self.region.y, part.width, part.height)
-        return (
-            _luma(self.original, expected, self.original_step, width, height),
-            _luma(self.generated, found, self.generated_step, width, height),
-        )
+        return _luma(self.generated, moved, self.generated_step, width, height)
 
 
 def _reduced(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
@@ -174,9 +175,10 @@ def _searched(level: _Level, model: Registration) -> Registration | None:
     width, height = round(region.width / level.step), round(region.height / level.step)
     best: Registration | None = None
     coherence = 0.0
+    expected = level.expected(region, width, height)
     for scale in _SCALES:
         tried = Registration(model.shift_x, model.shift_y, float(scale), float(scale), region)
-        shift = _shift_between(*level.cut(region, tried, width, height))
+        shift = _shift_between(expected, level.found(region, tried, width, height))
         if shift is not None and shift.coherence > coherence:
             coherence = shift.coherence
             best = _moved(tried, shift, level.step)
@@ -184,42 +186,49 @@ def _searched(level: _Level, model: Registration) -> Registration | None:
 
 
 def _moved(model: Registration, shift: _Shift, step: float) -> Registration:
+    return _changed(model, shift.x * step, shift.y * step, 0.0, 0.0)
+
+
+def _changed(model: Registration, x: float, y: float, stretch_x: float, stretch_y: float) -> Registration:
+    """``model`` followed by what was left over: a shift, in pixels of the region's picture, and a stretch."""
     return Registration(
-        model.shift_x + shift.x * step * model.scale_x,
-        model.shift_y + shift.y * step * model.scale_y,
-        model.scale_x,
-        model.scale_y,
+        model.shift_x + x * model.scale_x,
+        model.shift_y + y * model.scale_y,
+        model.scale_x * (1 + stretch_x),
+        model.scale_y * (1 + stretch_y),
         model.region,
     )
 
 
-def _refined(level: _Level, model: Registration) -> Registration | None:
-    """The model corrected by the shifts that are left in blocks all over the region."""
+@dataclass(frozen=True)
+class _Block:
+    """A part of both pictures. ``x`` and ``y`` are its middle, in its own pixels about the region's centre."""
+
+    x: float
+    y: float
+    expected: _Floats
+    found: _Floats
+
+
+def _blocks(level: _Level, model: Registration) -> list[_Block]:
+    """Parts all over the region, all of one size."""
     region, step = level.region, level.step
     across, down = region.width / step, region.height / step
     side = min(max(min(across, down) / 3, _MIN_BLOCK), _MAX_BLOCK)
     width, height = (2 * round(min(side, length) / 2) for length in (across, down))
-    found: list[tuple[float, float, _Shift]] = []
-    tried = 0
+    blocks = []
     for y in _starts(down, height):
         for x in _starts(across, width):
             part = Region(region.x + x * step, region.y + y * step, width * step, height * step)
-            shift = _shift_between(*level.cut(part, model, width, height))
-            tried += 1
-            if shift is not None:
-                # In pixels of the region's picture, about its centre.
-                found.append((x + width / 2 - across / 2, y + height / 2 - down / 2, shift))
-    fitted_x = _fit([(x, shift.x, shift.coherence) for x, _, shift in found], across)
-    fitted_y = _fit([(y, shift.y, shift.coherence) for _, y, shift in found], down)
-    if fitted_x is None or fitted_y is None:
-        return None
-    return Registration(
-        model.shift_x + fitted_x[0] * step * model.scale_x,
-        model.shift_y + fitted_y[0] * step * model.scale_y,
-        model.scale_x * (1 + fitted_x[1]),
-        model.scale_y * (1 + fitted_y[1]),
-        region,
-    )
+            blocks.append(
+                _Block(
+                    x + width / 2 - across / 2,
+                    y + height / 2 - down / 2,
+                    level.expected(part, width, height),
+                    level.found(part, model, width, height),
+                )
+            )
+    return blocks
 
 
 def _starts(length: float, block: int) -> Iterator[float]:
@@ -228,6 +237,20 @@ def _starts(length: float, block: int) -> Iterator[float]:
     count = min(_MAX_BLOCKS, 1 + math.floor(max(0.0, free) / (block / 2)))
     for index in range(count):
         yield free * (index / (count - 1) if count > 1 else 0.5)
+
+
+def _refined(level: _Level, model: Registration) -> Registration | None:
+    """The model corrected by the shifts that are left in blocks all over the region."""
+    found = []
+    for block in _blocks(level, model):
+        shift = _shift_between(block.expected, block.found)
+        if shift is not None:
+            found.append((block, shift))
+    fitted_x = _fit([(block.x, shift.x, shift.coherence) for block, shift in found], level.region.width / level.step)
+    fitted_y = _fit([(block.y, shift.y, shift.coherence) for block, shift in found], level.region.height / level.step)
+    if fitted_x is None or fitted_y is None:
+        return None
+    return _changed(model, fitted_x[0] * level.step, fitted_y[0] * level.step, fitted_x[1], fitted_y[1])
 
 
 def _fit(samples: list[tuple[float, float, float]], length: float) -> tuple[float, float] | None:
@@ -276,6 +299,8 @@ _LOWEST_WAVES = 1.5
 # What a shift must surpass to be believed.
 _MIN_COHERENCE, _SIGNIFICANCE = 0.2, 5.0
 _MIN_WAVES = 1.5
+# Frequencies of about the same height are weighed alike.
+_RINGS = 24
 
 
 @dataclass(frozen=True)
@@ -359,14 +384,8 @@ def _sharpened(
 ) -> tuple[float, float, float] | None:
     """The peak of a correlation between its samples: x, y and its height; by Newton's method from a whole pixel."""
     x, y = float(start[0]), float(start[1])
-    turn_x, turn_y = 2 * np.pi * common.across, 2 * np.pi * common.down
     for _ in range(12):
-        turned = weighted * np.exp(1j * (turn_x * x + turn_y * y))
-        slope = np.array([-(turned.imag * turn_x).sum(), -(turned.imag * turn_y).sum()])
-        cross_term = -(turned.real * turn_x * turn_y).sum()
-        bend = np.array(
-            [[-(turned.real * turn_x**2).sum(), cross_term], [cross_term, -(turned.real * turn_y**2).sum()]]
-        )
+        slope, bend = _derivatives(weighted, common, x, y)
         if bend[0, 0] >= 0 or np.linalg.det(bend) <= 0:
             return None
         move = -np.linalg.solve(bend, slope)
@@ -375,7 +394,22 @@ def _sharpened(
             break
     if math.hypot(x - start[0], y - start[1]) > 1.5:
         return None
-    return x, y, float((weighted * np.exp(1j * (turn_x * x + turn_y * y))).real.sum())
+    return x, y, float((weighted * _turn(common, x, y)).real.sum())
+
+
+def _turn(common: _Spectrum, x: float, y: float) -> NDArray[np.complex128]:
+    """What a spectrum is multiplied with to move its picture left by ``x`` and up by ``y``."""
+    turn: NDArray[np.complex128] = np.exp(2j * np.pi * (common.across * x + common.down * y))
+    return turn
+
+
+def _derivatives(weighted: NDArray[np.complex128], common: _Spectrum, x: float, y: float) -> tuple[_Floats, _Floats]:
+    """Gradient and Hessian of a correlation at x, y."""
+    turned = weighted * _turn(common, x, y)
+    turn_x, turn_y = 2 * np.pi * common.across, 2 * np.pi * common.down
+    slope = np.array([-(turned.imag * turn_x).sum(), -(turned.imag * turn_y).sum()])
+    mixed = -(turned.real * turn_x * turn_y).sum()
+    return slope, np.array([[-(turned.real * turn_x**2).sum(), mixed], [mixed, -(turned.real * turn_y**2).sum()]])
 
 
 def _tells_both_ways(weights: _Floats, common: _Spectrum, width: int, height: int) -> bool:
@@ -384,3 +418,72 @@ def _tells_both_ways(weights: _Floats, common: _Spectrum, width: int, height: in
     cross_term = (weights * across * down).sum()
     moments = np.array([[(weights * across**2).sum(), cross_term], [cross_term, (weights * down**2).sum()]])
     return bool(np.sqrt(np.linalg.eigvalsh(moments / weights.sum())[0]) >= _MIN_WAVES)
+
+
+# ---- all blocks at once
+
+
+def _settled(level: _Level, model: Registration) -> Registration:
+    """The model at which the correlations of all blocks together are highest.
+
+    Frequencies count as they stand out from what differs between the pictures, which is known now that the blocks lie
+    upon each other: far more exact on noisy pictures than one peak for each block.
+    """
+    for _ in range(2):
+        blocks = [block for block in _blocks(level, model) if _lies_well(block)]
+        left = _left_over(blocks) if blocks else None
+        if left is None:
+            break
+        model = _changed(model, left[0] * level.step, left[1] * level.step, left[2], left[3])
+    return model
+
+
+def _lies_well(block: _Block) -> bool:
+    """Whether the pictures agree in a block: not where a watermark lies, or something else was painted."""
+    shift = _shift_between(block.expected, block.found)
+    return shift is not None and math.hypot(shift.x, shift.y) < 1.0
+
+
+def _left_over(blocks: list[_Block]) -> tuple[float, float, float, float] | None:
+    """Shift in x and y, in pixels of a block, and stretch in x and y; ``None`` if that is uncertain or not small."""
+    common = _spectrum(*blocks[0].expected.shape)
+    expected = np.stack([_transformed(block.expected, common) for block in blocks])
+    found = np.stack([_transformed(block.found, common) for block in blocks])
+    cross = found * np.conj(expected)
+    weighted = cross * _signal_to_noise(cross.real, np.abs(expected) ** 2, np.abs(found) ** 2, common)
+    # Shift x, shift y, stretch x, stretch y; a stretch is only known where blocks lie apart.
+    apart = [bool(np.ptp([block.x for block in blocks])), bool(np.ptp([block.y for block in blocks]))]
+    known = np.array([True, True, *apart])
+    left = np.zeros(4)
+    for _ in range(4):
+        slope, bend = np.zeros(4), np.zeros((4, 4))
+        for block, spectrum in zip(blocks, weighted, strict=True):
+            moves = np.array([[1, 0, block.x, 0], [0, 1, 0, block.y]])
+            x, y = moves @ left
+            of_block = _derivatives(spectrum, common, x, y)
+            slope += moves.T @ of_block[0]
+            bend += moves.T @ of_block[1] @ moves
+        # Of a peak: bent downwards in every direction.
+        reduced = -bend[np.ix_(known, known)]
+        if np.linalg.eigvalsh(reduced)[0] <= 0:
+            return None
+        left[known] += np.linalg.solve(reduced, slope[known])
+    farthest = max(math.hypot(left[0] + left[2] * block.x, left[1] + left[3] * block.y) for block in blocks)
+    if farthest >= 1.0:
+        return None
+    x, y, stretch_x, stretch_y = left.tolist()
+    return x, y, stretch_x, stretch_y
+
+
+def _signal_to_noise(common_power: _Floats, expected: _Floats, found: _Floats, common: _Spectrum) -> _Floats:
+    """How much each frequency counts: by what both pictures have in common there against what they have not."""
+    ring = np.minimum((np.hypot(common.across, common.down) * 2 * _RINGS).astype(int), _RINGS - 1)
+
+    def by_ring(power: _Floats) -> _Floats:
+        return np.bincount(ring.ravel(), (power.sum(axis=0) * common.passed).ravel(), minlength=_RINGS).astype(float)
+
+    shared = np.maximum(by_ring(common_power), 0.0)
+    coherence = np.minimum(shared**2 / np.maximum(by_ring(expected) * by_ring(found), 1e-30), 0.999)
+    weights = coherence / (1 - coherence) / np.maximum(shared, 1e-30)
+    weighed: _Floats = weights[ring] * common.passed
+    return weighed
