@@ -138,8 +138,8 @@ class Report:
                 "无法测量偏移与缩放：保留区域细节过少，或其内容与原图不同。",
             )
         if found.is_aligned:
-            return Text("It lies where the placement says.", "内容与 placement 所示位置一致。")
-        off = f"{found.shift_x:+.2f}, {found.shift_y:+.2f} px, ×{found.scale_x:.4f}, ×{found.scale_y:.4f}"
+            return Text("The kept content lies where the placement says.", "保留内容与 placement 所示位置一致。")
+        off = f"{_signed(found.shift_x)}, {_signed(found.shift_y)} px, ×{found.scale_x:.4f}, ×{found.scale_y:.4f}"
         if self.corrected:
             return Text(
                 f"The generated picture was out of place ({off}) and has been moved.",
@@ -421,6 +421,11 @@ def _decimal(value: float) -> str:
     return f"{value:.1f}" if value >= 0.05 else "< 0.1"
 
 
+def _signed(value: float, decimals: int = 2) -> str:
+    # Never "-0.00".
+    return f"{round(value, decimals) + 0.0:+.{decimals}f}"
+
+
 def _resampling(original: bool, generated: bool) -> Text:
     of_original = Text("was resampled once", "重采样一次") if original else Text("has its own pixels", "保持原有像素")
     of_generated = Text("was resampled once", "重采样一次") if generated else Text("was not resampled", "未重采样")
@@ -431,7 +436,7 @@ def _resampling(original: bool, generated: bool) -> Text:
 
 
 def _measured(found: Registration) -> Text:
-    shift = f"{found.shift_x:+.2f}, {found.shift_y:+.2f} px"
+    shift = f"{_signed(found.shift_x)}, {_signed(found.shift_y)} px"
     scale = f"{found.scale_x:.4f} × {found.scale_y:.4f}"
     return Text(
         f"Measured in the generated picture: shift {shift} (right, down), scale {scale}.",
@@ -440,7 +445,7 @@ def _measured(found: Registration) -> Text:
 
 
 def _color(offset: tuple[float, float, float]) -> Text:
-    values = ", ".join(f"{value:+.1f}" for value in offset)
+    values = ", ".join(_signed(value, 1) for value in offset)
     return Text(
         f"Colours of the new area corrected by {values} of 255 on average (red, green, blue).",
         f"新区域颜色平均校正 {values}（满分 255；依次为红、绿、蓝）。",
