@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +15,8 @@ from tests.unit.scenes import Pixels, Texture, View, as_bytes, noisy
 
 SHIFT, SCALE = 0.1, 0.001
 """The accuracy that is promised: pixels of the generated picture, and parts of one."""
-CANVAS, REGION = (520, 430), Region(70, 60, 360, 280)
-ORIGINAL = (360, 280)
+CANVAS, REGION = (360, 290), Region(60, 50, 240, 180)
+ORIGINAL = (240, 180)
 
 
 def pictures(
@@ -71,18 +70,14 @@ def test_a_known_shift(shift: tuple[float, float]) -> None:
     check(measured(*pictures(shift)), shift)
 
 
-SMALL: dict[str, Any] = {"region": Region(40, 30, 180, 140), "canvas": (260, 200), "original": (180, 140)}
-"""As keyword arguments of :func:`pictures`: quickly measured."""
-
-
 def test_random_shifts() -> None:
     """Also of scenes of other grain: none is further off than promised, and the mean is far nearer."""
     random = np.random.default_rng(7)
     errors = []
-    for index in range(24):
+    for index in range(12):
         shift = tuple(random.uniform(-3, 3, 2))
         scene = Texture(index, finest=float(random.uniform(3, 10)), coarsest=80)
-        found = measured(*pictures(shift, scene=scene, **SMALL), SMALL["region"])
+        found = measured(*pictures(shift, scene=scene))
         errors += [found.shift_x - shift[0], found.shift_y - shift[1]]
     assert np.abs(errors).max() <= SHIFT
     assert np.abs(errors).mean() <= SHIFT / 4
@@ -92,7 +87,7 @@ def test_random_shifts() -> None:
 def test_the_sign_is_that_of_the_content() -> None:
     """By whole pixels, without any of this file's arithmetic: content moved right and up is + and −."""
     scene = Texture(4).draw(View(*CANVAS))
-    original = scene[60:340, 70:430].copy()
+    original = scene[50:230, 60:300].copy()
     found = measured(np.roll(scene, (-3, 4), axis=(0, 1)), original)
     check(found, (4.0, -3.0))
 
@@ -112,10 +107,10 @@ def test_each_axis_has_a_scale_of_its_own(scale: tuple[float, float]) -> None:
 
 def test_random_shifts_and_scales_together() -> None:
     random = np.random.default_rng(8)
-    for index in range(10):
+    for index in range(8):
         shift, scale = tuple(random.uniform(-3, 3, 2)), tuple(random.uniform(0.985, 1.015, 2))
         scene = Texture(100 + index, finest=5, coarsest=80)
-        check(measured(*pictures(shift, scale, scene=scene, **SMALL), SMALL["region"]), shift, scale)
+        check(measured(*pictures(shift, scale, scene=scene)), shift, scale)
 
 
 @pytest.mark.parametrize("scale", [0.9, 1.1])
@@ -127,7 +122,7 @@ def test_a_large_scale_is_found_as_such(scale: float) -> None:
     assert not found.is_aligned
 
 
-@pytest.mark.parametrize("shift", [(30.0, 0.0), (0.0, -24.0), (-40.0, 25.0)], ids=str)
+@pytest.mark.parametrize("shift", [(24.0, 0.0), (0.0, -18.0), (-26.0, 17.0)], ids=str)
 def test_a_large_shift_is_found_as_such(shift: tuple[float, float]) -> None:
     found = measured(*pictures(shift))
     assert (found.shift_x, found.shift_y) == pytest.approx(shift, abs=0.5)
@@ -142,11 +137,11 @@ def test_a_large_shift_is_found_as_such(shift: tuple[float, float]) -> None:
     [
         # Reduced a lot, enlarged, fractions of pixels, each axis its own scale, at the canvas' edge.
         (Region(40, 30, 180, 140), (260, 200), (1440, 1120)),
-        (Region(140, 120, 720, 560), (1000, 800), (360, 280)),
-        (Region(69.4, 60.7, 360.5, 279.6), (520, 430), (360, 280)),
-        (Region(33.3, 41.8, 301.7, 260.2), (400, 380), (451, 380)),
+        (Region(100, 80, 480, 360), (700, 540), (240, 180)),
+        (Region(59.4, 50.7, 240.5, 179.6), (360, 290), (240, 180)),
+        (Region(33.3, 41.8, 261.7, 200.2), (350, 300), (391, 292)),
         (Region(50, 50, 200, 160), (300, 260), (410, 318)),
-        (Region(0, 0, 360, 280), (520, 280), (360, 280)),
+        (Region(0, 0, 240, 180), (360, 180), (240, 180)),
         (Region(101, 0, 199, 281), (300, 281), (597, 843)),
     ],
 )
@@ -195,7 +190,7 @@ def grey(pixels: Pixels) -> Pixels:
 def marked(pixels: Pixels) -> Pixels:
     """With a watermark of light stripes over a part."""
     changed = pixels.copy()
-    changed[100:180:8, 100:300] = 255
+    changed[80:130:8, 90:210] = 255
     return changed
 
 
@@ -252,7 +247,7 @@ def test_a_flat_picture_is_not_measured() -> None:
 
 def test_stripes_do_not_say_where_they_are_along_themselves() -> None:
     stripes = as_bytes(128 + 60 * np.sin(np.arange(CANVAS[0]) / 9)[None, :, None] + np.zeros((CANVAS[1], 1, 3)))
-    assert measure(stripes, stripes[60:340, 70:430].copy(), REGION) is None
+    assert measure(stripes, stripes[50:230, 60:300].copy(), REGION) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -303,7 +298,7 @@ def test_small_and_aligned() -> None:
 
 def test_where_it_was_found() -> None:
     found = Registration(2.0, -1.0, 1.1, 0.5, Region(10, 20, 400, 50)).found
-    # About the middle, 210, 45: ± 220 and ± 12.5.
+    # About the middle, 210, 45: 220 and 12.5 to each side, moved.
     assert (found.x, found.y, found.width, found.height) == pytest.approx((-8.0, 31.5, 440.0, 25.0))
 
 
