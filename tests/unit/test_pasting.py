@@ -9,6 +9,7 @@ from math import floor
 
 import numpy as np
 import pytest
+import skimage.data
 from hidream_volcengine.api import pasting
 from hidream_volcengine.api.errors import InvalidInputError
 from hidream_volcengine.api.geometry import Placement, place
@@ -16,7 +17,9 @@ from hidream_volcengine.api.pasting import Pasted, Settings, generated_region, o
 from hidream_volcengine.api.registration import Region
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageDraw
 
+from emulator import pictures
 from tests.unit.scenes import Edges, Floats, Pixels, Texture, View, as_bytes
 
 Size = tuple[int, int]
@@ -614,6 +617,36 @@ def test_what_is_aligned_is_left_alone() -> None:
     assert pasted.report.registration.is_aligned
     assert not pasted.report.corrected
     assert pasted.identity
+
+
+def cartoon(width: int, height: int) -> Pixels:
+    """Smooth shapes of one colour each: no detail but their outlines."""
+    random = np.random.default_rng(5)
+    canvas = Image.new("RGB", (width * 4, height * 4), (210, 180, 120))
+    draw = ImageDraw.Draw(canvas)
+    for _ in range(14):
+        x, y = random.uniform(0, 1, 2) * (width * 4, height * 4)
+        across, down = random.uniform(0.05, 0.3, 2) * width * 4
+        colour = tuple(int(level) for level in random.integers(0, 256, 3))
+        draw.ellipse((x - across, y - down, x + across, y + down), fill=colour)
+    return np.asarray(canvas.resize((width, height), Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize("times", [1, 2, 4])
+@pytest.mark.parametrize("name", ["cartoon", "astronaut", "chelsea"])
+def test_what_a_service_puts_in_place_is_never_called_out_of_place(name: str, times: int) -> None:
+    """Reduced for a service, painted around, enlarged and sharpened: with the placement that it was painted with."""
+    original = cartoon(384, 384) if name == "cartoon" else getattr(skimage.data, name)()
+    size = (original.shape[1], original.shape[0])
+    placement = place(*size, 512, 288, ratio=1, position="center")
+    sent = Image.fromarray(original).resize((placement.width, placement.height), Image.Resampling.LANCZOS)
+    painted = pictures.outpaint(sent, (512, 288), (placement.x, placement.y), seed=1)
+    generated = np.asarray(painted if times == 1 else pictures.upscale(painted, times))
+    report = paste_back(generated, original, placement, replace(EXACT, correct=True)).report
+    assert report.registration is not None
+    assert report.registration.is_aligned
+    assert not report.corrected
+    assert len(report.summary()) == 1, "the difference, and no warning"
 
 
 def test_nothing_to_measure_is_said() -> None:
