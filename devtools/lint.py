@@ -11,6 +11,7 @@ from devtools.environment import HOST, ROOT
 PACK = "hidream_volcengine"
 STRICT = ("api", "emulator")
 NORMAL = ("nodes",)
+_TOOLS = ("-p", "devtools", "-p", "benchmarks", "-m", "dev")
 _STAGE = HOST / "lint"
 
 
@@ -29,7 +30,7 @@ def _mypy() -> bool:
     # Each with a cache of its own (other options make a cache useless) and silent on what it imports from the other.
     options = ("--follow-imports=silent", "--cache-dir")
     strict = _run("mypy", *options, ".mypy_cache/strict", "--strict", *_packages(STRICT))
-    normal = _run("mypy", *options, ".mypy_cache/normal", *_packages(NORMAL), "-p", "devtools", "-m", "dev", "-m", PACK)
+    normal = _run("mypy", *options, ".mypy_cache/normal", *_packages(NORMAL), *_TOOLS, "-m", PACK)
     return strict and normal
 
 
