@@ -2,7 +2,9 @@
 // It only reads and writes the node's own widgets; nothing of it is saved.
 import { app } from "../../scripts/app.js";
 import { after, chinese, onNewNode, panWithMiddleButton, wheelToCanvas } from "./pack.js";
-import { anchorAt, draggedCorner, insideCanvas, movedTo, ratioOf, scaledTo, snapped } from "./placement_moves.js";
+import {
+  SMALLEST_RATIO, anchorAt, draggedCorner, insideCanvas, movedTo, ratioOf, scaledTo, snapped,
+} from "./placement_moves.js";
 import { locatorOf, sourcesOf } from "./placement_source.js";
 import { textsFor } from "./placement_texts.js";
 import { PIXELS_PER_SIDE, freedomOf, placementOf, readValues, widgetsOf, writeValues } from "./placement_values.js";
@@ -16,6 +18,7 @@ const NODE_WIDTH = 300;
 /** What a node needs when it is drawn, beyond what it computes. */
 const SLACK = 10;
 const ALWAYS = 0;
+const NONE = { move: false, scale: false };
 /** Stands in for an original that is not known yet. */
 const NEUTRAL = { width: 1024, height: 1024 };
 /** A hundredth of the canvas, as the frontend would have it, is too coarse to drag. */
@@ -25,6 +28,7 @@ const CLICK_PIXELS = 2;
 const STEP = 1;
 const BIG_STEP = 10;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const UNDO_KEYS = new Set(["z", "y"]);
 const SCALING_KEYS = { "+": 0.01, "=": 0.01, "-": -0.01 };
 const WHEEL_BASE = 1.0005;
 const WHEEL_LINE_PIXELS = 33;
@@ -37,14 +41,14 @@ const editorOf = new WeakMap();
 /** Sizes of pictures seen so far: undoing makes every node anew, and the picture must not jump until it is decoded. */
 const sizes = new Map();
 /** The editor that had the focus when an undo began, and where: the one that is made in its place gets it back. */
-let left;
+let lastFocused;
 
 class PlacementEditor {
   #node;
   #view;
   #shown;
   /** What is on the screen: {read, original, placement, freedom}. */
-  #now;
+  #now = { freedom: NONE };
   #unreadable = new Set();
   /** {move} while the pointer is down, {ratio, anchor} while the wheel turns or a key is held. */
   #gesture;
@@ -83,23 +87,26 @@ class PlacementEditor {
     const node = this.#node;
     if (!node.graph) return;
     const { element } = this.#view;
-    if (!element.isConnected) this.#takePlace();
-    if (left && left.editor !== this && left.locator === locatorOf(node)) this.#takeFocusBack();
+    if (LiteGraph.vueNodesMode && !element.isConnected) this.#takePlace();
+    if (lastFocused && lastFocused.editor !== this && lastFocused.locator === locatorOf(node)) this.#takeFocusBack();
     const read = readValues(node);
     const sources = sourcesOf(node);
     const source = sources.find((each) => !this.#unreadable.has(each.key)) ?? sources.at(-1);
     const size = source && (source.size ?? sizes.get(source.key));
     const focused = document.activeElement === element;
-    const state = JSON.stringify([read, sources, source, size, this.#unreadable.size, focused, node.mode]);
+    const { mode } = node;
+    const state = JSON.stringify([read, sources, source, size, this.#unreadable.size, focused, mode]);
     if (state === this.#shown) return;
     this.#shown = state;
     element.dataset.placementEditor = locatorOf(node);
     this.#view.picture(source);
     const original = size ?? NEUTRAL;
     const { placement, problem } = placementOf(read, original);
-    const freedom = placement ? freedomOf(read) : { move: false, scale: false };
+    const freedom = placement ? freedomOf(read) : NONE;
     this.#now = { read, original, placement, freedom };
-    this.#view.show(placement, original, freedom, read.decided || node.mode !== ALWAYS);
+    // The newest renderer dims the whole of a bypassed node by itself.
+    const isOff = read.decided || (mode !== ALWAYS && !LiteGraph.vueNodesMode);
+    this.#view.show(placement, size, freedom, isOff);
     this.#view.say(this.#notes(read, sources, source, size, problem), freedom, focused);
   }
 
@@ -108,7 +115,7 @@ class PlacementEditor {
     if (read.decided) return [{ text: texts.decided }];
     const notes = [];
     const labels = (names) =>
-      names.map((name) => this.#node.widgets.find((widget) => widget.name === name).label ?? name).join(", ");
+      texts.list(names.map((name) => this.#node.widgets.find((widget) => widget.name === name).label ?? name));
     const seen = read.linked.filter((name) => !read.unseen.includes(name));
     if (problem) notes.push({ text: texts[problem], isProblem: true });
     if (read.unseen.length) notes.push({ text: texts.unseen(labels(read.unseen)) });
@@ -117,7 +124,10 @@ class PlacementEditor {
       if (this.#unreadable.has(key)) notes.push({ text: texts.unreadable(file.filename) });
     }
     if (source?.kind === "run") notes.push({ text: texts.lastRun });
-    if (!size) notes.push({ text: source ? texts.loading : texts.assumed(`${NEUTRAL.width}×${NEUTRAL.height}`) });
+    if (!size) {
+      const isComing = source && !this.#unreadable.has(source.key);
+      notes.push({ text: isComing ? texts.loading : texts.assumed(`${NEUTRAL.width}×${NEUTRAL.height}`) });
+    }
     return notes;
   }
 
@@ -138,9 +148,9 @@ class PlacementEditor {
   #takeFocusBack() {
     const { element } = this.#view;
     // Where the user has gone on somewhere else, he stays there.
-    if (document.activeElement !== document.body) left = undefined;
-    if (!left || element.getClientRects().length === 0) return;
-    left = undefined;
+    if (document.activeElement !== document.body) lastFocused = undefined;
+    if (!lastFocused || element.getClientRects().length === 0) return;
+    lastFocused = undefined;
     element.focus({ preventScroll: true });
   }
 
@@ -256,14 +266,15 @@ class PlacementEditor {
     const isNamed = read.target !== PIXELS_PER_SIDE && read.values.position !== "offset";
     const anchor = isNamed ? undefined : anchorAt(placement, 1 / 2, 1 / 2);
     this.#gesture ??= { ratio: ratioOf(placement), anchor };
-    this.#gesture.ratio = change(this.#gesture.ratio);
+    this.#gesture.ratio = Math.max(change(this.#gesture.ratio), SMALLEST_RATIO);
+    if (read.target !== PIXELS_PER_SIDE) this.#gesture.ratio = Math.min(this.#gesture.ratio, 1);
     this.#write(scaledTo(read, original, placement, this.#gesture.ratio, this.#gesture.anchor));
   }
 
   #keyDown(event) {
     if (event.ctrlKey || event.metaKey) {
       this.#end();
-      if (["z", "y"].includes(event.key.toLowerCase())) left = { editor: this, locator: locatorOf(this.#node) };
+      if (UNDO_KEYS.has(event.key.toLowerCase())) lastFocused = { editor: this, locator: locatorOf(this.#node) };
       return;
     }
     // The canvas would delete, move or mute the selected node.
@@ -281,6 +292,7 @@ class PlacementEditor {
     event.preventDefault();
     if (this.#gesture?.move) return;
     if (arrow && freedom.move) {
+      if (this.#gesture) this.#end();
       const step = event.shiftKey ? BIG_STEP : STEP;
       this.#write(movedTo(read, placement, placement.x + arrow[0] * step, placement.y + arrow[1] * step));
     }

@@ -3,7 +3,8 @@ import { roundHalfUp, sidesOf } from "./geometry.js";
 import { PIXELS_PER_SIDE, placementOf } from "./placement_values.js";
 
 const RATIO_STEPS = 1000;
-const SMALLEST_RATIO = 0.05;
+/** As the widget has it. */
+export const SMALLEST_RATIO = 0.05;
 const THIRDS = [1 / 3, 2 / 3];
 const LINES = [0, 1 / 2, 1, ...THIRDS];
 
@@ -57,7 +58,7 @@ export function anchorAt({ canvasWidth, canvasHeight, x, y, width, height }, u, 
   return { x: (x + u * width) / canvasWidth, y: (y + v * height) / canvasHeight, u, v };
 }
 
-/** The widget values that make the original span `ratio` of the canvas.
+/** The widget values that make the original span `ratio` of the canvas; none where that is impossible.
  *
  * Args: anchor: what stays where it is, undefined for the named position; guides: the lines that an edge snapped to.
  */
@@ -67,10 +68,11 @@ export function scaledTo(read, original, placement, ratio, anchor, guides) {
     return movedTo(read, scaled, ...anchoredCorner(scaled, anchor, guides));
   }
   const rounded = clamp(Math.round(ratio * RATIO_STEPS) / RATIO_STEPS, SMALLEST_RATIO, 1);
-  if (!anchor) return { ratio: rounded };
   const centred = { ...read, values: { ...read.values, ratio: rounded, position: "center" } };
-  const scaled = placementOf(centred, original).placement;
-  return scaled ? { ratio: rounded, ...movedTo(read, scaled, ...anchoredCorner(scaled, anchor, guides)) } : {};
+  const { placement: scaled } = placementOf(centred, original);
+  // At some small sizes whole pixels cannot keep the shape: those are passed over.
+  if (!scaled) return {};
+  return { ratio: rounded, ...(anchor && movedTo(read, scaled, ...anchoredCorner(scaled, anchor, guides))) };
 }
 
 /** An original that keeps its pixels in a canvas of about the same shape; the canvas ends where the original does. */

@@ -5,6 +5,8 @@ const EN = {
   help:
     "Arrow keys move the original by one pixel, with Shift by ten. Plus and minus change its size. " +
     "Escape leaves the editor.",
+  sentences: (said) => said.join(" "),
+  list: (names) => names.join(", "),
   canvas: (size) => `Canvas ${size}`,
   original: (size, x, y) => `Original ${size} at ${x}, ${y}`,
   source: (size) => `Image ${size}`,
@@ -26,6 +28,8 @@ const EN = {
 const ZH = {
   label: "布局编辑器：原图在新画布中的位置",
   help: "方向键移动原图 1 像素，按住 Shift 移动 10 像素。加号和减号调整大小。Esc 离开编辑器。",
+  sentences: (said) => said.join(""),
+  list: (names) => names.join("、"),
   canvas: (size) => `画布 ${size}`,
   original: (size, x, y) => `原图 ${size}，位于 ${x}, ${y}`,
   source: (size) => `图片 ${size}`,

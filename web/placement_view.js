@@ -48,14 +48,15 @@ const STYLE = `
 [data-placement-editor] .top-right, [data-placement-editor] .bottom-left { cursor: nesw-resize; }
 [data-placement-editor][data-move] .original { cursor: move; }
 [data-placement-editor]:not([data-handles]) .handle { display: none; }
-[data-placement-editor][data-off] .stage { opacity: 0.4; }
+[data-placement-editor][data-off] :is(.stage, .numbers) { opacity: 0.4; }
 [data-placement-editor] .guide { position: absolute; pointer-events: none; background: var(--accent); z-index: 1; }
 [data-placement-editor] .guide.x { top: -6px; bottom: -6px; width: 1px; margin-left: -0.5px; }
 [data-placement-editor] .guide.y { left: -6px; right: -6px; height: 1px; margin-top: -0.5px; }
 [data-placement-editor] .numbers {
   display: grid; grid-template-columns: 1fr auto; column-gap: 8px; padding: 0 2px;
-  font-variant-numeric: tabular-nums; white-space: pre; user-select: text;
+  font-variant-numeric: tabular-nums; white-space: pre;
 }
+[data-placement-editor] .numbers > * { min-height: 1.45em; }
 [data-placement-editor] .numbers > :nth-child(even) { text-align: right; color: var(--descrip-text); }
 [data-placement-editor] .sides { grid-column: 1 / -1; }
 [data-placement-editor] .note {
@@ -132,14 +133,14 @@ export class PlacementView {
     this.image.src = urlOf(source);
   }
 
-  /** Show a placement of an original of `size`; where there is none, only the size. */
+  /** Show a placement (undefined: there is none) of an original of `size` (undefined: not known yet). */
   show(placement, size, freedom, isOff) {
     const { element, texts, lines } = this;
     element.toggleAttribute("data-off", isOff);
     element.toggleAttribute("data-move", freedom.move);
     element.toggleAttribute("data-handles", freedom.move && freedom.scale && !!placement);
     this.frame.style.visibility = placement ? "" : "hidden";
-    lines.source.textContent = texts.source(sizeText(size.width, size.height));
+    lines.source.textContent = size ? texts.source(sizeText(size.width, size.height)) : "";
     if (!placement) {
       for (const line of [lines.canvas, lines.original, lines.scale, lines.sides]) line.textContent = "";
       return;
@@ -154,7 +155,7 @@ export class PlacementView {
     });
     lines.canvas.textContent = texts.canvas(sizeText(canvasWidth, canvasHeight));
     lines.original.textContent = texts.original(sizeText(width, height), x, y);
-    lines.scale.textContent = texts.scale(Number(((width / size.width) * 100).toFixed(1)));
+    lines.scale.textContent = size ? texts.scale(Number(((width / size.width) * 100).toFixed(1))) : "";
     lines.sides.textContent = texts.sides(sidesOf(placement));
   }
 
@@ -162,9 +163,9 @@ export class PlacementView {
   say(notes, freedom, isFocused) {
     const { note, texts } = this;
     const hint = !freedom.move ? "" : isFocused ? texts.focused : texts.unfocused;
-    const said = notes.map(({ text }) => text).join(" ");
+    const said = texts.sentences(notes.map(({ text }) => text));
     note.textContent = said || hint;
-    note.title = [said, freedom.move ? texts.focused : ""].join(" ").trim();
+    note.title = texts.sentences([said, freedom.move ? texts.focused : ""]).trim();
     note.toggleAttribute("data-problem", notes.some(({ isProblem }) => isProblem));
   }
 
