@@ -74,17 +74,20 @@ def language(look: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def shared_frontend(open_frontend: Callable[..., Frontend], look: str) -> Iterator[Frontend]:
+def shared_frontend(
+    open_frontend: Callable[..., Frontend], serve: Callable[[str], ComfyUI], version: str, look: str
+) -> Iterator[Frontend]:
+    # Before the page asks which files there are.
+    serve(version).upload(_landscape(), PICTURE)
     renderer, locale = look.split("-")
     frontend = open_frontend(locale=locale, vue_nodes=renderer == "vue")
-    frontend.comfy.upload(_landscape(), PICTURE)
     yield frontend
     frontend.page.context.close()
 
 
 @pytest.fixture
 def frontend(shared_frontend: Frontend) -> Iterator[Frontend]:
-    shared_frontend.page.mouse.move(5, 400)
+    shared_frontend.page.mouse.move(1300, 800)
     shared_frontend.load(_workflow())
     shared_frontend.page.evaluate(_LOOK_AT, PLACEMENT)
     yield shared_frontend
