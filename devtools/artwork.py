@@ -68,8 +68,8 @@ def _draw(size: tuple[int, int], layout: Layout) -> Image.Image:
 
 
 def _scene(x: Canvas, y: Canvas, sun: tuple[float, float, float]) -> Canvas:
-    stops, colours = zip(*_SKY, strict=True)
-    ground = np.stack([np.interp(y, stops, [colour[part] for colour in colours]) for part in range(3)], axis=-1)
+    stops = [stop for stop, _ in _SKY]
+    ground = np.stack([np.interp(y, stops, [colour[part] for _, colour in _SKY]) for part in range(3)], axis=-1)
     distance = np.hypot(x - sun[0], y - sun[1])
     glow = np.exp(-((distance / (3 * sun[2])) ** 2))[..., None] * 0.5
     ground = ground * (1 - glow) + np.array((255, 196, 150)) * glow

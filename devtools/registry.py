@@ -26,6 +26,7 @@ else:
 
 PYPROJECT = ROOT / "pyproject.toml"
 CHANGELOG = ROOT / "CHANGELOG.md"
+_GIT = ("git", "-c", f"safe.directory={ROOT.as_posix()}")  # in a container the files may be somebody else's
 _OWNERS = ("Repository", "Issues", "PublisherId", "Icon", "Banner")
 _REPOSITORY = re.compile(r"https://github\.com/[A-Za-z0-9-]+/[A-Za-z0-9._-]+?(?=\.git$|/$|$)")
 _PUBLISHER = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -115,14 +116,13 @@ def changed_since(commit: str) -> bool:
     """Whether this version is another one than that commit's. With no commit, or an unknown one, it is."""
     if not commit:
         return True
-    before = subprocess.run(
-        ["git", "show", "--end-of-options", f"{commit}:pyproject.toml"], cwd=ROOT, capture_output=True, encoding="utf-8"
-    )
+    command = [*_GIT, "show", "--end-of-options", f"{commit}:pyproject.toml"]
+    before = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
     return before.returncode != 0 or project(before.stdout)["project"]["version"] != project()["project"]["version"]
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, encoding="utf-8")
+    done = subprocess.run([*_GIT, *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, encoding="utf-8")
     return done.stdout
 
 

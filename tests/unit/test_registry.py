@@ -104,6 +104,11 @@ def test_dependencies_are_few_and_the_same_everywhere() -> None:
 # What the owner fills in
 
 
+def without_owner() -> str:
+    line = re.compile(r'^(Repository|Issues|PublisherId|Icon|Banner) = ".*"$', re.MULTILINE)
+    return line.sub(r'\1 = ""', text("pyproject.toml"))
+
+
 def test_the_owners_values_are_all_there_or_none_of_them_is() -> None:
     """Before the first release there is none; nobody else's address may ever be there."""
     values = [*PROJECT["urls"].values(), COMFY["PublisherId"], COMFY["Icon"], COMFY["Banner"]]
@@ -111,8 +116,7 @@ def test_the_owners_values_are_all_there_or_none_of_them_is() -> None:
 
 
 def test_without_the_owners_values_nothing_is_published() -> None:
-    line = re.compile(r'^(Repository|Issues|PublisherId|Icon|Banner) = ".*"$', re.MULTILINE)
-    *problems, how = registry.missing(registry.project(line.sub(r'\1 = ""', text("pyproject.toml"))))
+    *problems, how = registry.missing(registry.project(without_owner()))
     assert [problem.split()[0] for problem in problems] == ["Repository", "Issues", "PublisherId", "Icon", "Banner"]
     assert "devtools.registry own" in how
 
@@ -156,6 +160,27 @@ def test_pictures_of_another_repository_are_noticed() -> None:
     assert [problem.split()[0] for problem in registry.missing(read)] == ["Icon"]
 
 
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another pyproject.toml for the commands."""
+    path = tmp_path / "pyproject.toml"
+    path.write_text(without_owner(), encoding="utf-8")
+    monkeypatch.setattr(registry, "PYPROJECT", path)
+    return path
+
+
+def test_publishing_fails_until_the_owner_has_given_his_values(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert registry.main(["check"]) == 1
+    assert "PublisherId in pyproject.toml is empty" in capsys.readouterr().err
+    assert registry.main(["own", "https://example.com", PUBLISHER]) == 1
+    assert registry.main(["own", ADDRESS, PUBLISHER]) == 0
+    assert registry.main(["check"]) == 0
+    copy.write_text(copy.read_text(encoding="utf-8").replace(PROJECT["version"], "9.9.9", 1), encoding="utf-8")
+    capsys.readouterr()
+    assert registry.main(["check"]) == 1
+    assert "CHANGELOG.md says nothing about 9.9.9" in capsys.readouterr().err
+
+
 # Versions
 
 
@@ -173,6 +198,15 @@ def test_the_registry_is_told_what_is_new() -> None:
     assert len(told) > 200
     with pytest.raises(registry.NotReadyError, match=r"9\.9\.9"):
         registry.changelog("9.9.9")
+
+
+def test_only_another_version_than_before_is_new(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy.write_text('[project]\nname = "x"\nversion = "9.9.9"\n', encoding="utf-8")
+    assert registry.main(["changed", "HEAD"]) == 0
+    assert capsys.readouterr().out == "9.9.9\n"
+    copy.write_text(registry._git("show", "HEAD:pyproject.toml"), encoding="utf-8")
+    assert registry.main(["changed", "HEAD"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_a_version_is_new_if_nobody_knows_the_one_before() -> None:
