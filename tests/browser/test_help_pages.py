@@ -1,0 +1,107 @@
+"""The help of every node in the real frontends: it opens from the node, in the user's language, with its picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from devtools.environment import ROOT
+from tests.browser.frontend import NEWER, Frontend, Json
+
+NODES = sorted(path.stem for path in (ROOT / "web" / "docs").glob("*.md"))
+# French is none of ours: it falls back to English.
+pytestmark = pytest.mark.parametrize(
+    ("version", "locale"), [("own", "en"), ("own", "zh"), (NEWER, "en"), (NEWER, "zh"), (NEWER, "fr")], indirect=True
+)
+LANGUAGES = {"en": "en", "zh": "zh", "fr": "en"}
+
+# Far below the tabs and the menu, which would lie above the buttons over the node.
+_SHOW_ONLY = """(type) => {
+    app.graph.clear();
+    const node = LiteGraph.createNode(type);
+    node.pos = [0, 0];
+    app.graph.add(node);
+    app.canvas.ds.scale = 0.6;
+    app.canvas.ds.offset = [1000, 700];
+    app.canvas.selectNode(node);
+    app.canvas.setDirty(true, true);
+}"""
+_LOADED = "(picture) => picture.complete && picture.naturalWidth > 0"
+
+
+@pytest.fixture(scope="module")
+def locale(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def frontend(open_frontend: Callable[..., Frontend], locale: str) -> Iterator[Frontend]:
+    frontend = open_frontend(locale=locale)
+    yield frontend
+    frontend.page.context.close()
+
+
+@pytest.fixture(scope="module")
+def object_info(frontend: Frontend) -> Json:
+    return frontend.comfy.object_info()
+
+
+def page_of(node: str, locale: str) -> str:
+    folder = ROOT / "web" / "docs"
+    path = folder / f"{node}.md" if LANGUAGES[locale] == "en" else folder / node / f"{locale}.md"
+    return path.read_text(encoding="utf-8")
+
+
+def open_help(frontend: Frontend, node: str) -> Locator:
+    """By the button above the selected node."""
+    frontend.page.evaluate(_SHOW_ONLY, node)
+    frontend.page.locator('[data-testid="info-button"]').click()
+    return frontend.page.locator(".node-help-content")
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_opens_with_its_picture_in_the_users_language(
+    node: str, frontend: Frontend, locale: str, object_info: Json
+) -> None:
+    written = page_of(node, locale)
+    help_page = open_help(frontend, node)
+    expect(help_page.locator("h1")).to_have_text(written.partition("\n")[0].removeprefix("# "))
+    expect(help_page.locator("h2")).to_have_text(re.findall("^## (.+)$", written, re.MULTILINE))
+
+    picture = help_page.locator("img")
+    expect(picture).to_have_count(1)
+    expect(picture).to_have_attribute("src", re.compile(f"/docs/pictures/{node}[.]webp$"))
+    frontend.page.wait_for_function(_LOADED, arg=picture.element_handle())
+    shown, panel = picture.bounding_box(), help_page.bounding_box()
+    assert shown
+    assert panel
+    assert panel["width"] * 0.7 < shown["width"] <= panel["width"]
+
+    # Markup that the frontend reads another way would be seen as it is.
+    expect(help_page).not_to_contain_text(re.compile(r"\*\*|`|<br>|\]\("))
+    inputs = inputs_of(object_info[node])
+    rows = help_page.locator("table").first.locator("tbody tr")
+    expect(rows.locator("td:first-child code")).to_have_text(list(inputs))
+    for row, spec in zip(rows.all_text_contents(), inputs.values(), strict=True):
+        assert [told for told in limits(spec) if told not in row] == [], row
+    frontend.screenshot(f"help-{node}-{locale}")
+    assert frontend.problems == []
+
+
+def inputs_of(node: Json) -> Json:
+    return {**node["input"]["required"], **node["input"].get("optional", {})}
+
+
+def limits(spec: list[Json]) -> list[str]:
+    """What the page must tell of a widget's default and limits."""
+    kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+    choices = kind if isinstance(kind, list) else options.get("options", [])
+    if "sandbox" in choices:
+        return ["default"]  # others are the server's own
+    if choices:
+        return [str(choice) for choice in choices]
+    numbers = [options[name] for name in ("default", "min", "max") if kind in ("INT", "FLOAT")]
+    return [f"{number:g}" if isinstance(number, float) else str(number).replace("-", "−") for number in numbers]
