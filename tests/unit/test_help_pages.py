@@ -123,8 +123,8 @@ def test_all_inputs_are_told_in_their_order(node: str, language: str) -> None:
 
 @every_page
 def test_all_outputs_are_told_in_their_order(node: str, language: str) -> None:
-    names = [texts["name"] for texts in locale(language)[node]["outputs"].values()]
-    told = [f"`{name}`" if language == "en" else name for name in names]
+    ids, names = ([texts["name"] for texts in locale(each)[node]["outputs"].values()] for each in ("en", language))
+    told = [f"`{id_}`" if language == "en" else f"{name}<br>`{id_}`" for id_, name in zip(ids, names, strict=True)]
     assert [row[0] for row in page(node, language).rows(OUTPUTS)] == told
     assert all(row[1] for row in page(node, language).rows(OUTPUTS))
 
@@ -177,6 +177,26 @@ def test_both_languages_show_the_same_small_picture(node: str) -> None:
         assert 300 <= picture.width <= MAX_WIDTH
 
 
+@cache
+def sentences() -> str:
+    """All texts of the sources, folded, with `…` for what is filled in."""
+    texts = []
+    for path in (path for folder in ("api", "nodes") for path in (ROOT / folder).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts.append("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts))
+    return "\n".join(texts).casefold()
+
+
+@every_page
+def test_errors_are_quoted_as_they_are_said(node: str, language: str) -> None:
+    """Somebody searches the page for the words on the screen."""
+    quoted = re.findall("“([^”]+)”", page(node, language).sections[ERRORS])
+    assert quoted
+    parts = [part.strip() for quote in quoted for part in quote.split("…") if part.strip()]
+    assert [part for part in parts if part.casefold() not in sentences()] == []
+
+
 @every_page
 def test_links_lead_somewhere_from_the_help_panel(node: str, language: str) -> None:
     """It opens them as they are: a relative one would lead out of the page into nothing."""
@@ -199,6 +219,15 @@ def test_neighbours_are_named_as_they_are_on_the_screen(node: str, language: str
     named = set(re.findall(r"\*\*([^*]+)\*\*", page(node, language).sections[NEIGHBOURS]))
     assert named
     assert named <= titles - {page(node, language).title}
+
+
+@every_node
+def test_chinese_pages_name_neighbours_in_english_too(node: str) -> None:
+    """ComfyUI's frontend 1.32.9 shows nodes of packs in English under Chinese."""
+    titles = {locale("zh")[each]["display_name"]: locale("en")[each]["display_name"] for each in nodes()}
+    neighbours = page(node, "zh").sections[NEIGHBOURS]
+    named = re.findall(r"\*\*([^*]+)\*\*", neighbours)
+    assert [name for name in named if f"**{name}**（{titles[name]}）" not in neighbours] == []
 
 
 @every_page
