@@ -1,4 +1,4 @@
-"""What the ComfyUI registry gets, and what it needs from the pack's owner. Standard library and git only.
+"""What the ComfyUI registry gets, and what it needs from the pack's owner. With git, and tomli on Python 3.10 (.venv).
 
   python -m devtools.registry own ADDRESS PUBLISHER   write the owner's values into pyproject.toml
   python -m devtools.registry check                   fails, and says why, while something is missing for publishing
