@@ -2,6 +2,8 @@
 
 What the generated picture is off is measured in a ring just inside the seam, where both pictures show the same, and
 goes on outwards like a membrane fixed at the seam: it keeps the seam's values and varies in space as they do.
+
+What is clipped tells nothing about a cast: it is left out of the ring, and white stays white, and black black.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ _STRONGEST = 48.0
 _CELLS, _MIN_CELL = 192, 8
 # Depth of the ring: a share of the rectangle's shorter side, in pixels at least and at most.
 _RING_SHARE, _RING_MIN, _RING_MAX = 1 / 32, 8, 48
+# From here on a value is clipped, and over so many more values what would grey it fades out.
+_CLIPPED, _FADE = 1, 12
+# With a smaller share of values that are not clipped, a part of the ring is taken as it is, and hardly trusted.
+_ENOUGH, _DISTRUST = 1 / 16, 100.0
 # Rows of a canvas worked on at once.
 _ROWS = 256
 # Where the membrane is found: when no step would move it by this much, of 255.
@@ -50,6 +56,23 @@ class Field:
     @property
     def strongest(self) -> float:
         return float(np.abs(self.values).max())
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether more was off somewhere than is corrected."""
+        return self.strongest >= _STRONGEST
+
+    def applied(self, pixels: Pixels, rows: slice, columns: slice) -> _Floats:
+        """(rows, columns, 3): these pixels of a canvas, corrected, 0–255, not rounded.
+
+        What is white does not get darker, nor what is black lighter.
+        """
+        values: _Floats = pixels[rows, columns].astype(np.float32)
+        correction = self.at(rows, columns)
+        headroom = np.where(correction < 0, 255 - values, values)
+        correction *= np.clip((headroom - _CLIPPED) / _FADE, 0, 1)
+        values += correction
+        return np.clip(values, 0, 255, out=values)
 
     def at(self, rows: slice, columns: slice) -> _Floats:
         """(rows, columns, 3): the correction at the centres of these pixels. Both slices have a start and a stop."""
@@ -112,8 +135,7 @@ def corrected(pixels: Pixels, field: Field, placement: Placement) -> Pixels:
     """A copy whose pixels around the rectangle are corrected, rounded and clipped; those inside stay."""
     result: Pixels = pixels.copy()
     for rows, columns in _new_bands(placement):
-        total = pixels[rows, columns] + field.at(rows, columns)
-        result[rows, columns] = np.rint(np.clip(total, 0, 255, out=total), out=total)
+        result[rows, columns] = np.rint(field.applied(pixels, rows, columns))
     return result
 
 
@@ -191,20 +213,43 @@ class _Kept:
         """(len(at), 3), at positions along a strip of the rectangle."""
         place = self.placement
         shown = self.generated[place.y : place.y + place.height, place.x : place.x + place.width]
-        missing = self.original[rows, columns].astype(np.float32) - shown[rows, columns]
-        along = missing.swapaxes(0, 1) if columns == slice(None) else missing
-        means, spreads = zip(*(self._around(along, position) for position in at), strict=True)
+        wanted, given = self.original[rows, columns], shown[rows, columns]
+        missing = wanted.astype(np.float32) - given
+        # Not a number: what is clipped in either picture.
+        known = np.where(_is_clipped(wanted) | _is_clipped(given), np.float32(np.nan), missing)
+        if columns == slice(None):
+            missing, known = missing.swapaxes(0, 1), known.swapaxes(0, 1)
+        means, spreads = zip(*(self._around(missing, known, position) for position in at), strict=True)
         return _smoothed(np.array(means, dtype=np.float32), np.array(spreads, dtype=np.float32))
 
-    def _around(self, along: _Floats, position: float) -> tuple[_Floats, _Floats]:
+    def _around(self, missing: _Floats, known: _Floats, position: float) -> tuple[_Floats, _Floats]:
         """Mean without outliers, and spread, of the part of a strip around a position."""
-        begin = max(0, min(round(position - self.cell), len(along) - 1))
-        part = along[begin : max(round(position + self.cell), begin + 1)].reshape(-1, 3)
-        middle = np.median(part, axis=0)
-        off = np.abs(part - middle)
-        spread = np.maximum(1.0, 1.4826 * np.median(off, axis=0))
-        trusted = off <= 3 * spread
-        return (part * trusted).sum(axis=0) / trusted.sum(axis=0), spread
+        begin = max(0, min(round(position - self.cell), len(missing) - 1))
+        part = slice(begin, max(round(position + self.cell), begin + 1))
+        mean, spread = np.empty(3, dtype=np.float32), np.empty(3, dtype=np.float32)
+        for channel in range(3):
+            whole = missing[part, :, channel].ravel()
+            values = known[part, :, channel].ravel()
+            values = values[~np.isnan(values)]
+            if len(values) >= _ENOUGH * len(whole):
+                mean[channel], spread[channel] = _robust(values)
+            else:
+                # White or black all over: what is off there holds there, and not for what is beside it.
+                mean[channel], spread[channel] = _robust(whole)
+                spread[channel] *= _DISTRUST
+        return mean, spread
+
+
+def _is_clipped(pixels: Pixels) -> NDArray[np.bool_]:
+    clipped: NDArray[np.bool_] = (pixels <= _CLIPPED) | (pixels >= 255 - _CLIPPED)
+    return clipped
+
+
+def _robust(values: _Floats) -> tuple[float, float]:
+    """Mean without outliers, and spread."""
+    off = np.abs(values - np.median(values))
+    spread = max(1.0, 1.4826 * float(np.median(off)))
+    return float(values[off <= 3 * spread].mean()), spread
 
 
 def _smoothed(profile: _Floats, spread: _Floats) -> _Floats:

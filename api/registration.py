@@ -2,7 +2,8 @@
 
 First on small copies, with a search over scales, then on blocks of ever larger copies, whose shifts are fitted to a
 linear model. Each step cuts the blocks out anew where the model so far says they are, so that the last shifts are
-near zero, where they are not biased.
+near zero, where they are not biased. What comes of that is only believed where it explains the generated picture better
+than the place that was expected: soft and enlarged pictures agree about as well with many a shift.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _FINER = 4
 _SCALES = 1.01 ** np.arange(-22, 23)
 _MIN_BLOCK, _MAX_BLOCK = 32, 256
 _MAX_BLOCKS = 5
+# Of what the pictures differ by in the expected place, no more than this may be left where a model finds them.
+_CLEARLY_LESS = 0.99
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -101,7 +104,7 @@ def measure(generated: Pixels, original: Pixels, region: Region) -> Registration
         for _ in range(2):
             model = None if model is None else _refined(level, model)
         if step == finest:
-            return None if model is None else _settled(level, model)
+            return None if model is None else _believed(level, _settled(level, model))
         step = max(finest, step / _FINER)
     return None
 
@@ -418,6 +421,33 @@ def _tells_both_ways(weights: _Floats, common: _Spectrum, width: int, height: in
     cross_term = (weights * across * down).sum()
     moments = np.array([[(weights * across**2).sum(), cross_term], [cross_term, (weights * down**2).sum()]])
     return bool(np.sqrt(np.linalg.eigvalsh(moments / weights.sum())[0]) >= _MIN_WAVES)
+
+
+# ---- the model against the expected place
+
+
+def _believed(level: _Level, model: Registration) -> Registration | None:
+    """The model, unless the pictures agree about as well in the expected place.
+
+    Then a small misplacement is none, and a large one a mistake.
+    """
+    if model.is_aligned:
+        return model
+    in_place = Registration(0.0, 0.0, 1.0, 1.0, level.region)
+    pairs = [
+        (expected, moved)
+        for expected, moved in zip(_blocks(level, in_place), _blocks(level, model), strict=True)
+        if _lies_well(moved)
+    ]
+    if sum(_difference(moved) for _, moved in pairs) < _CLEARLY_LESS * sum(_difference(block) for block, _ in pairs):
+        return model
+    return in_place if model.is_small else None
+
+
+def _difference(block: _Block) -> float:
+    """How much the pictures differ in a block: not by their mean, nor by the finest grain."""
+    common = _spectrum(*block.expected.shape)
+    return float((np.abs(_transformed(block.found - block.expected, common)) ** 2 * common.passed).sum())
 
 
 # ---- all blocks at once

@@ -50,6 +50,17 @@ def whole_field(field: Field, placement: Placement = PLACEMENT) -> Floats:
 
 def matched(generated: Pixels, original: Pixels, placement: Placement = PLACEMENT) -> Pixels:
     """Also checks what holds whatever the pictures are."""
+    result = matched_clipped(generated, original, placement)
+    field = color_match.measure(generated, original, placement)
+    values = whole_field(field, placement)
+    new = new_area(placement)
+    expected = np.clip(generated + values, 0, 255)[new]
+    assert np.abs(result[new] - expected).max(initial=0) <= 0.5 + 1e-2
+    return result
+
+
+def matched_clipped(generated: Pixels, original: Pixels, placement: Placement = PLACEMENT) -> Pixels:
+    """The same for pictures with whites and blacks, where the correction fades out."""
     copies = generated.copy(), original.copy()
     field = color_match.measure(generated, original, placement)
     result = corrected(generated, field, placement)
@@ -64,8 +75,6 @@ def matched(generated: Pixels, original: Pixels, placement: Placement = PLACEMEN
     new = new_area(placement)
     if new.any():
         assert mean_offset(field, placement) == pytest.approx(values[new].mean(axis=0), abs=0.75)
-    expected = np.clip(generated + values, 0, 255)[new]
-    assert np.abs(result[new] - expected).max(initial=0) <= 0.5 + 1e-2
     return result
 
 
@@ -207,6 +216,8 @@ def test_it_is_clamped(cast: int) -> None:
     generated = np.full((*CANVAS, 3), 120 + cast, np.uint8)
     field = color_match.measure(generated, cut(truth), PLACEMENT)
     assert field.strongest == pytest.approx(48)
+    assert field.at_limit
+    assert not color_match.measure(as_bytes(truth + 40.0), cut(truth), PLACEMENT).at_limit
     result = matched(generated, cut(truth))
     assert np.abs(result[new_area()].astype(int) - (120 + cast - 48 * np.sign(cast))).max() <= 1
 
@@ -220,6 +231,45 @@ def test_nothing_runs_over(level: int) -> None:
     generated[new_area()] = level
     result = matched(generated, cut(truth))
     assert (result[new_area()] == level).all()
+
+
+@pytest.mark.parametrize(("level", "cast"), [(255, 20), (0, -20)], ids=["white", "black"])
+def test_what_is_clipped_and_right_stays_and_says_nothing_about_the_rest(level: int, cast: int) -> None:
+    """A blown sky above ground that has a cast, or a night: the sky is right, and the ground gets right up to it."""
+    truth = as_bytes(np.random.default_rng(3).normal(120, 3, (*CANVAS, 3)))
+    truth[:160] = level
+    generated = as_bytes(truth + float(cast))
+    assert (generated[:160] == level).all()
+    result = matched_clipped(generated, cut(truth))
+    new = new_area()
+    assert (result[:160][new[:160]] == level).all()
+    beside = result[160:250, 70:80].astype(int) - truth[160:250, 70:80]
+    assert np.abs(beside).max() <= 4
+    assert abs(beside[:10].mean()) <= 2, "next to the horizon, too"
+
+
+def test_white_that_came_back_grey_is_made_white() -> None:
+    truth = np.full((*CANVAS, 3), 255, np.uint8)
+    result = matched(np.full_like(truth, 243), cut(truth))
+    assert (result == 255)[new_area()].all()
+
+
+@pytest.mark.parametrize("cast", [-20, -8, 8, 20])
+def test_the_correction_fades_out_towards_white_and_black_without_a_step(cast: int) -> None:
+    """Every level once in the new area: they keep their order, and no two drift far apart."""
+    truth = np.full((20, 296, 3), 128, np.uint8)
+    placement = Placement(296, 20, 256, 0, 40, 20)
+    generated = truth.copy()
+    generated[:, 256:] = 128 - cast
+    generated[:, :256] = np.arange(256, dtype=np.uint8)[None, :, None]
+    levels = matched_clipped(generated, cut(truth, placement), placement)[10, :256, 0].astype(int)
+    steps = np.diff(levels)
+    assert steps.min() >= 0
+    assert steps.max() <= 4
+    assert levels[0] == 0
+    assert levels[255] == 255
+    middle = np.arange(40, 215)
+    assert np.abs(levels[middle] - middle - cast).max() <= 1
 
 
 @pytest.mark.parametrize(("size", "each"), [(3, 6), (5, 3), (9, 1)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 from hidream_volcengine.api.registration import Region, Registration, measure
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from tests.unit.scenes import Pixels, Texture, View, as_bytes, noisy
 
@@ -207,7 +207,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("shift", [(0.0, 0.0), (-3.2, 2.3)], ids=str)
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (0.3, 0.0), (-3.2, 2.3)], ids=str)
 def test_what_a_service_does_to_colours_does_not_move_it(change: str, shift: tuple[float, float]) -> None:
     generated, original = pictures(shift)
     check(measured(CHANGES[change](generated), original), shift)
@@ -230,6 +230,60 @@ def test_photographs(name: str, shift: tuple[float, float]) -> None:
     canvas.paste(photograph.resize((size[0] + 16, size[1] + 16), Image.Resampling.LANCZOS, tuple(inner)), (22, 17))
     found = measured(np.asarray(canvas), np.asarray(original), Region(30, 25, *size))
     check(found, shift)
+
+
+# ---- soft pictures
+
+
+def photograph(name: str) -> Pixels:
+    pixels = getattr(skimage.data, name)()
+    return np.ascontiguousarray(np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels)
+
+
+def enlarged(pixels: Pixels, factor: int, kernel: Image.Resampling) -> Pixels:
+    """Painted at a fraction of the size, then enlarged again."""
+    small = pixels.shape[1] // factor, pixels.shape[0] // factor
+    painted = Image.fromarray(pixels).resize(small, Image.Resampling.LANCZOS)
+    return np.asarray(painted.resize((small[0] * factor, small[1] * factor), kernel))
+
+
+def blurred(pixels: Pixels) -> Pixels:
+    size = round(pixels.shape[1] * 0.6), round(pixels.shape[0] * 0.6)
+    picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+    return np.asarray(picture.filter(ImageFilter.GaussianBlur(4)))
+
+
+BICUBIC, LANCZOS = Image.Resampling.BICUBIC, Image.Resampling.LANCZOS
+SOFT = {
+    "moon 8× bicubic": lambda: ("moon", enlarged(photograph("moon"), 8, BICUBIC)),
+    "retina 8× bicubic": lambda: ("retina", enlarged(photograph("retina"), 8, BICUBIC)),
+    "camera 8× Lanczos": lambda: ("camera", enlarged(photograph("camera"), 8, LANCZOS)),
+    "rocket 8× bicubic": lambda: ("rocket", enlarged(photograph("rocket"), 8, BICUBIC)),
+    "clock 4× Lanczos": lambda: ("clock", enlarged(photograph("clock"), 4, LANCZOS)),
+    "clock 4× bicubic": lambda: ("clock", enlarged(photograph("clock"), 4, BICUBIC)),
+    "grass 4× Lanczos": lambda: ("grass", enlarged(photograph("grass"), 4, LANCZOS)),
+    "rocket blurred": lambda: ("rocket", blurred(photograph("rocket"))),
+    "camera blurred": lambda: ("camera", blurred(photograph("camera"))),
+    "clock blurred": lambda: ("clock", blurred(photograph("clock"))),
+    "brick blurred": lambda: ("brick", blurred(photograph("brick"))),
+    "grass blurred": lambda: ("grass", blurred(photograph("grass"))),
+}
+
+
+@pytest.mark.parametrize("soft", SOFT)
+def test_a_soft_photograph_in_its_place_is_never_called_out_of_place(soft: str) -> None:
+    """It agrees about as well with many a shift; none of them may be taken for one."""
+    name, generated = SOFT[soft]()
+    found = measure(generated, photograph(name), Region(0, 0, generated.shape[1], generated.shape[0]))
+    assert found is None or found.is_aligned
+
+
+@pytest.mark.parametrize("name", ["moon", "camera", "rocket", "brick"])
+def test_an_enlarged_photograph_out_of_place_is_measured(name: str) -> None:
+    """Four times enlarged, then moved by two pixels right and one up: half and a quarter of what was painted."""
+    generated = np.roll(enlarged(photograph(name), 4, LANCZOS), (-1, 2), axis=(0, 1))
+    found = measured(generated, photograph(name), Region(0, 0, generated.shape[1], generated.shape[0]))
+    check(found, (2.0, -1.0))
 
 
 # ---- what cannot be measured
