@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import checks, geometry, hidream, images, padding, pasting, volcengine
+from . import checks, geometry, hidream, images, padding, pasting, volcengine, whereabouts
 from .attempts import Task
 from .calls import Batch, PaidCall, Plan, Result, Run, deliver, fetch, notes_of
 from .cancel import CallCancelled, CancelToken
@@ -93,4 +93,5 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "padding",
     "pasting",
     "volcengine",
+    "whereabouts",
 ]

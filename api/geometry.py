@@ -22,7 +22,9 @@ POSITIONS: tuple[Position, ...] = get_args(Position)
 # Relative drift of the aspect ratio that whole-pixel sides may cause before it is called an error.
 MAX_ASPECT_DRIFT = 0.01
 # A result this close to the expected size has been rounded differently, not scaled.
-_ROUNDING_SLACK = 2
+ROUNDING_SLACK = 2
+# What a side of a scaled rectangle may be off one common scale: both its edges were rounded, and so was the canvas.
+_SIDE_SLACK = 1.5
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Placement:
         """
         off_by = max(abs(width - self.canvas_width), abs(height - self.canvas_height))
         keeps_original = self.x + self.width <= width and self.y + self.height <= height
-        if off_by <= _ROUNDING_SLACK and keeps_original:
+        if off_by <= ROUNDING_SLACK and keeps_original:
             return Placement(width, height, self.x, self.y, self.width, self.height)
         return self.scaled_to(width, height)
 
@@ -107,14 +109,11 @@ class Placement:
         )
 
     def fits_shape_of(self, width: int, height: int) -> bool:
-        """Whether the rectangle has the shape of an original: within 1 %, or as near as whole pixels come.
-
-        Both edges of a side are rounded, so each side may be a pixel off what one common scale gives.
-        """
+        """Whether the rectangle has the shape of an original: within 1 %, or as near as whole pixels come."""
         if aspect_drift(width, height, self.width, self.height) <= MAX_ASPECT_DRIFT:
             return True
-        not_too_wide = (self.width - 1) * height <= (self.height + 1) * width
-        not_too_high = (self.height - 1) * width <= (self.width + 1) * height
+        not_too_wide = (self.width - _SIDE_SLACK) * height <= (self.height + _SIDE_SLACK) * width
+        not_too_high = (self.height - _SIDE_SLACK) * width <= (self.width + _SIDE_SLACK) * height
         return not_too_wide and not_too_high
 
     def check_shape_of(self, width: int, height: int) -> None:

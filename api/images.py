@@ -315,6 +315,11 @@ def binary_mask(mask: Grey) -> Grey:
     return np.where(mask >= 1, 255, 0).astype(np.uint8)
 
 
+def is_soft(mask: Grey) -> bool:
+    """Whether a mask has values between 0 and 1, as a feathered one."""
+    return bool(((mask > 0) & (mask < 255)).any())
+
+
 def kept_rectangle(mask: Grey) -> Placement | None:
     """The placement a mask stands for: its kept (0) pixels, if they fill one rectangle exactly; else ``None``."""
     kept = mask == 0

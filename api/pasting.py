@@ -17,21 +17,18 @@ from numpy.typing import NDArray
 from . import color_match, registration
 from .color_match import Field
 from .errors import InvalidInputError
-from .geometry import MAX_ASPECT_DRIFT, Placement, round_half_up
+from .geometry import MAX_ASPECT_DRIFT, ROUNDING_SLACK, Placement, round_half_up
 from .images import Pixels, cut_out
 from .registration import Registration
-from .resampling import Region, resample
+from .resampling import TINY, Region, resample
 from .text import Text
+from .whereabouts import likely_regions, painted_region
 
 Mode = Literal["exact", "blend"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 OutputSize = Literal["native", "generated", "factor"]
 OUTPUT_SIZES: tuple[OutputSize, ...] = get_args(OutputSize)
 
-# A generated picture this close to the placement's canvas has been rounded differently, not scaled.
-_ROUNDING_SLACK = 2
-# What float arithmetic leaves of a whole number of pixels.
-_TINY = 1e-6
 # Rows worked on in floats at once.
 _ROWS = 256
 
@@ -78,6 +75,7 @@ class Report:
         corrected: whether the generated picture was moved by it.
         color_offset: mean correction of the new area (red, green, blue, of 255); ``None`` if none was asked for.
         original_resized, generated_resized: whether that picture had to be resampled.
+        faded_all_over: whether `blend` left no pixel of the original as it was.
     """
 
     placement: Placement
@@ -88,6 +86,7 @@ class Report:
     color_offset: tuple[float, float, float] | None
     original_resized: bool
     generated_resized: bool
+    faded_all_over: bool
 
     def lines(self) -> list[Text]:
         """All of it."""
@@ -101,6 +100,7 @@ class Report:
             ),
             _resampling(self.original_resized, self.generated_resized),
             self._differences(),
+            *([_FADED_ALL_OVER] if self.faded_all_over else []),
         ]
         if self.registration is not None:
             lines.append(_measured(self.registration))
@@ -112,6 +112,8 @@ class Report:
     def summary(self) -> list[Text]:
         """What a user must know."""
         notes = [self._differences()]
+        if self.faded_all_over:
+            notes.append(_FADED_ALL_OVER)
         if self.registration is None or not self.registration.is_aligned:
             notes.append(self._alignment())
         return notes
@@ -125,7 +127,7 @@ class Report:
         return Text(
             f"The kept area differed by at most {before.max}, on average {_decimal(before.mean)} of 255 before; "
             f"{after_en} after.",
-            f"保留区域与原图相差：贴回前最大 {before.max}，平均 {_decimal(before.mean)}（满分 255）；"
+            f"保留区域与原图相差：贴回前最大 {before.max}，平均 {_decimal(before.mean)}（以 255 为满值）；"
             f"贴回后{after_zh}。",
         )
 
@@ -179,36 +181,25 @@ class Pasted:
     report: Report
 
 
-def generated_region(placement: Placement, width: int, height: int) -> Region:
-    """Where the original lies in a generated picture of ``width`` × ``height``.
-
-    A picture a pixel or two off the placement's canvas has been rounded differently. A smaller one was asked for by an
-    outpaint node with a smaller limit, whose whole pixels are followed; a larger one has been upscaled.
-    """
-    slack = max(abs(width - placement.canvas_width), abs(height - placement.canvas_height))
-    upscaled = width * height > placement.canvas_width * placement.canvas_height
-    if slack > _ROUNDING_SLACK and upscaled:
-        across, down = width / placement.canvas_width, height / placement.canvas_height
-        return Region(placement.x * across, placement.y * down, placement.width * across, placement.height * down)
-    followed = placement.followed_to(width, height)
-    return Region(followed.x, followed.y, followed.width, followed.height)
-
-
 def output_placement(
-    placement: Placement, original: tuple[int, int], generated: tuple[int, int], settings: Settings
+    placement: Placement,
+    original: tuple[int, int],
+    generated: tuple[int, int],
+    settings: Settings,
+    painted: Region | None = None,
 ) -> Placement:
     """The output's size, and where the original lies in it.
 
     Args:
         original, generated: (width, height).
+        painted: where it lies in the generated picture; ``None`` takes what is most likely for that size.
 
     Raises:
         InvalidInputError: the placement has another shape than the original or the generated picture.
     """
-    placement.check_shape_of(*original)
-    _check_canvas(placement, generated)
+    _check_shapes(placement, original, generated)
     if settings.output_size == "generated":
-        return _whole_pixels(generated_region(placement, *generated), *generated)
+        return _whole_pixels(painted or likely_regions(placement, *generated)[0], *generated)
     native = placement.native(*original)
     if settings.output_size == "native":
         return native
@@ -218,19 +209,27 @@ def output_placement(
     )
 
 
-def paste_back(generated: Pixels, original: Pixels, placement: Placement, settings: Settings) -> Pasted:
+def paste_back(
+    generated: Pixels,
+    original: Pixels,
+    placement: Placement,
+    settings: Settings,
+    painted: Region | None = None,
+) -> Pasted:
     """
     Args:
         generated: the outpainted picture, at any scale.
         original: what it was made from, at its own size.
         placement: where the original lies in the canvas that was generated.
+        painted: where it lies in the generated picture, if that is known already.
 
     Raises:
         InvalidInputError: the placement has another shape than one of the pictures.
     """
     generated_size, original_size = _size_of(generated), _size_of(original)
-    output = output_placement(placement, original_size, generated_size, settings)
-    expected = generated_region(placement, *generated_size)
+    _check_shapes(placement, original_size, generated_size)
+    expected = painted or painted_region(generated, original, placement)
+    output = output_placement(placement, original_size, generated_size, settings, expected)
     found = registration.measure(generated, original, expected)
     correct = settings.correct and found is not None and found.is_small and not found.is_aligned
     # What the output shows at `target` is what the generated picture shows at `source`.
@@ -266,6 +265,7 @@ def paste_back(generated: Pixels, original: Pixels, placement: Placement, settin
         color_offset=color_match.mean_offset(correction, output) if correction is not None else None,
         original_resized=original_resized,
         generated_resized=generated_resized,
+        faded_all_over=fade.untouched() is None,
     )
     return Pasted(
         pixels=pixels,
@@ -281,7 +281,25 @@ def _size_of(pixels: Pixels) -> tuple[int, int]:
     return pixels.shape[1], pixels.shape[0]
 
 
-def _check_canvas(placement: Placement, generated: tuple[int, int]) -> None:
+def _check_shapes(placement: Placement, original: tuple[int, int], generated: tuple[int, int]) -> None:
+    """
+    Raises:
+        InvalidInputError: the placement has another shape than one of the pictures.
+    """
+    if not placement.fits_shape_of(*original):
+        raise InvalidInputError(
+            Text(
+                f"The placement is for an original of another shape: its rectangle is "
+                f"{placement.width}×{placement.height}, the original is {original[0]}×{original[1]}.",
+                f"该 placement 属于另一种宽高比的原图：其矩形为 {placement.width}×{placement.height}，"
+                f"而原图为 {original[0]}×{original[1]}。",
+            ),
+            advice=Text(
+                "Connect Outpaint Placement's placement: the one of a node that was given a feathered mask leaves the "
+                "feathered rim out.",
+                "请连接「扩图布局」输出的 placement：若节点使用了羽化遮罩，其输出的 placement 不含羽化边缘。",
+            ),
+        )
     width, height = generated
     across, down = width / placement.canvas_width, height / placement.canvas_height
     drift = abs(across / down - 1)
@@ -291,7 +309,7 @@ def _check_canvas(placement: Placement, generated: tuple[int, int]) -> None:
         abs(width - placement.canvas_width * down),
         abs(height - placement.canvas_height * across),
     )
-    if drift > MAX_ASPECT_DRIFT and off_by > _ROUNDING_SLACK:
+    if drift > MAX_ASPECT_DRIFT and off_by > ROUNDING_SLACK:
         raise InvalidInputError(
             Text(
                 f"The placement is for a picture of another shape: its canvas is "
@@ -300,8 +318,8 @@ def _check_canvas(placement: Placement, generated: tuple[int, int]) -> None:
                 f"而生成图为 {width}×{height}。",
             ),
             advice=Text(
-                "Connect the placement of the node that made the picture, and do not crop it.",
-                "请连接生成该图片的节点输出的 placement，且不要裁剪图片。",
+                "Connect the placement that the picture was made with, and do not crop it.",
+                "请连接生成该图片所用的 placement，且不要裁剪图片。",
             ),
         )
 
@@ -314,8 +332,8 @@ def _whole_pixels(region: Region, width: int, height: int) -> Placement:
 
 
 def _whole_span(start: float, length: float, size: int) -> tuple[int, int]:
-    begin = min(math.ceil(start - _TINY), size - 1)
-    end = min(max(math.floor(start + length + _TINY), begin + 1), size)
+    begin = min(math.ceil(start - TINY), size - 1)
+    end = min(max(math.floor(start + length + TINY), begin + 1), size)
     return begin, end - begin
 
 
@@ -413,6 +431,11 @@ class _Fade:
 
 # ---- words
 
+_FADED_ALL_OVER = Text(
+    "No pixel of the original is as it was: the fade reaches across it. Lower `blend_pixels`.",
+    "渐变覆盖了整张原图，没有像素保持原样。请减小 `blend_pixels`。",
+)
+
 
 def _decimal(value: float) -> str:
     """One decimal; a difference is never called 0."""
@@ -448,5 +471,5 @@ def _color(offset: tuple[float, float, float]) -> Text:
     values = ", ".join(_signed(value, 1) for value in offset)
     return Text(
         f"Colours of the new area corrected by {values} of 255 on average (red, green, blue).",
-        f"新区域颜色平均校正 {values}（满分 255；依次为红、绿、蓝）。",
+        f"新区域颜色平均校正 {values}（以 255 为满值；依次为红、绿、蓝）。",
     )

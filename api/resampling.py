@@ -15,7 +15,7 @@ _LOBES = 3
 # Rows of a result made at once: Pillow's own copies stay small beside a large picture.
 _ROWS = 1024
 # What float arithmetic leaves of a whole number of pixels.
-_TINY = 1e-6
+TINY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def resample(pixels: Pixels, box: Region, width: int, height: int) -> Pixels:
 def _on_whole_pixels(box: Region) -> Region:
     """Without what float arithmetic leaves of whole numbers."""
     sides = (box.x, box.y, box.width, box.height)
-    return Region(*(round(side) if abs(side - round(side)) < _TINY else side for side in sides))
+    return Region(*(round(side) if abs(side - round(side)) < TINY else side for side in sides))
 
 
 def _resampled(pixels: Pixels, box: Region, width: int, height: int) -> Pixels:
@@ -86,6 +86,6 @@ def _span(start: float, length: float, target: int, size: int) -> _Span:
     first, last = math.floor(start) - support, math.ceil(start + length) + support
     # A picture is only continued where the box leaves it: at its own edges the filter looks at what there is.
     before = max(0, -first) if start < 0 else 0
-    after = max(0, last - size) if start + length > size + _TINY else 0
+    after = max(0, last - size) if start + length > size + TINY else 0
     begin, end = min(max(first, 0), size - 1), max(min(last, size), 1)
     return _Span(begin, end, before, after, max(0.0, start - begin + before), length)

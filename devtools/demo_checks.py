@@ -14,7 +14,6 @@ Pictures = Sequence[Image.Image]
 Box = tuple[int, int, int, int]
 
 MAX_MEAN_ERROR = 2.0  # of 255
-HIDREAM_CANVAS = 1024
 
 
 class CheckError(Exception):
@@ -60,9 +59,9 @@ def outpainted_by_mask(photo: Image.Image, inputs: Inputs, pictures: Pictures) -
 
 def pasted_back(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
     """Placed in an aspect ratio, outpainted within the service's limits, and the original pasted back at its own size:
-    every pixel of it must be there, and the canvas must have the size that the formula gives.
+    every pixel of it must be there, in the very canvas that was asked for.
     """
-    canvas, corner = _native(photo.size, inputs)
+    canvas, corner = _laid_out(photo.size, inputs)
     _require_count(pictures, inputs["variants"])
     original = np.asarray(photo.convert("RGB"))
     for picture in pictures:
@@ -76,33 +75,23 @@ def pasted_back(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
 
 def where(photo: Image.Image, inputs: Inputs) -> tuple[int, int]:
     """The corner of an original that was pasted back."""
-    return _native(photo.size, inputs)[1]
+    return _laid_out(photo.size, inputs)[1]
 
 
-def _native(size: tuple[int, int], inputs: Inputs) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The canvas at which a placed and outpainted original has its own pixels again, and its corner there."""
+def _laid_out(size: tuple[int, int], inputs: Inputs) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The canvas of an aspect ratio in which an original has its own pixels, and its corner there."""
     _require(inputs["target"] == "aspect ratio", f"no check of the target {inputs['target']}")
     columns, rows = (float(part) for part in inputs["aspect_ratio"].split(":"))
     width, height = size
-    placed = (
+    canvas = (
         _half_up(max(width, height * columns / rows) / inputs["ratio"]),
         _half_up(max(height, width * rows / columns) / inputs["ratio"]),
     )
     position = inputs["position"]
-    room = (placed[0] - width, placed[1] - height)
+    room = (canvas[0] - width, canvas[1] - height)
     x = 0 if "left" in position else room[0] if "right" in position else room[0] // 2
     y = 0 if "top" in position else room[1] if "bottom" in position else room[1] // 2
-    limits = (inputs.get("max_width", HIDREAM_CANVAS), inputs.get("max_height", HIDREAM_CANVAS))
-    scale = min(1.0, limits[0] / placed[0], limits[1] / placed[1])
-    across = _native_span(width, x, placed[0], _half_up(placed[0] * scale))
-    down = _native_span(height, y, placed[1], _half_up(placed[1] * scale))
-    return (across[0], down[0]), (across[1], down[1])
-
-
-def _native_span(length: int, start: int, placed: int, painted: int) -> tuple[int, int]:
-    """Length of the canvas and start of the original, after both of its edges became whole pixels of what came."""
-    begin, end = _half_up(start * painted / placed), _half_up((start + length) * painted / placed)
-    return _half_up(painted * length / (end - begin)), _half_up(begin * length / (end - begin))
+    return canvas, (x, y)
 
 
 def _half_up(value: float) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from comfy_api.latest import io
 from numpy.typing import NDArray
 
-from ..api import CancelToken, InvalidInputError, Placement, Text, geometry, images, padding, pasting
+from ..api import CancelToken, InvalidInputError, Placement, Text, geometry, images, padding, pasting, whereabouts
 from . import host
 from .common import CATEGORY, MAX_RESULT_PIXELS, Notes, check_result_fits_memory, size_of
 from .placements import OutpaintPlacement, checked_placement, fills_canvas, note_resized
@@ -324,7 +324,8 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
         # One more than come out: what a single picture takes on the way.
         count, free = len(pictures) + 1, host.available_memory()
         check_result_fits_memory(output.canvas_width, output.canvas_height, count, free, MAX_RESULT_PIXELS)
-        work = _PasteBack(generated, original, pictures, originals, placed, output, settings, CancelToken())
+        canvas = output.canvas_width, output.canvas_height
+        work = _PasteBack(generated, original, pictures, originals, placed, canvas, settings, CancelToken())
         try:
             image, mask, reports = await host.off_loop(work.run)
         except BaseException:
@@ -337,14 +338,14 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
 
 @dataclass(frozen=True)
 class _PasteBack:
-    """A batch to be pasted; ``output`` is where the originals lie in what comes out."""
+    """A batch to be pasted; ``canvas`` is the size of what comes out."""
 
     generated: Any
     original: Any
     pictures: Sequence[images.Pixels]
     originals: Sequence[images.Pixels]
     placement: Placement
-    output: Placement
+    canvas: tuple[int, int]
     settings: pasting.Settings
     token: CancelToken
 
@@ -357,34 +358,35 @@ class _PasteBack:
         reports: list[pasting.Report] = []
         masks: list[NDArray[np.float32]] = []
         variants = len(self.pictures) // len(self.originals)
+        # The same for the whole batch, which has one mask.
+        region = whereabouts.painted_region(self.pictures[0], self.originals[0], self.placement)
 
         def paint(index: int, values: images.Values) -> None:
             self.token.check()
             of_original = index // variants
             picture, original = self.pictures[index], self.originals[of_original]
-            pasted = pasting.paste_back(picture, original, self.placement, self.settings)
+            pasted = pasting.paste_back(picture, original, self.placement, self.settings, region)
             np.divide(pasted.pixels, np.float32(255.0), out=values)
             if pasted.identity:
-                self._restore_surroundings(index, values)
+                self._restore_surroundings(index, pasted.placement, values)
             if pasted.exact is not None:
-                self._restore_original(of_original, pasted.exact, values)
+                self._restore_original(of_original, pasted.placement, pasted.exact, values)
             reports.append(pasted.report)
             if not masks:  # the same for all
                 masks.append(pasted.mask)
 
-        canvas = self.output.canvas_width, self.output.canvas_height
-        image = images.painted_tensor(len(self.pictures), *canvas, paint)
+        image = images.painted_tensor(len(self.pictures), *self.canvas, paint)
         return image, images.mask_tensor(masks[0]), reports
 
-    def _restore_surroundings(self, index: int, values: images.Values) -> None:
+    def _restore_surroundings(self, index: int, placement: Placement, values: images.Values) -> None:
         """The generated picture's own values around the original."""
-        inside = images.cut_out(values, self.output).copy()
+        inside = images.cut_out(values, placement).copy()
         values[...] = images.rgb_values(self.generated, index)
-        images.cut_out(values, self.output)[...] = inside
+        images.cut_out(values, placement)[...] = inside
 
-    def _restore_original(self, index: int, exact: Placement, values: images.Values) -> None:
+    def _restore_original(self, index: int, placement: Placement, exact: Placement, values: images.Values) -> None:
         """The original's own values, neither rounded nor clipped."""
-        left, top = exact.x - self.output.x, exact.y - self.output.y
+        left, top = exact.x - placement.x, exact.y - placement.y
         own = images.rgb_values(self.original, index)[top : top + exact.height, left : left + exact.width]
         images.cut_out(values, exact)[...] = own
 

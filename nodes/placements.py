@@ -69,7 +69,28 @@ def given_placement(value: object, original: tuple[int, int], limits: tuple[int,
                 f"已从 {placement.canvas_width}×{placement.canvas_height} 等比缩小到本节点的上限以内。",
             )
         )
+    _note_lost_sides(placement, used, notes)
     return used
+
+
+_SIDES = {
+    "left": Text("left", "左"),
+    "top": Text("top", "上"),
+    "right": Text("right", "右"),
+    "bottom": Text("bottom", "下"),
+}
+
+
+def _note_lost_sides(placement: Placement, used: Placement, notes: Notes) -> None:
+    """Say which sides have no pixel left at the size that is painted."""
+    lost = [name for side, name in _SIDES.items() if getattr(placement, side) and not getattr(used, side)]
+    if lost:
+        notes.add(
+            Text(
+                f"Too narrow to be painted at that size, and left out: {', '.join(name.en for name in lost)}.",
+                f"以下边在该尺寸下不足一个像素，未作绘制：{'、'.join(name.zh for name in lost)}。",
+            )
+        )
 
 
 def fills_canvas(placement: Placement) -> bool:

@@ -361,6 +361,8 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
         placement = _common_placement(sent_masks)
         if placement is None and _is_linked(cls.hidden.prompt, cls.hidden.unique_id, _PLACEMENT_SLOT):
             raise InvalidInputError(_NO_FRAME)
+        if any(images.is_soft(single) for single in masks):
+            notes.add(_SOFT_RIM)
         _note_shrunk(notes, Text("canvas", "画布"), size, sent)
         _note_long_prompt(notes, sampling.prompt)
         service = await _service(profile)
@@ -398,6 +400,12 @@ def _canvas_calls(
     return [sampling.call(service, sent, seed, size[0] * size[1], take) for seed in sampling.seeds()]
 
 
+_SOFT_RIM = Text(
+    "The mask's soft rim is painted, too, so this node's placement leaves it out. Connect Outpaint Paste Back to the "
+    "placement of Outpaint Placement.",
+    "遮罩的羽化边缘也会重新绘制，因此本节点输出的 placement 不含这一边缘。"
+    "「原图贴回」请连接「扩图布局」输出的 placement。",
+)
 _NO_FRAME = Text(
     "The mask is no frame around one rectangle, so there is no placement; leave that output unconnected.",
     "遮罩不是围绕单个矩形的边框，无法给出 placement；请不要连接该输出。",

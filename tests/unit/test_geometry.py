@@ -30,6 +30,8 @@ from devtools import vectors
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "placement.json"
 
+Size = tuple[int, int]
+
 sides = st.integers(1, 8192)
 shares = st.floats(0, 1, allow_nan=False)
 
@@ -245,6 +247,22 @@ def test_a_placement_fits_the_shape_of_its_own_image_at_every_scale(
     inside = placement.within(max_width, max_height)
     assert inside.fits_shape_of(width, height)
     assert inside.native(width, height).fits_shape_of(width, height)
+
+
+@pytest.mark.parametrize(
+    ("image", "sides_of_it"), [((8610, 1274), (398, 214, 702, 176)), ((14882, 1152), (0, 300, 600, 0))]
+)
+def test_a_panorama_fits_its_scaled_down_placement(image: Size, sides_of_it: tuple[int, int, int, int]) -> None:
+    """What an outpaint node with a limit returns must not be refused afterwards, when it has been paid for."""
+    assert pad(*image, *sides_of_it).within(1024, 1024).fits_shape_of(*image)
+
+
+@given(sides, sides, *[st.integers(0, 4000)] * 4, st.integers(64, 4096), st.integers(64, 4096))
+def test_padding_fits_the_shape_of_its_own_image_at_every_scale(
+    width: int, height: int, left: int, top: int, right: int, bottom: int, max_width: int, max_height: int
+) -> None:
+    inside = pad(width, height, left, top, right, bottom).within(max_width, max_height)
+    assert inside.fits_shape_of(width, height)
 
 
 @pytest.mark.parametrize(

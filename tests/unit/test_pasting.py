@@ -13,8 +13,9 @@ import skimage.data
 from hidream_volcengine.api import pasting
 from hidream_volcengine.api.errors import InvalidInputError
 from hidream_volcengine.api.geometry import Placement, place
-from hidream_volcengine.api.pasting import Pasted, Settings, generated_region, output_placement, paste_back
+from hidream_volcengine.api.pasting import Pasted, Settings, output_placement, paste_back
 from hidream_volcengine.api.registration import Region
+from hidream_volcengine.api.whereabouts import likely_regions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
@@ -216,7 +217,7 @@ def test_other_output_sizes(case: Case, factor: Fraction, blended: bool) -> None
 )
 def test_where_the_original_lies_in_what_came_back(generated: Size, region: tuple[float, ...]) -> None:
     placement = Placement(900, 600, 150, 100, 600, 400)
-    found = generated_region(placement, *generated)
+    found = likely_regions(placement, *generated)[0]
     assert (found.x, found.y, found.width, found.height) == pytest.approx(region)
 
 

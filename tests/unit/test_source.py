@@ -20,7 +20,7 @@ API_LAYERS = [
     {"geometry", "checks", "connections", "wire", "owners", "filesystems", "records"},
     {"images", "transport", "store", "schema"},
     {"downloads", "admission", "padding", "resampling", "color_match"},
-    {"auth", "polling", "registration"},
+    {"auth", "polling", "registration", "whereabouts"},
     {"credentials", "attempts", "leases", "pasting"},
     {"hidream", "volcengine", "claims", "salvage"},
     {"access"},
