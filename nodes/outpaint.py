@@ -279,7 +279,11 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
             inputs=[
                 io.Image.Input("generated", tooltip="The outpainted pictures, enlarged or not, but not cropped."),
                 io.Image.Input("original", tooltip="One for all, or each for as many pictures in a row."),
-                OutpaintPlacement.Input("placement", tooltip="Where the original lies in the canvas."),
+                OutpaintPlacement.Input(
+                    "placement",
+                    tooltip="Where the original lies in the canvas; best from Outpaint Placement: the canvas is then "
+                    "exactly the one asked for.",
+                ),
                 _MODE.input(),
                 _BLEND_PIXELS.input(),
                 _OUTPUT_SIZE.input(),
