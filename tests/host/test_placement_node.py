@@ -497,6 +497,27 @@ def test_its_picture_and_mask_feed_the_canvas_node(comfy: ComfyUI, emulator: Emu
     assert emulator.billed == 1
 
 
+def test_a_soft_rim_is_told_with_the_placement_to_connect(comfy: ComfyUI) -> None:
+    """The rim is painted too, so that the node's own placement is smaller than the original."""
+    graph = Graph(comfy)
+    _, layout = laid_out(graph, photo(105, 77), aspect_ratio="1:1", ratio=0.6, feathering=8)
+    soft = graph.add("VolcengineAPIOutpaintCanvas", image=layout[IMAGE], mask=layout[MASK])
+    got = run_outpaint(comfy, graph, soft)
+    assert got.placement["width"] < 105
+    told = "\n".join(got.texts)
+    assert "soft rim is painted" in told
+    assert "羽化边缘" in told
+
+
+def test_sides_too_narrow_to_be_painted_are_named(comfy: ComfyUI) -> None:
+    graph = Graph(comfy)
+    image, layout = laid_out(graph, photo(3000, 2000), **sides(1, 500, 1, 0))
+    got = run_outpaint(comfy, graph, graph.add("HiDreamAPIOutpaint", image=image, placement=layout[PLACEMENT]))
+    told = "\n".join(got.texts)
+    assert "left out: left, right." in told
+    assert "左、右" in told
+
+
 BOTH = pytest.mark.parametrize("class_type", ["HiDreamAPIOutpaint", "VolcengineAPIOutpaint"])
 
 

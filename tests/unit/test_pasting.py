@@ -776,3 +776,12 @@ def test_the_choices() -> None:
     assert pasting.MODES == ("exact", "blend")
     assert pasting.OUTPUT_SIZES == ("native", "generated", "factor")
     assert Settings() == Settings("exact", 16, "native", 1.0, False, False)
+
+
+@pytest.mark.parametrize(("pixels", "told"), [(16, False), (30, True)])
+def test_a_fade_that_leaves_no_pixel_as_it_was_is_told(pixels: int, told: bool) -> None:
+    placement = Placement(100, 90, 20, 20, 60, 50)
+    pasted = paste_back(noise((100, 90), 1), noise((60, 50)), placement, replace(BLEND, blend_pixels=pixels))
+    for texts in (pasted.report.summary(), pasted.report.lines()):
+        assert any("No pixel of the original is as it was" in text.en for text in texts) is told
+        assert any("没有像素保持原样" in text.zh for text in texts) is told
