@@ -74,6 +74,7 @@ class Report:
         registration: ``None`` if it could not be measured.
         corrected: whether the generated picture was moved by it.
         color_offset: mean correction of the new area (red, green, blue, of 255); ``None`` if none was asked for.
+        color_at_limit: whether the colours are off by more than is corrected.
         original_resized, generated_resized: whether that picture had to be resampled.
         faded_all_over: whether `blend` left no pixel of the original as it was.
     """
@@ -84,6 +85,7 @@ class Report:
     registration: Registration | None
     corrected: bool
     color_offset: tuple[float, float, float] | None
+    color_at_limit: bool
     original_resized: bool
     generated_resized: bool
     faded_all_over: bool
@@ -107,6 +109,8 @@ class Report:
         lines.append(self._alignment())
         if self.color_offset is not None:
             lines.append(_color(self.color_offset))
+        if self.color_at_limit:
+            lines.append(_COLOR_AT_LIMIT)
         return lines
 
     def summary(self) -> list[Text]:
@@ -114,6 +118,8 @@ class Report:
         notes = [self._differences()]
         if self.faded_all_over:
             notes.append(_FADED_ALL_OVER)
+        if self.color_at_limit:
+            notes.append(_COLOR_AT_LIMIT)
         if self.registration is None or not self.registration.is_aligned:
             notes.append(self._alignment())
         return notes
@@ -263,6 +269,7 @@ def paste_back(
         registration=found,
         corrected=correct,
         color_offset=color_match.mean_offset(correction, output) if correction is not None else None,
+        color_at_limit=correction is not None and correction.at_limit,
         original_resized=original_resized,
         generated_resized=generated_resized,
         faded_all_over=fade.untouched() is None,
@@ -386,10 +393,8 @@ class _Fade:
         """Fade the generated picture, corrected, into ``pixels``, which have the original in its rectangle."""
         for rows, columns in self._bands():
             share = self._share(rows, columns)[..., None]
-            new = generated[rows, columns].astype(np.float32)
-            if correction is not None:
-                new += correction.at(rows, columns)
-            mixed = pixels[rows, columns] * share + np.clip(new, 0, 255) * (1 - share)
+            new = generated[rows, columns] if correction is None else correction.applied(generated, rows, columns)
+            mixed = pixels[rows, columns] * share + new * (1 - share)
             pixels[rows, columns] = np.rint(mixed).astype(np.uint8)
 
     def _bands(self) -> Iterator[tuple[slice, slice]]:
@@ -434,6 +439,10 @@ class _Fade:
 _FADED_ALL_OVER = Text(
     "No pixel of the original is as it was: the fade reaches across it. Lower `blend_pixels`.",
     "渐变覆盖了整张原图，没有像素保持原样。请减小 `blend_pixels`。",
+)
+_COLOR_AT_LIMIT = Text(
+    "The colours are off by more than is corrected (48 of 255): a seam may show.",
+    "颜色偏差超过可校正的上限（48，以 255 为满值）：可能看得出接缝。",
 )
 
 

@@ -785,3 +785,25 @@ def test_a_fade_that_leaves_no_pixel_as_it_was_is_told(pixels: int, told: bool) 
     for texts in (pasted.report.summary(), pasted.report.lines()):
         assert any("No pixel of the original is as it was" in text.en for text in texts) is told
         assert any("没有像素保持原样" in text.zh for text in texts) is told
+
+
+@pytest.mark.parametrize(("cast", "told"), [(-20, False), (-60, True)])
+def test_a_cast_beyond_the_limit_is_told(cast: int, told: bool) -> None:
+    placement = Placement(300, 200, 60, 40, 180, 120)
+    original = np.full((120, 180, 3), 150, np.uint8)
+    generated = np.full((200, 300, 3), 150 + cast, np.uint8)
+    report = paste_back(generated, original, placement, replace(EXACT, match_color=True)).report
+    for texts in (report.summary(), report.lines()):
+        assert any("off by more than is corrected" in text.en for text in texts) is told
+
+
+def test_white_in_the_band_of_a_blend_is_not_greyed() -> None:
+    """The generated picture has the cast of a darker one everywhere but in its white part, which was right."""
+    placement = Placement(300, 200, 60, 40, 180, 120)
+    original = np.full((120, 180, 3), 120, np.uint8)
+    original[:60] = 255
+    generated = np.full((200, 300, 3), 150, np.uint8)
+    generated[:100] = 255
+    pasted = paste_back(generated, original, placement, replace(BLEND, match_color=True))
+    assert (pasted.pixels[:90] == 255).all()
+    assert abs(float(pasted.pixels[150:].mean()) - 120) < 3

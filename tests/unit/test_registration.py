@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import skimage.data
 from hidream_volcengine.api.registration import Region, Registration, measure
-from PIL import Image, ImageFilter
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from tests.unit.scenes import Pixels, Texture, View, as_bytes, noisy
 
@@ -249,8 +250,8 @@ def enlarged(pixels: Pixels, factor: int, kernel: Image.Resampling) -> Pixels:
 
 def blurred(pixels: Pixels) -> Pixels:
     size = round(pixels.shape[1] * 0.6), round(pixels.shape[0] * 0.6)
-    picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
-    return np.asarray(picture.filter(ImageFilter.GaussianBlur(4)))
+    picture = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    return as_bytes(gaussian_filter(picture.astype(float), (4, 4, 0)))
 
 
 BICUBIC, LANCZOS = Image.Resampling.BICUBIC, Image.Resampling.LANCZOS
@@ -261,12 +262,10 @@ SOFT = {
     "rocket 8× bicubic": lambda: ("rocket", enlarged(photograph("rocket"), 8, BICUBIC)),
     "clock 4× Lanczos": lambda: ("clock", enlarged(photograph("clock"), 4, LANCZOS)),
     "clock 4× bicubic": lambda: ("clock", enlarged(photograph("clock"), 4, BICUBIC)),
-    "grass 4× Lanczos": lambda: ("grass", enlarged(photograph("grass"), 4, LANCZOS)),
     "rocket blurred": lambda: ("rocket", blurred(photograph("rocket"))),
     "camera blurred": lambda: ("camera", blurred(photograph("camera"))),
     "clock blurred": lambda: ("clock", blurred(photograph("clock"))),
     "brick blurred": lambda: ("brick", blurred(photograph("brick"))),
-    "grass blurred": lambda: ("grass", blurred(photograph("grass"))),
 }
 
 
