@@ -88,30 +88,6 @@ class Same:
 NODE_CLASS_MAPPINGS = {"TestAnything": Anything, "TestFloats": Floats, "TestSame": Same}
 '''
 
-PLACEMENT: dict[str, Any] = {
-    "target": "aspect ratio",
-    "aspect_ratio": "16:9",
-    "canvas_width": 1024,
-    "canvas_height": 1024,
-    "ratio": 1.0,
-    "position": "center",
-    "x_offset": 0,
-    "y_offset": 0,
-    "left": 0,
-    "top": 0,
-    "right": 0,
-    "bottom": 0,
-    "fill": "grey",
-    "feathering": 0,
-}
-PASTE_BACK: dict[str, Any] = {
-    "mode": "exact",
-    "blend_pixels": 16,
-    "output_size": "native",
-    "factor": 1.0,
-    "match_color": False,
-    "registration": "report",
-}
 SIDES = ("left", "top", "right", "bottom")
 PADDED, MASK = 7, 8
 """Outputs of the placement node, after the placement, four sides and the canvas' size."""
@@ -135,7 +111,7 @@ def comfy(probing_comfyui: ComfyUI, emulator: Emulator) -> Iterator[ComfyUI]:
 
 
 def placed(graph: Graph, image: Link, **widgets: Any) -> Node:
-    return graph.add("RemoteOutpaintPlacement", image=image, **{**PLACEMENT, **widgets})
+    return graph.add("RemoteOutpaintPlacement", image=image, **widgets)
 
 
 def pasted(graph: Graph, generated: Link, original: Link, placement: Link, **widgets: Any) -> Node:
@@ -144,7 +120,7 @@ def pasted(graph: Graph, generated: Link, original: Link, placement: Link, **wid
         generated=generated,
         original=original,
         placement=placement,
-        **{**PASTE_BACK, **widgets},
+        **widgets,
     )
 
 
