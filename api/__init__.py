@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from . import checks, geometry, hidream, images, padding, pasting, volcengine, whereabouts
-from .attempts import Task
-from .calls import Batch, PaidCall, Plan, Result, Run, deliver, fetch, notes_of
+from .accounts import Sandbox
+from .calls import Batch, PaidCall, Plan, Result, Run, deliver, fetch, may_still_come, notes_of
 from .cancel import CallCancelled, CancelToken
 from .collecting import Delivery
-from .collector import Collector
-from .credentials import DEFAULT_PROFILE, SANDBOX_PROFILE, Profiles, Sandbox
+from .credentials import Profiles
+from .diagnosis import Diagnosis
 from .errors import (
     AmbiguousSubmitError,
     AuthenticationError,
@@ -25,15 +27,41 @@ from .errors import (
 )
 from .geometry import Placement
 from .hidream import HiDreamService
-from .journal import Journal
 from .polling import Progress, TaskRef, Watch
+from .profile_edits import ProfileEditor, RefusedEditError, ShownProfile, ShownProfiles
+from .profile_file import ProfileFile
+from .profile_values import DEFAULT_PROFILE, SANDBOX_PROFILE
 from .redaction import pack_logger
-from .schema import JournalError
 from .settings import Budget, JournalSettings, Limits
+from .states import JournalError
+from .template_shelf import TemplatePage, TemplateShelf
+from .templates import GENDERS
 from .text import Text
+from .thumbnails import Thumbnails
 from .transport import Deadlines, wait_for_submits
+from .uploads import Pictures, Upload
 from .volcengine import VolcengineService
 from .wire import checked
+from .workers import DaemonPool
+
+if TYPE_CHECKING:
+    from .callbacks import Callbacks
+    from .collector import Collector
+    from .journal import Journal
+    from .task_list import Overview, Task
+
+_WITH_THE_DATABASE = {"Callbacks", "Collector", "Journal", "Overview", "Task"}
+
+
+def __getattr__(name: str) -> Any:
+    """A start of ComfyUI that buys nothing is not held up by the database."""
+    if name not in _WITH_THE_DATABASE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import callbacks, collector, journal, task_list
+
+    home = {"Callbacks": callbacks, "Collector": collector, "Journal": journal}.get(name, task_list)
+    return getattr(home, name)
+
 
 __all__ = [  # noqa: RUF022 - grouped by what they are for
     # calls
@@ -53,21 +81,37 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "checked",
     "deliver",
     "fetch",
+    "may_still_come",
     "notes_of",
     "wait_for_submits",
+    # threads
+    "DaemonPool",
     # journal
     "Budget",
+    "Callbacks",
     "Collector",
     "Journal",
     "JournalSettings",
     "Limits",
+    "Overview",
     "Task",
+    "Thumbnails",
     # profiles
     "DEFAULT_PROFILE",
     "SANDBOX_PROFILE",
     "Deadlines",
+    "Diagnosis",
+    "ProfileEditor",
+    "ProfileFile",
     "Profiles",
+    "RefusedEditError",
     "Sandbox",
+    "ShownProfile",
+    "ShownProfiles",
+    # templates
+    "GENDERS",
+    "TemplatePage",
+    "TemplateShelf",
     # errors
     "AmbiguousSubmitError",
     "AuthenticationError",
@@ -83,8 +127,10 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "TaskFailedError",
     "TaskTimeoutError",
     # images and words
+    "Pictures",
     "Placement",
     "Text",
+    "Upload",
     "checks",
     "geometry",
     "hidream",

@@ -5,22 +5,33 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Delete, Insert, Update, event
 
 from . import salvage
-from .schema import DamagedError, Database
+from .schema import Database, attempts, requests, results
 from .settings import JournalSettings
+from .states import DamagedError
 from .store import Store
+
+_SHOWN = {attempts, requests, results}
 
 
 class Access:
-    """Transactions of a journal, each with the database's time."""
+    """Transactions of a journal, each with the database's time.
 
-    def __init__(self, settings: JournalSettings, store: Store, clock: Callable[[], float]) -> None:
+    Args:
+        changed: called after each transaction that changed an attempt, outside of it; it must not block.
+    """
+
+    def __init__(
+        self, settings: JournalSettings, store: Store, clock: Callable[[], float], changed: Callable[[], None]
+    ) -> None:
         self._settings = settings
         self._store = store
         self._clock = clock
+        self._changed = changed
         self._opening = threading.Lock()
         self._database: Database | None = None
         self.opened = 0
@@ -52,10 +63,13 @@ class Access:
         database = self.open()
         try:
             with database.writing() as connection:
+                changes = _changes_of(connection)
                 yield connection, database.now(connection)
         except DamagedError:
             self._drop(database)
             raise
+        if changes:
+            self._changed()
 
     @contextmanager
     def reading(self) -> Iterator[tuple[Connection, float]]:
@@ -80,3 +94,17 @@ class Access:
             database, self._database = self._database, None
         if database is not None:
             database.close()
+
+
+def _changes_of(connection: Connection) -> list[str]:
+    """Grows while the transaction changes what a task list shows."""
+    tables: list[str] = []
+
+    def executed(_: Connection, statement: object, *rest: object) -> None:
+        result: Any = rest[-1]
+        if isinstance(statement, (Insert, Update, Delete)) and statement.table in _SHOWN and result.rowcount != 0:
+            tables.append(str(statement.table))
+
+    # Gone with this connection, which is another one each time.
+    event.listen(connection, "after_execute", executed)
+    return tables

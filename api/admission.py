@@ -6,15 +6,16 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, or_, select
 
 from .cancel import CancelToken
 from .errors import QuotaError
+from .orders import Purchase
+from .profile_values import SETTINGS_DIALOG
 from .schema import attempts, limits, owners, requests
-from .settings import Budget, Ceiling
 from .text import Text
 
 _WINDOW = 60.0
@@ -25,20 +26,6 @@ _ONE_429 = 5.0
 _SMALLEST_FACTOR = 0.05
 
 
-@dataclass(frozen=True)
-class Purchase:
-    """What is to be admitted."""
-
-    provider: str
-    endpoint: str
-    profile: str
-    account: str
-    prompt_id: str
-    pictures: int
-    budget: Budget
-    ceiling: Ceiling
-
-
 def check_budget(connection: Connection, now: float, purchase: Purchase, journal_id: str = "") -> None:
     """
     Args:
@@ -47,20 +34,41 @@ def check_budget(connection: Connection, now: float, purchase: Purchase, journal
     Raises:
         QuotaError: the budget does not hold these pictures.
     """
-    budget, others = purchase.budget, and_(attempts.c.profile == purchase.profile, attempts.c.id != journal_id)
+    # A profile that was renamed has spent what it spent; so has one that was removed and entered again.
+    spent_by = or_(attempts.c.profile == purchase.profile, attempts.c.account == purchase.account)
+    budget, others = purchase.budget, and_(spent_by, attempts.c.id != journal_id)
     if budget.per_run is not None and purchase.prompt_id:
         counted = _counted(connection, and_(others, attempts.c.prompt_id == purchase.prompt_id))
         if counted + purchase.pictures > budget.per_run:
-            raise _used_up(purchase, counted, budget.per_run, _A_RUN, "REMOTE_IMAGE_PICTURES_PER_RUN")
+            raise _used_up(purchase, counted, budget.per_run, _A_RUN, "pictures_per_run")
     if budget.per_day is not None:
-        counted = _counted(connection, and_(others, attempts.c.admitted_at >= _midnight(now)))
+        counted = _counted(connection, and_(others, _today(now)))
         if counted + purchase.pictures > budget.per_day:
-            raise _used_up(purchase, counted, budget.per_day, _A_DAY, "REMOTE_IMAGE_PICTURES_PER_DAY")
+            raise _used_up(purchase, counted, budget.per_day, _A_DAY, "pictures_per_day")
+
+
+def counted_today(connection: Connection, now: float) -> dict[tuple[str, str], int]:
+    """Pictures of this day by profile (as it was called then) and account, as :func:`check_budget` counts them."""
+    buyer = (attempts.c.profile, attempts.c.account)
+    by_buyer = _total().add_columns(*buyer).where(_today(now), _paid()).group_by(*buyer)
+    return {(profile, account): int(total) for total, profile, account in connection.execute(by_buyer)}
 
 
 def _counted(connection: Connection, which: ColumnElement[bool]) -> int:
-    total = select(func.coalesce(func.sum(attempts.c.counted), 0)).join(requests, requests.c.key == attempts.c.key)
-    return int(connection.execute(total.where(which, requests.c.sandbox.is_(False))).scalar_one())
+    return int(connection.execute(_total().where(which, _paid())).scalar_one())
+
+
+def _total() -> Select[Any]:
+    total: Select[Any] = select(func.coalesce(func.sum(attempts.c.counted), 0))
+    return total.join(requests, requests.c.key == attempts.c.key)
+
+
+def _paid() -> ColumnElement[bool]:
+    return requests.c.sandbox.is_(False)
+
+
+def _today(now: float) -> ColumnElement[bool]:
+    return attempts.c.admitted_at >= _midnight(now)
 
 
 def _midnight(now: float) -> float:
@@ -72,7 +80,7 @@ _A_RUN = Text("a run", "每次运行")
 _A_DAY = Text("a day", "每天")
 
 
-def _used_up(purchase: Purchase, counted: int, limit: int, period: Text, variable: str) -> QuotaError:
+def _used_up(purchase: Purchase, counted: int, limit: int, period: Text, setting: str) -> QuotaError:
     return QuotaError(
         Text(
             f"This server's budget for the profile {purchase.profile!r} is {limit} pictures {period.en}; {counted} are "
@@ -80,11 +88,22 @@ def _used_up(purchase: Purchase, counted: int, limit: int, period: Text, variabl
             f"此服务器为配置 {purchase.profile!r} 设定的预算为{period.zh} {limit} 张图片；已计 {counted} 张，"
             f"本次还要购买 {purchase.pictures} 张。未提交任何内容。",
         ),
-        advice=Text(
-            f"If that is meant, raise {variable} in the environment of the ComfyUI server (0 = no limit) and restart "
-            "it.",
-            f"如确需购买，请在 ComfyUI 服务器的环境变量中调高 {variable}（0 = 不限）并重启。",
-        ),
+        advice=_raise_it(setting, purchase.budget.by_environment),
+    )
+
+
+def _raise_it(setting: str, by_environment: bool) -> Text:
+    if not by_environment:
+        return Text(
+            f"If that is meant, raise {setting} of this profile in {SETTINGS_DIALOG.en} (0 = no limit).",
+            f"如确需购买，请在「{SETTINGS_DIALOG.zh}」中调高该配置的 {setting}（0 = 不限）。",
+        )
+    variable = f"REMOTE_IMAGE_{setting.upper()}"
+    return Text(
+        f"If that is meant, raise {setting} of this profile in {SETTINGS_DIALOG.en}, or {variable} in the environment "
+        "of the ComfyUI server (0 = no limit), and restart it.",
+        f"如确需购买，请在「{SETTINGS_DIALOG.zh}」中调高该配置的 {setting}，"
+        f"或在 ComfyUI 服务器的环境变量中调高 {variable}（0 = 不限）并重启。",
     )
 
 
@@ -118,11 +137,9 @@ def _running(connection: Connection, purchase: Purchase, is_living: Callable[[Ro
 
 
 def _pause_for_rate(connection: Connection, now: float, journal_id: str, purchase: Purchase, allowed: int) -> float:
-    recent = connection.execute(
-        select(attempts.c.admitted_at, attempts.c.pictures)
+    rows = connection.execute(
+        select(attempts.c.admitted_at, attempts.c.pictures, attempts.c.account, attempts.c.endpoint)
         .where(
-            attempts.c.account == purchase.account,
-            attempts.c.endpoint == purchase.endpoint,
             attempts.c.admitted_at > now - _WINDOW,
             attempts.c.admitted_at <= now,
             # Its own earlier try was not taken.
@@ -130,6 +147,9 @@ def _pause_for_rate(connection: Connection, now: float, journal_id: str, purchas
         )
         .order_by(attempts.c.admitted_at)
     ).all()
+    # Not asked of the database: SQLite would go through all that the endpoint ever had rather than through this minute.
+    mine = (purchase.account, purchase.endpoint)
+    recent = [(admitted_at, pictures) for admitted_at, pictures, *whose in rows if tuple(whose) == mine]
     used = sum(pictures for _, pictures in recent)
     for admitted_at, pictures in recent:
         # More than the whole rate at once still goes, alone.

@@ -3,112 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
-from .admission import Purchase
-from .errors import InvalidInputError, Provider, RemoteImageError
+from .errors import Provider, RemoteImageError
+from .orders import Attempt, StoredResult
 from .polling import TaskRef
 from .records import ErrorRecord
 from .redaction import redact
-from .schema import State, attempts, requests, results
-from .text import Text
+from .schema import attempts, requests, results
 
-# What a task of another run was is not known any more: a quarter of the largest result, as four times this is taken.
-ANY_PICTURE = 16384 * 16384 // 4
-
-_LAST_TASKS = 30
-
-FINISHED = (State.STORED, State.DELIVERED)
-ACCEPTED = (State.SUBMITTED, State.PARKED, State.DONE)
-UNDER_WAY = (State.PREPARED, State.SUBMITTING, *ACCEPTED)
-EXPLAINED = (State.AMBIGUOUS, State.FAILED)
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a call wants to buy."""
-
-    key: str
-    purchase: Purchase
-    sandbox: bool
-    take: int
-    expected_pixels: int
-    summary: str
-
-
-@dataclass(frozen=True)
-class StoredResult:
-    """One picture of an attempt (``sha256`` of its bytes in the store), or why it is missing for good."""
-
-    position: int
-    sub_task_id: str
-    sha256: str
-    error: ErrorRecord | None
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One try to buy a request, as it stood when it was read."""
-
-    journal_id: str
-    key: str
-    state: State
-    fence: int
-    owner: str | None
-    request_id: str
-    task: TaskRef
-    result_url: str
-    account: str
-    profile: str
-    sandbox: bool
-    take: int
-    pictures: int
-    expected_pixels: int
-    summary: str
-    tried_at: float
-    changed_at: float
-    total: int | None = None
-    polls: int = 0
-    error: ErrorRecord | None = None
-    results: tuple[StoredResult, ...] = ()
-
-    @property
-    def resumable(self) -> bool:
-        return bool(self.task.task_id or self.result_url)
-
-    @property
-    def was_stored(self) -> bool:
-        return any(result.sha256 for result in self.results)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every result is known; its file may still be missing."""
-        return self.total is not None and len(self.results) >= self.total
-
-
-@dataclass(frozen=True)
-class Task:
-    """A line of the task list. Times are epoch seconds; ``pictures`` is what counts against the budget."""
-
-    journal_id: str
-    state: str
-    provider: str
-    endpoint: str
-    profile: str
-    task_id: str
-    request_id: str
-    take: int
-    pictures: int
-    summary: str
-    created_at: float
-    changed_at: float
-    error: RemoteImageError | None
-    stored: int
-
+_LAST_TASKS = 10
 
 # ---- rows
 
@@ -181,7 +87,7 @@ def read_attempts(connection: Connection, which: Any, *, order: Any = None, limi
     for row in connection.execute(
         select(results).where(results.c.attempt.in_(list(by_attempt))).order_by(results.c.position)
     ):
-        stored = StoredResult(row.position, row.sub_task_id, row.sha256, _record_of(row.error))
+        stored = StoredResult(row.position, row.sub_task_id, row.sha256, record_of(row.error))
         by_attempt[row.attempt].append(stored)
     return [_attempt(row, tuple(by_attempt[row.id])) for row in rows]
 
@@ -208,42 +114,11 @@ def _attempt(row: Row[Any], stored: tuple[StoredResult, ...]) -> Attempt:
         summary=row.summary,
         tried_at=row.submitting_at or row.created_at,
         changed_at=row.changed_at,
+        submitted_at=row.submitted_at,
         total=row.total,
         polls=row.polls,
-        error=_record_of(row.error),
+        error=record_of(row.error),
         results=stored,
-    )
-
-
-def read_tasks(connection: Connection, which: Any, limit: int) -> list[Task]:
-    """Lines of the task list, newest first."""
-    stored = select(func.count()).where(results.c.attempt == attempts.c.id, results.c.sha256 != "").scalar_subquery()
-    chosen = select(attempts, requests.c.take, requests.c.summary, stored.label("stored")).join(
-        requests, requests.c.key == attempts.c.key
-    )
-    if which is not None:
-        chosen = chosen.where(which)
-    rows = connection.execute(chosen.order_by(attempts.c.created_at.desc()).limit(limit)).all()
-    return [_task(row) for row in rows]
-
-
-def _task(row: Row[Any]) -> Task:
-    record = _record_of(row.error)
-    return Task(
-        journal_id=row.id,
-        state=row.state.value,
-        provider=row.provider,
-        endpoint=row.endpoint,
-        profile=row.profile,
-        task_id=row.task_id,
-        request_id=row.request_id,
-        take=row.take,
-        pictures=row.counted,
-        summary=row.summary,
-        created_at=row.created_at,
-        changed_at=row.changed_at,
-        error=record.error() if record else None,
-        stored=row.stored,
     )
 
 
@@ -272,27 +147,8 @@ def json_of(error: RemoteImageError) -> str:
     return json.dumps(ErrorRecord.of(error).model_dump())
 
 
-def _record_of(stored: str | None) -> ErrorRecord | None:
+def record_of(stored: str | None) -> ErrorRecord | None:
     return ErrorRecord.model_validate_json(stored) if stored else None
-
-
-def retold(record: ErrorRecord, tried_at: float) -> RemoteImageError:
-    """An error of an earlier run, with its time."""
-    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(tried_at))
-    return record.error(
-        Text(
-            f"Nothing was sent now (0 calls): this same request was tried on {moment}.",
-            f"本次未发送任何请求（0 次调用）：相同的请求已于 {moment} 提交过。",
-        )
-    )
-
-
-def told_again(attempt: Attempt) -> RemoteImageError:
-    if attempt.error is None:
-        return InvalidInputError(
-            Text(f"The attempt {attempt.journal_id} was never sent.", f"{attempt.journal_id} 从未发送。")
-        )
-    return retold(attempt.error, attempt.tried_at)
 
 
 def read_durations(connection: Connection, endpoint: str, sandbox: bool) -> list[float]:

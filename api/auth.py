@@ -18,18 +18,12 @@ import requests
 from pydantic import BaseModel, ValidationError
 from requests.auth import AuthBase
 
-from .connections import NoAuth
+from .connections import NoAuth, origin
 from .errors import AuthenticationError, ConfigurationError, ConnectionFailedError
+from .networks import Network
 from .redaction import Secret
 from .text import Text
-from .transport import Deadlines, get
-
-
-def origin(url: str) -> str:
-    """Scheme, host and port of a URL, in one spelling."""
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+from .transport import Answer, Deadlines, get
 
 
 def _check_pinned(request: requests.PreparedRequest, origins: frozenset[str]) -> None:
@@ -98,6 +92,7 @@ class ExchangedTokenAuth(AuthBase):
     base_url: str
     origins: frozenset[str]
     deadlines: Deadlines = field(default_factory=Deadlines)
+    network: Network = field(default_factory=Network)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         _check_pinned(request, self.origins)
@@ -128,14 +123,20 @@ class ExchangedTokenAuth(AuthBase):
             if known is not None and known.token == getattr(_given, "token", None):
                 del _tokens[slot]
 
+    def ask_for_token(self, deadlines: Deadlines, *, afresh: bool = False) -> Answer:
+        """One request for a token; raises as :func:`transport.get`."""
+        return get(
+            self.base_url + _EXCHANGE_PATH,
+            headers={"Api-Key": self.api_key.reveal()},
+            auth=NoAuth(),
+            deadlines=deadlines,
+            network=self.network,
+            afresh=afresh,
+        )
+
     def _exchange(self) -> Secret:
         try:
-            answer = get(
-                self.base_url + _EXCHANGE_PATH,
-                headers={"Api-Key": self.api_key.reveal()},
-                auth=NoAuth(),
-                deadlines=self.deadlines,
-            )
+            answer = self.ask_for_token(self.deadlines)
         except requests.RequestException as cause:
             raise ConnectionFailedError(
                 Text("The token exchange could not be reached.", "无法连接令牌兑换接口。"),

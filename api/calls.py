@@ -7,21 +7,34 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .admission import Purchase
-from .attempts import ANY_PICTURE, Attempt, Order
-from .claims import Claim, ClaimLost
+from .cancel import NotSubmitted
 from .collecting import Delivery, PicturesGoneError, TaskForgottenError, check_room, collect, from_store, picture_lost
-from .errors import AuthenticationError, InvalidInputError, QuotaError, RemoteImageError, ServiceError
-from .journal import Busy, Explained, Finished, Journal, Standing
+from .errors import (
+    AuthenticationError,
+    InvalidInputError,
+    QuotaError,
+    RemoteImageError,
+    ServiceError,
+    TaskTimeoutError,
+)
 from .keys import request_key
-from .polling import Progress, TaskRef, Watch
+from .orders import ANY_PICTURE, Attempt, Busy, ClaimLost, Explained, Finished, Order, Purchase
+from .polling import Accepted, Progress, TaskRef, Watch
 from .redaction import pack_logger, shortened
-from .schema import JournalError, State
+from .standing import Standing
+from .states import JournalError, State
 from .submits import Service, submit_until_decided
 from .text import Text
+from .waiting import Waiting
 from .wire import WireRequest
+from .workers import apart
+
+if TYPE_CHECKING:
+    # The database that they bring is loaded with the first purchase.
+    from .claims import Claim
+    from .journal import Journal
 
 # Of no meaning for what the picture will be.
 _NOT_IN_KEY = {"request_id", "notify_url", "return_url"}
@@ -34,7 +47,8 @@ class PaidCall:
 
     Args:
         request: the wire model, with ``images.fingerprint`` in the place of each image: what the key is made of.
-        encode: the real values of those fields; runs in the worker, once it is certain that something is bought.
+        encode: the real values of those fields; runs in the worker, once it is certain that something is bought, and
+            again if that came to nothing. It should hold no picture of its own: calls wait for long (``uploads.py``).
         expected_pixels: of one picture; results up to four times this are taken.
         pictures: how many it buys, for the budget.
     """
@@ -91,10 +105,6 @@ class Plan:
     resume: int
 
 
-class NotSubmitted(Exception):
-    """A sibling call failed before this one was submitted."""
-
-
 @dataclass(frozen=True)
 class Result:
     """What became of one call of a batch; ``delivery`` and ``error`` are both ``None`` if it was not submitted."""
@@ -130,7 +140,7 @@ class Batch:
         elif new:
             journal.check_budget(_together(new))
             pack_logger().info(
-                "%s: this node buys %d pictures, reuses %d calls and resumes %d",
+                "%s: this node buys %d picture(s), reuses %d call(s) and resumes %d",
                 new[0].endpoint,
                 buy,
                 self.plan.reuse,
@@ -140,12 +150,15 @@ class Batch:
     def run(self, index: int, watch: Watch) -> Result:
         """Run one call; its failure keeps its siblings from being submitted, and theirs this one.
 
+        While it waits for an attempt, ``journal.waits`` can stop it: that is a failure like any other.
+
         Raises:
             CallCancelled: cancelled.
         """
         call, order = self._calls[index], self._orders[index]
         try:
-            return Result(self._get(call, order, watch))
+            with self._journal.waits.call(watch.cancel, self._failed.set) as waiting:
+                return Result(self._get(call, order, watch, waiting))
         except NotSubmitted:
             return Result()
         except RemoteImageError as error:
@@ -156,10 +169,11 @@ class Batch:
             self._failed.set()
             raise
 
-    def _get(self, call: PaidCall, order: Order, watch: Watch) -> Delivery:
+    def _get(self, call: PaidCall, order: Order, watch: Watch, waiting: Waiting) -> Delivery:
         waited_for = ""
         lost: Attempt | None = None
         while True:
+            watch.cancel.check()
             try:
                 found = self._journal.claim(order, waited_for)
             except JournalError as error:
@@ -168,6 +182,7 @@ class Batch:
                 raise found.error
             if isinstance(found, Busy):
                 waited_for = found.journal_id
+                waiting.on(waited_for)
                 try:
                     _wait_while_busy(self._journal, waited_for, watch)
                 except JournalError as error:
@@ -178,6 +193,7 @@ class Batch:
                 if (delivery := _reuse(self._journal, found.attempt, watch)) is not None:
                     return delivery
             else:
+                waiting.on(found.journal_id, found)
                 try:
                     with found as claim:
                         delivery = self._work(call, order, claim, watch)
@@ -203,9 +219,7 @@ class Batch:
         self._check()
         check_room(journal.store, call.expected_pixels * call.pictures)
         watch.report(Progress("preparing"))
-        request = call.request.model_copy(update=dict(call.encode()))
-        expected = journal.typical_seconds(service.name, sandbox=order.sandbox)
-        accepted = submit_until_decided(service, request, claim, journal, watch, self._check, admit, expected)
+        accepted = self._submit(call, claim, watch, admit)
         picture = accepted.picture
         if accepted.task.task_id or (picture is not None and picture.image):
             claim.accepted(accepted.task, picture.image if picture is not None else "")
@@ -213,6 +227,14 @@ class Batch:
             # The answer is the picture itself: it is stored before anything is written down about it.
             claim.answered(accepted.task)
         return collect(claim, service, journal, watch, source="bought", answered=picture)
+
+    def _submit(self, call: PaidCall, claim: Claim, watch: Watch, admit: Callable[[], None]) -> Accepted:
+        # Its own frame: the encoded picture ends with it, and not with the wait for the task.
+        service, journal = call.service, self._journal
+        request = call.request.model_copy(update=dict(apart(_encoded, call, watch)))
+        usual = journal.usual_seconds(service.name, sandbox=service.account.sandbox)
+        expected = usual.median if usual else None
+        return submit_until_decided(service, request, claim, journal, watch, self._check, admit, expected)
 
     def _check(self) -> None:
         if self._failed.is_set():
@@ -222,6 +244,12 @@ class Batch:
     def delivered(self, results: Sequence[Result]) -> None:
         """The node has handed these on."""
         self._journal.mark_delivered(result.delivery.journal_id for result in results if result.delivery is not None)
+
+
+def _encoded(call: PaidCall, watch: Watch) -> Mapping[str, Any]:
+    # Its turn came late, perhaps: what nobody waits for any more is not in the way of the next.
+    watch.cancel.check()
+    return call.encode()
 
 
 def notes_of(results: Sequence[Result]) -> list[Text]:
@@ -236,14 +264,14 @@ def notes_of(results: Sequence[Result]) -> list[Text]:
     if count["reused"]:
         notes.append(
             Text(
-                f"Reused, 0 calls: {count['reused']} of {total} pictures were bought before.",
+                f"Reused, 0 calls: {count['reused']} of {total} pictures bought before.",
                 f"已复用，0 次调用：{total} 张图片中有 {count['reused']} 张此前已购买。",
             )
         )
     if count["resumed"]:
         notes.append(
             Text(
-                f"Resumed, nothing bought: {count['resumed']} of {total} pictures come from a task of an earlier run.",
+                f"Resumed, nothing bought: {count['resumed']} of {total} pictures from a task of an earlier run.",
                 f"已恢复，未产生购买：{total} 张图片中有 {count['resumed']} 张来自此前提交的任务。",
             )
         )
@@ -261,28 +289,36 @@ def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Deli
         InvalidInputError: there is no such journal id, or it belongs to another account.
         RemoteImageError: it failed, or did not end in time.
         CallCancelled: cancelled.
+        TaskTimeoutError: also if ``journal.waits`` stopped it.
     """
-    journal_id = wanted
-    if journal.task(wanted) is None:
-        if wanted.startswith("rv-"):
-            raise _unknown(wanted)
-        body = {"adopted task_id": wanted}
-        order = _order(service, _key(service, body, 0, 0), "", 0, 0, ANY_PICTURE, "")
-        journal_id = journal.adopt(order, TaskRef(service.provider, service.name, wanted))
+    with journal.waits.call(watch.cancel) as waiting:
+        return _fetch(journal, service, wanted, watch, waiting)
+
+
+def _fetch(journal: Journal, service: Service, wanted: str, watch: Watch, waiting: Waiting) -> Delivery:
+    is_journal_id = journal.task(wanted) is not None
+    if wanted.startswith("rv-") and not is_journal_id:
+        raise _unknown(wanted)
     while True:
         watch.cancel.check()
+        journal_id = wanted if is_journal_id else _adopt(journal, service, wanted)
         found = journal.claim_task(journal_id)
         if found is None:
-            raise _unknown(wanted)
+            if is_journal_id:
+                raise _unknown(wanted)
+            # Whoever else asked for it has just found that the service does not know it.
+            continue
         if isinstance(found, Explained):
             raise found.error
         if isinstance(found, Busy):
+            waiting.on(journal_id)
             _wait_while_busy(journal, journal_id, watch)
         elif isinstance(found, Finished):
             check_account(found.attempt, service)
             if (delivery := _reuse(journal, found.attempt, watch)) is not None:
                 return delivery
         else:
+            waiting.on(journal_id, found)
             try:
                 with found as claim:
                     check_account(claim.attempt, service)
@@ -293,6 +329,11 @@ def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Deli
                 raise ServiceError(
                     Text("The sandbox has no such task any more.", "沙盒中已没有该任务。"), task_id=wanted
                 ) from None
+
+
+def _adopt(journal: Journal, service: Service, task_id: str) -> str:
+    order = _order(service, _key(service, {"adopted task_id": task_id}, 0, 0), "", 0, 0, ANY_PICTURE, "")
+    return journal.adopt(order, TaskRef(service.provider, service.name, task_id))
 
 
 def _unknown(journal_id: str) -> InvalidInputError:
@@ -306,13 +347,24 @@ def check_account(attempt: Attempt, service: Service) -> None:
     Raises:
         InvalidInputError: another account, or another endpoint, was asked for this.
     """
-    if attempt.account != service.account.account_id or attempt.task.endpoint != service.name:
+    another_account = attempt.account != service.account.account_id
+    if another_account or attempt.task.endpoint != service.name:
         raise InvalidInputError(
             Text(
                 f"{attempt.journal_id} was bought by the profile {attempt.profile!r} from {attempt.task.endpoint}.",
                 f"{attempt.journal_id} 由配置 {attempt.profile!r} 向 {attempt.task.endpoint} 购买。",
-            )
+            ),
+            advice=_by_task_id(attempt.task.task_id) if another_account and attempt.task.task_id else None,
         )
+
+
+def _by_task_id(task_id: str) -> Text:
+    return Text(
+        "That is another account, also if a profile of that name was removed and entered again. If the key is the "
+        f"same, the node Remote Task Result fetches it, free of charge, by the task_id {task_id}.",
+        "该配置属于另一个账户；删除后重新添加的同名配置也视为另一个账户。"
+        f"如密钥相同，可用「取回远程任务」节点凭 task_id {task_id} 免费取回。",
+    )
 
 
 def _after_acceptance(error: JournalError, lost: Attempt | None) -> JournalError:
@@ -450,6 +502,13 @@ def deliver(results: Sequence[Result], *, accept_partial: bool) -> tuple[list[De
     if pictures or skipped or len(errors) > 1:
         first.add_context(_rest_of_batch(pictures, len(errors), skipped, tasks))
     raise first
+
+
+def may_still_come(results: Sequence[Result]) -> bool:
+    """Whether something is missing, and all of that is in tasks that go on."""
+    missing = [error for result in results for error in _errors_of(result)]
+    whole = all(result.delivery is not None or result.error is not None for result in results)
+    return bool(missing) and whole and all(isinstance(e, TaskTimeoutError) and e.billed != "no" for e in missing)
 
 
 def _errors_of(result: Result) -> Sequence[RemoteImageError]:

@@ -10,21 +10,19 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, and_, delete, select, update
 
-from .attempts import Attempt, StoredResult, clean, json_of, put_attempt, put_request, put_result
+from .attempts import clean, json_of, put_attempt, put_request, put_result
 from .cancel import CallCancelled
 from .errors import AmbiguousSubmitError, RemoteImageError
 from .images import Encoded
+from .orders import Attempt, ClaimLost, StoredResult, moment_of
 from .polling import TaskRef
 from .redaction import pack_logger
-from .schema import JournalError, State, attempts
+from .schema import attempts, requests
+from .states import JournalError, State
 from .store import SideCar, Store
 from .text import Text
-
-
-class ClaimLost(Exception):
-    """Another process took this attempt over."""
 
 
 class Claims:
@@ -52,6 +50,12 @@ class Claims:
     def ids(self) -> list[str]:
         with self.changed:
             return [*self._held, *(claim.journal_id for claim in self._unwritten)]
+
+    def ring(self, journal_id: str) -> None:
+        with self.changed:
+            claim = self._held.get(journal_id)
+        if claim is not None:
+            claim.bell.set()
 
     def unwritten(self) -> list[Claim]:
         with self.changed:
@@ -90,10 +94,17 @@ class Claim:
         self._pending: dict[str, Any] = {}
         self._pending_results: list[tuple[int, str, str, RemoteImageError | None]] = []
         self._ended = False
+        self.bell = threading.Event()
+        """Rung when the service is to be asked now rather than at the next regular poll."""
 
     @property
     def journal_id(self) -> str:
         return self.attempt.journal_id
+
+    @property
+    def state(self) -> State:
+        """How far it came, whether that is written down or not."""
+        return self._state
 
     def __enter__(self) -> Claim:
         return self
@@ -107,7 +118,7 @@ class Claim:
 
     def _leave(self, error: BaseException | None) -> None:
         if self._state is State.PREPARED:
-            self._end(State.CANCELLED, counted=0)
+            self._end(State.CANCELLED, counted=0, error=json_of(error) if isinstance(error, RemoteImageError) else None)
         elif self._state is State.SUBMITTING and self._pending_results:
             # The answer was the picture, and that is in the store.
             self.stored()
@@ -132,7 +143,8 @@ class Claim:
 
     def submitting(self) -> None:
         """Written and synced before the first byte of the request goes out."""
-        self._must(state=State.SUBMITTING, submitting_at=...)
+        now = self._must(state=State.SUBMITTING, submitting_at=...)
+        self.attempt = replace(self.attempt, tried_at=now)
         self._state = State.SUBMITTING
 
     def unsent(self) -> None:
@@ -149,10 +161,13 @@ class Claim:
 
     def ambiguous(self, error: RemoteImageError) -> None:
         self._end(State.AMBIGUOUS, error=json_of(error))
+        error.journal_id, error.sent_at = self.journal_id, moment_of(self.attempt.tried_at)
 
     def failed(self, error: RemoteImageError) -> None:
         """Accepted, and no picture will come."""
         self._end(State.FAILED, error=json_of(error), done_at=...)
+        if not self.attempt.adopted:
+            error.journal_id = self.journal_id
 
     # ---- after acceptance
 
@@ -173,6 +188,31 @@ class Claim:
             submitted_at=...,
         )
 
+    def confirmed(self) -> None:
+        """The service knows the task."""
+        if self.attempt.unconfirmed:
+            self.attempt = replace(self.attempt, submitted_at=self.attempt.tried_at)
+            self._try(submitted_at=...)
+
+    def forget(self) -> None:
+        """The service does not know a task that was only adopted: no row is left that would say it may be billed.
+
+        Raises:
+            ClaimLost: somebody else works on it.
+        """
+        # Where that cannot be written, it stays as a parked one.
+        with suppress(JournalError):
+            with self._lock, self._claims.writing() as (connection, _):
+                mine = and_(attempts.c.id == self.journal_id, attempts.c.fence == self.fence)
+                if not connection.execute(delete(attempts).where(mine)).rowcount:
+                    raise ClaimLost
+                connection.execute(
+                    delete(requests).where(
+                        requests.c.key == self.attempt.key, requests.c.key.not_in(select(attempts.c.key))
+                    )
+                )
+            self._ended = True
+
     def answered(self, task: TaskRef) -> None:
         """The answer brought the picture itself: :meth:`keep` and :meth:`stored` write it down."""
         self.attempt = replace(self.attempt, task=task)
@@ -180,11 +220,15 @@ class Claim:
         pack_logger().info("%s answered: %s request_id=%s", task.endpoint, self.journal_id, task.request_id)
 
     def done(self, total: int) -> None:
-        """The service has finished: ``total`` is how many pictures it turned out to be, also for the budget."""
+        """The service has finished, and has room for another task.
+
+        Args:
+            total: how many pictures it turned out to be, also for the budget.
+        """
         self._state = State.DONE
         # A task that was adopted was paid elsewhere.
-        counted = {"counted": total} if self.attempt.pictures else {}
-        self._try(state=State.DONE, done_at=..., total=total, **counted)
+        counted = {} if self.attempt.adopted else {"counted": total}
+        self._try(state=State.DONE, done_at=..., total=total, holds_slot=False, **counted)
 
     def keep(self, position: int, sub_task_id: str, encoded: Encoded) -> bool:
         """Store one picture. What cannot be stored is delivered all the same, and fetched again next time.
@@ -248,14 +292,18 @@ class Claim:
 
     # ---- writing
 
-    def _must(self, **values: Any) -> None:
+    def _must(self, **values: Any) -> float:
         """
+        Returns:
+            The database's time.
+
         Raises:
             JournalError, ClaimLost: it is not written down.
         """
         with self._lock:
-            self._write({**self._pending, **values}, must_own=True)
+            now = self._write({**self._pending, **values}, must_own=True)
             self._pending = {}
+            return now
 
     def _try(self, **values: Any) -> None:
         """
@@ -297,7 +345,7 @@ class Claim:
         with suppress(ClaimLost):
             self._try(state=state, owner=None, holds_slot=False, **values)
 
-    def _write(self, values: Mapping[str, Any], *, must_own: bool = False) -> None:
+    def _write(self, values: Mapping[str, Any], *, must_own: bool = False) -> float:
         mine = attempts.c.id == self.journal_id
         with self._claims.writing() as (connection, now):
             filled = {name: now if value is ... else value for name, value in values.items()}
@@ -307,7 +355,7 @@ class Claim:
                 guarded = and_(guarded, attempts.c.owner == self.attempt.owner)
             if connection.execute(update(attempts).where(guarded).values(changed_at=now, **filled)).rowcount:
                 self._put_results(connection)
-                return
+                return now
             # What was given up for lost, and came late, always settles the attempt.
             late = and_(mine, attempts.c.task_id == "", attempts.c.state.in_((State.AMBIGUOUS, State.SUBMITTING)))
             if filled.get("state") is State.STORED:

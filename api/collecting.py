@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import io
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from .attempts import Attempt, StoredResult, retold
 from .cancel import CancelToken
-from .claims import Claim
 from .connections import is_loopback
 from .downloads import DownloadError, RefusedUrlError, download, without_query
-from .errors import ConfigurationError, RemoteImageError, ServiceError, TaskFailedError, TaskTimeoutError
+from .errors import (
+    ConfigurationError,
+    InvalidInputError,
+    RemoteImageError,
+    ServiceError,
+    TaskFailedError,
+    TaskTimeoutError,
+)
 from .images import Encoded, Pixels, UndecodableImageError, decode
-from .journal import Journal
-from .polling import Progress, SubTask, TaskRef, UnknownTaskError, Watch, jittered, wait
+from .orders import Attempt, StoredResult, retold
+from .polling import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Watch, jittered, wait
 from .redaction import pack_logger
-from .schema import JournalError
+from .states import JournalError
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
 from .submits import Service
 from .text import Text
 from .transport import Deadlines
+from .workers import apart
+
+if TYPE_CHECKING:
+    # The database that they bring is loaded with the first purchase.
+    from .claims import Claim
+    from .journal import Journal
 
 # Nothing that was hashed when it was bought is refused for its size when it is read again.
 _ANY_SIZE = 2**40
-# Volcengine forgets an asynchronous task after 12 h (api-facts 2.7): then "not found" is its last word.
+# Volcengine forgets an asynchronous task after 12 h, as its table of states says: then "not found" is its last word.
 _KEPT_FOR = 12 * 3600.0
 _LINK_LIVES = 24 * 3600.0
+# So many answers in a row, over some 8 s, that there is no such task settle that about one that was never submitted
+# here. Each earlier look of the collector counts as one.
+_UNKNOWN_FOR_GOOD = 4
 # What a lossless picture takes at most, nearly.
 _BYTES_PER_PIXEL = 4
 
@@ -69,7 +83,7 @@ def check_room(store: Store, pixels: int) -> None:
         raise JournalError(
             Text(
                 f"The store of bought pictures cannot be written: {problem}. Nothing was submitted.",
-                f"无法写入已购图片的存储：{problem}。未提交任何内容。",
+                f"无法写入图片库：{problem}。未提交任何内容。",
             )
         ) from None
 
@@ -97,15 +111,19 @@ def from_store(store: Store, attempt: Attempt) -> Delivery:
     return Delivery(attempt.task, tuple(pictures), tuple(errors), attempt.journal_id, "reused")
 
 
+def _opened(store: Store, sha256: str) -> Pixels:
+    return decode(io.BytesIO(store.read(sha256)), _ANY_SIZE)
+
+
 def _stored_picture(store: Store, result: StoredResult, task: TaskRef) -> Pixels | None:
     try:
-        return decode(io.BytesIO(store.read(result.sha256)), _ANY_SIZE)
+        return apart(_opened, store, result.sha256)
     except (MissingPictureError, DamagedPictureError, UndecodableImageError) as problem:
         pack_logger().warning("a stored picture is not used: %s (%s)", result.sha256, problem)
         return None
     except OSError as problem:
         raise ConfigurationError(
-            Text(f"The store of bought pictures cannot be read: {problem}.", f"无法读取已购图片的存储：{problem}。"),
+            Text(f"The store of bought pictures cannot be read: {problem}.", f"无法读取图片库：{problem}。"),
             request_id=task.request_id,
             task_id=task.task_id,
             billed="yes",
@@ -118,7 +136,7 @@ def picture_lost(attempt: Attempt) -> ServiceError:
         Text(
             "This picture was bought before, but its file in the store is missing or damaged, and the service keeps no "
             "task to fetch it from again.",
-            "这张图片此前已购买，但本地存储中的文件已丢失或损坏，且服务端没有可再次取回的任务。",
+            "这张图片此前已购买，但图片库中的文件已丢失或损坏，且服务端没有可再次取回的任务。",
         ),
         advice=Text(
             "Bring the file back from a backup, or change `take` to buy it again.",
@@ -168,7 +186,8 @@ def collect(
     if attempt.resumable and not any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks):
         # A picture in the answer itself has no such step: it is stored first, with all that is known of it.
         claim.done(len(sub_tasks))
-    watch.report(Progress("downloading", 1.0, task.task_id))
+    downloading = Progress("downloading", 1.0, task.task_id, pictures=len(sub_tasks))
+    watch.report(downloading)
     known = _Known(attempt)
     # A link lives a day; without a task there is nothing to ask for another one.
     dead_link = not task.task_id and journal.age(attempt) > _LINK_LIVES
@@ -206,6 +225,7 @@ def collect(
                     _once_delivered(attempt, error)
                 continue
         pictures.append(picture)
+        watch.report(replace(downloading, picture=picture))
     timed_out = any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks)
     if attempt.complete or (whole and pictures and not timed_out):
         # One whose files were missing stays what it was, whatever the service says of it now: they may come back.
@@ -233,21 +253,33 @@ def _wait_or_make_do(claim: Claim, service: Service, journal: Journal, watch: Wa
 def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Sequence[SubTask]:
     account, task = service.account, claim.attempt.task
     age = journal.age(claim.attempt)
+    unknown = 0
 
     def query() -> Sequence[SubTask]:
+        nonlocal unknown
         journal.poll_turn(account.account_id, account.limits.polls_per_second, watch.cancel)
         try:
-            return service.query(task)
+            states = service.query(task)
         except UnknownTaskError as problem:
             if account.sandbox:
                 raise TaskForgottenError from problem
+            unknown += 1
+            if claim.attempt.unconfirmed and claim.attempt.polls + unknown >= _UNKNOWN_FOR_GOOD:
+                claim.forget()
+                raise _never_known(task, problem) from problem
             if service.provider == "Volcengine" and age > _KEPT_FOR:
                 return [SubTask("", started=True, error=_not_found(task))]
             raise
+        except PollError:
+            unknown = 0
+            raise
+        claim.confirmed()
+        return states
 
-    expected = journal.typical_seconds(service.name, sandbox=account.sandbox)
+    # When an adopted task was submitted, nobody knows.
+    usual = None if claim.attempt.adopted else journal.usual_seconds(service.name, sandbox=account.sandbox)
     try:
-        return wait(task, query, account.deadlines, watch, expected, age)
+        return wait(task, query, account.deadlines, watch, usual, age, claim.bell)
     except TaskTimeoutError as error:
         raise _once_delivered(claim.attempt, error) from None
 
@@ -257,7 +289,7 @@ def _once_delivered(attempt: Attempt, error: RemoteImageError) -> RemoteImageErr
     if attempt.complete:
         error.what = Text(
             f"This picture was bought before, but its file in the store is missing or damaged. {error.what.en}",
-            f"这张图片此前已购买，但本地存储中的文件已丢失或损坏。{error.what.zh}",
+            f"这张图片此前已购买，但图片库中的文件已丢失或损坏。{error.what.zh}",
         )
         error.advice = _RESTORE_OR_BUY
     return error
@@ -267,6 +299,23 @@ _RESTORE_OR_BUY = Text(
     "Queue again later, bring the file back from a backup, or change `take` to buy it again.",
     "请稍后重新运行、从备份恢复该文件，或修改 `take` 重新购买。",
 )
+
+
+def _never_known(task: TaskRef, problem: UnknownTaskError) -> InvalidInputError:
+    provider = "火山引擎" if task.provider == "Volcengine" else task.provider
+    return InvalidInputError(
+        Text(
+            f"{task.provider} does not know this task at {task.endpoint}. Nothing was bought by this.",
+            f"{provider} 的 {task.endpoint} 中没有该任务。本次操作未购买任何内容。",
+        ),
+        advice=Text(
+            "Check the id, the endpoint and the profile, then queue again.",
+            "请检查任务编号、服务（endpoint）和配置，然后重新运行。",
+        ),
+        provider=task.provider,
+        vendor_message=str(problem),
+        task_id=task.task_id,
+    )
 
 
 def _not_found(task: TaskRef) -> ServiceError:
@@ -323,7 +372,7 @@ class _Fetcher:
         raise TaskFailedError(
             Text(
                 "The picture in the answer cannot be decoded; its bytes were kept in the store.",
-                "应答中的图片无法解码，其数据已保留在本地存储中。",
+                "应答中的图片无法解码，其数据已保留在图片库中。",
             ),
             provider=self.task.provider,
             request_id=self.task.request_id,
@@ -334,7 +383,8 @@ class _Fetcher:
     def in_answer(self, sub_task: SubTask) -> Encoded | None:
         """The bytes that the answer brought itself, whatever they are; ``None`` if it brought none."""
         try:
-            data = base64.b64decode(sub_task.base64.split(",", 1)[-1])
+            # Of the text itself: the module base64 copies it first.
+            data = apart(binascii.a2b_base64, sub_task.base64.split(",", 1)[-1])
         except ValueError:
             return None
         if not data:
@@ -346,7 +396,7 @@ class _Fetcher:
 
     def decoded(self, encoded: Encoded) -> Pixels | None:
         try:
-            return decode(io.BytesIO(encoded.data), self._pixel_cap)
+            return apart(decode, io.BytesIO(encoded.data), self._pixel_cap)
         except UndecodableImageError as problem:
             pack_logger().warning("%s: the picture in the answer cannot be decoded: %s", self.task.endpoint, problem)
             return None
@@ -364,10 +414,9 @@ class _Fetcher:
                     allow_loopback=loopback,
                     deadlines=deadlines,
                     cancel=self.cancel,
+                    network=self.service.account.network,
                 ) as stream:
-                    stream.seek(0)
-                    data = stream.read()
-                return decode(io.BytesIO(data), self._pixel_cap), Encoded.of(data)
+                    return apart(self._read, stream)
             except RefusedUrlError as problem:
                 raise self._refused(url, problem) from None
             except (DownloadError, UndecodableImageError) as problem:
@@ -376,6 +425,12 @@ class _Fetcher:
                 if time.monotonic() + pause >= deadline:
                     raise self._too_late(problem) from problem
                 self.cancel.sleep(pause)
+
+    def _read(self, stream: IO[bytes]) -> tuple[Pixels, Encoded]:
+        self.cancel.check()
+        stream.seek(0)
+        data = stream.read()
+        return decode(io.BytesIO(data), self._pixel_cap), Encoded.of(data)
 
     def _refused(self, url: str, problem: RefusedUrlError) -> ServiceError:
         return ServiceError(

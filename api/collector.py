@@ -5,23 +5,23 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from .attempts import Attempt
 from .calls import check_account, resume
 from .cancel import CancelToken
 from .claims import Claim
 from .credentials import Profiles
-from .errors import ConfigurationError
-from .hidream import ENDPOINTS, HiDreamService
+from .hidream import HiDreamService, endpoint_named
 from .journal import Journal
+from .orders import Attempt
 from .polling import Watch
 from .redaction import pack_logger
 from .submits import Service
-from .text import Text
 from .volcengine import VolcengineService
 
 _EVERY = 15.0
 _AT_ONCE = 20
 _SLOWEST = 600.0
+_LOOKS_AT_ONCE = 4
+_LOOK_NAME = "hidream-volcengine-look"
 # Deadlines of one look: a single poll, but time for the second one that an unannounced set needs, and a download that
 # is tried again only briefly.
 _ONE_LOOK = 0.1
@@ -41,6 +41,7 @@ class Collector:
         self._starting = threading.Lock()
         self._started = False
         self._stop = threading.Event()
+        self._few = threading.BoundedSemaphore(_LOOKS_AT_ONCE)
 
     def start(self) -> None:
         """Begin, unless it has begun already."""
@@ -66,35 +67,67 @@ class Collector:
             self._look(attempt)
         return len(due)
 
+    def look_at(self, attempt: Attempt) -> None:
+        """Look at one task now, whenever its turn would be. What goes wrong is left to the next look."""
+        self._look(attempt)
+
     def _look(self, attempt: Attempt) -> None:
         # The next look is put off first: what goes wrong in this one must not make it come sooner.
         waits = min(_SLOWEST, _EVERY * 2.0 ** min(attempt.polls, 6))
         self._journal.poll_later(attempt, waits if self._journal.age(attempt) < _WEEK else _DAY)
-        watch = Watch(CancelToken(), lambda progress: None)
         try:
-            service = self._service(attempt)
+            service = self.service_of(attempt)
             check_account(attempt, service)
             found = self._journal.claim_task(attempt.journal_id)
             if isinstance(found, Claim):
-                with found as claim:
-                    resume(claim, service, self._journal, watch)
+                self._resume(found, service)
         except Exception as problem:  # this one may be at fault, the others are not
             pack_logger().debug("collector: %s: %s", attempt.journal_id, problem)
 
-    def _service(self, attempt: Attempt) -> Service:
+    def _resume(self, claim: Claim, service: Service) -> None:
+        with claim:
+            resume(claim, service, self._journal, Watch(CancelToken(), lambda progress: None))
+
+    def look_now(self, journal_id: str) -> bool:
+        """Ask for one task at once, in a thread of its own; ``False`` if it is not accepted, or somebody works on it.
+
+        Raises:
+            ConfigurationError, InvalidInputError: nobody is left to ask for it, and why.
+        """
+        attempt = self._journal.collectable(journal_id)
+        if attempt is None:
+            return False
+        service = self.service_of(attempt)
+        check_account(attempt, service)
+        found = self._journal.claim_task(journal_id)
+        if not isinstance(found, Claim):
+            return False
+        look = threading.Thread(target=self._look_now, args=(found, service), name=_LOOK_NAME, daemon=True)
+        try:
+            look.start()
+        except BaseException:
+            with found:
+                raise
+        return True
+
+    def _look_now(self, claim: Claim, service: Service) -> None:
+        try:
+            with self._few:
+                self._resume(claim, service)
+        except Exception as problem:  # the task list shows where it stands
+            pack_logger().info("%s was asked for: %s", claim.journal_id, problem)
+
+    def service_of(self, attempt: Attempt) -> Service:
         """The endpoint, with deadlines for one look.
 
         Raises:
             ConfigurationError: the profile or the endpoint is gone, or has no key any more.
         """
+        profile = self._profiles.name_of(attempt.profile, attempt.account)
         if attempt.task.provider == "Volcengine":
-            volcengine = self._profiles.volcengine(attempt.profile)
+            volcengine = self._profiles.volcengine(profile)
             deadlines = replace(volcengine.deadlines, queue=_ONE_LOOK, run=_ONE_RUN, download=_ONE_DOWNLOAD)
             return VolcengineService(replace(volcengine, deadlines=deadlines))
-        hidream = self._profiles.hidream(attempt.profile)
+        hidream = self._profiles.hidream(profile)
         deadlines = replace(hidream.deadlines, queue=_ONE_LOOK, run=_ONE_RUN, download=_ONE_DOWNLOAD)
-        endpoint = ENDPOINTS.get(attempt.task.endpoint)
-        if endpoint is None:
-            name = attempt.task.endpoint
-            raise ConfigurationError(Text(f"This version knows no endpoint {name!r}.", f"此版本不支持端点 {name!r}。"))
-        return HiDreamService(replace(hidream, deadlines=deadlines), endpoint)
+        return HiDreamService(replace(hidream, deadlines=deadlines), endpoint_named(attempt.task.endpoint))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.cookiejar
 import ipaddress
 import logging
+import os
 import socket
 import threading
 import time
@@ -17,9 +18,12 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.ssl_ import create_urllib3_context
 
+from .networks import Network
 from .redaction import pack_logger
 
 _CHUNK = 64 * 1024
@@ -35,6 +39,13 @@ def is_loopback(host: str) -> bool:
     return False
 
 
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL, in one spelling."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
 class NoAuth(AuthBase):
     """No credentials at all: without this, requests would look for some in ``.netrc``."""
 
@@ -42,13 +53,36 @@ class NoAuth(AuthBase):
         return request
 
 
-def new_session(url: str) -> requests.Session:
+class _Session(requests.Session):
+    """Knows no redirects: to work out where one leads, requests reads its whole body, however long that is."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
+def new_session(url: str, network: Network, hooks: Hooks | None = None) -> requests.Session:
     """A session for ``url`` that keeps no cookies, and never takes a loopback address through a proxy."""
-    session = requests.Session()
+    session = _Session()
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    if is_loopback(urlsplit(url).hostname or ""):
+    loopback = is_loopback(urlsplit(url).hostname or "")
+    if loopback or network.proxy:
+        # Or requests would prefer the environment's proxies to the session's.
         session.trust_env = False
+    if network.proxy and not loopback:
+        session.proxies = {"http": network.proxy, "https": network.proxy}
+    adapter = _Adapter(network) if hooks is None else HookedAdapter(network, hooks)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
     return session
+
+
+def trusted(network: Network, url: str) -> bool | str:
+    """The certificates for ``verify``, to which those of the network are added by the session's adapter."""
+    if not network.certificates and (not network.proxy or is_loopback(urlsplit(url).hostname or "")):
+        return True
+    # A path, since some versions of requests replace the adapter's own context for True; and the environment's
+    # bundle, since a session with a proxy of its own does not look for it.
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
 
 
 class Line:
@@ -103,12 +137,52 @@ class Hooks:
     ready: Callable[[socket.socket], None] = lambda sock: None
 
 
-class HookedAdapter(HTTPAdapter):
-    """An adapter whose connections call hooks; nothing is retried below it."""
+class _Adapter(HTTPAdapter):
+    """An adapter for a network; nothing is retried below it."""
 
-    def __init__(self, hooks: Hooks) -> None:
-        self._hooks = hooks
+    def __init__(self, network: Network) -> None:
+        self._network = network
         super().__init__(max_retries=0)
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        try:
+            return super().send(*args, **kwargs)
+        except requests.exceptions.InvalidURL:
+            # The host's address was read before this; the error repeats a part of the other one, and its login with it.
+            raise requests.exceptions.ProxyError("the address of the proxy cannot be read") from None
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **{**kwargs, **self._trust()})
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        if is_socks(proxy):
+            return super().proxy_manager_for(self._network.proxy_with_login or proxy, **kwargs, **self._trust())
+        # The second context is for the connection to the proxy itself, if that is https.
+        own = self._trust()
+        both = {**own, "proxy_ssl_context": own["ssl_context"]} if own else {}
+        return super().proxy_manager_for(proxy, **kwargs, **both)
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        """Seen by the proxy only. Not from its address: urllib3 writes that into its errors."""
+        headers: dict[str, str] = super().proxy_headers(proxy)
+        if authorization := self._network.proxy_authorization:
+            headers["Proxy-Authorization"] = authorization
+        return headers
+
+    def _trust(self) -> dict[str, Any]:
+        if not self._network.certificates:
+            return {}
+        context = create_urllib3_context()
+        context.load_verify_locations(cadata=self._network.certificates)
+        return {"ssl_context": context}
+
+
+class HookedAdapter(_Adapter):
+    """An adapter whose connections call hooks."""
+
+    def __init__(self, network: Network, hooks: Hooks) -> None:
+        self._hooks = hooks
+        super().__init__(network)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -116,10 +190,14 @@ class HookedAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):
+        if not is_socks(proxy):
             # urllib3 has connection classes of its own for those; there a cancel waits for the socket's timeout.
             manager.pool_classes_by_scheme = _hooked_pools(self._hooks, direct=False)
         return manager
+
+
+def is_socks(proxy: str) -> bool:
+    return proxy.lower().startswith("socks")
 
 
 def _hooked_pools(hooks: Hooks, *, direct: bool) -> dict[str, type[HTTPConnectionPool]]:
@@ -147,19 +225,8 @@ def _hooked_pools(hooks: Hooks, *, direct: bool) -> dict[str, type[HTTPConnectio
     return {"http": Pool, "https": TlsPool}
 
 
-def mounted(session: requests.Session, hooks: Hooks) -> requests.Session:
-    adapter = HookedAdapter(hooks)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
-
-
 def blocks(response: requests.Response, *, decode: bool) -> Iterator[bytes]:
     """The body as it arrives: a full block is not waited for, so that whoever drips can be given up."""
-    if response.is_redirect:
-        # requests has read this one whole already, to work out where it leads.
-        yield response.content
-        return
     read = getattr(response.raw, "read1", None)
     size = _CHUNK if read is not None else _SMALL_CHUNK
     while block := (read or response.raw.read)(size, decode_content=decode):

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypedDict
-from urllib.parse import urlsplit
 
 from requests.auth import AuthBase
 
-from .auth import BearerAuth, ExchangedTokenAuth, SignatureAuth, origin
-from .connections import is_loopback
+from .accounts import HiDreamAccount, Sandbox, VolcengineAccount
+from .auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
+from .connections import origin
+from .environment import Environment, bad_setting
 from .errors import ConfigurationError, Provider
+from .networks import Network
+from .profile_file import Contents, ProfileFile, StoredProfile
+from .profile_values import (
+    DEFAULT_PROFILE,
+    KEYS,
+    SANDBOX_PROFILE,
+    SETTINGS,
+    SETTINGS_DIALOG,
+    WITH_THE_KEY,
+    BadValueError,
+    Value,
+    bound_to,
+)
 from .redaction import Secret
-from .settings import Budget, JournalSettings, Limits
+from .settings import Budget, CallbackSettings, JournalSettings, Limits
 from .text import Text
-from .transport import Deadlines
-
-DEFAULT_PROFILE = "default"
-SANDBOX_PROFILE = "sandbox"
-
-HIDREAM_BASE_URL = "https://www.hidreamai.com"
-HIDREAM_EC_BASE_URL = "https://hidreamai.com"
-VOLCENGINE_BASE_URL = "https://visual.volcengineapi.com"
 
 
 class _FreeOfCharge(TypedDict):
@@ -36,59 +41,145 @@ class _FreeOfCharge(TypedDict):
     budget: Budget
 
 
-_KEY_FORM = Text(
-    "printable ASCII without spaces, and without the word Bearer", "不含空格的可打印 ASCII 字符，且不带 Bearer 一词"
-)
-_URL_FORM = Text("https://… (http:// only for 127.0.0.1)", "https://…（仅 127.0.0.1 可用 http://）")
+_FREE_OF_CHARGE: _FreeOfCharge = {
+    "profile": SANDBOX_PROFILE,
+    "account_id": SANDBOX_PROFILE,
+    "sandbox": True,
+    "budget": Budget(per_day=None, per_run=None),
+}
+
+
+# With the spaces that Latin letters have between Chinese ones.
+_IN_CHINESE: Mapping[Provider, str] = {"HiDream": " HiDream ", "Volcengine": "火山引擎"}
+_WHOLE_KEYS: Mapping[Provider, tuple[tuple[str, ...], ...]] = {
+    "HiDream": (("hidream_token",), ("hidream_api_key",)),
+    "Volcengine": (
+        ("volcengine_gateway_api_key",),
+        ("volcengine_access_key_id", "volcengine_secret_access_key"),
+    ),
+}
 
 
 @dataclass(frozen=True)
-class Account:
-    """Who pays, and how much and how fast.
+class _Source:
+    """Where the values of one profile come from, for one provider.
 
-    ``account_id`` is part of a request's key: another account never gets this one's pictures. It outlives the key
-    itself, and a one-day token never enters it.
+    Args:
+        stored: the profile in the file, if it is there.
+        by_environment: the environment has its key, and with it hosts and account.
     """
 
     profile: str
-    account_id: str
-    sandbox: bool = False
-    budget: Budget = field(default_factory=Budget)
-    limits: Limits = field(default_factory=Limits)
-    deadlines: Deadlines = field(default_factory=Deadlines)
+    provider: Provider
+    stored: StoredProfile | None
+    environment: Environment
+    by_environment: bool
 
+    def setting(self, name: str) -> Value:
+        """The profile's own value, else the server's."""
+        own = self.stored.settings.get(name) if self.stored is not None else None
+        if own in (None, "") or (self.by_environment and name in WITH_THE_KEY):
+            return self.environment.setting(name)
+        try:
+            return SETTINGS[name].check(own)
+        except BadValueError as problem:
+            raise bad_setting(f"{name} ({self.profile})", problem) from None
 
-@dataclass(frozen=True, kw_only=True)
-class HiDreamAccount(Account):
-    """Where HiDream is and how to pay there. ``language`` is what the service's messages are written in."""
+    def text(self, name: str) -> str:
+        return str(self.setting(name) or "")
 
-    base_url: str
-    ec_base_url: str
-    auth: AuthBase = field(repr=False)
-    user_id: str = ""
-    language: str = "zh"
+    def limit(self, name: str) -> int | None:
+        """``None`` = no limit."""
+        value = self.setting(name)
+        return value or None if isinstance(value, int) else None
 
+    def key(self, name: str) -> str:
+        """A key, if there is one, and only for the hosts and the CA file that it was entered for."""
+        if self.by_environment and KEYS[name].variable:
+            return self.environment.key(name)
+        stored = self.stored.keys.get(name) if self.stored is not None else None
+        if self.stored is None or stored is None:
+            return ""
+        if stored.bound_to != bound_to(name, self.text, self.stored.settings.get("ca_file")):
+            raise self._moved(name, stored.bound_to)
+        try:
+            return KEYS[name].check(stored.value.reveal())
+        except BadValueError as problem:
+            raise bad_setting(f"{name} ({self.profile})", problem) from None
 
-@dataclass(frozen=True, kw_only=True)
-class VolcengineAccount(Account):
-    """Where Volcengine is and how to pay there: ``path`` is ``/`` when signed, ``/volcv/v1`` through a gateway.
+    def has_key(self, name: str) -> bool:
+        """Whether there is one for the hosts of today."""
+        if self.by_environment:
+            return self.environment.has_key(name)
+        try:
+            return bool(self.key(name))
+        except ConfigurationError:
+            return False
 
-    ``resumable`` sends the call as an asynchronous task, which a crash does not lose.
-    """
+    def _moved(self, name: str, bound: tuple[str, ...]) -> ConfigurationError:
+        entered_for = ", ".join(bound)
+        return ConfigurationError(
+            Text(
+                f"The key {name} of the profile {self.profile!r} was entered for {entered_for}, and is not sent to "
+                "another host, nor with another CA file.",
+                f"配置 {self.profile!r} 的密钥 {name} 是为 {entered_for} 填写的，不会发送到其他主机，"
+                "也不会配合其他 CA 文件使用。",
+            ),
+            advice=Text(
+                f"Enter it again for those of today in {SETTINGS_DIALOG.en}.",
+                f"请在「{SETTINGS_DIALOG.zh}」中重新填写该密钥以用于当前设置。",
+            ),
+        )
 
-    base_url: str
-    path: str
-    auth: AuthBase = field(repr=False)
-    resumable: bool = False
+    def account_id(self, name: str) -> str:
+        """The variable's name stands for whatever key it holds, so that rotating the key keeps the pictures."""
+        if self.by_environment or self.stored is None:
+            return self.environment.account() or KEYS[name].variable
+        return self.stored.account_id
 
+    def budget(self) -> Budget:
+        return Budget(
+            per_day=self.limit("pictures_per_day"),
+            per_run=self.limit("pictures_per_run"),
+            by_environment=self.profile == DEFAULT_PROFILE,
+        )
 
-@dataclass(frozen=True)
-class Sandbox:
-    """A running emulator and the keys it accepts."""
+    def network(self) -> Network:
+        return Network.of(self.text("proxy"), self.key("proxy_login"), self.text("ca_file"))
 
-    url: str
-    hidream_token: str = field(repr=False)
-    gateway_api_key: str = field(repr=False)
+    def incomplete(self, missing: str) -> ConfigurationError:
+        """``missing``: the variable of what has to be there beside the rest."""
+        name = missing if self.profile == DEFAULT_PROFILE else missing.lower()
+        what = Text(
+            f"The key for {self.provider} is not complete: {name} is missing.",
+            f"{_IN_CHINESE[self.provider]}的密钥不完整：缺少 {name}。".strip(),
+        )
+        return self._cannot_pay(what, missing)
+
+    def no_key(self, *variables: str) -> ConfigurationError:
+        what = Text(f"The profile has no key for {self.provider}.", f"该配置没有{_IN_CHINESE[self.provider]}的密钥。")
+        return self._cannot_pay(what, *variables)
+
+    def _cannot_pay(self, what: Text, *variables: str) -> ConfigurationError:
+        if self.profile != DEFAULT_PROFILE:
+            return ConfigurationError(
+                what,
+                advice=Text(
+                    f"Enter one for {self.profile!r} in {SETTINGS_DIALOG.en}, or choose the profile `sandbox` to try "
+                    "the node without a key.",
+                    f"请在「{SETTINGS_DIALOG.zh}」中为 {self.profile!r} 填写密钥，或选择 `sandbox` 配置免密钥试用。",
+                ),
+            )
+        listed_en, listed_zh = " or ".join(variables), " 或 ".join(variables)
+        return ConfigurationError(
+            what,
+            advice=Text(
+                f"Enter one for this profile in {SETTINGS_DIALOG.en}, or set {listed_en} in the environment of the "
+                "ComfyUI server and restart it, or choose the profile `sandbox` to try the node without a key.",
+                f"请在「{SETTINGS_DIALOG.zh}」中为该配置填写密钥，或在 ComfyUI 服务器的环境变量中设置 {listed_zh} "
+                "并重启，或选择 `sandbox` 配置免密钥试用。",
+            ),
+        )
 
 
 class Profiles:
@@ -97,241 +188,194 @@ class Profiles:
     Args:
         environment: the process environment; empty values count as unset.
         start_sandbox: starts the built-in emulator when the ``sandbox`` profile is used for the first time.
+        file: the profiles that were entered in the settings dialog.
     """
 
-    def __init__(self, environment: Mapping[str, str], start_sandbox: Callable[[], Sandbox]) -> None:
-        self._environment = environment
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        start_sandbox: Callable[[], Sandbox],
+        file: ProfileFile | None = None,
+    ) -> None:
+        self.environment = Environment(environment)
+        self.file = file
         self._start_sandbox = start_sandbox
 
     @classmethod
-    def of_this_server(cls, start_sandbox: Callable[[], Sandbox]) -> Profiles:
-        return cls(os.environ, start_sandbox)
+    def of_this_server(cls, start_sandbox: Callable[[], Sandbox], directory: Callable[[], Path]) -> Profiles:
+        """``directory``: a private folder for the file of the profiles."""
+        return cls(os.environ, start_sandbox, ProfileFile(directory))
 
     def names(self) -> list[str]:
-        return [DEFAULT_PROFILE, SANDBOX_PROFILE]
+        """All of them. A file that cannot be read has none: whoever uses one of its profiles is told why."""
+        try:
+            stored = self.file.names() if self.file is not None else ()
+        except ConfigurationError:
+            stored = ()
+        return list(dict.fromkeys([DEFAULT_PROFILE, *stored, SANDBOX_PROFILE]))
+
+    def name_of(self, profile: str, account_id: str) -> str:
+        """What the profile is called today that was called ``profile`` when ``account_id`` bought with it."""
+        try:
+            stored = self._read().profiles
+        except ConfigurationError:
+            return profile
+        return next((known.name for known in stored if known.account_id == account_id), profile)
 
     def hidream(self, profile: str) -> HiDreamAccount:
         """The HiDream account of a profile.
 
-        ``HIDREAM_TOKEN`` is sent as it is and wins; ``HIDREAM_API_KEY`` is exchanged for a one-day token.
+        A token is sent as it is and wins; an API key is exchanged for a one-day token.
 
         Raises:
-            ConfigurationError: unknown profile, no key, or a host that is not https.
+            ConfigurationError: unknown profile, no key, or a setting that is not valid.
         """
-        self._check_name(profile)
-        deadlines = self._deadlines()
+        deadlines = self.environment.deadlines()
         if profile == SANDBOX_PROFILE:
             sandbox = self._start_sandbox()
             token = BearerAuth(Secret(sandbox.hidream_token), frozenset({origin(sandbox.url)}))
             return HiDreamAccount(
-                **self._free_of_charge(), base_url=sandbox.url, ec_base_url=sandbox.url, auth=token, deadlines=deadlines
+                **_FREE_OF_CHARGE, base_url=sandbox.url, ec_base_url=sandbox.url, auth=token, deadlines=deadlines
             )
-        base_url = self._url("HIDREAM_BASE_URL", HIDREAM_BASE_URL)
-        ec_base_url = self._url("HIDREAM_EC_BASE_URL", HIDREAM_EC_BASE_URL)
+        source = self._source(profile, "HiDream")
+        network = source.network()
+        base_url, ec_base_url = source.text("hidream_base_url"), source.text("hidream_ec_base_url")
         origins = frozenset({origin(base_url), origin(ec_base_url)})
         auth: AuthBase
-        if token_value := self._key("HIDREAM_TOKEN"):
-            auth, variable = BearerAuth(Secret(token_value), origins), "HIDREAM_TOKEN"
-        elif api_key := self._key("HIDREAM_API_KEY"):
-            auth, variable = ExchangedTokenAuth(Secret(api_key), base_url, origins, deadlines), "HIDREAM_API_KEY"
+        if token_value := source.key("hidream_token"):
+            auth, name = BearerAuth(Secret(token_value), origins), "hidream_token"
+        elif api_key := source.key("hidream_api_key"):
+            auth = ExchangedTokenAuth(Secret(api_key), base_url, origins, deadlines, network)
+            name = "hidream_api_key"
         else:
-            raise _no_key("HiDream", "HIDREAM_TOKEN", "HIDREAM_API_KEY")
-        language = self._value("HIDREAM_LANGUAGE") or "zh"
-        if language not in ("en", "zh"):
-            raise _bad_setting("HIDREAM_LANGUAGE", Text("en or zh", "en 或 zh"), language)
+            raise source.no_key("HIDREAM_TOKEN", "HIDREAM_API_KEY")
         return HiDreamAccount(
             profile=profile,
-            account_id=self._account_id(variable),
-            budget=self._budget(),
+            account_id=source.account_id(name),
+            budget=source.budget(),
             limits=Limits(
-                at_once=self._limit("REMOTE_IMAGE_HIDREAM_AT_ONCE", 4),
-                outpaint_per_minute=self._limit("REMOTE_IMAGE_HIDREAM_OUTPAINT_PER_MINUTE", 20),
-                img2img_per_minute=self._limit("REMOTE_IMAGE_HIDREAM_IMG2IMG_PER_MINUTE", 100),
-                polls_per_second=self._limit("REMOTE_IMAGE_POLLS_PER_SECOND", 10),
+                at_once=source.limit("hidream_at_once"),
+                outpaint_per_minute=source.limit("hidream_outpaint_per_minute"),
+                img2img_per_minute=source.limit("hidream_img2img_per_minute"),
+                polls_per_second=source.limit("polls_per_second"),
             ),
             deadlines=deadlines,
+            network=network,
             base_url=base_url,
             ec_base_url=ec_base_url,
             auth=auth,
-            user_id=self._key("HIDREAM_USER_ID"),
-            language=language,
+            user_id=source.text("hidream_user_id"),
+            language=source.text("language"),
         )
 
     def volcengine(self, profile: str) -> VolcengineAccount:
         """The Volcengine account of a profile.
 
-        ``VOLCENGINE_GATEWAY_API_KEY`` with ``VOLCENGINE_GATEWAY_BASE_URL`` wins;
-        ``VOLCENGINE_ACCESS_KEY_ID`` with ``VOLCENGINE_SECRET_ACCESS_KEY`` signs.
+        A gateway's key with the gateway's address wins; an access key id with its secret signs.
 
         Raises:
-            ConfigurationError: unknown profile, half a pair or no key, or a host that is not https.
+            ConfigurationError: unknown profile, half a pair or no key, or a setting that is not valid.
         """
-        self._check_name(profile)
-        deadlines = self._deadlines()
+        deadlines = self.environment.deadlines()
         if profile == SANDBOX_PROFILE:
             sandbox = self._start_sandbox()
             key = BearerAuth(Secret(sandbox.gateway_api_key), frozenset({origin(sandbox.url)}))
             return VolcengineAccount(
-                **self._free_of_charge(), base_url=sandbox.url, path="/volcv/v1", auth=key, deadlines=deadlines
+                **_FREE_OF_CHARGE, base_url=sandbox.url, path="/volcv/v1", auth=key, deadlines=deadlines
             )
+        source = self._source(profile, "Volcengine")
         how_to_pay = partial(
             VolcengineAccount,
             profile=profile,
-            budget=self._budget(),
+            budget=source.budget(),
             limits=Limits(
-                at_once=self._limit("REMOTE_IMAGE_VOLCENGINE_AT_ONCE", 2),
-                polls_per_second=self._limit("REMOTE_IMAGE_POLLS_PER_SECOND", 10),
+                at_once=source.limit("volcengine_at_once"), polls_per_second=source.limit("polls_per_second")
             ),
             deadlines=deadlines,
-            resumable=self._switch("VOLCENGINE_RESUMABLE"),
+            network=source.network(),
+            resumable=bool(source.setting("volcengine_resumable")),
         )
-        if gateway_key := self._key("VOLCENGINE_GATEWAY_API_KEY"):
-            if not self._value("VOLCENGINE_GATEWAY_BASE_URL"):
-                raise _no_key("Volcengine", "VOLCENGINE_GATEWAY_BASE_URL")
-            base_url = self._url("VOLCENGINE_GATEWAY_BASE_URL", "")
-            auth = BearerAuth(Secret(gateway_key), frozenset({origin(base_url)}))
-            account_id = self._account_id("VOLCENGINE_GATEWAY_API_KEY")
-            return how_to_pay(account_id=account_id, base_url=base_url, path="/volcv/v1", auth=auth)
-        access_key_id = self._key("VOLCENGINE_ACCESS_KEY_ID")
-        secret_access_key = self._key("VOLCENGINE_SECRET_ACCESS_KEY")
+        if gateway_key := source.key("volcengine_gateway_api_key"):
+            base_url = source.text("volcengine_gateway_base_url")
+            if not base_url:
+                raise source.incomplete("VOLCENGINE_GATEWAY_BASE_URL")
+            gateway = BearerAuth(Secret(gateway_key), frozenset({origin(base_url)}))
+            account_id = source.account_id("volcengine_gateway_api_key")
+            return how_to_pay(account_id=account_id, base_url=base_url, path="/volcv/v1", auth=gateway)
+        access_key_id = source.key("volcengine_access_key_id")
+        secret_access_key = source.key("volcengine_secret_access_key")
         if not access_key_id and not secret_access_key:
-            raise _no_key(
-                "Volcengine",
+            raise source.no_key(
                 "VOLCENGINE_GATEWAY_API_KEY + VOLCENGINE_GATEWAY_BASE_URL",
                 "VOLCENGINE_ACCESS_KEY_ID + VOLCENGINE_SECRET_ACCESS_KEY",
             )
         if not access_key_id:
-            raise _no_key("Volcengine", "VOLCENGINE_ACCESS_KEY_ID")
+            raise source.incomplete("VOLCENGINE_ACCESS_KEY_ID")
         if not secret_access_key:
-            raise _no_key("Volcengine", "VOLCENGINE_SECRET_ACCESS_KEY")
-        base_url = self._url("VOLCENGINE_BASE_URL", VOLCENGINE_BASE_URL)
+            raise source.incomplete("VOLCENGINE_SECRET_ACCESS_KEY")
+        base_url = source.text("volcengine_base_url")
         signature = SignatureAuth(Secret(access_key_id), Secret(secret_access_key), frozenset({origin(base_url)}))
-        account_id = self._account_id("VOLCENGINE_ACCESS_KEY_ID")
+        account_id = source.account_id("volcengine_access_key_id")
         return how_to_pay(account_id=account_id, base_url=base_url, path="/", auth=signature)
 
     def check_name(self, profile: str) -> Text | None:
         """What is wrong with a profile name, or ``None``."""
-        if profile in self.names():
+        if profile in (DEFAULT_PROFILE, SANDBOX_PROFILE):
             return None
+        try:
+            if self._read().find(profile) is not None:
+                return None
+        except ConfigurationError as problem:
+            return problem.text()
         known = ", ".join(self.names())
         return Text(
-            f"This server has no profile named {profile!r}; it has: {known}. Choose one of them in the node.",
-            f"此服务器没有名为 {profile!r} 的配置，现有：{known}。请在节点中另选一个。",
+            f"This server has no profile named {profile!r}; it has: {known}. Add one of that name in "
+            f"{SETTINGS_DIALOG.en}, or choose another one in the node.",
+            f"此服务器没有名为 {profile!r} 的配置，现有：{known}。请在「{SETTINGS_DIALOG.zh}」中添加同名配置，"
+            "或在节点中另选一个。",
         )
-
-    def _check_name(self, profile: str) -> None:
-        if problem := self.check_name(profile):
-            raise ConfigurationError(problem)
-
-    def _value(self, name: str) -> str:
-        return self._environment.get(name, "").strip()
-
-    def _key(self, name: str) -> str:
-        value = self._value(name)
-        if not all("!" <= character <= "~" for character in value):
-            raise _bad_setting(name, _KEY_FORM)
-        return value
-
-    def _url(self, name: str, default: str) -> str:
-        url = (self._value(name) or default).rstrip("/")
-        try:
-            parts = urlsplit(url)
-            plain = parts.hostname and parts.port != 0 and "@" not in parts.netloc
-        except ValueError:
-            plain = False
-        if not plain or parts.query or parts.fragment:
-            raise _bad_setting(name, Text("https://host[:port]", "https://host[:port]"))
-        loopback = is_loopback(parts.hostname or "")
-        if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
-            raise _bad_setting(name, _URL_FORM, f"{parts.scheme}://{parts.hostname}")
-        return url
-
-    def _account_id(self, variable: str) -> str:
-        """The variable's name stands for whatever key it holds, so that rotating the key keeps the pictures."""
-        return self._value("REMOTE_IMAGE_ACCOUNT") or variable
-
-    def _free_of_charge(self) -> _FreeOfCharge:
-        return {
-            "profile": SANDBOX_PROFILE,
-            "account_id": SANDBOX_PROFILE,
-            "sandbox": True,
-            "budget": Budget(per_day=None, per_run=None),
-        }
-
-    def _budget(self) -> Budget:
-        return Budget(
-            per_day=self._limit("REMOTE_IMAGE_PICTURES_PER_DAY", None),
-            per_run=self._limit("REMOTE_IMAGE_PICTURES_PER_RUN", Budget.per_run),
-        )
-
-    def _limit(self, name: str, default: int | None) -> int | None:
-        """A whole number; 0 lifts the limit."""
-        value = self._value(name)
-        if not value:
-            return default
-        if not (value.isascii() and value.isdigit() and len(value) <= 9):
-            raise _bad_setting(name, Text("a whole number, 0 = no limit", "整数，0 表示不限"), value)
-        return int(value) or None
-
-    def _switch(self, name: str) -> bool:
-        value = self._value(name).lower()
-        if value not in ("", "0", "1", "false", "true", "no", "yes", "off", "on"):
-            raise _bad_setting(name, Text("1 or 0", "1 或 0"), value)
-        return value in ("1", "true", "yes", "on")
 
     def journal_settings(self, directory: Path) -> JournalSettings:
-        """Where this server keeps its journal: in ``directory``, unless its owner chose another place.
+        """As :meth:`Environment.journal_settings`."""
+        return self.environment.journal_settings(directory)
+
+    def callback_settings(self) -> CallbackSettings | None:
+        """As :meth:`Environment.callback_settings`."""
+        return self.environment.callback_settings()
+
+    def by_environment(self, profile: str, provider: Provider) -> bool:
+        """Whether the environment has the key: only ever that of ``default``."""
+        return profile == DEFAULT_PROFILE and any(
+            self.environment.has_key(name) for name, key in KEYS.items() if key.owner == provider
+        )
+
+    def has_key(self, profile: str, provider: Provider) -> bool:
+        """Whether there is all that a key needs to be used.
 
         Raises:
-            ConfigurationError: a size that is no number.
+            ConfigurationError: the profile is not there, or its file cannot be used.
         """
-        gigabytes = self._limit("REMOTE_IMAGE_STORE_MAX_GB", None)
-        store = self._value("REMOTE_IMAGE_STORE_DIR")
-        return JournalSettings(
-            directory=directory,
-            url=self._value("REMOTE_IMAGE_JOURNAL_URL"),
-            store=Path(store) if store else None,
-            store_max_bytes=gigabytes * 10**9 if gigabytes else None,
-        )
+        source = self._source(profile, provider)
+        return any(all(source.has_key(name) for name in names) for names in _WHOLE_KEYS[provider])
 
-    def _deadlines(self) -> Deadlines:
-        """``REMOTE_IMAGE_<NAME>_SECONDS`` for each deadline; the answer to a paid call is never cut shorter."""
-        chosen: dict[str, float] = {}
-        for deadline in fields(Deadlines):
-            name = f"REMOTE_IMAGE_{deadline.name.upper()}_SECONDS"
-            value = self._value(name)
-            if not value:
-                continue
-            try:
-                seconds = float(value)
-            except ValueError:
-                seconds = math.nan
-            least = getattr(Deadlines, deadline.name) if deadline.name.endswith("_answer") else 0.1
-            if not least <= seconds <= 86400:
-                raise _bad_setting(name, Text(f"{least:g}…86400", f"{least:g}…86400"), value)
-            chosen[deadline.name] = seconds
-        return Deadlines(**chosen)
+    def network(self, profile: str, provider: Provider) -> Network:
+        """
+        Raises:
+            ConfigurationError: the profile is not there, or its proxy or CA file is not valid.
+        """
+        return self._source(profile, provider).network()
 
+    def _source(self, profile: str, provider: Provider) -> _Source:
+        by_environment = self.by_environment(profile, provider)
+        try:
+            stored = self._read().find(profile)
+        except ConfigurationError:
+            if not by_environment:
+                raise
+            stored = None
+        if stored is None and profile != DEFAULT_PROFILE and (problem := self.check_name(profile)):
+            raise ConfigurationError(problem)
+        return _Source(profile, provider, stored, self.environment, by_environment)
 
-def _no_key(provider: Provider, *variables: str) -> ConfigurationError:
-    listed_en, listed_zh = " or ".join(variables), " 或 ".join(variables)
-    return ConfigurationError(
-        Text(f"The profile has no key for {provider}.", f"该配置没有 {provider} 的密钥。"),
-        advice=Text(
-            f"Set {listed_en} in the environment of the ComfyUI server and restart it, "
-            "or choose the profile `sandbox` to try the node without a key.",
-            f"请在 ComfyUI 服务器的环境变量中设置 {listed_zh} 并重启，或选择 `sandbox` 配置免密钥试用。",
-        ),
-    )
-
-
-def _bad_setting(name: str, allowed: Text, value: str = "") -> ConfigurationError:
-    shown = (
-        Text(f": it is {value}", f"（当前为 {value}）") if value else Text(" (its value is not shown)", "（值不显示）")
-    )
-    return ConfigurationError(
-        Text(
-            f"The setting {name} is not valid{shown.en}; it must be {allowed.en}.",
-            f"设置 {name} 无效{shown.zh}，应为 {allowed.zh}。",
-        )
-    )
+    def _read(self) -> Contents:
+        return self.file.read() if self.file is not None else Contents()

@@ -17,14 +17,16 @@ import requests
 import urllib3
 
 from .cancel import CancelToken
-from .connections import Hooks, Line, NoAuth, blocks, is_loopback, log_exchange, mounted, new_session
+from .connections import Hooks, Line, NoAuth, blocks, is_loopback, log_exchange, new_session, trusted
+from .networks import Network
 from .text import Text
-from .transport import Deadlines
+from .transport import DIRECT, Deadlines
 
 _MAX_REDIRECTS = 3
 # Bytes per second. A transfer that is slower than this over its whole length has no end to wait for.
 _SLOWEST_DOWNLOAD = 16 * 1024
-_SPOOL_IN_MEMORY = 8 * 2**20
+# Many may have come and wait to be decoded.
+_SPOOL_IN_MEMORY = 2**20
 # Proxies of the "fake-ip" kind answer DNS from this range and forward by name.
 _FAKE_IP_RANGE = ipaddress.ip_network("198.18.0.0/15")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -139,7 +141,7 @@ def download(
     allow_loopback: bool,
     deadlines: Deadlines,
     cancel: CancelToken,
-    verify: bool | str = True,
+    network: Network = DIRECT,
 ) -> IO[bytes]:
     """Fetch a result picture once, without credentials, into a temporary file (in memory while small).
 
@@ -156,7 +158,7 @@ def download(
         started = time.monotonic()
         shown = without_query(_checked_url(url, allow_loopback))
         line = Line()
-        with line, mounted(new_session(url), _guard(allow_loopback, line)) as session, cancel.calling(line.cut):
+        with line, new_session(url, network, _guard(allow_loopback, line)) as session, cancel.calling(line.cut):
             _this_thread.downloading = True
             try:
                 response = session.get(
@@ -166,7 +168,7 @@ def download(
                     allow_redirects=False,
                     stream=True,
                     timeout=(deadlines.connect, deadlines.poll),
-                    verify=verify,
+                    verify=trusted(network, url),
                 )
                 with response:
                     if response.is_redirect:

@@ -14,12 +14,13 @@ from .redaction import redact
 from .text import Text
 
 Provider = Literal["HiDream", "Volcengine"]
-Billed = Literal["no", "yes", "unknown"]
+Billed = Literal["no", "yes", "unknown", "nothing"]
 
 _BILLED: dict[Billed, Text] = {
     "no": Text("Billed: no.", "是否计费：否。"),
     "yes": Text("Billed: yes.", "是否计费：是。"),
     "unknown": Text("Billed: unknown.", "是否计费：未知。"),
+    "nothing": Text("", ""),
 }
 
 # ComfyUI's error dialog shows the module of an exception; the real one is a path on the user's disk.
@@ -36,7 +37,9 @@ class RemoteImageError(Exception):
         code: the service's own code (or HTTP status), verbatim.
         vendor_message: the service's own words, with known secrets removed.
         request_id, task_id: what the service's support will ask for; empty when there is none.
-        billed: ``"no"``, ``"yes"`` or ``"unknown"``.
+        journal_id: of the attempt that "submit again" in the task list would free; empty if that is no way out.
+        sent_at: when the request was sent, for people; empty where the words say it, or it does not matter.
+        billed: ``"no"``, ``"yes"`` or ``"unknown"``; ``"nothing"`` where there is nothing to bill.
     """
 
     default_billed: ClassVar[Billed] = "no"
@@ -65,6 +68,8 @@ class RemoteImageError(Exception):
         self.request_id = redact(request_id)
         self.task_id = redact(task_id)
         self.billed: Billed = billed or self.default_billed
+        self.journal_id = ""
+        self.sent_at = ""
         self._context = Text("", "")
         super().__init__(self.what)
 
@@ -74,10 +79,18 @@ class RemoteImageError(Exception):
 
     def text(self) -> Text:
         """The whole message: what happened, the service's own words and ids, whether it was billed, what to do."""
-        details = self._details()
+        details, billed, advice, context = self._details(), _BILLED[self.billed], self._whole_advice(), self._context
         return Text(
-            " ".join(filter(None, [self.what.en, details, _BILLED[self.billed].en, self.advice.en, self._context.en])),
-            " ".join(filter(None, [self.what.zh, details, _BILLED[self.billed].zh, self.advice.zh, self._context.zh])),
+            " ".join(filter(None, [self.what.en, details, billed.en, advice.en, context.en])),
+            " ".join(filter(None, [self.what.zh, details, billed.zh, advice.zh, context.zh])),
+        )
+
+    def _whole_advice(self) -> Text:
+        if not self.journal_id:
+            return self.advice
+        return Text(
+            f'{self.advice.en} For this one alone: "Submit again" in Remote tasks in the sidebar ({self.journal_id}).',
+            f"{self.advice.zh}只重买这一项：侧边栏「远程任务」中的「重新提交」（{self.journal_id}）。",
         )
 
     def _details(self) -> str:
@@ -87,6 +100,7 @@ class RemoteImageError(Exception):
             f'"{self.vendor_message}"' if self.vendor_message else "",
             f"task_id={self.task_id}" if self.task_id else "",
             f"request_id={self.request_id}" if self.request_id else "",
+            f"time={self.sent_at}" if self.sent_at else "",
         ]
         shown = ", ".join(filter(None, facts))
         return f"[{shown}]" if shown else ""
@@ -212,7 +226,8 @@ _TOO_FAST = Text("The service is limiting the rate of requests.", "服务端限�
 _TOO_MANY = Text("Too many requests at once for this account.", "并发请求数超过账户上限。")
 _NO_RESULT = Text("The algorithm produced no picture; change the prompt.", "算法无生成结果，请更换提示词。")
 
-# Codes: Volcengine's official table as mirrored in api-facts 2.6; HiDream's few known ones, 1.3 and 1.4.
+# Codes: Volcengine's table (volcengine.com/docs/6444/69728); HiDream's few known ones
+# (hidreamai.com/doc/commercial/request, and the client HiDream-ai/hidream-api-gen).
 VENDOR_CODES: dict[tuple[Provider, int], Meaning] = {
     ("Volcengine", 50411): Meaning(ModerationError, Outcome.REFUSED, _INPUT_MODERATED),
     ("Volcengine", 50412): Meaning(ModerationError, Outcome.REFUSED, _TEXT_MODERATED),
@@ -254,7 +269,7 @@ VENDOR_CODES: dict[tuple[Provider, int], Meaning] = {
     ),
 }
 
-# `task_status` of a HiDream sub task that has ended without a picture (api-facts 1.3).
+# `task_status` of a HiDream sub task that has ended without a picture (hidreamai.com/doc/txt2video/result).
 TASK_STATUS: dict[int, Meaning] = {
     3: Meaning(
         TaskFailedError, Outcome.FAILED, Text("The service reports the task as failed.", "服务端报告任务失败。")
@@ -293,7 +308,8 @@ _HTTP_STATUS: dict[int, Meaning] = {
     HTTPStatus.TOO_MANY_REQUESTS: Meaning(RateLimitError, Outcome.BUSY, _TOO_FAST),
 }
 
-# Gateway errors of Volcengine carry a word instead of a number (api-facts 2.5); only this one has been seen.
+# Gateway errors of Volcengine carry a word instead of a number (docs.byteplus.com/byteplus-vision); only this one has
+# been seen.
 _AUTHENTICATION_WORDS = frozenset({"SignatureDoesNotMatch"})
 
 

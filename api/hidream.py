@@ -15,9 +15,19 @@ from typing import Annotated, Any, ClassVar, Literal
 import requests
 from pydantic import AfterValidator, Field
 
+from .accounts import HiDreamAccount
 from .auth import ExchangedTokenAuth
-from .credentials import HiDreamAccount
-from .errors import TASK_STATUS, Meaning, Outcome, Provider, RemoteImageError, TaskFailedError, meaning_of, refusal
+from .errors import (
+    TASK_STATUS,
+    ConfigurationError,
+    Meaning,
+    Outcome,
+    Provider,
+    RemoteImageError,
+    TaskFailedError,
+    meaning_of,
+    refusal,
+)
 from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from .redaction import pack_logger, shortened
 from .settings import Ceiling, Limits
@@ -37,6 +47,7 @@ from .wire import (
     excerpt,
     json_object,
 )
+from .workers import apart
 
 MAX_CANVAS = 1024
 MAX_MODEL_PHOTO = 2048
@@ -57,7 +68,7 @@ class HiDreamRequest(WireRequest):
     """Fields that every submit may carry."""
 
     request_id: str = ""
-    notify_url: str | None = None
+    notify_url: str | None = Field(None, repr=False)
 
 
 class OutpaintRequest(HiDreamRequest):
@@ -140,6 +151,17 @@ MODEL_PHOTO_SET = Endpoint(
 ENDPOINTS = {endpoint.name: endpoint for endpoint in (OUTPAINT, IMAGE_TO_IMAGE, UPSCALE, MODEL_PHOTO_SET)}
 
 
+def endpoint_named(name: str) -> Endpoint:
+    """The endpoint of a task in the journal.
+
+    Raises:
+        ConfigurationError: a later version of this pack bought there.
+    """
+    if name not in ENDPOINTS:
+        raise ConfigurationError(Text(f"This version knows no endpoint {name!r}.", f"此版本不支持端点 {name!r}。"))
+    return ENDPOINTS[name]
+
+
 # ---- answers
 
 
@@ -193,7 +215,7 @@ class HiDreamService:
             headers["API-User-ID"] = self.account.user_id
         answer = submit(
             self.base_url + self.endpoint.submit_path,
-            request.model_copy(update={"request_id": request_id}).json_bytes(),
+            apart(request.model_copy(update={"request_id": request_id}).json_bytes),
             headers=headers,
             auth=self.account.auth,
             answer_timeout=self.account.deadlines.hidream_answer,
@@ -201,6 +223,7 @@ class HiDreamService:
             cancel=phases.cancel,
             before_sending=phases.before_sending,
             on_sent=phases.on_sent,
+            network=self.account.network,
         )
         return self._accepted(answer, request_id)
 
@@ -239,6 +262,7 @@ class HiDreamService:
                 params=params,
                 auth=self.account.auth,
                 deadlines=self.account.deadlines,
+                network=self.account.network,
             )
         except requests.RequestException as problem:
             raise PollError(type(problem).__name__) from problem

@@ -12,8 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from statistics import median
 from typing import Any, cast
 
@@ -21,67 +20,39 @@ from sqlalchemy import Connection, and_, or_, select, update
 
 from . import salvage
 from .access import Access
-from .admission import Purchase, Turnstile, check_budget, pause_until_room, slow_down
-from .attempts import (
+from .admission import Turnstile, check_budget, counted_today, pause_until_room, slow_down
+from .attempts import json_of, put_attempt, put_request, put_result, read_attempts, read_durations
+from .cancel import CallCancelled, CancelToken
+from .claims import Claim, Claims
+from .errors import AmbiguousSubmitError, Provider
+from .images import Encoded, UndecodableImageError
+from .leases import HEARTBEAT, Leases
+from .orders import (
     ACCEPTED,
-    EXPLAINED,
     FINISHED,
     UNDER_WAY,
     Attempt,
+    Busy,
+    ClaimLost,
+    Explained,
+    Finished,
     Order,
-    Task,
-    json_of,
-    put_attempt,
-    put_request,
-    put_result,
-    read_attempts,
-    read_durations,
-    read_tasks,
+    Purchase,
     told_again,
 )
-from .cancel import CallCancelled, CancelToken
-from .claims import Claim, ClaimLost, Claims
-from .errors import AmbiguousSubmitError, Provider, RemoteImageError
-from .images import Encoded, UndecodableImageError
-from .leases import HEARTBEAT, Leases
-from .polling import TaskRef
+from .polling import TaskRef, Usual
 from .redaction import pack_logger
-from .schema import JournalError, State, attempts, owners, requests, results
+from .schema import attempts, owners, requests, results
 from .settings import JournalSettings
+from .settling import is_known, say_beside, settle
+from .standing import Known, Standing, standing_of
+from .states import JournalError, State
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
+from .task_list import Look, Overview, Task, read_tasks
 from .text import Text
+from .waiting import Waits
 
 _LOOK_AGAIN = 0.25
-
-
-class Standing(Enum):
-    """What queueing a request now would do."""
-
-    NEW = "submit"
-    REUSE = "from the store"
-    RESUME = "go on with what is under way"
-    EXPLAIN = "say what became of it"
-
-
-@dataclass(frozen=True)
-class Busy:
-    """Somebody works on this attempt."""
-
-    journal_id: str
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Everything of this attempt is in the store."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True)
-class Explained:
-    """Submitted before, and not to be submitted again by itself."""
-
-    error: RemoteImageError
 
 
 class Journal:
@@ -91,12 +62,21 @@ class Journal:
 
     Args:
         clock: database time of SQLite, epoch seconds.
+        on_change: called after each change that a task list would show, from any thread; it must not block.
     """
 
-    def __init__(self, settings: JournalSettings, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: JournalSettings,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self._directory = settings.directory
         self.store = Store(settings.store or settings.directory / "store", settings.store_max_bytes)
-        self._access = Access(settings, self.store, clock)
+        self._on_change = on_change
+        self._access = Access(settings, self.store, clock, self._say_changed)
+        self.waits = Waits(self._say_changed)
         self._leases = Leases()
         self._claims = Claims(lambda: self._access.writing(), lambda: self._access.opened, self.store)
         self._changed = self._claims.changed
@@ -105,6 +85,8 @@ class Journal:
         self._living_processes = 1
         self._gates: dict[tuple[str, str], threading.Lock] = {}
         self._turnstiles: dict[str, Turnstile] = {}
+        self.callback_url: Callable[[str], str] = lambda journal_id: ""
+        """Where the service may call back about an attempt: a secret. Empty where nobody listens."""
 
     # ---- opening and closing
 
@@ -119,6 +101,13 @@ class Journal:
     def acknowledge(self) -> None:
         """The server's owner knows that a damaged journal was replaced: paid nodes work again."""
         salvage.acknowledge(self._directory)
+        self._say_changed()
+
+    def _say_changed(self) -> None:
+        try:
+            self._on_change()
+        except Exception as problem:  # what was written down stays written down, and the call goes on
+            pack_logger().debug("a change was not announced: %s", problem)
 
     def close(self) -> None:
         """Release what this process works on, and stop the heartbeat."""
@@ -142,29 +131,18 @@ class Journal:
     def _standing(self, connection: Connection, now: float, key: str) -> tuple[Standing, Attempt | None, bool]:
         """(what to do, the attempt it is about, whether somebody works on it)"""
         known = read_attempts(connection, attempts.c.key == key)
-        if not known:
-            return Standing.NEW, None, False
         again = connection.execute(select(requests.c.submit_again).where(requests.c.key == key)).scalar()
-        # What is bought already goes first, whichever attempt it belongs to: an answer may come very late.
-        for states in (FINISHED, ACCEPTED, (State.PREPARED, State.SUBMITTING)):
-            found = [attempt for attempt in known if attempt.state in states]
-            if not found:
-                continue
-            last = found[-1]
-            if states is FINISHED:
-                return Standing.REUSE, last, False
-            busy = not self._is_free(connection, now, last)
-            if busy or states is ACCEPTED:
-                return Standing.RESUME, last, busy
-            if last.state is State.SUBMITTING and self.store.side_cars_of(last.journal_id):
-                # The answer was the picture, and the process ended before it said so.
-                return Standing.REUSE, last, False
-            explain = last.state is State.SUBMITTING and not again
-            return (Standing.EXPLAIN if explain else Standing.NEW), last, False
-        last = known[-1]
-        return (Standing.EXPLAIN if last.state in EXPLAINED and not again else Standing.NEW), last, False
+        return standing_of(
+            known,
+            again=bool(again),
+            is_free=lambda attempt: self._is_free(connection, now, attempt),
+            has_pictures=self._has_pictures,
+        )
 
-    def _is_free(self, connection: Connection, now: float, attempt: Attempt) -> bool:
+    def _has_pictures(self, attempt: Known) -> bool:
+        return bool(self.store.side_cars_of(attempt.journal_id))
+
+    def _is_free(self, connection: Connection, now: float, attempt: Known) -> bool:
         if attempt.owner is None:
             return True
         if attempt.owner == self._leases.owner:
@@ -191,7 +169,6 @@ class Journal:
         """
         self._begin()
         with self._owning() as own, self._access.writing() as (connection, now):
-            self._register(connection, now)
             standing, attempt, busy = self._standing(connection, now, order.key)
             if attempt is not None and attempt.journal_id == waited_for and attempt.state is State.REFUSED:
                 return Explained(told_again(attempt))
@@ -204,6 +181,8 @@ class Journal:
                 return Finished(attempt)
             if standing is Standing.EXPLAIN and attempt is not None:
                 return Explained(told_again(attempt))
+            # Only now: a transaction that writes nothing waits for no disk.
+            self._register(connection, now)
             if attempt is None or attempt.state not in (State.PREPARED, *ACCEPTED):
                 attempt = self._new_attempt(connection, now, order)
             else:
@@ -216,7 +195,6 @@ class Journal:
         if self._closed:
             raise CallCancelled
         with self._owning() as own, self._access.writing() as (connection, now):
-            self._register(connection, now)
             found = read_attempts(connection, attempts.c.id == journal_id)
             if not found:
                 return None
@@ -231,6 +209,7 @@ class Journal:
                     return Finished(attempt)
             if attempt.state not in ACCEPTED:
                 return Explained(told_again(attempt))
+            self._register(connection, now)
             return own(self._take_over(connection, now, attempt))
 
     def _begin(self) -> None:
@@ -278,9 +257,49 @@ class Journal:
                 update(attempts)
                 .where(attempts.c.id == attempt.journal_id)
                 # The service's own request_id is not known, and an invented one would be asked for.
-                .values(task_id=task.task_id, request_id="", state=State.PARKED, owner=None, submitted_at=now)
+                .values(task_id=task.task_id, request_id="", state=State.PARKED, owner=None)
             )
             return attempt.journal_id
+
+    def places_of(self, task_id: str) -> list[tuple[str, str]]:
+        """Endpoint and account of each task of that id, the newest first."""
+        with self._access.reading() as (connection, _):
+            same = and_(attempts.c.task_id == task_id, attempts.c.task_id != "")
+            found = read_attempts(connection, same, order=attempts.c.created_at.desc())
+            return [(attempt.task.endpoint, attempt.account) for attempt in found]
+
+    # ---- what a service calls back about
+
+    def ring(self, journal_id: str) -> None:
+        """Whoever waits for this attempt, in this process, asks the service at once."""
+        self._claims.ring(journal_id)
+
+    def called_back(self, journal_id: str) -> tuple[Attempt, bool] | None:
+        """An attempt and whether somebody works on it; ``None`` if there is none of that id."""
+        with self._access.writing() as (connection, now):
+            found = read_attempts(connection, attempts.c.id == journal_id)
+            if not found:
+                return None
+            attempt = found[0]
+            busy = attempt.state in UNDER_WAY and not self._is_free(connection, now, attempt)
+            if attempt.state is State.SUBMITTING and not busy:
+                attempt = self._settle_orphan(connection, now, attempt)
+            return attempt, busy
+
+    def is_known(self, task: TaskRef) -> bool:
+        """Whether some attempt has this task of the service already."""
+        with self._access.reading() as (connection, _):
+            return is_known(connection, task)
+
+    def settle(self, journal_id: str, task: TaskRef) -> bool:
+        """An ambiguous attempt has turned out to be this task; ``False`` if it is something else by now."""
+        with self._access.writing() as (connection, now):
+            return settle(connection, now, journal_id, task)
+
+    def say_beside(self, journal_id: str, words: Text) -> None:
+        """Add to the error of an ambiguous attempt, once."""
+        with self._access.writing() as (connection, now):
+            say_beside(connection, now, journal_id, words)
 
     def _new_attempt(self, connection: Connection, now: float, order: Order) -> Attempt:
         purchase = order.purchase
@@ -345,7 +364,7 @@ class Journal:
             error = AmbiguousSubmitError(
                 Text(
                     "ComfyUI ended, or lost the journal, while this request was being sent: it may have been accepted.",
-                    "请求发送期间 ComfyUI 已退出或无法写入日志，服务端可能已经受理。",
+                    "请求发送期间 ComfyUI 已退出或无法写入付费日志，服务端可能已经受理。",
                 ),
                 provider=attempt.task.provider,
                 request_id=attempt.request_id,
@@ -431,23 +450,62 @@ class Journal:
 
     def tasks(self, limit: int = 200) -> list[Task]:
         """The task list, newest first."""
-        with self._access.reading() as (connection, _):
-            return read_tasks(connection, None, limit)
+        with self._access.reading() as (connection, now):
+            return read_tasks(connection, self._look(connection, now), limit)
 
     def task(self, journal_id: str) -> Task | None:
+        with self._access.reading() as (connection, now):
+            found = read_tasks(connection, self._look(connection, now), 1, attempts.c.id == journal_id)
+            return next(iter(found), None)
+
+    def overview(self, limit: int) -> Overview:
+        """The task list and what belongs beside it, of one moment."""
+        with self._access.reading() as (connection, now):
+            return Overview(
+                now,
+                tuple(read_tasks(connection, self._look(connection, now), limit)),
+                counted_today(connection, now),
+                salvage.is_unacknowledged(self._directory),
+            )
+
+    def _look(self, connection: Connection, now: float) -> Look:
+        """Owners and claims are asked for once, however many attempts are looked at."""
+        living = set(self._leases.living(connection, now))
+        mine = set(self._claims.ids())
+
+        def is_free(attempt: Known) -> bool:
+            if attempt.owner == self._leases.owner:
+                return attempt.journal_id not in mine
+            return attempt.owner not in living
+
+        return Look(is_free, self._has_pictures, self.waits.ids())
+
+    def collectable(self, journal_id: str) -> Attempt | None:
+        """An accepted task that nobody works on."""
+        with self._access.reading() as (connection, now):
+            found = read_attempts(connection, attempts.c.id == journal_id)
+            if not found or found[0].state not in ACCEPTED or not self._is_free(connection, now, found[0]):
+                return None
+            return found[0]
+
+    def hash_of(self, journal_id: str, position: int) -> str:
+        """SHA-256 of a stored picture's bytes; empty if there is none."""
         with self._access.reading() as (connection, _):
-            return next(iter(read_tasks(connection, attempts.c.id == journal_id, 1)), None)
+            found = and_(results.c.attempt == journal_id, results.c.position == position)
+            return connection.execute(select(results.c.sha256).where(found)).scalar() or ""
+
+    def stored(self, sha256: str) -> bytes | None:
+        """The bytes of a stored picture; ``None`` if they are missing or damaged."""
+        try:
+            return self.store.read(sha256)
+        except (MissingPictureError, DamagedPictureError):
+            return None
 
     def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
         """A stored picture and its media type."""
-        with self._access.reading() as (connection, _):
-            found = and_(results.c.attempt == journal_id, results.c.position == position, results.c.sha256 != "")
-            sha256 = connection.execute(select(results.c.sha256).where(found)).scalar()
-        if not sha256:
-            return None
-        try:
-            data = self.store.read(sha256)
-        except (MissingPictureError, DamagedPictureError):
+        sha256 = self.hash_of(journal_id, position)
+        data = self.stored(sha256) if sha256 else None
+        if data is None:
             return None
         try:
             return data, Encoded.of(data).media_type
@@ -496,14 +554,14 @@ class Journal:
         # One that is just being stored has no row yet.
         return bool(known) and all(state is State.DELIVERED for state in known)
 
-    def typical_seconds(self, endpoint: str, *, sandbox: bool) -> float | None:
-        """Median time from submit to the end of the last tasks of an endpoint; ``None`` before there are any."""
+    def usual_seconds(self, endpoint: str, *, sandbox: bool) -> Usual | None:
+        """What the last tasks of an endpoint took; ``None`` before there are any."""
         try:
             with self._access.reading() as (connection, _):
                 seconds = read_durations(connection, endpoint, sandbox)
         except JournalError:
             return None
-        return median(seconds) if seconds else None
+        return Usual(min(seconds), median(seconds)) if seconds else None
 
     def orphans(self, limit: int) -> list[Attempt]:
         """Accepted tasks that nobody waits for and whose next slow look is due, the most urgent first."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +12,7 @@ from typing import Literal
 
 from .cancel import CancelToken
 from .errors import Provider, RemoteImageError, TaskTimeoutError
+from .images import Pixels
 from .text import Text
 from .transport import Deadlines
 
@@ -21,13 +24,16 @@ class Progress:
     """What a call is doing.
 
     ``fraction`` (0–1) is the service's own figure, ``None`` when it gives none; ``expected`` is what such a call
-    usually takes from its submit on, in seconds, ``None`` when that is not known yet.
+    usually takes from its submit on, in seconds, ``None`` when that is not known yet; ``pictures`` is how many its task
+    makes, 0 when nobody said; ``picture`` is one that has just come.
     """
 
     stage: Stage
     fraction: float | None = None
     task_id: str = ""
     expected: float | None = None
+    pictures: int = 0
+    picture: Pixels | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,18 @@ class SubTask:
 
 # However long such tasks usually take: this one may be quicker, and a display that stands still looks dead.
 _LONGEST_FIRST_PAUSE = 15.0
+# Of its usual time: from when on, and until when, a task is asked for closely. With the jitter at most twice a second.
+_SOONEST, _LATEST = 0.85, 1.3
+_CLOSELY = 0.6
+_NOTICED_AFTER = _CLOSELY / 2
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What the last such tasks took from submit to end, in seconds."""
+
+    shortest: float
+    median: float
 
 
 @dataclass(frozen=True)
@@ -87,15 +105,18 @@ class UnknownTaskError(PollError):
     """The service answered that it has no such task."""
 
 
-def next_pause(waited: float, failures: int) -> float:
-    """Seconds until the next poll, before jitter: brisk at first, calmer for long tasks, backing off on errors."""
+def next_pause(waited: float, failures: int, closely: tuple[float, float] = (math.inf, math.inf)) -> float:
+    """Seconds from one poll to the next, before jitter: brisk at first, calmer for long tasks, backing off on errors.
+
+    ``closely``: from when and until when, in seconds of waiting, such a task is likely to end.
+    """
     if failures:
         return min(8.0, 0.5 * 2.0 ** min(failures, 6))
-    if waited < 0.5:
-        return 0.5
-    if waited < 30:
-        return 1.0
-    return 2.0 if waited < 120 else 5.0
+    begins, ends = closely
+    if begins <= waited <= ends:
+        return _CLOSELY
+    pause = 0.5 if waited < 0.5 else 1.0 if waited < 30 else 2.0 if waited < 120 else 5.0
+    return min(pause, max(_CLOSELY, begins - waited)) if waited < begins else pause
 
 
 def jittered(seconds: float, spread: Callable[[], float] = random.random) -> float:
@@ -108,8 +129,9 @@ def wait(
     query: Callable[[], Sequence[SubTask]],
     deadlines: Deadlines,
     watch: Watch,
-    expected: float | None = None,
+    usual: Usual | None = None,
     age: float = 0.0,
+    bell: threading.Event | None = None,
 ) -> tuple[SubTask, ...]:
     """Ask until every sub task has ended, and return them in the service's order.
 
@@ -117,30 +139,36 @@ def wait(
     tasks are returned and each missing one carries a TaskTimeoutError.
 
     Args:
-        expected: seconds that such a task usually takes, if known: nobody asks long before that.
+        usual: what such tasks take, if known: nobody asks long before that.
         age: seconds since its submit.
+        bell: ends the pause before a poll.
 
     Raises:
         TaskTimeoutError: a deadline passed and nothing at all had ended.
         CallCancelled: cancelled.
     """
+    bell = bell or threading.Event()
     begun = time.monotonic()
-    first_pause = min(0.7 * expected - age, _LONGEST_FIRST_PAUSE) if expected else 0.0
+    first_pause, closely = _timetable(usual, age) if usual else (0.0, (math.inf, math.inf))
     deadline = begun + deadlines.queue
     running = False
     failures = 0
+    answered_in = 0.0
     last_problem = ""
     known: tuple[SubTask, ...] = ()
     ended_before = 0
     while True:
-        pause = max(first_pause, jittered(next_pause(time.monotonic() - begun, failures)))
-        first_pause = 0.0
-        watch.cancel.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+        waited = time.monotonic() - begun
+        pause = max(first_pause, jittered(next_pause(waited, failures, closely)) - answered_in)
+        first_pause = answered_in = 0.0
+        watch.cancel.sleep_until_rung(min(pause, max(0.0, deadline - time.monotonic())), bell)
+        asked = time.monotonic()
         try:
             told = _in_order(query(), task.sub_task_ids)
             # A poll that tells less than an earlier one does not make a finished picture unfinished.
             known = told if _ended(told) >= _ended(known) else known
             failures, last_problem = 0, ""
+            answered_in = time.monotonic() - asked
         except PollError as problem:
             failures, last_problem = failures + 1, str(problem)
         all_ended = bool(known) and len(known) >= len(task.sub_task_ids) and all(sub_task.ended for sub_task in known)
@@ -154,7 +182,17 @@ def wait(
             deadline = time.monotonic() + deadlines.run
         if time.monotonic() >= deadline:
             return _at_deadline(task, known, time.monotonic() - begun, last_problem)
-        watch.report(Progress("running" if running else "queued", _fraction(known), task.task_id, expected))
+        stage: Stage = "running" if running else "queued"
+        expected = usual.median if usual else None
+        watch.report(Progress(stage, _fraction(known), task.task_id, expected, len(task.sub_task_ids)))
+
+
+def _timetable(usual: Usual, age: float) -> tuple[float, tuple[float, float]]:
+    """When to ask first, and from when until when closely, in seconds from now."""
+    # Those tasks had ended before somebody noticed.
+    shortest, median = (max(0.0, seconds - _NOTICED_AFTER) for seconds in (usual.shortest, usual.median))
+    first = min(_SOONEST * shortest - age, _LONGEST_FIRST_PAUSE)
+    return first, (_SOONEST * median - age, _LATEST * median - age)
 
 
 def _ended(sub_tasks: Sequence[SubTask]) -> int:

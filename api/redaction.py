@@ -50,14 +50,18 @@ def _spellings(value: str) -> set[str]:
     quoted = [quote(value, safe=""), quote_plus(value)]
     lower = [re.sub("%[0-9A-F]{2}", lambda found: found.group().lower(), form) for form in quoted]
     in_json = json.dumps(value)[1:-1]
-    unpadded = [form.rstrip("=") for form in encoded]
+    unpadded = [form.rstrip("=") for form in (value, *encoded)]
     forms = {value, *quoted, *lower, *encoded, *unpadded, in_json, in_json.replace("/", "\\/")}
     # Shorter strings would mask ordinary words; no service issues keys that short.
     return {form for form in forms if len(form) >= 6}
 
 
+# The address that a service calls back at. Not one Secret each: there is one for every attempt, and they are many.
+_CALLBACK = re.compile(r"(rv-[0-9a-f]{16}(?:\\?/|%2[Ff]))[0-9a-f]{16,64}")
+
+
 def redact(text: str) -> str:
-    """``text`` with every known secret, also percent- or base64-encoded, replaced by ``***``.
+    """``text`` with every known secret, also percent- or base64-encoded, and every callback's path replaced by ``***``.
 
     Halves of characters become ``?`` on the way: a service may cut its message in the middle of an emoji, and ComfyUI
     cannot send such text to the browser.
@@ -69,7 +73,7 @@ def redact(text: str) -> str:
     for secret in known:
         if secret in text:
             text = text.replace(secret, MASK)
-    return text
+    return _CALLBACK.sub(rf"\1{MASK}", text)
 
 
 def shortened(text: str, limit: int) -> str:

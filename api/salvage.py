@@ -20,20 +20,14 @@ from urllib.parse import unquote
 from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from .attempts import ANY_PICTURE, Attempt, json_of, put_attempt, put_request
+from .attempts import json_of, put_attempt, put_request
 from .errors import AmbiguousSubmitError, ConfigurationError, Provider
+from .files import alone
+from .orders import ANY_PICTURE, Attempt
 from .polling import TaskRef
 from .redaction import Secret, pack_logger
-from .schema import (
-    DamagedError,
-    Database,
-    JournalError,
-    State,
-    attempts,
-    limits,
-    requests,
-    results,
-)
+from .schema import Database, attempts, limits, requests, results
+from .states import DamagedError, JournalError, State
 from .store import SideCar, Store
 from .text import Text
 
@@ -64,7 +58,7 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float]) -> Da
         raise JournalError(
             Text(
                 f"The folder of the journal cannot be used: {problem}.",
-                f"无法使用日志所在的文件夹：{problem}。",
+                f"无法使用付费日志所在的文件夹：{problem}。",
             )
         ) from None
     with suppress(OSError):
@@ -97,14 +91,13 @@ def _was_there(directory: Path, store: Store) -> bool:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """One process at a time, whatever becomes of the others: SQLite's own lock on a file of its own."""
+    """One process at a time, whatever becomes of the others."""
     try:
-        with closing(sqlite3.connect(directory / _LOCK, timeout=60, isolation_level=None)) as lock:
-            lock.execute("BEGIN EXCLUSIVE")
+        with alone(directory / _LOCK):
             yield
     except sqlite3.Error as problem:
         raise JournalError(
-            Text(f"The damaged journal cannot be replaced: {problem}.", f"无法替换已损坏的日志：{problem}。")
+            Text(f"The damaged journal cannot be replaced: {problem}.", f"无法替换已损坏的付费日志：{problem}。")
         ) from None
 
 
@@ -121,7 +114,7 @@ def open_postgresql(url: str, store: Store | None) -> Database:
                 "REMOTE_IMAGE_JOURNAL_URL is set, but REMOTE_IMAGE_STORE_DIR is not: servers that share a journal also "
                 "share a folder of pictures.",
                 "已设置 REMOTE_IMAGE_JOURNAL_URL，但未设置 REMOTE_IMAGE_STORE_DIR："
-                "共用日志的服务器还需共用图片文件夹。",
+                "共用付费日志的服务器还需共用图片文件夹。",
             )
         )
     password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
@@ -139,18 +132,23 @@ def open_postgresql(url: str, store: Store | None) -> Database:
     return database
 
 
+def is_unacknowledged(directory: Path) -> bool:
+    """Whether the journal replaces a lost one, and nobody has acknowledged that."""
+    return (directory / NOTICE).exists()
+
+
 def check_acknowledged(directory: Path) -> None:
     """
     Raises:
         JournalError: the journal replaces a lost one, and nobody has acknowledged that.
     """
-    notice = directory / NOTICE
-    if notice.exists():
+    if is_unacknowledged(directory):
+        notice = directory / NOTICE
         raise JournalError(
             Text(
                 f"The journal of paid tasks was damaged or lost and has been replaced. What could be read was carried "
                 f"over, but a task may be missing, and buying it again would be paid again. Read {notice}.",
-                f"付费任务的日志已损坏或丢失，并已重建。可读取的内容均已保留，但仍可能缺少某些任务，再次购买会重复付费。"
+                f"付费日志已损坏或丢失，并已重建。可读取的内容均已保留，但仍可能缺少某些任务，再次购买会重复付费。"
                 f"请阅读 {notice}。",
             ),
             advice=Text(
@@ -213,15 +211,15 @@ def _parts(path: Path) -> list[Path]:
 
 def _notice(aside: Path | None) -> str:
     kept_en = f"The damaged file was kept: {aside}\n" if aside else "The file was missing or empty.\n"
-    kept_zh = f"已损坏的文件保留在：{aside}\n" if aside else "日志文件缺失或为空。\n"
+    kept_zh = f"已损坏的文件保留在：{aside}\n" if aside else "付费日志文件缺失或为空。\n"
     return (
         "The journal of paid tasks was damaged or lost and has been replaced by a new one.\n"
         "Whatever could be read, and every picture in the store, was carried over. A task may still be missing:\n"
         "queueing its workflow again would buy it again. Compare with the task list or the bill of your accounts.\n"
         f"{kept_en}"
         "Delete this file to let the paid nodes work again.\n\n"
-        "付费任务的日志已损坏或丢失，并已重建。\n"
-        "所有可读取的记录以及本地存储中的图片均已保留，但仍可能缺少某些任务：重新运行其工作流会再次购买。\n"
+        "付费日志已损坏或丢失，并已重建。\n"
+        "所有可读取的记录以及图片库中的图片均已保留，但仍可能缺少某些任务：重新运行其工作流会再次购买。\n"
         "请与账户的任务列表或账单核对。\n"
         f"{kept_zh}"
         "删除本文件后，付费节点即可继续使用。\n"
@@ -285,7 +283,7 @@ def _without_owner(values: dict[str, Any]) -> dict[str, Any]:
         lost = AmbiguousSubmitError(
             Text(
                 "The journal was damaged while this request was under way: it may have been accepted.",
-                "该请求进行期间日志损坏，服务端可能已经受理。",
+                "该请求进行期间付费日志损坏，服务端可能已经受理。",
             ),
             request_id=str(values.get("request_id") or ""),
         )

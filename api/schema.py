@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -39,27 +38,10 @@ from sqlalchemy import (
     Text as LongText,
 )
 
-from .errors import ConfigurationError
 from .filesystems import on_network
 from .redaction import redact, shortened
+from .states import DamagedError, JournalError, State
 from .text import Text
-
-
-class State(Enum):
-    """How far an attempt came."""
-
-    PREPARED = "prepared"
-    SUBMITTING = "submitting"
-    SUBMITTED = "submitted"
-    PARKED = "parked"
-    DONE = "done"
-    STORED = "stored"
-    DELIVERED = "delivered"
-    REFUSED = "refused"
-    AMBIGUOUS = "ambiguous"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
 
 _state = StateColumn(
     State, native_enum=False, create_constraint=False, length=12, values_callable=lambda kind: [s.value for s in kind]
@@ -167,8 +149,6 @@ limits = Table(
     Column("changed_at", Float, nullable=False),
 )
 
-TABLES = (meta, owners, requests, attempts, results, limits)
-
 
 # The steps from version 1 on, each to the next one. An empty database gets today's tables and takes none of them.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = ()
@@ -176,19 +156,6 @@ SCHEMA_VERSION = 1 + len(MIGRATIONS)
 
 # One number for all transactions that decide something, in every server of a studio.
 _ADVISORY_LOCK = 0x48445643
-
-
-class JournalError(ConfigurationError):
-    """The journal cannot be read or written. Raised before a submit, nothing was sent."""
-
-    default_advice = Text(
-        "Nothing is bought without the journal: free or repair its disk or database, then queue again.",
-        "没有日志就不会产生任何购买：请先修复或释放其磁盘或数据库，然后重新运行。",
-    )
-
-
-class DamagedError(JournalError):
-    """The journal's file is no sound database any more."""
 
 
 class Database:
@@ -233,7 +200,7 @@ class Database:
                     Text(
                         f"The journal was written by a later version of this pack (schema {version}; "
                         f"this one knows {SCHEMA_VERSION}).",
-                        f"日志由更新版本的插件写入（结构版本 {version}，当前仅支持 {SCHEMA_VERSION}）。",
+                        f"付费日志由更新版本的插件写入（结构版本 {version}，当前仅支持 {SCHEMA_VERSION}）。",
                     ),
                     advice=Text("Update this pack.", "请更新本插件。"),
                 )
@@ -414,9 +381,9 @@ def _translated() -> Iterator[None]:
 
 def _unusable(said: str) -> JournalError:
     reason = shortened(redact(said), 300)
-    return JournalError(Text(f"The journal cannot be used: {reason}.", f"无法使用日志：{reason}。"))
+    return JournalError(Text(f"The journal cannot be used: {reason}.", f"无法使用付费日志：{reason}。"))
 
 
 def _damaged(said: str) -> DamagedError:
     reason = shortened(redact(said), 300)
-    return DamagedError(Text(f"The journal is damaged: {reason}.", f"日志已损坏：{reason}。"))
+    return DamagedError(Text(f"The journal is damaged: {reason}.", f"付费日志已损坏：{reason}。"))

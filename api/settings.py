@@ -8,10 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Budget:
-    """Pictures that a profile may buy; ``None`` = no limit."""
+    """Pictures that a profile may buy; ``None`` = no limit. ``by_environment``: also a variable can change it."""
 
     per_day: int | None = None
     per_run: int | None = 100
+    by_environment: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,12 @@ class JournalSettings:
     url: str = field(default="", repr=False)
     store: Path | None = None
     store_max_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class CallbackSettings:
+    """``base_url`` is how a service reaches this server's own listener at ``host`` and ``port``."""
+
+    base_url: str
+    host: str
+    port: int

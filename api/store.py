@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from .files import TEMPORARY, sync_folder, write_whole
 from .redaction import pack_logger
 
 # Bytes that were paid for and are no picture that can be read here.
@@ -31,13 +32,8 @@ _JOURNAL_ID = re.compile(r"rv-[0-9a-f]{16}")
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _PICTURE_NAME = re.compile(r"([0-9a-f]{64})\.(?:png|jpg|webp|bin)")
 _SIDE_CAR_NAME = re.compile(r"([0-9a-f]{64})\.(rv-[0-9a-f]{16})\.([0-9]{1,9})\.json")
-_TEMPORARY = ".part"
 # Far longer than any put takes: a younger one may be somebody's who is still writing.
 _OLD_TEMPORARY_S = 3600.0
-# A virus scanner, or whoever reads the file, holds it for moments only.
-_REPLACE_WAITS_S = (0.02, 0.05, 0.1, 0.2, 0.4)
-# What file systems say that know no fsync (of a directory): there is nothing more to do then.
-_NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
 
 
 class MissingPictureError(Exception):
@@ -137,7 +133,7 @@ class Store:
         name = _checked(_SIDE_CAR_NAME, f"{sha256}.{side_car.journal_id}.{side_car.position}.json")
         self._make(folder)
         self._put_picture(folder / f"{sha256}{_SUFFIXES[side_car.media_type]}", data, sha256)
-        _write(folder / name, side_car.model_dump_json(indent=1).encode("utf-8"))
+        write_whole(folder / name, side_car.model_dump_json(indent=1).encode("utf-8"))
         return side_car
 
     def read(self, sha256: str) -> bytes:
@@ -169,9 +165,9 @@ class Store:
         with suppress(OSError):
             os.utime(path)
             if _is_whole(path, sha256):
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
                 return
-        _write(path, data)
+        write_whole(path, data)
 
     # ---- side-cars
 
@@ -243,7 +239,7 @@ class Store:
                     status = path.stat()
                 except OSError:
                     continue
-                if name.endswith(_TEMPORARY):
+                if name.endswith(TEMPORARY):
                     if time.time() - status.st_mtime > _OLD_TEMPORARY_S:
                         with suppress(OSError):
                             os.unlink(path)
@@ -280,7 +276,7 @@ class Store:
         for folder in reversed(missing):
             with suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
 
 
 def _checked(pattern: re.Pattern[str], value: str) -> str:
@@ -315,67 +311,13 @@ def _read_side_car(path: Path) -> SideCar | None:
     return side_car
 
 
-# ---- writing
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a whole file or none, so that it survives a power cut from now on."""
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=_TEMPORARY, dir=path.parent)  # 0600
-    try:
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            _sync(descriptor)
-        finally:
-            os.close(descriptor)
-        _replace(name, path, data)
-    finally:
-        with suppress(OSError):
-            os.unlink(name)
-    _sync_folder(path.parent)
-
-
-def _replace(temporary: str, path: Path, data: bytes) -> None:
-    for wait in (*_REPLACE_WAITS_S, None):
-        try:
-            os.replace(temporary, path)
-            return
-        except PermissionError:
-            # Windows: somebody has one of the two open. If that one is as it should be, nothing is to be done.
-            with suppress(OSError):
-                if path.read_bytes() == data:
-                    return
-            if wait is None:
-                raise
-            time.sleep(wait)
-
-
-def _sync(descriptor: int) -> None:
-    try:
-        os.fsync(descriptor)
-    except OSError as cause:
-        if cause.errno not in _NO_FSYNC:
-            raise
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return  # Windows opens no directories, and keeps renames in order by itself
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _sync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _remove(picture: _Stored) -> bool:
     """Remove a picture that nobody has used since it was looked at.
 
     It is moved aside first and looked at again there. Whoever stores the same bytes at this moment marks the file
     as used before: either that is seen here and it is put back, or they no longer find it and write it anew.
     """
-    aside = picture.path.with_name(f".{picture.path.name}.{os.getpid()}{_TEMPORARY}")
+    aside = picture.path.with_name(f".{picture.path.name}.{os.getpid()}{TEMPORARY}")
     try:
         if picture.path.stat().st_mtime_ns != picture.used:
             return False

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import email.utils
 import re
-import socket
-import ssl
 import time
 from collections.abc import Callable
 from datetime import timezone
-
-import urllib3
+from typing import TYPE_CHECKING
 
 from .cancel import CallCancelled
-from .claims import Claim
+from .diagnosis import diagnosis_of
 from .errors import (
     AmbiguousSubmitError,
     ConnectionFailedError,
@@ -22,14 +19,18 @@ from .errors import (
     RemoteImageError,
     refusal,
 )
-from .hidream import HiDreamService
-from .journal import Journal
+from .hidream import HiDreamRequest, HiDreamService
 from .polling import Accepted, Progress, Watch, jittered
 from .redaction import pack_logger, shortened
 from .text import Text
-from .transport import NoAnswerError, NotSentError, Phases, find_cause
+from .transport import NoAnswerError, NotSentError, Phases
 from .volcengine import VolcengineService
 from .wire import NotAccepted, WireRequest
+
+if TYPE_CHECKING:
+    # The database that they bring is loaded with the first purchase.
+    from .claims import Claim
+    from .journal import Journal
 
 MAX_RESENDS = 3
 
@@ -62,6 +63,7 @@ def submit_until_decided(
     deadline = time.monotonic() + service.account.deadlines.queue
     sent = Progress("running" if service.works_while_asked else "submitting", expected=expected)
     phases = Phases(watch.cancel, claim.submitting, lambda: watch.report(sent))
+    request = _with_callback(request, claim, journal)
     resends = busy_answers = 0
     renewed = False
     while True:
@@ -113,6 +115,13 @@ def submit_until_decided(
             raise _heard(error, watch) from None
 
 
+def _with_callback(request: WireRequest, claim: Claim, journal: Journal) -> WireRequest:
+    url = journal.callback_url(claim.journal_id)
+    if not url or claim.attempt.sandbox or not isinstance(request, HiDreamRequest):
+        return request
+    return request.model_copy(update={"notify_url": url})
+
+
 def _settle(claim: Claim, outcome: Outcome, error: RemoteImageError) -> None:
     if outcome is Outcome.AMBIGUOUS:
         claim.ambiguous(error)
@@ -161,30 +170,10 @@ def seconds_of(retry_after: str, now: float) -> float | None:
 
 def _unreachable(provider: Provider, problem: NotSentError) -> ConnectionFailedError:
     what = Text("The service could not be reached; nothing was sent.", "无法连接服务端，未发送任何内容。")
-    for kind, diagnosis in _DIAGNOSES:
-        if find_cause(problem.cause, kind) is not None:
-            what = diagnosis
-            break
-    return ConnectionFailedError(what, provider=provider, vendor_message=shortened(str(problem), 300))
-
-
-# The most telling cause first: urllib3 wraps one in the other.
-_DIAGNOSES: tuple[tuple[type[BaseException], Text], ...] = (
-    (urllib3.exceptions.ProxyError, Text("The proxy could not be reached or refused.", "代理无法连接或拒绝了请求。")),
-    (socket.gaierror, Text("The host name could not be resolved (DNS).", "无法解析主机名（DNS）。")),
-    (
-        ssl.SSLCertVerificationError,
-        Text("The host's TLS certificate was not accepted.", "主机的 TLS 证书未通过验证。"),
-    ),
-    (ssl.SSLError, Text("The TLS handshake with the host failed.", "与主机的 TLS 握手失败。")),
-    (
-        ConnectionResetError,
-        Text(
-            "The connection was cut before the whole request was sent; if this stays, the images may be too large.",
-            "请求尚未发完连接就被切断；若持续出现，可能是图片过大。",
-        ),
-    ),
-    (ConnectionRefusedError, Text("The host refused the connection.", "主机拒绝连接。")),
-    (TimeoutError, Text("The host did not answer in time.", "连接主机超时。")),
-    (urllib3.exceptions.ConnectTimeoutError, Text("The host did not answer in time.", "连接主机超时。")),
-)
+    found = diagnosis_of(problem.cause)
+    return ConnectionFailedError(
+        found.text if found is not None else what,
+        advice=found.advice if found is not None and found.cause == "tls" else None,
+        provider=provider,
+        vendor_message=shortened(str(problem), 300),
+    )

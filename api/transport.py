@@ -20,9 +20,12 @@ import urllib3
 from requests.auth import AuthBase
 
 from .cancel import CancelToken
-from .connections import Hooks, Line, blocks, is_loopback, log_exchange, mounted, new_session
+from .connections import Hooks, Line, blocks, is_loopback, log_exchange, new_session, trusted
+from .networks import Network
 
+DIRECT = Network()
 _MAX_JSON_BYTES = 256 * 2**20
+_MOST_SESSIONS = 8
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ def submit(
     cancel: CancelToken,
     before_sending: Callable[[], None] = lambda: None,
     on_sent: Callable[[], None] = lambda: None,
-    verify: bool | str = True,
+    network: Network = DIRECT,
 ) -> Answer:
     """POST ``body`` once, over a connection of its own; no redirect is followed.
 
@@ -221,7 +224,7 @@ def submit(
 
     hooks = Hooks(connected=lambda sock, direct: line.connected(sock), ready=ready)
     started = time.monotonic()
-    with _counted_submit(), line, mounted(new_session(url), hooks) as session, cancel.calling(counting.abort):
+    with _counted_submit(), line, new_session(url, network, hooks) as session, cancel.calling(counting.abort):
         try:
             response = session.post(
                 url,
@@ -232,7 +235,7 @@ def submit(
                 allow_redirects=False,
                 stream=True,
                 timeout=(deadlines.connect, answer_timeout),
-                verify=verify,
+                verify=trusted(network, url),
             )
             answer = _read(response, time.monotonic() + answer_timeout)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
@@ -266,14 +269,15 @@ def _read(response: requests.Response, deadline: float) -> Answer:
 _thread = threading.local()
 
 
-def _thread_session(url: str) -> requests.Session:
-    """This thread's session for polls (requests' sessions are not to be shared between threads)."""
-    name = "loopback" if is_loopback(urlsplit(url).hostname or "") else "remote"
-    session: requests.Session | None = getattr(_thread, name, None)
-    if session is None:
-        session = new_session(url)
-        setattr(_thread, name, session)
-    return session
+def _thread_session(url: str, network: Network) -> requests.Session:
+    """This thread's session for polls (requests' sessions are not to be shared between threads, nor networks)."""
+    sessions: dict[tuple[bool, Network], requests.Session] = _thread.__dict__.setdefault("sessions", {})
+    slot = (is_loopback(urlsplit(url).hostname or ""), network)
+    if slot not in sessions:
+        if len(sessions) >= _MOST_SESSIONS:
+            sessions.pop(next(iter(sessions))).close()
+        sessions[slot] = new_session(url, network)
+    return sessions[slot]
 
 
 def get(
@@ -283,20 +287,44 @@ def get(
     headers: Mapping[str, str] | None = None,
     auth: AuthBase,
     deadlines: Deadlines,
-    verify: bool | str = True,
+    network: Network = DIRECT,
+    afresh: bool = False,
 ) -> Answer:
     """One free GET; no redirect is followed.
+
+    Args:
+        afresh: over a new connection, so that the way is known to work now.
 
     Raises:
         requests.RequestException: no answer.
     """
-    return _exchange("GET", url, params=params, headers=headers, auth=auth, deadlines=deadlines, verify=verify)
+    return _exchange(
+        "GET", url, params=params, headers=headers, auth=auth, deadlines=deadlines, network=network, afresh=afresh
+    )
 
 
-def ask(url: str, body: bytes, *, params: Mapping[str, str], auth: AuthBase, deadlines: Deadlines) -> Answer:
+def ask(
+    url: str,
+    body: bytes,
+    *,
+    params: Mapping[str, str],
+    auth: AuthBase,
+    deadlines: Deadlines,
+    network: Network = DIRECT,
+    afresh: bool = False,
+) -> Answer:
     """One free POST of JSON, for services whose polls are POSTs; otherwise as :func:`get`."""
-    headers = {"Content-Type": "application/json"}
-    return _exchange("POST", url, params=params, headers=headers, auth=auth, deadlines=deadlines, data=body)
+    return _exchange(
+        "POST",
+        url,
+        params=params,
+        headers={"Content-Type": "application/json"},
+        auth=auth,
+        deadlines=deadlines,
+        network=network,
+        afresh=afresh,
+        data=body,
+    )
 
 
 def _exchange(
@@ -307,12 +335,14 @@ def _exchange(
     headers: Mapping[str, str] | None,
     auth: AuthBase,
     deadlines: Deadlines,
-    verify: bool | str = True,
+    network: Network,
+    afresh: bool,
     data: bytes | None = None,
 ) -> Answer:
     started = time.monotonic()
+    session = new_session(url, network) if afresh else _thread_session(url, network)
     try:
-        response = _thread_session(url).request(
+        response = session.request(
             method,
             url,
             params=params,
@@ -322,7 +352,7 @@ def _exchange(
             allow_redirects=False,
             stream=True,
             timeout=(deadlines.connect, deadlines.poll),
-            verify=verify,
+            verify=trusted(network, url),
         )
         answer = _read(response, started + deadlines.connect + deadlines.poll * 2)
     except (ValueError, OSError, urllib3.exceptions.HTTPError) as cause:
@@ -330,5 +360,8 @@ def _exchange(
         if isinstance(cause, requests.RequestException):
             raise
         raise requests.RequestException(str(cause)) from cause
+    finally:
+        if afresh:
+            session.close()
     log_exchange(method, url, answer.status, started, received=len(answer.body))
     return answer

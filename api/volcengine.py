@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import requests
 from pydantic import Field, model_validator
 
-from .credentials import VolcengineAccount
+from .accounts import VolcengineAccount
 from .errors import (
     VENDOR_CODES,
     Meaning,
@@ -31,8 +31,9 @@ from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from .redaction import pack_logger, shortened
 from .settings import Ceiling
 from .text import Text
-from .transport import Answer, Phases, ask, submit
+from .transport import Answer, Deadlines, Phases, ask, submit
 from .wire import ImageField, NotAccepted, PromptField, WireRequest, code_of, excerpt, json_object
+from .workers import apart
 
 ENDPOINT_NAME = "volcengine outpaint"
 SUCCESS = 10000
@@ -87,7 +88,8 @@ class VolcengineService:
     """``i2i_outpainting``, paid by one account.
 
     ``CVProcess`` is synchronous: its answer is the picture. A resumable account goes through ``CVSync2AsyncSubmitTask``
-    and ``CVSync2AsyncGetResult`` instead, as the product code of CloudEngineHub/magic does (api-facts 2.7).
+    and ``CVSync2AsyncGetResult`` instead, as the product code of CloudEngineHub/magic does
+    (VolcengineVisualAsyncClient.php).
     """
 
     account: VolcengineAccount
@@ -123,7 +125,7 @@ class VolcengineService:
         answer = _Answer.of(
             submit(
                 self.account.base_url + self.account.path,
-                request.json_bytes(),
+                apart(request.json_bytes),
                 params=_action("CVSync2AsyncSubmitTask" if resumable else "CVProcess"),
                 headers={},
                 auth=self.account.auth,
@@ -132,6 +134,7 @@ class VolcengineService:
                 cancel=phases.cancel,
                 before_sending=phases.before_sending,
                 on_sent=phases.on_sent,
+                network=self.account.network,
             )
         )
         # The service's own id is what its support knows.
@@ -149,17 +152,8 @@ class VolcengineService:
             UnknownTaskError: the service has no such task, or none any more (it keeps them for 12 h).
             PollError: no state came back; the task may be fine.
         """
-        body = {"req_key": _REQ_KEY, "task_id": task.task_id, "req_json": json.dumps({"return_url": False})}
         try:
-            answer = _Answer.of(
-                ask(
-                    self.account.base_url + self.account.path,
-                    json.dumps(body).encode("utf-8"),
-                    params=_action("CVSync2AsyncGetResult"),
-                    auth=self.account.auth,
-                    deadlines=self.account.deadlines,
-                )
-            )
+            answer = _Answer.of(ask_for_result(self.account, task.task_id, self.account.deadlines))
         except requests.RequestException as problem:
             raise PollError(type(problem).__name__) from problem
         pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, answer.code, answer.task_status)
@@ -187,6 +181,20 @@ class VolcengineService:
 
 
 _REQ_KEY = "i2i_outpainting"
+
+
+def ask_for_result(account: VolcengineAccount, task_id: str, deadlines: Deadlines, *, afresh: bool = False) -> Answer:
+    """One free request for the result of a task; raises as :func:`transport.ask`."""
+    body = {"req_key": _REQ_KEY, "task_id": task_id, "req_json": json.dumps({"return_url": False})}
+    return ask(
+        account.base_url + account.path,
+        json.dumps(body).encode("utf-8"),
+        params=_action("CVSync2AsyncGetResult"),
+        auth=account.auth,
+        deadlines=deadlines,
+        network=account.network,
+        afresh=afresh,
+    )
 
 
 def _failed(answer: NotAccepted, task: TaskRef) -> RemoteImageError:

@@ -1,22 +1,84 @@
-"""What `python dev.py bench` measures: one file per comparison, each with these two names.
+"""What `python dev.py bench` measures: one module per subject, each with one function.
 
-    TITLE = "What is compared: ours / the other's"
-    def cases() -> Iterator[Case]: ...
+    def table() -> Table: ...
 
-Both sides of a case are run by turns in one process, and only their ratio is worth quoting.
+Whatever a table compares is measured by turns in one run, so that all sides meet the same disturbances, and only ratios
+are worth quoting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
+
+MIN_ROUNDS, MAX_ROUNDS, SECONDS = 5, 31, 3.0
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A line of the table that README shows: how many times ``one`` (what could be at best, or is allowed) it takes."""
+
+    what: str
+    one: str
+    ours: float
+    partner: float | None = None
+    plain: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """``rows``: a name and one cell per column. ``measured`` goes into the JSON. ``wrong``: what makes it worthless.
+
+    ``ratios``: what stands for it in the one table at the end.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    wrong: Sequence[str] = ()
+    ratios: Sequence[Ratio] = ()
 
 
 @dataclass(frozen=True)
 class Case:
+    """Two functions that give the same: a faster way to something else is no benchmark."""
+
     name: str
     ours: Callable[[], Any]
     other: Callable[[], Any]
     same: Callable[[Any, Any], bool]
-    """Whether what both gave is equal: a faster way to something else is no benchmark."""
+
+
+def side_by_side(title: str, cases: Iterable[Case]) -> Table:
+    """Both functions of each case by turns in this process."""
+    rows, measured, wrong, ratios = [], {}, [], []
+    for case in cases:
+        if not case.same(case.ours(), case.other()):  # also warms both up
+            wrong.append(f"{case.name}: both sides differ")
+        seconds: dict[str, list[float]] = {"ours": [], "other": []}
+        while not _enough(seconds["ours"], seconds["other"]):
+            seconds["ours"].append(timed(case.ours))
+            seconds["other"].append(timed(case.other))
+        ours, other = median(seconds["ours"]), median(seconds["other"])
+        rows.append((case.name, told(ours), told(other), f"1 : {other / ours:.3g}"))
+        measured[case.name] = seconds
+        ratios.append(Ratio(f"{title}: {case.name}", told(other), ours / other))
+    return Table(title, ("case", "ours", "the other", "ratio"), rows, measured, wrong, ratios[-1:])
+
+
+def _enough(ours: Sequence[float], other: Sequence[float]) -> bool:
+    return len(ours) >= MIN_ROUNDS and (len(ours) >= MAX_ROUNDS or sum(ours) + sum(other) >= SECONDS)
+
+
+def timed(run: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def told(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from api import geometry, padding
-from benchmarks import Case
+from benchmarks import Case, Table, side_by_side
 from devtools import checkout
 
-TITLE = "Padded image and feathered mask: this pack / ComfyUI's ImagePadForOutpaint"
+TITLE = "padding with a feathered mask, beside ComfyUI's ImagePadForOutpaint"
 
 # Original, pixels on each side, feathering.
 _SIZES = ((512, 512, 128, 40), (1024, 1024, 256, 40), (1920, 1280, 320, 80), (6000, 4000, 512, 200))
@@ -24,7 +24,11 @@ _SIZES = ((512, 512, 128, 40), (1024, 1024, 256, 40), (1920, 1280, 320, 80), (60
 Padded = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-def cases() -> Iterator[Case]:
+def table() -> Table:
+    return side_by_side(TITLE, _cases())
+
+
+def _cases() -> Iterator[Case]:
     node = _comfyuis_node()
     for width, height, sides, feathering in _SIZES:
         original = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)

@@ -1,68 +1,70 @@
-"""`dev.py bench`: this pack's way and another one's side by side, for the figures in the README. No test needs it."""
+"""`dev.py bench`: what this pack takes, beside others' ways and what is possible, for the figures in the README.
+
+It prints a table per subject, one of ratios for README, and writes out/bench.json. No test needs it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import pkgutil
 import platform
 import sys
 import time
-from collections.abc import Callable
-from statistics import median
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import benchmarks
-from benchmarks import Case
+from benchmarks import Ratio, Table
+from devtools.environment import ROOT
 
-NAMES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
-MIN_ROUNDS, MAX_ROUNDS, SECONDS = 3, 31, 3.0
+NAMES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.ispkg)
+# Minutes each: measured only when asked for.
+LONG = {"scale"}
+JSON = ROOT / "out" / "bench.json"
+_RATIOS = ("what", "1 is", "this pack", "ComfyUI's partner nodes", "a plain pack")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"one or more of: {', '.join(NAMES)} (default: all)")
-    names = parser.parse_args().names or NAMES
+    choice = f"one or more of: {', '.join(NAMES)} (default: all but {', '.join(LONG)})"
+    parser.add_argument("names", nargs="*", metavar="name", help=choice)
+    names = parser.parse_args().names or [name for name in NAMES if name not in LONG]
     if unknown := sorted(set(names) - set(NAMES)):
         parser.error(f"there is no {', '.join(unknown)}; choose from: {', '.join(NAMES)}")
-    print(f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores", flush=True)
-    passed = [_compare(name) for name in names]
-    return 0 if all(passed) else 1
+    machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    print(machine, flush=True)
+    begun = time.monotonic()
+    tables = {name: _shown(importlib.import_module(f"benchmarks.{name}").table()) for name in names}
+    _print("In ratios", _RATIOS, [_cells(ratio) for table in tables.values() for ratio in table.ratios])
+    print(f"\n{time.monotonic() - begun:.0f} s")
+    _write(machine, tables)
+    return 1 if any(table.wrong for table in tables.values()) else 0
 
 
-def _compare(name: str) -> bool:
-    """Print a table of one comparison; whether both sides gave the same everywhere."""
-    module = importlib.import_module(f"benchmarks.{name}")
-    print(f"\n{module.TITLE}\n\n| case | ours | the other | ratio | same result |\n| --- | --- | --- | --- | --- |")
-    passed = True
-    for case in module.cases():
-        ours, other, same = _measure(case)
-        passed = passed and same
-        verdict = "yes" if same else "NO"
-        print(f"| {case.name} | {_told(ours)} | {_told(other)} | 1 : {other / ours:.3g} | {verdict} |", flush=True)
-    return passed
+def _shown(table: Table) -> Table:
+    _print(table.title, table.columns, table.rows)
+    for problem in table.wrong:
+        print(f"WRONG: {problem}", flush=True)
+    return table
 
 
-def _measure(case: Case) -> tuple[float, float, bool]:
-    """Medians in seconds, by turns, so that both meet the same disturbances; and whether both gave the same."""
-    same = case.same(case.ours(), case.other())  # also warms both up
-    ours: list[float] = []
-    other: list[float] = []
-    while len(ours) < MIN_ROUNDS or (len(ours) < MAX_ROUNDS and sum(ours) + sum(other) < SECONDS):
-        ours.append(_seconds(case.ours))
-        other.append(_seconds(case.other))
-    return median(ours), median(other), same
+def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    lines = [columns, ["---"] * len(columns), *rows]
+    print(f"\n{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines), flush=True)
 
 
-def _seconds(run: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+def _cells(ratio: Ratio) -> tuple[str, ...]:
+    values = (ratio.ours, ratio.partner, ratio.plain)
+    return (ratio.what, ratio.one, *("" if value is None else f"{value:.2f}" for value in values))
 
 
-def _told(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+def _write(machine: str, tables: dict[str, Table]) -> None:
+    JSON.parent.mkdir(exist_ok=True)
+    content = {"machine": machine, "tables": {name: asdict(table) for name, table in tables.items()}}
+    JSON.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

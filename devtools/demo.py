@@ -44,7 +44,7 @@ class Example:
     node: str
     workflow: str
     photo: str
-    check: Callable[[Image.Image, checks.Inputs, checks.Pictures], str]
+    check: checks.Check
     paid: Callable[[checks.Inputs], int]
     """How many pictures the service charges for."""
     placed: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from PIL import Image
 Inputs = Mapping[str, Any]
 Pictures = Sequence[Image.Image]
 Box = tuple[int, int, int, int]
+Check = Callable[[Image.Image, Inputs, Pictures], str]
+"""Of what came from a photograph with these values; says what it saw, or raises."""
 
 MAX_MEAN_ERROR = 2.0  # of 255
 

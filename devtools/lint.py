@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from devtools.environment import HOST, ROOT
 
@@ -29,9 +30,10 @@ def _mypy() -> bool:
     _stage_pack()
     # Each with a cache of its own (other options make a cache useless) and silent on what it imports from the other.
     options = ("--follow-imports=silent", "--cache-dir")
-    strict = _run("mypy", *options, ".mypy_cache/strict", "--strict", *_packages(STRICT))
-    normal = _run("mypy", *options, ".mypy_cache/normal", *_packages(NORMAL), *_TOOLS, "-m", PACK)
-    return strict and normal
+    with ThreadPoolExecutor() as side_by_side:
+        strict = side_by_side.submit(_run, "mypy", *options, ".mypy_cache/strict", "--strict", *_packages(STRICT))
+        normal = _run("mypy", *options, ".mypy_cache/normal", *_packages(NORMAL), *_TOOLS, "-m", PACK)
+        return strict.result() and normal
 
 
 def _stage_pack() -> None:

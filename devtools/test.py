@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
+import tempfile
+import threading
+from pathlib import Path
 
 from devtools import lint
+from devtools.host import ComfyUI, HostError
 
-# These mostly wait for servers and children of their own: side by side, a file each. The others say how soon an
-# interrupt is felt, or watch a real ComfyUI's memory, and are left alone.
-_INTERRUPTS = "tests/contract/test_cancellation.py"
-SIDE_BY_SIDE = ("tests/unit", "tests/contract", f"--ignore={_INTERRUPTS}", "--numprocesses=2", "--dist=loadfile")
-ALONE = (_INTERRUPTS, "tests/host", "tests/browser")
+# Tests wait for servers, browsers and children of their own: more at a time than there are cores, a file each. What
+# takes longest begins, and the short files of tests/unit fill the gaps at the end. Those that say how soon an interrupt
+# is felt are left alone.
+_INTERRUPTS = ("tests/contract/test_cancellation.py", "tests/host/test_parallel_and_interrupt.py")
+_FOLDERS = ("tests/browser", "tests/host", "tests/contract", "tests/unit")
+_SIDE_BY_SIDE = ("--numprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
+STAGES = (
+    (*_FOLDERS, *(f"--ignore={path}" for path in _INTERRUPTS), *_SIDE_BY_SIDE),
+    _INTERRUPTS,
+)
+# Side by side they have no core to spare, and threads that wait for one by spinning cost a quarter more.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def main(arguments: list[str]) -> int:
+    if arguments:
+        return lint.main() or _pytest(arguments, {})
+    first = threading.Thread(target=_start_comfyui_once)
+    first.start()
     failed = lint.main()
-    for chosen in [arguments] if arguments else [SIDE_BY_SIDE, ALONE]:
-        failed = failed or subprocess.run([sys.executable, "-m", "pytest", *chosen], check=False).returncode
+    first.join()
+    for chosen in STAGES:
+        failed = failed or _pytest(chosen, _ONE_THREAD)
     return failed
+
+
+def _pytest(arguments: tuple[str, ...] | list[str], environment: dict[str, str]) -> int:
+    command = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(command, env=os.environ | environment, check=False).returncode
+
+
+def _start_comfyui_once() -> None:
+    """Beside lint: after an installation nothing is compiled, and several at once would each compile everything."""
+    base = tempfile.TemporaryDirectory(prefix="comfyui-", ignore_cleanup_errors=True)
+    with contextlib.suppress(HostError), base, ComfyUI(Path(base.name)):  # the tests say it better
+        pass
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ HIDREAM_ENDPOINTS = (
                     frozenset({_LANGUAGE, _USER})),
     HiDreamEndpoint("variation", "/api-pub/ec/v3/image/variation/async", bodies.Variation, frozenset()),
 )
+TEMPLATES_PATH = "/api-pub/ec/v3/template/variation"
 TOKEN_PATH = "/prod-api/user/apikey2token"  # noqa: S105
 SIGNED_PATH = "/"
 GATEWAY_PATH = "/volcv/v1"
@@ -46,6 +47,7 @@ UNKNOWN = Target("unknown", "unknown")
 _TARGETS: dict[tuple[str, str], Target] = {
     **{("POST", entry.path): Target(entry.name, "submit", entry) for entry in HIDREAM_ENDPOINTS},
     **{("GET", entry.path + "/results"): Target(entry.name, "result", entry) for entry in HIDREAM_ENDPOINTS},
+    ("GET", TEMPLATES_PATH): Target("templates", "list"),
     ("GET", TOKEN_PATH): Target("token", "token"),
 }
 # Volcengine's actions share their two paths.

@@ -18,6 +18,7 @@ _VOLCENGINE = _ASYNC | {"cvprocess"}
 _PHASES = {
     **dict.fromkeys(_HIDREAM | _ASYNC, frozenset({"submit", "result", "image"})),
     "cvprocess": frozenset({"submit", "image"}),
+    "templates": frozenset({"list", "image"}),
     "token": frozenset({"token"}),
 }
 # Who understands a field, where not everybody does.
@@ -34,6 +35,7 @@ _ALLOWED = {
     "submit": None,
     "result": _ANSWERED | {"task_status", "async_status", "vendor_code", "url", "no_image", "empty"},
     "image": _ANSWERED | {"corrupt"},
+    "list": _ANSWERED | {"url", "empty"},
     "token": _ANSWERED,
 }
 
@@ -95,8 +97,9 @@ NO_FAULT = Action.model_construct()
 class Rule(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    endpoint: Literal["outpaint", "img2img", "upscale", "variation", "cvprocess", "cvsync2async", "token", "*"] = "*"
-    phase: Literal["submit", "result", "image", "token"]
+    endpoint: Literal["outpaint", "img2img", "upscale", "variation", "cvprocess", "cvsync2async", "templates", "token",
+                      "*"] = "*"
+    phase: Literal["submit", "result", "image", "list", "token"]
     skip: int = Field(0, ge=0)
     times: int | None = Field(1, ge=1)
     do: Action

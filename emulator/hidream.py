@@ -3,11 +3,12 @@
 import asyncio
 import hmac
 import itertools
+import json
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +18,13 @@ from pydantic import ValidationError
 from . import pictures
 from .credentials import Credentials
 from .endpoints import ORDINARY_HEADERS, HiDreamEndpoint
-from .faults import Action
+from .faults import NO_FAULT, Action
 from .files import ResultFile, ResultFiles
 from .hidream_bodies import Body, Draw
 from .images import Loader, png
 from .message import Accept, Answer, Call, ImageRefusedError, RefusedError
+from .pace import Pace, Span
+from .templates import ListQuery, page_of
 
 LOGGER = logging.getLogger("hidream_volcengine.emulator")
 DAY = 24 * 60 * 60
@@ -32,6 +35,10 @@ IMAGE_CODE, PARAMETER_CODE = 1051, 1001
 QUEUED, DONE, PROCESSING, FAILED, REJECTED = 0, 1, 2, 3, 4
 _WORDS = {FAILED: "emulated failure", REJECTED: "emulated content review: not passed",
           1004: "emulated: no result", 1005: "emulated: no result", 1006: "emulated: no result"}
+
+
+CallBack = Callable[[str, bytes], None]
+"""Is given the notify_url of a task that has ended, and the body to post there."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +56,20 @@ class Task:
     id: str
     request_id: str
     endpoint: str
-    started: float
-    latency: float
+    span: Span
     subs: Sequence[SubTask]
     action: Action
 
 
 class HiDream:
-    def __init__(self, credentials: Credentials, latency: float, files: ResultFiles, executor: Executor) -> None:
-        self._credentials, self._latency, self._files, self._executor = credentials, latency, files, executor
+    def __init__(self, credentials: Credentials, pace: Pace, files: ResultFiles, executor: Executor) -> None:
+        self._credentials, self._pace, self._files, self._executor = credentials, pace, files, executor
         self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
         self._tokens: set[str] = set()
         self._token_numbers = itertools.count(1)
+        self.call_back: CallBack | None = None
+        self._telling: set[asyncio.Task[None]] = set()
         # The service's chance: equal requests give other pictures, yet a run can be repeated.
         self._seeds = itertools.count()
 
@@ -100,8 +108,24 @@ class HiDream:
         except RefusedError as refusal:
             return _refused(refusal, "")
         task = self._start(endpoint, body, draws, action)
-        accept(len(draws), task.id)
+        accept(len(draws), task.id, task.span)
+        if body.notify_url and self.call_back is not None and not action.never:
+            telling = loop.create_task(self._tell(task, body.notify_url, endpoint.path, base_url))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
         return _success({"task_id": task.id, "sub_task_ids": [sub.id for sub in task.subs]}, task.request_id)
+
+    async def _tell(self, task: Task, url: str, path: str, base_url: str) -> None:
+        while any(_progress(task, sub)[0] in (QUEUED, PROCESSING) for sub in task.subs):
+            await asyncio.sleep(0.01)
+        results = [_sub_result(task, index, NO_FAULT, base_url) for index in range(len(task.subs))]
+        if "/v2/" in path:
+            told = json.dumps({"main_task_id": task.id, "sub_task_results": results}).encode()
+        else:
+            told = _success({"task_id": task.id, "sub_task_results": results}, task.request_id).body
+        if self.call_back is not None:
+            # Whoever is told may be slow, and has nothing to do with the other requests.
+            threading.Thread(target=self.call_back, args=(url, told), name="emulator-callback", daemon=True).start()
 
     def result(self, endpoint: HiDreamEndpoint, call: Call, action: Action, base_url: str) -> Answer:
         if not self._authorized(call):
@@ -122,6 +146,22 @@ class HiDream:
         results = [] if empty else [_sub_result(task, index, action, base_url) for index in range(len(task.subs))]
         return _success({"task_id": task.id, "sub_task_results": results}, task.request_id)
 
+    def templates(self, call: Call, action: Action, first_page: int, base_url: str) -> Answer:
+        if not self._authorized(call):
+            return _unauthorized("the token is missing, wrong or expired")
+        try:
+            asked = call.single_query(frozenset(ListQuery.model_fields))
+            _check_headers(call, {"authorization"})
+            query = ListQuery.model_validate(asked)
+            if query.page_index is not None and query.page_index < first_page:
+                raise RefusedError(f"page_index begins at {first_page}")
+        except ValidationError as error:
+            return _refused(RefusedError(first_problem(error)), "")
+        except RefusedError as refusal:
+            return _refused(refusal, "")
+        page = page_of(query, first_page, base_url, action.url)
+        return _success({**page, "templates": []} if action.empty else page, "")
+
     def _authorized(self, call: Call) -> bool:
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
         with self._lock:
@@ -131,18 +171,18 @@ class HiDream:
     def _start(self, endpoint: HiDreamEndpoint, body: Body, draws: Sequence[Draw], action: Action) -> Task:
         task_id, count = str(uuid.uuid4()), len(draws)
         statuses = action.task_status or [DONE]
+        span = self._pace.take()
         subs = [
             SubTask(
                 id=str(uuid.uuid4()),
                 # The pictures of a set come one after another; the last when the latency is over.
-                due=self._latency * (0.7 + 0.3 * (index + 1) / count),
+                due=span.seconds * (0.7 + 0.3 * (index + 1) / count),
                 final_status=statuses[index % len(statuses)],
                 path=self._executor.submit(self._draw, draw, action.sub_task_size(index), endpoint.name, task_id),
             )
             for index, draw in enumerate(draws)
         ]
-        task = Task(task_id, body.request_id or str(uuid.uuid4()), endpoint.name, time.monotonic(), self._latency,
-                    subs, action)
+        task = Task(task_id, body.request_id or str(uuid.uuid4()), endpoint.name, span, subs, action)
         with self._lock:
             self._tasks[task_id] = task
             while len(self._tasks) > KEPT_TASKS:
@@ -188,8 +228,8 @@ def _sub_result(task: Task, index: int, poll: Action, base_url: str) -> dict[str
 
 
 def _progress(task: Task, sub: SubTask) -> tuple[int, float]:
-    elapsed = time.monotonic() - task.started
-    if elapsed < task.latency / 3:
+    elapsed = time.monotonic() - task.span.begins
+    if elapsed < task.span.seconds / 3:
         return QUEUED, 0.0
     share = round(min(elapsed / sub.due, 0.99), 2) if sub.due else 0.99
     if task.action.never or elapsed < sub.due or not sub.path.done():

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from . import pictures
 from .images import Loader, as_rgb
 from .message import ImageRefusedError, RefusedError
+from .templates import TEMPLATES
 
 Draw = Callable[[], Image.Image]
 """Makes one picture; called in a worker thread."""
@@ -19,7 +20,6 @@ Draw = Callable[[], Image.Image]
 MAX_RESULT_PIXELS = 200_000_000
 MAX_CANVAS_SIDE = 1024
 MAX_PHOTO_SIDE = 2048
-TEMPLATES = range(1, 41)
 VARIATION_SIZES = ((768, 1024), (900, 1200))
 VARIATION_COUNT = 4
 RATIO_SIZES = {
@@ -38,7 +38,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     request_id: str = ""
-    # Taken, never called: the emulator opens no connection of its own.
+    # Never called by the emulator, which opens no connection of its own: see call_back_with.
     notify_url: str = ""
 
     def draws(self, load: Loader, seed: int) -> list[Draw]:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .pace import Span
+
 
 class RefusedError(Exception):
     """The request breaks a rule of the page. Each service puts the message into its own error shape."""
@@ -66,5 +68,6 @@ class Answer:
         return cls(status, page.encode(), "text/html", headers or {})
 
 
-Accept = Callable[[int, str], None]
-"""Called with the number of pictures and the task id at the moment from which the request is to be paid."""
+Accept = Callable[[int, str, Span], None]
+"""Called at the moment from which the request is to be paid, with the number of pictures, the task id, and when the
+service works on it."""

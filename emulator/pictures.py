@@ -101,6 +101,33 @@ def variation(photo: Image.Image, size: Size, template: int, index: int) -> Imag
     return watermark.corner(Image.composite(front, studio, shape))
 
 
+def template(number: int, gender: str, size: Size) -> Image.Image:
+    """What a template shows: a figure in the studio of its variations, and its number."""
+    width, height = size
+    hue = number * 0.137 % 1
+    picture = Image.new("RGB", size, _colour(hue, 0.25, 0.9))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, height * 4 // 5, width, height), fill=_colour(hue, 0.42, 0.62))
+    middle, skin, clothes = width // 2, (222, 184, 155), _colour(hue + 0.5, 0.55, 0.55)
+    lean = (number % 7 - 3) * width // 60
+    shoulders, hips = (width // 7, width // 5) if gender == "woman" else (width // 5, width // 8)
+    draw.polygon([(middle - shoulders + lean, height * 33 // 100), (middle + shoulders + lean, height * 33 // 100),
+                  (middle + hips, height * 88 // 100), (middle - hips, height * 88 // 100)], fill=clothes)
+    head = width // 9
+    centre = (middle + lean, height * 22 // 100)
+    if gender == "woman":
+        draw.ellipse(_around(centre, head * 4 // 3), fill=(70, 45, 35))
+    draw.ellipse(_around(centre, head), fill=skin)
+    digits = watermark.lettering(str(number), width // 9)
+    picture.paste("black", (width // 20, width // 20), digits)
+    return watermark.corner(picture)
+
+
+def _around(centre: tuple[int, int], radius: int) -> tuple[int, int, int, int]:
+    x, y = centre
+    return x - radius, y - radius, x + radius, y + radius
+
+
 def resized(picture: Image.Image, size: Size) -> Image.Image:
     return picture.resize(size, LANCZOS)
 

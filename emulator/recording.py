@@ -12,6 +12,8 @@ from typing import Any
 
 from PIL import Image
 
+from .pace import Span
+
 SECRET_HEADERS = frozenset({"authorization", "api-key", "refresh-token", "x-security-token", "cookie"})
 # A sandbox in a ComfyUI process lives for weeks: the oldest records go first.
 KEPT_RECORDS = 10_000
@@ -22,9 +24,9 @@ LONG_TEXT = 2_000
 @dataclass(frozen=True)
 class Recorded:
     endpoint: str
-    """outpaint, img2img, upscale, variation, cvprocess, cvsync2async, token; "unknown" for any other path."""
+    """outpaint, img2img, upscale, variation, cvprocess, cvsync2async, templates, token; "unknown" for other paths."""
     phase: str
-    """submit, result, image, token; "unknown" for any other path."""
+    """submit, result, image, list, token; "unknown" for any other path."""
     method: str
     path: str
     query: dict[str, str]
@@ -43,6 +45,10 @@ class Recorded:
     """A task was made, or a picture counted as billed."""
     pictures: int
     """How many pictures were billed with it."""
+    span: Span | None
+    """When the service works on an accepted one."""
+    sent: int
+    """Bytes of the answer's body."""
 
 
 class Recording:
@@ -61,7 +67,8 @@ class Recording:
         asked = dict(query)
         shown = {name: "***" if name.lower() in SECRET_HEADERS else value for name, value in headers.items()}
         record = Recorded(endpoint, phase, method, path, asked, shown, None, None, time.monotonic(), None,
-                          asked.get("task_id", ""), asked.get("request_id", ""), accepted=False, pictures=0)
+                          asked.get("task_id", ""), asked.get("request_id", ""), accepted=False, pictures=0,
+                          span=None, sent=0)
         with self._lock:
             number, self._next = self._next, self._next + 1
             self._records[number] = record
@@ -75,10 +82,10 @@ class Recording:
                 if number in records:
                     records[number] = replace(records[number], **changes)
 
-    def accept(self, number: int, pictures: int, task_id: str) -> None:
+    def accept(self, number: int, pictures: int, task_id: str, span: Span) -> None:
         with self._lock:
             if number in self._records:
-                record = replace(self._records[number], accepted=True, task_id=task_id, pictures=pictures)
+                record = replace(self._records[number], accepted=True, task_id=task_id, pictures=pictures, span=span)
                 self._records[number] = self._accepted[number] = record
                 self._billed += pictures
                 _drop_oldest(self._accepted)

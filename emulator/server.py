@@ -20,9 +20,11 @@ from .credentials import Credentials
 from .endpoints import Target, target_of
 from .faults import Action, Script
 from .files import PREFIX, ResultFiles, damaged
-from .hidream import HiDream
+from .hidream import CallBack, HiDream
 from .message import Answer, Call
+from .pace import Pace
 from .recording import Recorded, Recording, without_images
+from .templates import is_picture, picture
 from .volcengine import Volcengine
 
 LOGGER = logging.getLogger("hidream_volcengine.emulator")
@@ -34,16 +36,19 @@ WORKERS = 4
 
 class Emulator:
     def __init__(self, port: int = 0, latency: float = 0.0, credentials: Credentials | None = None,
-                 faults: Iterable[Mapping[str, Any]] = ()) -> None:
+                 faults: Iterable[Mapping[str, Any]] = (), first_template_page: int = 1, spread: float = 0.0,
+                 at_once: int | None = None) -> None:
         self._port = port
+        self._first_template_page = first_template_page
         self._faults = Script(faults)
         self._recording = Recording()
         self._files = ResultFiles()
         # Pictures are made here, so that requests overlap. The threads start with the first one.
         self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="emulator-picture")
         credentials = credentials or Credentials()
-        self._hidream = HiDream(credentials, latency, self._files, self._executor)
-        self._volcengine = Volcengine(credentials, latency, self._files, self._executor)
+        self._paces = [Pace(latency, spread, at_once) for _ in range(2)]
+        self._hidream = HiDream(credentials, self._paces[0], self._files, self._executor)
+        self._volcengine = Volcengine(credentials, self._paces[1], self._files, self._executor)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
@@ -97,6 +102,10 @@ class Emulator:
         """The submits that were accepted, whatever became of their answers. A snapshot, in order of acceptance."""
         return self._recording.accepted()
 
+    def call_back_with(self, call_back: CallBack | None) -> None:
+        """Who posts to the notify_url of a task that has ended: the emulator itself opens no connection."""
+        self._hidream.call_back = call_back
+
     def add_fault(self, rule: Mapping[str, Any]) -> None:
         self._faults.add([rule])
 
@@ -111,6 +120,8 @@ class Emulator:
         self._hidream.clear()
         self._volcengine.clear()
         self._files.clear()
+        for pace in self._paces:
+            pace.clear()
 
     def _run(self) -> None:
         try:
@@ -158,6 +169,8 @@ class Emulator:
         if request.method == "GET" and request.path.startswith(PREFIX):
             file = self._files.get(request.path)
             return Target(file.endpoint if file else "unknown", "image")
+        if request.method == "GET" and is_picture(request.path):
+            return Target("templates", "image")
         return target_of(request.method, request.path, request.query.get("Action", ""))
 
     async def _respond(self, request: web.Request, target: Target, number: int) -> web.StreamResponse:
@@ -173,7 +186,8 @@ class Emulator:
             return self._reset(request, number)
         instead = action.answer()
         if instead is None or action.accept:
-            answer = await self._answer(target, call, action, number)
+            # Where the client reaches it: there may be a line or a proxy in between.
+            answer = await self._answer(target, call, action, number, f"http://{request.host}")
             # With "accept": the service did its work, and then something in front of it failed.
             if instead is not None and self._recording.is_accepted(number):
                 answer = instead
@@ -201,28 +215,33 @@ class Emulator:
         if target.phase == "result" and isinstance(body, dict) and isinstance(body.get("task_id"), str):
             self._recording.update(number, task_id=body["task_id"])
 
-    async def _answer(self, target: Target, call: Call, action: Action, number: int) -> Answer:
+    async def _answer(self, target: Target, call: Call, action: Action, number: int, base_url: str) -> Answer:
         accept = partial(self._recording.accept, number)
         if target.phase == "image":
-            return self._download(call, action)
+            return await self._download(target, call, action)
         if target.endpoint == "token":
             return self._hidream.token(call)
+        if target.endpoint == "templates":
+            return self._hidream.templates(call, action, self._first_template_page, base_url)
         if target.endpoint == "cvprocess":
-            return await self._volcengine.process(call, action, accept, self.url)
+            return await self._volcengine.process(call, action, accept, base_url)
         if target.endpoint == "cvsync2async":
             if target.phase == "submit":
-                return await self._volcengine.submit(call, action, accept, self.url)
-            return self._volcengine.result(call, action, self.url)
+                return await self._volcengine.submit(call, action, accept, base_url)
+            return self._volcengine.result(call, action, base_url)
         if target.hidream is None:
             return Answer.html(404)
         if target.phase == "submit":
-            return await self._hidream.submit(target.hidream, call, action, accept, self.url)
-        return self._hidream.result(target.hidream, call, action, self.url)
+            return await self._hidream.submit(target.hidream, call, action, accept, base_url)
+        return self._hidream.result(target.hidream, call, action, base_url)
 
-    def _download(self, call: Call, action: Action) -> Answer:
+    async def _download(self, target: Target, call: Call, action: Action) -> Answer:
         if "authorization" in call.headers:
             # A result lies on another host: whoever sends the key there has lost it.
             return Answer.json({"code": 400, "message": "a result file takes no Authorization"}, 400)
+        if target.endpoint == "templates":
+            data = await asyncio.get_running_loop().run_in_executor(self._executor, picture, call.path)
+            return Answer(200, damaged(data) if action.corrupt else data, "image/jpeg")
         file = self._files.get(call.path)
         if file is None:
             return Answer.html(404)
@@ -233,7 +252,7 @@ class Emulator:
             status=answer.status, headers={"Content-Type": answer.content_type, **answer.headers})
         response.content_length = len(answer.body)
         # Before the first byte: who has the answer must find the record complete.
-        self._recording.update(number, status=answer.status, ended=time.monotonic())
+        self._recording.update(number, status=answer.status, ended=time.monotonic(), sent=len(answer.body))
         await response.prepare(request)
         if cut is None:
             await response.write(answer.body)

@@ -27,6 +27,7 @@ from .files import ResultFile, ResultFiles, damaged
 from .hidream import KEPT_TASKS, first_problem
 from .images import Loader, png
 from .message import Accept, Answer, Call, RefusedError
+from .pace import Pace, Span
 from .vendor_codes import VENDOR_CODES
 from .volcengine_bodies import Outpainting, ResultQuery
 
@@ -44,7 +45,7 @@ class Task:
     route: str
     """The path it was submitted on: the gateway's account knows nothing of the signer's tasks."""
     return_url: bool
-    started: float
+    span: Span
     path: "Future[str]"
     """The path of the result file."""
     action: Action
@@ -72,8 +73,8 @@ class Envelope:
 
 
 class Volcengine:
-    def __init__(self, credentials: Credentials, latency: float, files: ResultFiles, executor: Executor) -> None:
-        self._credentials, self._latency, self._files, self._executor = credentials, latency, files, executor
+    def __init__(self, credentials: Credentials, pace: Pace, files: ResultFiles, executor: Executor) -> None:
+        self._credentials, self._pace, self._files, self._executor = credentials, pace, files, executor
         self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
         # The service's choice where seed is -1: another picture each time, yet a run can be repeated.
@@ -94,8 +95,9 @@ class Volcengine:
             return envelope.refused(refusal)
         if _refuses(action):
             return envelope.vendor_code(action.vendor_code or 0)
-        accept(1, "")
-        await asyncio.sleep(self._latency)
+        span = self._pace.take()
+        accept(1, "", span)
+        await asyncio.sleep(span.ends - time.monotonic())
         if action.vendor_code:
             return envelope.vendor_code(action.vendor_code)
         data = await asyncio.get_running_loop().run_in_executor(self._executor, _picture, draw, action)
@@ -112,8 +114,9 @@ class Volcengine:
             return envelope.refused(refusal)
         if _refuses(action):
             return envelope.vendor_code(action.vendor_code or 0)
-        task_id = self._start(call.path, body, draw, action)
-        accept(1, task_id)
+        span = self._pace.take()
+        task_id = self._start(call.path, body, draw, action, span)
+        accept(1, task_id, span)
         return envelope.success({"task_id": task_id})
 
     def result(self, call: Call, action: Action, base_url: str) -> Answer:
@@ -172,12 +175,13 @@ class Volcengine:
         return await asyncio.get_running_loop().run_in_executor(
             self._executor, _read, call, Loader(self._files, base_url), next(self._chances))
 
-    def _start(self, route: str, body: Outpainting, draw: Callable[[], Image.Image], action: Action) -> str:
+    def _start(self, route: str, body: Outpainting, draw: Callable[[], Image.Image], action: Action,
+               span: Span) -> str:
         # As the service has them: digits, more than a float can hold.
         task_id = str(7 * 10**18 + secrets.randbelow(10**18))
         path = self._executor.submit(self._draw, draw, action, task_id)
         with self._lock:
-            self._tasks[task_id] = Task(route, body.return_url, time.monotonic(), path, action)
+            self._tasks[task_id] = Task(route, body.return_url, span, path, action)
             while len(self._tasks) > KEPT_TASKS:
                 del self._tasks[next(iter(self._tasks))]
         return task_id
@@ -192,10 +196,10 @@ class Volcengine:
     def _status(self, task: Task) -> str:
         if task.action.async_status:
             return task.action.async_status
-        elapsed = time.monotonic() - task.started
-        if elapsed < self._latency / 3:
+        elapsed = time.monotonic() - task.span.begins
+        if elapsed < task.span.seconds / 3:
             return IN_QUEUE
-        return GENERATING if task.action.never or elapsed < self._latency or not task.path.done() else DONE
+        return GENERATING if task.action.never or elapsed < task.span.seconds or not task.path.done() else DONE
 
     def _finished(self, task: Task, as_url: bool, poll: Action, base_url: str) -> dict[str, Any]:
         path = task.path.result()

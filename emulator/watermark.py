@@ -7,7 +7,7 @@ _TEXT = "SANDBOX"
 
 def tiled(picture: Image.Image, where: Image.Image) -> Image.Image:
     """The word in rows, only where the mask `where` (mode L, 0 or 255) is white; all other pixels stay as they are."""
-    word = _word(max(9, min(picture.size) // 28))
+    word = lettering(_TEXT, max(9, min(picture.size) // 28))
     pattern = Image.new("L", picture.size)
     # The first and the last row lie at the edges, and the rows are staggered so that together they reach every column:
     # a narrow strip of new pixels gets its share on any side.
@@ -16,26 +16,40 @@ def tiled(picture: Image.Image, where: Image.Image) -> Image.Image:
         y = margin + row * (picture.height - word.height - 2 * margin) // gaps
         for x in range(-word.width * (row % 2), picture.width, word.width * 2):
             pattern.paste(word, (x, y))
-    return _stamped(picture, pattern, where, strength=0.4)
+    return _stamped(picture, pattern, where, 0.4, _offset(picture))
 
 
 def corner(picture: Image.Image) -> Image.Image:
-    word = _word(max(7, min(picture.size) // 24))
-    pattern = Image.new("L", picture.size)
-    pattern.paste(word, (picture.width - word.width - word.height // 2, picture.height - word.height * 3 // 2))
-    return _stamped(picture, pattern, Image.new("L", picture.size, 255), strength=0.8)
+    word = lettering(_TEXT, max(7, min(picture.size) // 24))
+    left, top = picture.width - word.width - word.height // 2, picture.height - word.height * 3 // 2
+    offset = _offset(picture)
+    # Only where it comes to lie: a large picture is not gone over for a word.
+    right, bottom = left + word.width + offset, top + word.height + offset
+    box = (max(0, left), max(0, top), max(0, min(picture.width, right)), max(0, min(picture.height, bottom)))
+    part = picture.crop(box)
+    pattern = Image.new("L", part.size)
+    pattern.paste(word, (left - box[0], top - box[1]))
+    picture = picture.copy()
+    picture.paste(_stamped(part, pattern, Image.new("L", part.size, 255), 0.8, offset), box)
+    return picture
 
 
-def _word(height: int) -> Image.Image:
+def lettering(text: str, height: int) -> Image.Image:
+    """The text as a mask."""
     font = ImageFont.load_default()
-    left, top, right, bottom = (int(edge) for edge in font.getbbox(_TEXT))
+    left, top, right, bottom = (int(edge) for edge in font.getbbox(text))
     word = Image.new("L", (right - left + 2, bottom - top + 2))
-    ImageDraw.Draw(word).text((1 - left, 1 - top), _TEXT, fill=255, font=font)
+    ImageDraw.Draw(word).text((1 - left, 1 - top), text, fill=255, font=font)
     return word.resize((max(1, word.width * height // word.height), height), Image.Resampling.BICUBIC)
 
 
-def _stamped(picture: Image.Image, pattern: Image.Image, where: Image.Image, strength: float) -> Image.Image:
-    offset = max(1, min(picture.size) // 500)
+def _offset(picture: Image.Image) -> int:
+    return max(1, min(picture.size) // 500)
+
+
+def _stamped(
+    picture: Image.Image, pattern: Image.Image, where: Image.Image, strength: float, offset: int
+) -> Image.Image:
     shadow = Image.new("L", picture.size)
     shadow.paste(pattern, (offset, offset))
     # Dark below light: legible on any ground.

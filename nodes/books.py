@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import atexit
 import threading
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..api import Collector, Journal, Task, wait_for_submits
-from .widgets import PROFILES
+from ..api import (
+    SANDBOX_PROFILE,
+    Budget,
+    Profiles,
+    RemoteImageError,
+    Thumbnails,
+    wait_for_submits,
+)
+from .announcer import Announcer
+
+if TYPE_CHECKING:
+    from ..api import Collector, Journal, Overview, Task
 
 _GRACE_AT_EXIT = 5.0
+
+
+@dataclass(frozen=True)
+class BudgetLine:
+    """How many pictures a profile bought today, and how many it may; ``None`` = no limit, or nobody can say."""
+
+    profile: str
+    pictures_today: int
+    per_day: int | None
+    per_run: int | None
 
 
 class Books:
@@ -18,12 +42,20 @@ class Books:
 
     Args:
         directory: where the journal is kept, unless the server's owner chose another place.
+        profiles: who pays for what the journal has.
+        tell: called when the task list has changed, at most once a second, in a thread of its own.
     """
 
-    def __init__(self, directory: Callable[[], Path]) -> None:
+    def __init__(
+        self, directory: Callable[[], Path], profiles: Profiles, tell: Callable[[], None] = lambda: None
+    ) -> None:
         self._directory = directory
+        self._profiles = profiles
         self._lock = threading.Lock()
         self._journal: Journal | None = None
+        self._collector: Collector | None = None
+        self._announcer = Announcer(tell)
+        self._thumbnails = Thumbnails()
 
     def open(self) -> Journal:
         """The journal; from now on no paid task rots.
@@ -31,17 +63,51 @@ class Books:
         Raises:
             ConfigurationError: a setting of the server is wrong.
         """
+        # Not above: they bring the database, which is loaded when it is needed.
+        from ..api import Callbacks, Collector, Journal
+
         with self._lock:
             if self._journal is None:
-                journal = Journal(PROFILES.journal_settings(self._directory()))
+                directory, called_back = self._directory(), self._profiles.callback_settings()
+                journal = Journal(self._profiles.journal_settings(directory), on_change=self._announcer.announce)
                 # Daemon threads would die in the middle of a submit.
                 atexit.register(_leave, journal)
-                Collector(journal, PROFILES).start()
+                self._collector = Collector(journal, self._profiles)
+                self._collector.start()
+                if called_back is not None:
+                    callbacks = Callbacks(called_back, directory, journal, self._collector)
+                    callbacks.start()
+                    atexit.register(callbacks.stop)
                 self._journal = journal
             return self._journal
 
-    def tasks(self, limit: int) -> list[Task]:
-        return self.open().tasks(limit)
+    def overview(self, limit: int) -> tuple[Overview, list[BudgetLine]]:
+        overview = self.open().overview(limit)
+        return overview, self._budgets(overview.today)
+
+    def _budgets(self, bought: dict[tuple[str, str], int]) -> list[BudgetLine]:
+        today: Counter[str] = Counter()
+        buyers = {self._profiles.name_of(*buyer) for buyer in bought}
+        for (profile, account), pictures in bought.items():
+            # As the budget counts them: under the name of that time, too.
+            for name in {profile, self._profiles.name_of(profile, account)}:
+                today[name] += pictures
+        names = dict.fromkeys([*self._profiles.names(), *sorted(buyers)])
+        names.pop(SANDBOX_PROFILE, None)
+        lines = []
+        for name in names:
+            budget = self._budget(name)
+            if name in today or budget.per_day or budget.per_run:
+                lines.append(BudgetLine(name, today.get(name, 0), budget.per_day, budget.per_run))
+        return lines
+
+    def _budget(self, profile: str) -> Budget:
+        for account in (self._profiles.hidream, self._profiles.volcengine):
+            try:
+                return account(profile).budget
+            except RemoteImageError:
+                continue  # it has no key for this service, or is gone
+        return Budget(None, None)
 
     def task(self, journal_id: str) -> Task | None:
         return self.open().task(journal_id)
@@ -49,11 +115,25 @@ class Books:
     def submit_again(self, journal_id: str) -> bool:
         return self.open().submit_again(journal_id)
 
+    def collect(self, journal_id: str) -> bool:
+        """Ask for a task now, in the background; ``False`` if there is nothing to ask for."""
+        self.open()
+        return self._collector is not None and self._collector.look_now(journal_id)
+
+    def stop_waiting(self, journal_id: str) -> bool:
+        """End the calls of this server that wait for a task; ``False`` if there is none."""
+        return self.open().waits.stop(journal_id)
+
     def acknowledge(self) -> None:
         self.open().acknowledge()
 
     def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
         return self.open().picture(journal_id, position)
+
+    def thumbnail(self, journal_id: str, position: int) -> bytes | None:
+        journal = self.open()
+        sha256 = journal.hash_of(journal_id, position)
+        return self._thumbnails.of(sha256, partial(journal.stored, sha256)) if sha256 else None
 
 
 def _leave(journal: Journal) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from comfy_api.latest import io
 
 from ..api import Delivery, InvalidInputError, ServiceError, Text, images, pack_logger
-from .widgets import PROFILES
+from .host import PROFILES
 
 CATEGORY = "HiDream & Volcengine"
 
@@ -23,6 +24,28 @@ class RemoteNode(io.ComfyNode):
         """Takes over ComfyUI's list check of this one input, so that an unknown name is explained."""
         problem = PROFILES.check_name(profile) if isinstance(profile, str) else None
         return True if problem is None else str(problem)
+
+
+class PartialNode(RemoteNode):
+    """A node that may return what came, and leave the rest for later."""
+
+    @classmethod
+    def fingerprint_inputs(cls, **known: object) -> int:
+        """Another one after each run that left something that may still come: queued again, it is looked for, free.
+
+        Never another one after a whole run: the paid nodes behind this one would buy again. What comes over a wire
+        ComfyUI does not know yet when it asks.
+        """
+        left = _left_for_later.items()
+        return sum(times for widgets, times in left if all(known.get(name) in (None, was) for name, was in widgets))
+
+
+_left_for_later: Counter[frozenset[tuple[str, object]]] = Counter()
+
+
+def leave_for_later(**widgets: object) -> None:
+    """The rest may still come when a node with these values is queued again."""
+    _left_for_later[frozenset(widgets.items())] += 1
 
 
 class Notes:

@@ -22,7 +22,12 @@ from ..api import RemoteImageError, Text, pack_logger
 
 TOKEN_HEADER = "X-Remote-Image-Token"  # noqa: S105 - a header's name
 OPEN_VARIABLE = "REMOTE_IMAGE_OPEN_ROUTES"
-BODY_LIMIT = 4096
+BODY_LIMIT = 16 * 1024
+
+# Older aiohttp takes a plain string there, newer ones warn of it.
+_BODY: Any = (
+    web.RequestKey("hidream_volcengine_body", dict) if hasattr(web, "RequestKey") else "hidream_volcengine_body"
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -47,12 +52,14 @@ _TELL_OWNER = Text(
     f"Whoever runs the server can allow it with {OPEN_VARIABLE}=1.", f"服务器管理员可设置 {OPEN_VARIABLE}=1 来放行。"
 )
 _OTHER_MACHINE = Text(
-    f"The task list answers this computer only. {_TELL_OWNER.en}", f"任务列表只对本机开放。{_TELL_OWNER.zh}"
+    f"Tasks, profiles and templates are shown on the server's own machine only. {_TELL_OWNER.en}",
+    f"任务、配置和模板只在服务器本机显示。{_TELL_OWNER.zh}",
 )
 _OTHER_NAME = Text(
-    f"Open ComfyUI as http://127.0.0.1 or http://localhost: under other names the task list does not answer. "
-    f"{_TELL_OWNER.en}",
-    f"请用 http://127.0.0.1 或 http://localhost 打开 ComfyUI：通过其他名称访问时任务列表不应答。{_TELL_OWNER.zh}",
+    "Open ComfyUI as http://127.0.0.1 or http://localhost: under other names tasks, profiles and templates are not "
+    f"shown. {_TELL_OWNER.en}",
+    "请用 http://127.0.0.1 或 http://localhost 打开 ComfyUI：通过其他名称访问时不显示任务、配置和模板。"
+    f"{_TELL_OWNER.zh}",
 )
 _FORWARDED = Text(
     f"The request came through a proxy, so nobody knows from where. {_TELL_OWNER.en}",
@@ -62,7 +69,9 @@ _OTHER_PAGE = Text(
     "The request comes from a page that this ComfyUI did not serve.", "请求来自其他网页，不是此 ComfyUI 提供的页面。"
 )
 _TOKEN = Text(
-    "The page was opened before ComfyUI was started anew: reload it.", "页面是在 ComfyUI 重启之前打开的：请刷新页面。"
+    "The page was opened before ComfyUI was started anew: reload it. A script asks /hidream_volcengine/session for "
+    f"{TOKEN_HEADER}.",
+    f"页面是在 ComfyUI 重启之前打开的：请刷新页面。脚本请向 /hidream_volcengine/session 获取 {TOKEN_HEADER}。",
 )
 _NO_JSON = Text(
     "The request must be JSON (Content-Type: application/json).", "请求必须为 JSON（Content-Type: application/json）。"
@@ -176,6 +185,13 @@ class Guard:
             raise Refusal(400, _BAD_JSON) from error
         if not isinstance(content, dict):
             raise Refusal(400, _BAD_JSON)
+        request[_BODY] = content
+
+
+def body_of(request: web.Request) -> dict[str, Any]:
+    """The JSON object of a guarded POST; what is in it is not checked yet."""
+    content: dict[str, Any] = request[_BODY]
+    return content
 
 
 def _no_constant(name: str) -> None:

@@ -11,8 +11,10 @@ from ..api import (
     HiDreamService,
     InvalidInputError,
     PaidCall,
+    Pictures,
     Placement,
     Text,
+    Upload,
     checked,
     geometry,
     hidream,
@@ -23,9 +25,11 @@ from .common import (
     CATEGORY,
     MAX_RESULT_PIXELS,
     Notes,
+    PartialNode,
     RemoteNode,
     check_one_size,
     check_result_fits_memory,
+    leave_for_later,
     note_other_size,
     pictures_of,
     size_of,
@@ -34,7 +38,6 @@ from .placements import check_something_new, given_placement, note_resized, outp
 from .widgets import (
     MAX_INT,
     PROFILE,
-    PROFILES,
     TAKE,
     ComboWidget,
     FloatWidget,
@@ -54,7 +57,7 @@ _ON_PARTIAL = ComboWidget(
 
 async def _service(profile: str, endpoint: hidream.Endpoint) -> HiDreamService:
     # Off the loop: the sandbox is started here when it is used first.
-    return HiDreamService(await host.off_loop(PROFILES.hidream, profile), endpoint)
+    return HiDreamService(await host.off_loop(host.PROFILES.hidream, profile), endpoint)
 
 
 # ---- outpaint
@@ -118,13 +121,16 @@ class HiDreamAPIOutpaint(RemoteNode):
     ) -> io.NodeOutput:
         take = TAKE.check(take)
         variants = _OUTPAINT_VARIANTS.check(variants)
-        originals, told = await host.off_loop(imaging.images_from_tensor, image)
-        notes = Notes(told)
-        size = size_of(originals[0])
+        originals = Pictures(image)
+        notes = Notes(originals.notes)
+        size = originals.size
         used = _laid_out(size, layout) if placement is None else _within_canvas(placement, size, notes)
         note_resized(notes, size, used)
         service = await _service(profile, hidream.OUTPAINT)
-        per_image = [await host.off_loop(_outpaint_call, service, original, used, take) for original in originals]
+        per_image = [
+            await host.off_loop(_outpaint_call, service, originals, index, used, take)
+            for index in range(len(originals))
+        ]
         calls = [call for call in per_image for _ in range(variants)]
         deliveries, told = await host.buy(calls, check=check_one_size)
         notes.extend(told)
@@ -136,8 +142,12 @@ class HiDreamAPIOutpaint(RemoteNode):
             await host.off_loop(imaging.image_tensor, pictures),
             imaging.placement_mask(used),
             used,
-            ui={**notes.ui(), "outpaint_preview": await host.off_loop(host.preview, originals[0])},
+            ui={**notes.ui(), "outpaint_preview": await host.off_loop(_preview_of, originals)},
         )
+
+
+def _preview_of(originals: Pictures) -> list[host.PreviewFile]:
+    return host.preview(originals[0])
 
 
 def _laid_out(size: tuple[int, int], layout: dict[str, Any]) -> Placement:
@@ -170,11 +180,13 @@ def _within_canvas(placement: object, size: tuple[int, int], notes: Notes) -> Pl
     return used
 
 
-def _outpaint_call(service: HiDreamService, original: imaging.Pixels, placement: Placement, take: int) -> PaidCall:
-    placed = imaging.resize(original, placement.width, placement.height)
+def _outpaint_call(
+    service: HiDreamService, originals: Pictures, index: int, placement: Placement, take: int
+) -> PaidCall:
+    placed = originals.upload(index, lambda pixels: imaging.resize(pixels, placement.width, placement.height))
     request = checked(
         hidream.OutpaintRequest,
-        image=imaging.fingerprint(placed),
+        image=placed.fingerprint,
         x_offset=placement.x,
         y_offset=placement.y,
         resolution=f"{placement.canvas_width}*{placement.canvas_height}",
@@ -183,8 +195,8 @@ def _outpaint_call(service: HiDreamService, original: imaging.Pixels, placement:
     return PaidCall(service, request, partial(_one_image, placed), canvas, take)
 
 
-def _one_image(pixels: imaging.Pixels) -> dict[str, str]:
-    return {"image": imaging.to_base64(imaging.encode(pixels))}
+def _one_image(upload: Upload) -> dict[str, str]:
+    return {"image": upload.base64()}
 
 
 # ---- image to image
@@ -204,7 +216,7 @@ _USE_IMAGES = ComboWidget(
 _IMAGE_TO_IMAGE_PIXELS = 4_000_000
 
 
-class HiDreamAPIImageToImage(RemoteNode):
+class HiDreamAPIImageToImage(PartialNode):
     """HiDream v2 img2img."""
 
     @classmethod
@@ -250,28 +262,30 @@ class HiDreamAPIImageToImage(RemoteNode):
             "img_count": _IMG_COUNT.check(img_count),
         }
         together = _USE_IMAGES.check(use_images) == _ALL_AS_REFERENCES
-        references, told = await host.off_loop(imaging.images_from_tensor, images)
-        notes = Notes(told)
+        originals = Pictures(images)
+        notes = Notes(originals.notes)
         service = await _service(profile, hidream.IMAGE_TO_IMAGE)
+        references = [await host.off_loop(originals.upload, index) for index in range(len(originals))]
         groups = [references] if together else [[reference] for reference in references]
         calls = [await host.off_loop(_image_to_image_call, service, group, together, fields, take) for group in groups]
+        later = partial(leave_for_later, **fields, profile=profile, use_images=use_images, take=take)
         accept_partial = on_partial == _RETURN_THE_REST
-        deliveries, told = await host.buy(calls, accept_partial=accept_partial, check=check_one_size)
+        deliveries, told = await host.buy(calls, accept_partial=accept_partial, check=check_one_size, later=later)
         notes.extend(told)
         return io.NodeOutput(await host.off_loop(imaging.image_tensor, pictures_of(deliveries)), ui=notes.ui())
 
 
 def _image_to_image_call(
-    service: HiDreamService, references: list[imaging.Pixels], together: bool, fields: dict[str, Any], take: int
+    service: HiDreamService, references: list[Upload], together: bool, fields: dict[str, Any], take: int
 ) -> PaidCall:
-    prints = [imaging.fingerprint(reference) for reference in references]
+    prints = [reference.fingerprint for reference in references]
     request = checked(hidream.ImageToImageRequest, image=prints if together else prints[0], **fields)
     encode = partial(_all_images, references) if together else partial(_one_image, references[0])
     return PaidCall(service, request, encode, _IMAGE_TO_IMAGE_PIXELS, take, request.img_count)
 
 
-def _all_images(references: list[imaging.Pixels]) -> dict[str, list[str]]:
-    return {"image": [imaging.to_base64(imaging.encode(reference)) for reference in references]}
+def _all_images(references: list[Upload]) -> dict[str, list[str]]:
+    return {"image": [reference.base64() for reference in references]}
 
 
 # ---- upscale
@@ -302,12 +316,15 @@ class HiDreamAPIUpscale(RemoteNode):
     async def execute(cls, image: Any, profile: str, upscale_ratio: int, take: int) -> io.NodeOutput:
         take = TAKE.check(take)
         upscale_ratio = _UPSCALE_RATIO.check(upscale_ratio)
-        originals, told = await host.off_loop(imaging.images_from_tensor, image)
-        notes = Notes(told)
-        width, height = (side * upscale_ratio for side in size_of(originals[0]))
+        originals = Pictures(image)
+        notes = Notes(originals.notes)
+        width, height = (side * upscale_ratio for side in originals.size)
         check_result_fits_memory(width, height, len(originals), host.available_memory(), MAX_RESULT_PIXELS)
         service = await _service(profile, hidream.UPSCALE)
-        calls = [await host.off_loop(_upscale_call, service, original, upscale_ratio, take) for original in originals]
+        calls = [
+            await host.off_loop(_upscale_call, service, originals, index, upscale_ratio, take)
+            for index in range(len(originals))
+        ]
         deliveries, told = await host.buy(calls, check=check_one_size)
         notes.extend(told)
         pictures = pictures_of(deliveries)
@@ -315,9 +332,11 @@ class HiDreamAPIUpscale(RemoteNode):
         return io.NodeOutput(await host.off_loop(imaging.image_tensor, pictures), ui=notes.ui())
 
 
-def _upscale_call(service: HiDreamService, original: imaging.Pixels, ratio: int, take: int) -> PaidCall:
-    request = checked(hidream.UpscaleRequest, image=imaging.fingerprint(original), upsale_ratio=ratio)
-    return PaidCall(service, request, partial(_one_image, original), original.size // 3 * ratio**2, take)
+def _upscale_call(service: HiDreamService, originals: Pictures, index: int, ratio: int, take: int) -> PaidCall:
+    original = originals.upload(index)
+    request = checked(hidream.UpscaleRequest, image=original.fingerprint, upsale_ratio=ratio)
+    width, height = originals.size
+    return PaidCall(service, request, partial(_one_image, original), width * height * ratio**2, take)
 
 
 # ---- model photo set
@@ -335,12 +354,13 @@ _TEMPLATE_ID = IntWidget(
     0,
     0,
     MAX_INT,
-    "Number of the service's template, 0 = none. The list: hidreamai.com/doc/variation/templates.",
+    "Number of the service's template, 0 = none. The button below shows them; the list is also at "
+    "hidreamai.com/doc/variation/templates.",
 )
 _RATIO_TOLERANCE = 0.005
 
 
-class HiDreamAPIModelPhotoSet(RemoteNode):
+class HiDreamAPIModelPhotoSet(PartialNode):
     """HiDream ec v3 variation (模特套图)."""
 
     @classmethod
@@ -377,29 +397,28 @@ class HiDreamAPIModelPhotoSet(RemoteNode):
         if template_id == 0:
             raise InvalidInputError(
                 Text(
-                    "No template is chosen: `template_id` is 0. Enter a number of the service's list "
-                    "(hidreamai.com/doc/variation/templates).",
-                    "尚未选择模板：`template_id` 为 0。请填写模板列表的编号（hidreamai.com/doc/variation/templates）。",
+                    "No template is chosen: `template_id` is 0. Choose one with the node's button, or enter a number "
+                    "of the service's list (hidreamai.com/doc/variation/templates).",
+                    "尚未选择模板：`template_id` 为 0。请点击节点上的按钮选择，或填写模板列表的编号"
+                    "（hidreamai.com/doc/variation/templates）。",
                 )
             )
-        originals, told = await host.off_loop(imaging.images_from_tensor, image)
-        notes = Notes(told)
-        photos = await host.off_loop(_fit_photos, originals, _FIT.check(fit), notes)
+        originals = Pictures(image)
+        notes = Notes(originals.notes)
+        fitted = partial(_fit_photo, fit=_FIT.check(fit), notes=notes)
+        photos = [await host.off_loop(originals.upload, index, fitted) for index in range(len(originals))]
         service = await _service(profile, hidream.MODEL_PHOTO_SET)
         calls = [await host.off_loop(_photo_set_call, service, photo, template_id, take) for photo in photos]
-        deliveries, told = await host.buy(calls, accept_partial=on_partial == _RETURN_THE_REST)
+        later = partial(leave_for_later, profile=profile, fit=fit, template_id=template_id, take=take)
+        deliveries, told = await host.buy(calls, accept_partial=on_partial == _RETURN_THE_REST, later=later)
         notes.extend(told)
         pictures = pictures_of(deliveries)
         return io.NodeOutput(await host.off_loop(imaging.image_tensors, pictures), ui=notes.ui())
 
 
-def _photo_set_call(service: HiDreamService, photo: imaging.Pixels, template_id: int, take: int) -> PaidCall:
-    request = checked(hidream.ModelPhotoSetRequest, image=imaging.fingerprint(photo), template_id=template_id)
+def _photo_set_call(service: HiDreamService, photo: Upload, template_id: int, take: int) -> PaidCall:
+    request = checked(hidream.ModelPhotoSetRequest, image=photo.fingerprint, template_id=template_id)
     return PaidCall(service, request, partial(_one_image, photo), hidream.MAX_MODEL_PHOTO**2, take)
-
-
-def _fit_photos(originals: list[imaging.Pixels], fit: str, notes: Notes) -> list[imaging.Pixels]:
-    return [_fit_photo(original, fit, notes) for original in originals]
 
 
 def _fit_photo(original: imaging.Pixels, fit: str, notes: Notes) -> imaging.Pixels:

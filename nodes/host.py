@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-import time
 import uuid
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
+from itertools import compress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import comfy.model_management
 import folder_paths
@@ -25,31 +24,44 @@ from server import PromptServer
 from ..api import (
     Batch,
     CancelToken,
+    DaemonPool,
     Delivery,
     PaidCall,
-    Progress,
+    ProfileEditor,
+    ProfileFile,
+    Profiles,
+    RemoteImageError,
+    Result,
     Run,
+    TemplateShelf,
     Text,
     Watch,
     deliver,
     geometry,
     images,
+    may_still_come,
     notes_of,
 )
 from .books import Books
+from .display import Call, NodeDisplay, Outlook, PreviewFile
+from .lookout import Lookout
 from .routes import register
-from .workers import DaemonPool
+from .sandbox import start_sandbox
 
 _T = TypeVar("_T")
 
 _SLICE = 0.05
-_TEXT_EVERY = 1.0
+# A call that was stopped mostly ends by itself in that time, and then knows best how far it came.
+_PATIENCE = 1.0
 _REMEMBERED_RUNS = 100
 
 # One for each service: the calls that wait for a place at one of them do not stand in the other's way.
 _calls: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
 # Apart from the calls: conversions of one node do not wait for another's pictures.
 _local_work = DaemonPool(2)
+# Nobody waits for these.
+_thumbnails = DaemonPool(1)
+_LOOKOUT = Lookout(_SLICE, lambda: bool(comfy.model_management.processing_interrupted()))
 
 
 async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
@@ -64,11 +76,13 @@ async def buy(
     *,
     accept_partial: bool = False,
     check: Callable[[Sequence[Delivery]], None] = lambda deliveries: None,
+    later: Callable[[], None] = lambda: None,
 ) -> tuple[list[Delivery], list[Text]]:
     """Run the paid calls of one node side by side.
 
     Args:
         check: what the node asks of the deliveries before they count as handed on.
+        later: called if all that is missing was bought and may still come.
 
     Returns:
         What they brought, in their order, and what is to be told about it.
@@ -79,9 +93,12 @@ async def buy(
     """
     batch = await off_loop(Batch, await off_loop(BOOKS.open), calls, _current_run())
     jobs = [partial(batch.run, index) for index in range(len(calls))]
-    results = await run_jobs(jobs, calls[0].service.provider, batch.plan.buy)
+    outlook = Outlook([call.pictures for call in calls], batch.plan)
+    results = await run_jobs(jobs, calls[0].service.provider, outlook, left=lambda error: Result(error=error))
     deliveries, missing = deliver(results, accept_partial=accept_partial)
     check(deliveries)
+    if may_still_come(results):
+        later()
     await off_loop(batch.delivered, results)
     return deliveries, [*notes_of(results), *missing]
 
@@ -94,14 +111,26 @@ def private_directory() -> Path:
     return Path(folder_paths.get_user_directory()) / "__hidream_volcengine"
 
 
-BOOKS = Books(private_directory)
+PROFILES = Profiles.of_this_server(start_sandbox, private_directory)
+EDITOR = ProfileEditor(PROFILES, ProfileFile(private_directory))
+
+
+def _tell_task_list() -> None:
+    # Nothing of the tasks is in it: events go to every client.
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        server.send_sync("hidream_volcengine.tasks", {})
+
+
+BOOKS = Books(private_directory, PROFILES, _tell_task_list)
+TEMPLATES = TemplateShelf(PROFILES, private_directory)
 
 
 def register_routes() -> None:
-    """Add the task list's routes to ComfyUI's server, if there is one."""
+    """Add the pack's routes to ComfyUI's server, if there is one."""
     server = getattr(PromptServer, "instance", None)
     if server is not None:
-        register(server.routes, BOOKS)
+        register(server.routes, BOOKS, profiles=EDITOR, shelf=TEMPLATES)
 
 
 _runs: OrderedDict[str, Run] = OrderedDict()
@@ -117,7 +146,16 @@ def _current_run() -> Run:
     return run
 
 
-async def run_jobs(jobs: Sequence[Callable[[Watch], _T]], service: str, buys: int = 0) -> list[_T]:
+def _raised(error: RemoteImageError) -> NoReturn:
+    raise error
+
+
+async def run_jobs(
+    jobs: Sequence[Callable[[Watch], _T]],
+    service: str,
+    outlook: Outlook | None = None,
+    left: Callable[[RemoteImageError], _T] = _raised,
+) -> list[_T]:
     """Run blocking jobs side by side on worker threads and return their results in order.
 
     On an interrupt, or when ComfyUI cancels this node because a sibling failed, every job's token is set and this
@@ -125,134 +163,152 @@ async def run_jobs(jobs: Sequence[Callable[[Watch], _T]], service: str, buys: in
 
     Args:
         service: whose worker threads to use.
-        buys: how many pictures this is going to buy, to be shown.
+        outlook: what they are going to do, to be shown.
+        left: makes the result of a job that was stopped and whose thread is still held up in something.
 
     Raises:
         InterruptProcessingException: the user interrupted.
     """
-    display = _Display(len(jobs), buys)
+    display = _current_display()
+    shown = display.begin(outlook or Outlook([0] * len(jobs)))
     pool = _calls[service]
     tokens = [CancelToken() for _ in jobs]
     futures = [
-        pool.submit(partial(job, Watch(token, partial(display.report, index))))
-        for index, (job, token) in enumerate(zip(jobs, tokens, strict=True))
+        pool.submit(partial(_run_shown, job, Watch(token, call.report), call))
+        for job, token, call in zip(jobs, tokens, shown, strict=True)
     ]
     try:
-        await _until_done(futures, display)
+        await _until_done(futures, display, tokens)
     except BaseException:
         for token in tokens:
             token.cancel()
         pool.abandon(futures)
+        display.stop(shown)
         raise
-    return [future.result() for future in futures]
+    late = [not future.done() for future in futures]
+    pool.abandon(compress(futures, late))
+    display.stop(list(compress(shown, late)))
+    return [
+        left(token.explanation()) if is_late else future.result()
+        for future, token, is_late in zip(futures, tokens, late, strict=True)
+    ]
 
 
-async def _until_done(futures: Sequence[Future[Any]], display: _Display | None = None) -> None:
+def _run_shown(job: Callable[[Watch], _T], watch: Watch, call: Call) -> _T:
+    result: _T | None = None
+    try:
+        result = job(watch)
+        return result
+    finally:
+        call.end(result)
+
+
+async def _until_done(
+    futures: Sequence[Future[Any]], display: NodeDisplay | None = None, tokens: Sequence[CancelToken] = ()
+) -> None:
     loop = asyncio.get_running_loop()
-    done = asyncio.Event()
+    token_of = dict(zip(futures, tokens, strict=False))
 
-    def wake(_: Future[Any]) -> None:
-        # The loop of an ended prompt is closed; nobody waits there any more.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(done.set)
+    def ended() -> bool:
+        return all(
+            future.done() or (future in token_of and token_of[future].left_behind(_PATIENCE)) for future in futures
+        )
 
-    for future in futures:
-        future.add_done_callback(wake)
-    while not all(future.done() for future in futures):
-        # Only a look: the throwing variant clears the one global flag, and other waiting nodes would miss it.
-        if comfy.model_management.processing_interrupted():
-            raise comfy.model_management.InterruptProcessingException
-        if display is not None:
-            display.refresh()
-        done.clear()
-        if not all(future.done() for future in futures):
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(done.wait(), _SLICE)
+    def overdue() -> bool:
+        return any(token.left_behind(_PATIENCE) for token in tokens)
+
+    with _LOOKOUT.waiting(overdue, display) as woken:
+
+        def wake(_: Future[Any]) -> None:
+            # The loop of an ended prompt is closed; nobody waits there any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(woken.set)
+
+        for future in futures:
+            future.add_done_callback(wake)
+        while not ended():
+            # Only a look: the throwing variant clears the one global flag, and other waiting nodes would miss it.
+            if comfy.model_management.processing_interrupted():
+                raise comfy.model_management.InterruptProcessingException
+            if display is not None:
+                display.refresh()
+            woken.clear()
+            if not ended():
+                await woken.wait()
     if display is not None:
-        display.refresh()
+        display.refresh(at_once=True)
 
 
-_STAGES = {
-    "preparing": Text("preparing", "准备中"),
-    "waiting": Text("waiting for a free place", "等待空闲名额"),
-    "submitting": Text("submitting", "提交中"),
-    "queued": Text("queued", "排队中"),
-    "running": Text("running", "生成中"),
-    "downloading": Text("downloading", "下载中"),
-    "done": Text("done", "完成"),
-}
-
-
-class _Display:
-    """Progress of one node: workers report, the node's own coroutine draws."""
-
-    def __init__(self, calls: int, buys: int) -> None:
-        self._lock = threading.Lock()
-        self._buys = buys
-        self._calls = [_Shown() for _ in range(calls)]
-        self._changed = True
-        self._begun = time.monotonic()
-        self._drawn = 0.0
-        context = get_executing_context()
-        self._node_id = context.node_id if context is not None else None
-        self._prompt_id = context.prompt_id if context is not None else None
-        self._client_id = getattr(getattr(PromptServer, "instance", None), "client_id", None)
-
-    def report(self, index: int, progress: Progress) -> None:
-        """Called by the worker of call ``index``."""
-        with self._lock:
-            self._calls[index].hear(progress)
-            self._changed = True
-
-    def refresh(self) -> None:
-        """Draw, if anything changed or the shown time is a second old. What ComfyUI raises here never ends a call."""
-        now = time.monotonic()
-        if self._node_id is None or not (self._changed or now - self._drawn >= _TEXT_EVERY):
-            return
-        with self._lock:
-            self._changed = False
-            value, stages = sum(call.fraction(now) for call in self._calls), [call.stage for call in self._calls]
-        self._drawn = now
-        with contextlib.suppress(Exception):
-            state = get_progress_state()
-            if state.prompt_id == self._prompt_id:
-                state.update_progress(self._node_id, value, float(len(stages)), None)
-        with contextlib.suppress(Exception):
-            text = _words(stages, now - self._begun, self._buys)
-            PromptServer.instance.send_progress_text(text, self._node_id, self._client_id)
-
-
-class _Shown:
-    """What is shown of one call."""
+class _Screen:
+    """What ComfyUI shows of the node that is executing now, and its page. What ComfyUI raises there ends no call."""
 
     def __init__(self) -> None:
-        self.stage = "queued"
-        self._told = 0.0
-        self._expected: float | None = None
-        self._running_since: float | None = None
+        context = get_executing_context()
+        self._server: Any = getattr(PromptServer, "instance", None)
+        self._node_id = context.node_id if context is not None else None
+        self._prompt_id = context.prompt_id if context is not None else ""
+        # Another prompt may have another.
+        self._client_id = getattr(self._server, "client_id", None)
+        self._about = {"prompt_id": self._prompt_id, "node": self._node_id, "display_node": self._display_node()}
+        self._about["workflow"] = self._workflow()
 
-    def hear(self, progress: Progress) -> None:
-        self.stage = progress.stage
-        self._told = progress.fraction or self._told
-        if progress.expected is not None:
-            self._expected = progress.expected
-            self._running_since = self._running_since or time.monotonic()
+    def bar(self, value: float, total: float) -> None:
+        with contextlib.suppress(Exception):
+            state = get_progress_state()
+            if state.prompt_id == self._prompt_id and self._node_id is not None:
+                state.update_progress(self._node_id, value, total, None)
 
-    def fraction(self, now: float) -> float:
-        """The service's own figure, or the share of the time that such calls usually take."""
-        if self.stage == "done":
-            return 1.0
-        usual = (now - self._running_since) / self._expected if self._running_since and self._expected else 0.0
-        # A call counts as whole only once its picture is here.
-        return min(self._told or usual, 0.95)
+    def text(self, words: str) -> None:
+        with contextlib.suppress(Exception):
+            if self._node_id is not None:
+                self._server.send_progress_text(words, self._node_id, self._client_id)
+
+    def watched(self) -> bool:
+        # Without a client the event would go to everybody.
+        return self._client_id is not None and self._client_id in getattr(self._server, "sockets", ())
+
+    def tell(self, state: dict[str, Any]) -> None:
+        with contextlib.suppress(Exception):
+            self._server.send_sync(_PROGRESS_EVENT, {**self._about, **state}, self._client_id)
+
+    def preview(self, picture: images.Pixels, there: Callable[[PreviewFile], None]) -> None:
+        def make() -> None:
+            file = _small_file(picture, _THUMBNAIL_SIDE, "progress")
+            if file is not None:
+                there(file)
+
+        with contextlib.suppress(Exception):
+            _thumbnails.submit(make)
+
+    def _display_node(self) -> str | None:
+        with contextlib.suppress(Exception):
+            return str(get_progress_state().dynprompt.get_display_node_id(self._node_id))
+        return self._node_id
+
+    def _workflow(self) -> str:
+        """The page may show another workflow meanwhile, whose nodes have the same numbers."""
+        with contextlib.suppress(Exception):
+            for item in list(self._server.prompt_queue.currently_running.values()):
+                if item[1] == self._prompt_id:
+                    return str(item[3]["extra_pnginfo"]["workflow"]["id"])
+        return ""
 
 
-def _words(stages: Sequence[str], elapsed: float, buys: int) -> str:
-    done = sum(stage == "done" for stage in stages)
-    current = next((stage for stage in reversed(_STAGES) if stage != "done" and stage in stages), "done")
-    stage = _STAGES[current]
-    buying = f" · buys {buys} 购买 {buys} 张" if buys else ""
-    return f"{done}/{len(stages)} · {stage.en} {stage.zh} · {elapsed:.0f} s{buying}"
+_PROGRESS_EVENT = "hidream_volcengine.progress"
+# Of the prompt that runs, by node.
+_displays: dict[tuple[str, str], NodeDisplay] = {}
+
+
+def _current_display() -> NodeDisplay:
+    context = get_executing_context()
+    if context is None:
+        return NodeDisplay(_Screen())
+    key = (context.prompt_id, context.node_id)
+    for other in [other for other in _displays if other[0] != context.prompt_id]:
+        del _displays[other]
+    if key not in _displays:
+        _displays[key] = NodeDisplay(_Screen())
+    return _displays[key]
 
 
 def blocked_output(why: Text) -> ExecutionBlocker:
@@ -261,28 +317,35 @@ def blocked_output(why: Text) -> ExecutionBlocker:
 
 
 _PREVIEW_SIDE = 512
+_THUMBNAIL_SIDE = 256
 
 
-def preview(pixels: images.Pixels) -> list[dict[str, str | int]]:
+def preview(pixels: images.Pixels) -> list[PreviewFile]:
     """A small JPEG of a picture for the browser, in the folder of ComfyUI's that ends with the server.
 
     Returns:
         What /view asks for, and the picture's real size; empty where it cannot be written: that ends no run.
     """
     height, width = pixels.shape[:2]
-    name = f"outpaint_preview_{images.fingerprint(pixels).split(':')[1][:32]}.jpg"
+    file = _small_file(pixels, _PREVIEW_SIDE, "outpaint_preview")
+    return [] if file is None else [{**file, "width": width, "height": height}]
+
+
+def _small_file(pixels: images.Pixels, side: int, kind: str) -> PreviewFile | None:
+    height, width = pixels.shape[:2]
+    name = f"{kind}_{images.fingerprint(pixels).split(':')[1][:32]}.jpg"
     path = Path(folder_paths.get_temp_directory()) / name
     try:
         if not path.exists():
-            small = images.resize(pixels, *geometry.fit_within(width, height, _PREVIEW_SIDE, _PREVIEW_SIDE))
+            small = images.reduced(pixels, *geometry.fit_within(width, height, side, side))
             path.parent.mkdir(parents=True, exist_ok=True)
             # Never half a picture under that name.
             part = path.with_suffix(f".{uuid.uuid4().hex}.part")
             part.write_bytes(images.encode(small, "jpeg 95"))
             part.replace(path)
     except OSError:
-        return []
-    return [{"filename": name, "subfolder": "", "type": "temp", "width": width, "height": height}]
+        return None
+    return {"filename": name, "subfolder": "", "type": "temp"}
 
 
 def available_memory() -> int:

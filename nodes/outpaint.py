@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import numpy as np
 from comfy_api.latest import io
 from numpy.typing import NDArray
 
-from ..api import CancelToken, InvalidInputError, Placement, Text, geometry, images, padding, pasting, whereabouts
+from ..api import (
+    CancelToken,
+    InvalidInputError,
+    Placement,
+    RemoteImageError,
+    Text,
+    geometry,
+    images,
+    padding,
+    pasting,
+    whereabouts,
+)
 from . import host
 from .common import CATEGORY, MAX_RESULT_PIXELS, Notes, check_result_fits_memory, size_of
 from .placements import OutpaintPlacement, checked_placement, fills_canvas, note_resized
 from .widgets import BooleanWidget, ComboWidget, FloatWidget, IntWidget
+
+
+def _free(execute: Callable[..., Awaitable[io.NodeOutput]]) -> Callable[..., Awaitable[io.NodeOutput]]:
+    """Its errors do not speak of bills."""
+
+    @wraps(execute)
+    async def run(*args: Any, **values: Any) -> io.NodeOutput:
+        try:
+            return await execute(*args, **values)
+        except RemoteImageError as error:
+            error.billed = "nothing"
+            raise
+
+    return run
+
 
 # ---- placement
 
@@ -137,6 +164,7 @@ class RemoteOutpaintPlacement(io.ComfyNode):
         )
 
     @classmethod
+    @_free
     async def execute(
         cls,
         image: Any,
@@ -265,6 +293,8 @@ _REGISTRATION = ComboWidget(
     "The original never moves.",
 )
 
+_GENERATED, _ORIGINAL = Text("input `generated`", "输入 `generated` "), Text("input `original`", "输入 `original` ")
+
 
 class RemoteOutpaintPasteBack(io.ComfyNode):
     """The original's own pixels on a generated picture of any scale."""
@@ -299,6 +329,7 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
         )
 
     @classmethod
+    @_free
     async def execute(
         cls,
         generated: Any,
@@ -320,8 +351,8 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
             correct=_REGISTRATION.check(registration) == "correct",
         )
         placed = checked_placement(placement)
-        pictures, told = await host.off_loop(images.images_from_tensor, generated)
-        originals, also_told = await host.off_loop(images.images_from_tensor, original)
+        pictures, told = await host.off_loop(images.images_from_tensor, generated, _GENERATED)
+        originals, also_told = await host.off_loop(images.images_from_tensor, original, _ORIGINAL)
         notes = Notes([*told, *also_told])
         _check_counts(len(pictures), len(originals))
         output = pasting.output_placement(placed, size_of(originals[0]), size_of(pictures[0]), settings)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
 from ..api import (
+    ConfigurationError,
     HiDreamService,
     InvalidInputError,
-    Journal,
     Result,
     Text,
     VolcengineService,
@@ -23,14 +25,17 @@ from ..api import (
 )
 from . import host
 from .common import CATEGORY, Notes, RemoteNode, pictures_of
-from .widgets import PROFILE, PROFILES, ComboWidget, StringWidget
+from .widgets import PROFILE, ComboWidget, StringWidget
+
+if TYPE_CHECKING:
+    from ..api import Journal
 
 _PROFILE = replace(PROFILE, tooltip="The profile that bought the task.")
 _ENDPOINT = ComboWidget(
     "endpoint",
     (*hidream.ENDPOINTS, volcengine.ENDPOINT_NAME),
     hidream.OUTPAINT.name,
-    "The service that the task was given to; not needed with a journal id.",
+    "The service that the task was given to; not needed for what this server's task list knows.",
 )
 _TASK_ID = StringWidget(
     "task_id",
@@ -84,16 +89,33 @@ class RemoteTaskResult(RemoteNode):
 
 
 def _service(journal: Journal, profile: str, endpoint: str, wanted: str) -> HiDreamService | VolcengineService:
-    """Whom to ask: what the journal knows of a task counts more than the widget."""
+    """Whom to ask: what the journal knows of a task counts more than the widget, unless it knows several of that id."""
     known = journal.task(wanted)
-    name = known.endpoint if known is not None else endpoint
+    if known is not None:
+        return _of_endpoint(profile, known.endpoint)
+    for name, account in sorted(journal.places_of(wanted), key=lambda place: place[0] != endpoint):
+        # Another account's task of that id is another task; what has no key here, or was a later version's, is, too.
+        with suppress(ConfigurationError):
+            service = _of_endpoint(profile, name)
+            if service.account.account_id == account:
+                return service
+    return _of_endpoint(profile, endpoint)
+
+
+def _of_endpoint(profile: str, name: str) -> HiDreamService | VolcengineService:
     if name == volcengine.ENDPOINT_NAME:
-        return VolcengineService(PROFILES.volcengine(profile))
-    return HiDreamService(PROFILES.hidream(profile), hidream.ENDPOINTS[name])
+        return VolcengineService(host.PROFILES.volcengine(profile))
+    return HiDreamService(host.PROFILES.hidream(profile), hidream.endpoint_named(name))
 
 
 def _checked_task_id(task_id: object) -> str:
     chosen = _TASK_ID.check(task_id).strip()
     if not chosen:
-        raise InvalidInputError(Text("`task_id` is empty.", "`task_id` 为空。"))
+        raise InvalidInputError(
+            Text(
+                "`task_id` is empty. Remote tasks in the sidebar lists the ids; a row dragged from there into the "
+                "graph fills in everything.",
+                "`task_id` 为空。侧边栏的「远程任务」中列有编号；从中将一行拖入画布即可自动填好。",
+            )
+        )
     return chosen

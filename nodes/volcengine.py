@@ -12,8 +12,10 @@ from comfy_api.latest import io
 from ..api import (
     InvalidInputError,
     PaidCall,
+    Pictures,
     Placement,
     Text,
+    Upload,
     VolcengineService,
     checked,
     geometry,
@@ -26,7 +28,6 @@ from .placements import given_placement, note_resized, outpaint_outputs, placeme
 from .widgets import (
     MAX_INT,
     PROFILE,
-    PROFILES,
     TAKE,
     ComboWidget,
     FloatWidget,
@@ -100,7 +101,7 @@ class _Sampling:
     ) -> PaidCall:
         request = checked(
             volcengine.OutpaintRequest,
-            binary_data_base64=[images.fingerprint(single.pixels) for single in sent],
+            binary_data_base64=[single.upload.fingerprint for single in sent],
             **volcengine.prompt_fields(self.prompt),
             scale=self.scale,
             steps=self.steps,
@@ -117,12 +118,12 @@ class _Sampling:
 class _Sent:
     """A picture or mask as it goes up, and how."""
 
-    pixels: images.Pixels | images.Grey
+    upload: Upload
     encode: Callable[[images.Pixels | images.Grey], bytes]
 
 
 def _all_encoded(sent: Sequence[_Sent]) -> dict[str, list[str]]:
-    return {"binary_data_base64": [images.to_base64(single.encode(single.pixels)) for single in sent]}
+    return {"binary_data_base64": [images.to_base64(single.encode(single.upload.pixels())) for single in sent]}
 
 
 def _encode(pixels: images.Pixels, upload: images.Format, notes: Notes) -> bytes:
@@ -191,7 +192,7 @@ def _all_at(pictures: Sequence[images.Pixels], size: tuple[int, int]) -> list[im
 
 async def _service(profile: str) -> VolcengineService:
     # Off the loop: the sandbox is started here when it is used first.
-    return VolcengineService(await host.off_loop(PROFILES.volcengine, profile))
+    return VolcengineService(await host.off_loop(host.PROFILES.volcengine, profile))
 
 
 # ---- sides
@@ -243,9 +244,9 @@ class VolcengineAPIOutpaint(RemoteNode):
     ) -> io.NodeOutput:
         take = TAKE.check(take)
         sampling = _Sampling.checked(values)
-        originals, told = await host.off_loop(images.images_from_tensor, image)
-        notes = Notes(told)
-        size = size_of(originals[0])
+        originals = Pictures(image)
+        notes = Notes(originals.notes)
+        size = originals.size
         if placement is None:
             used = _extended(size, values, sampling, notes)
         else:
@@ -254,8 +255,8 @@ class VolcengineAPIOutpaint(RemoteNode):
         _note_long_prompt(notes, sampling.prompt)
         service = await _service(profile)
         calls: list[PaidCall] = []
-        for original in originals:
-            calls += await host.off_loop(_sides_calls, service, original, used, sampling, notes, take)
+        for index in range(len(originals)):
+            calls += await host.off_loop(_sides_calls, service, originals, index, used, sampling, notes, take)
         pictures = await _buy(calls, (used.canvas_width, used.canvas_height), notes)
         used = used.followed_to(*size_of(pictures[0]))
         return io.NodeOutput(
@@ -299,26 +300,31 @@ def _shares(placement: Placement) -> dict[str, float]:
 
 def _sides_calls(
     service: VolcengineService,
-    original: images.Pixels,
+    originals: Pictures,
+    index: int,
     placement: Placement,
     sampling: _Sampling,
     notes: Notes,
     take: int,
 ) -> list[PaidCall]:
     """One call for each seed."""
-    resized = images.resize(original, placement.width, placement.height)
     picture = partial(_encode, upload=sampling.upload, notes=notes)
     sides = _shares(placement)
     if all(0 < share <= 1 for share in sides.values()):
-        sent = [_Sent(resized, picture)]
+        resized = partial(images.resize, width=placement.width, height=placement.height)
+        sent = [_Sent(originals.upload(index, resized), picture)]
     else:
         # A side of 0 has no certain meaning in the service's ratio mode, and it takes none over 1; a canvas says
         # exactly what is meant.
         sides = {}
-        canvas = images.paste_on_white(resized, placement)
-        sent = [_Sent(canvas, picture), _Sent(images.frame_mask(placement), images.encode)]
+        canvas = originals.upload(index, partial(_on_canvas, placement=placement))
+        sent = [_Sent(canvas, picture), _Sent(Upload.of(partial(images.frame_mask, placement)), images.encode)]
     pixels = placement.canvas_width * placement.canvas_height
     return [sampling.call(service, sent, seed, pixels, take, **sides) for seed in sampling.seeds()]
+
+
+def _on_canvas(original: images.Pixels, placement: Placement) -> images.Pixels:
+    return images.paste_on_white(images.resize(original, placement.width, placement.height), placement)
 
 
 # ---- canvas and mask
@@ -351,10 +357,10 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
     async def execute(cls, image: Any, mask: Any, profile: str, take: int, **sampling_values: Any) -> io.NodeOutput:
         take = TAKE.check(take)
         sampling = _Sampling.checked(sampling_values)
-        canvases, told = await host.off_loop(images.images_from_tensor, image)
-        masks = await host.off_loop(images.masks_from_tensor, mask, canvases)
-        notes = Notes(told)
-        size = size_of(canvases[0])
+        canvases = Pictures(image)
+        size = canvases.size
+        masks = await host.off_loop(images.masks_from_tensor, mask, len(canvases), size)
+        notes = Notes(canvases.notes)
         sent = geometry.fit_within(*size, sampling.max_width, sampling.max_height)
         sent_masks = await host.off_loop(_masks_at, masks, sent)
         _check_masks(sent_masks)
@@ -367,7 +373,8 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
         _note_long_prompt(notes, sampling.prompt)
         service = await _service(profile)
         calls: list[PaidCall] = []
-        for canvas, sent_mask in zip(canvases, sent_masks, strict=True):
+        for index, sent_mask in enumerate(sent_masks):
+            canvas = await host.off_loop(canvases.upload, index, partial(images.resize, width=sent[0], height=sent[1]))
             calls += await host.off_loop(_canvas_calls, service, canvas, sent_mask, sent, sampling, notes, take)
         pictures = await _buy(calls, sent, notes)
         came = size_of(pictures[0])
@@ -387,7 +394,7 @@ def _masks_at(masks: Sequence[images.Grey], size: tuple[int, int]) -> list[image
 
 def _canvas_calls(
     service: VolcengineService,
-    canvas: images.Pixels,
+    canvas: Upload,
     mask: images.Grey,
     size: tuple[int, int],
     sampling: _Sampling,
@@ -396,7 +403,7 @@ def _canvas_calls(
 ) -> list[PaidCall]:
     """One call for each seed."""
     picture = partial(_encode, upload=sampling.upload, notes=notes)
-    sent = [_Sent(images.resize(canvas, *size), picture), _Sent(mask, images.encode)]
+    sent = [_Sent(canvas, picture), _Sent(Upload.of(lambda: mask), images.encode)]
     return [sampling.call(service, sent, seed, size[0] * size[1], take) for seed in sampling.seeds()]
 
 

@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 
 from comfy_api.latest import io
 
-from ..api import DEFAULT_PROFILE, Profiles, checks
-from .sandbox import start_sandbox
+from ..api import DEFAULT_PROFILE, checks
+from .host import PROFILES
 
 MAX_INT = 2**31 - 1
 
@@ -112,12 +112,18 @@ class StringWidget:
         return checks.string(self.id, value, self.max_length)
 
 
-PROFILES = Profiles.of_this_server(start_sandbox)
+@dataclass(frozen=True)
+class ProfileWidget:
+    """A combo of the profiles that there are at the moment: ComfyUI asks anew for each /object_info."""
 
-PROFILE = ComboWidget(
-    "profile",
-    PROFILES.names(),
-    DEFAULT_PROFILE,
+    tooltip: str
+    id: str = "profile"
+
+    def input(self) -> io.Input:
+        return io.Combo.Input(self.id, options=PROFILES.names(), default=DEFAULT_PROFILE, tooltip=self.tooltip)
+
+
+PROFILE = ProfileWidget(
     "Whose key pays. Keys are kept on the server and never saved in a workflow. "
     "`sandbox` needs no key and costs nothing: local, watermarked stand-ins for trying out.",
 )

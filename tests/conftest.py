@@ -5,6 +5,7 @@ Tests import it as ``hidream_volcengine`` (``from hidream_volcengine.api import 
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from devtools.environment import SetupError
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "hidream_volcengine"
+
+# No example is failed for its time: machines are noisy.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def _load_pack() -> None:
@@ -33,6 +39,10 @@ def _load_pack() -> None:
 
 
 _load_pack()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # torch and thousands of tests stay: each full collection would look at all of them
 
 
 @pytest.fixture(autouse=True)

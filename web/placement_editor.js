@@ -7,8 +7,9 @@ import {
 } from "./placement_moves.js";
 import { locatorOf, sourcesOf } from "./placement_source.js";
 import { textsFor } from "./placement_texts.js";
-import { PIXELS_PER_SIDE, freedomOf, placementOf, readValues, widgetsOf, writeValues } from "./placement_values.js";
+import { PIXELS_PER_SIDE, freedomOf, placementOf, readValues, widgetsOf } from "./placement_values.js";
 import { PlacementView } from "./placement_view.js";
+import { writeValues } from "./widget_values.js";
 
 const NODES = new Set(["RemoteOutpaintPlacement", "HiDreamAPIOutpaint"]);
 const ORDER = 10;

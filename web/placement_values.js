@@ -1,7 +1,7 @@
 // What a node's widgets say about a placement, and how to say something else with them.
-import { app } from "../../scripts/app.js";
 import { PlacementError, pad, place, placeInAspect } from "./geometry.js";
-import { feederOf, isLinked } from "./graph_links.js";
+import { isLinked } from "./graph_links.js";
+import { valueBroughtTo } from "./widget_values.js";
 
 export const ASPECT_RATIO = "aspect ratio";
 export const CANVAS_SIZE = "canvas size";
@@ -16,8 +16,6 @@ const COUNTING = {
   [PIXELS_PER_SIDE]: SIDES,
 };
 const NAMES = new Set(["target", ...Object.values(COUNTING).flat()]);
-
-const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name);
 
 export function widgetsOf(node) {
   return node.widgets?.filter((widget) => NAMES.has(widget.name)) ?? [];
@@ -53,15 +51,6 @@ export function readValues(node) {
     unseen: unseen.filter(counts),
     decided: isLinked(node, "placement"),
   };
-}
-
-function valueBroughtTo(node, name) {
-  const feeder = feederOf(node, name);
-  if (feeder?.widget) return feeder.widget.value;
-  // A node that only holds a value.
-  return String(feeder?.node?.type ?? "").startsWith("Primitive")
-    ? feeder.node.widgets?.find((widget) => widget.name === "value")?.value
-    : undefined;
 }
 
 /** What the user may do with these values: links are not ours to change. */
@@ -115,20 +104,4 @@ function nearest({ values, target }, width, height) {
     x: into(values.x_offset, centred.canvasWidth - centred.width),
     y: into(values.y_offset, centred.canvasHeight - centred.height),
   };
-}
-
-/** Change widgets as a user would: within their limits, and everybody who listens gets to know. */
-export function writeValues(node, changes) {
-  for (const [name, wanted] of Object.entries(changes)) {
-    const widget = widgetOf(node, name);
-    if (!widget) continue;
-    const { min = -Infinity, max = Infinity } = widget.options ?? {};
-    const value = typeof wanted === "number" ? Math.min(Math.max(wanted, min), max) : wanted;
-    const before = widget.value;
-    if (value === before) continue;
-    widget.value = value;
-    widget.callback?.(value, app.canvas, node);
-    node.onWidgetChanged?.(name, value, before, widget);
-  }
-  node.setDirtyCanvas(true, true);
 }

@@ -63,7 +63,7 @@ const STYLE = `
   min-height: 32px; padding: 0 2px; color: var(--descrip-text); overflow: hidden;
   display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical;
 }
-[data-placement-editor] .note[data-problem] { color: var(--error-text); }
+[data-placement-editor] .note[data-problem] { color: color-mix(in srgb, var(--error-text, #ef4444) 60%, var(--fg-color)); }
 `;
 
 let styled = false;

@@ -16,7 +16,7 @@ Json = dict[str, Any]
 NEWER = "1.58.1"
 SCREENSHOTS = ROOT / "out" / "screenshots"
 
-_OUR_WORDS = (PACK_FOLDER, "lasting_words", "LastingWords", "HiDream", "Volcengine")
+_OUR_WORDS = (PACK_FOLDER, "node_status", "NodeStatus", "HiDream", "Volcengine")
 READY = "!!window.app?.graph && !!window.LiteGraph?.registered_node_types.VolcengineAPIOutpaintCanvas"
 _RUN = """async () => {
     const ends = ["execution_success", "execution_error", "execution_interrupted"];

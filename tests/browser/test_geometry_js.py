@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
-import pytest
+from playwright.sync_api import BrowserContext
 
 from devtools.environment import ROOT
-from devtools.host import PACK_FOLDER
-from tests.browser.frontend import Frontend
 
 VECTORS: list[dict[str, Any]] = json.loads((ROOT / "tests" / "vectors" / "placement.json").read_text(encoding="utf-8"))
+_ORIGIN = "http://pack.test"
 
 _NAMES = {
     "place": "place",
@@ -34,16 +32,19 @@ _RUN = """async ([url, calls]) => {
 }"""
 
 
-@pytest.mark.parametrize("version", ["own"], indirect=True)
-def test_same_placements_as_in_python(open_frontend: Callable[..., Frontend]) -> None:
-    page = open_frontend().page
+def test_same_placements_as_in_python(browser: BrowserContext) -> None:
+    page = browser.new_page()
+    # It needs nothing of ComfyUI.
+    page.route(f"{_ORIGIN}/", lambda route: route.fulfill(body="", content_type="text/html"))
+    page.route(f"{_ORIGIN}/geometry.js", lambda route: route.fulfill(path=ROOT / "web" / "geometry.js"))
+    page.goto(_ORIGIN)
     calls = [[_NAMES[vector["function"]], [_to_js(value) for value in vector["arguments"]]] for vector in VECTORS]
-    given = page.evaluate(_RUN, [f"/extensions/{PACK_FOLDER}/geometry.js", calls])
+    given = page.evaluate(_RUN, ["/geometry.js", calls])
     wanted = ["error" if vector.get("error") else _to_js(vector["placement"]) for vector in VECTORS]
     wrong = [vector for vector, got, want in zip(VECTORS, given, wanted, strict=True) if got != want]
     assert wrong == []
     assert set(_NAMES) == {vector["function"] for vector in VECTORS}
-    page.context.close()
+    page.close()
 
 
 def _to_js(value: Any) -> Any:

@@ -41,7 +41,7 @@ def locale(request: pytest.FixtureRequest) -> str:
 def frontend(open_frontend: Callable[..., Frontend], locale: str) -> Iterator[Frontend]:
     frontend = open_frontend(locale=locale)
     yield frontend
-    frontend.page.context.close()
+    frontend.page.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -16,13 +15,13 @@ WORDS = {
 }
 NODE = 2
 
-_WIDGETS = "() => app.graph.nodes.filter((n) => n.widgets?.some((w) => w.name === 'lasting_words')).map((n) => +n.id)"
-_HIDDEN = "(id) => app.graph.getNodeById(id).widgets.find((widget) => widget.name === 'lasting_words').hidden"
+_WIDGETS = "() => app.graph.nodes.filter((n) => n.widgets?.some((w) => w.name === 'node_status')).map((n) => +n.id)"
+_HIDDEN = "(id) => app.graph.getNodeById(id).widgets.find((widget) => widget.name === 'node_status').hidden"
 _SAY = "([id, text]) => app.graph.getNodeById(id).onExecuted({text})"
 # Ours listens since the start of the page, so that it has been told before this one is.
 _HIDDEN_WHEN_STARTED = """(id) => { window.hiddenWhenStarted = new Promise((resolve) =>
     app.api.addEventListener("executing", ({detail}) => String(detail) === String(id) && resolve(
-        app.graph.getNodeById(id).widgets.find((widget) => widget.name === "lasting_words").hidden))) }"""
+        app.graph.getNodeById(id).widgets.find((widget) => widget.name === "node_status").hidden))) }"""
 _INTO_SUBGRAPH = """(id) => {
     const {subgraph, node} = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)]));
     window.inner = subgraph.nodes[0];
@@ -39,20 +38,6 @@ pytestmark = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(scope="module")
-def look(request: pytest.FixtureRequest) -> str:
-    """Renderer and language."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def shared_frontend(open_frontend: Callable[..., Frontend], look: str) -> Iterator[Frontend]:
-    renderer, locale = look.split("-")
-    frontend = open_frontend(locale=locale, vue_nodes=renderer == "vue")
-    yield frontend
-    frontend.page.context.close()
-
-
 @pytest.fixture
 def frontend(shared_frontend: Frontend) -> Frontend:
     shared_frontend.load(example_workflow("hidream_outpaint"))
@@ -62,6 +47,11 @@ def frontend(shared_frontend: Frontend) -> Frontend:
 def words(frontend: Frontend) -> Locator:
     """Ours on the page; other packs and the frontend have a `role=status`, too."""
     return frontend.page.locator("[role=status][data-lasting-words]")
+
+
+def element(frontend: Frontend) -> Locator:
+    """All that is shown below the node."""
+    return frontend.page.locator("[data-node-status]")
 
 
 def test_shown_while_they_hold_and_never_saved(frontend: Frontend, look: str) -> None:
@@ -78,16 +68,16 @@ def test_shown_while_they_hold_and_never_saved(frontend: Frontend, look: str) ->
     assert page.evaluate("window.hiddenWhenStarted") is True
     expect(words(frontend)).to_have_text(WORDS[language])
     expect(words(frontend)).to_be_in_viewport(ratio=0.99)
-    expect(words(frontend)).to_have_attribute("lang", language)
+    expect(element(frontend)).to_have_attribute("lang", language)
     frontend.screenshot(f"lasting_words-{look}")
-    words(frontend).focus()
-    expect(words(frontend)).to_be_focused()
+    element(frontend).focus()
+    expect(element(frontend)).to_be_focused()
 
     assert frontend.widget_values() == values
     assert frontend.prompt() == prompt
     saved = frontend.graph()
     assert WORDS[language] not in str(saved)
-    assert "lasting_words" not in str(saved)
+    assert "node_status" not in str(saved)
     frontend.load(saved)
     expect(words(frontend)).to_be_hidden()
     assert page.evaluate(_WIDGETS) == [NODE]
@@ -105,7 +95,7 @@ def test_words_are_text_and_take_the_room_they_need(frontend: Frontend, look: st
     expect(words(frontend)).to_have_text(re.compile("^(long ?)+$"))
     page.wait_for_function(
         "(element) => element.clientHeight >= element.scrollHeight && element.clientHeight > 80",
-        arg=words(frontend).element_handle(),
+        arg=element(frontend).element_handle(),
     )
     page.evaluate(_SAY, [NODE, []])
     expect(words(frontend)).to_be_hidden()
@@ -123,7 +113,7 @@ def test_the_wheel_still_zooms(frontend: Frontend) -> None:
 def test_inside_a_subgraph(frontend: Frontend) -> None:
     outer, inner = frontend.page.evaluate(_INTO_SUBGRAPH, NODE)
     execution = f"{outer}:{inner}"
-    hidden = "window.inner.widgets.find((widget) => widget.name === 'lasting_words').hidden"
+    hidden = "window.inner.widgets.find((widget) => widget.name === 'node_status').hidden"
     executed = {"node": execution, "display_node": execution, "prompt_id": "any", "output": {"text": ["words"]}}
     frontend.page.evaluate(_TELL, ["executed", executed])
     assert frontend.page.evaluate(hidden) is False

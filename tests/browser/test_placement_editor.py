@@ -51,6 +51,7 @@ _LOOK_AT = """(id) => {
     app.canvas.ds.offset = [400 - node.pos[0], 100 - node.pos[1]];
     app.canvas.setDirty(true, true);
 }"""
+_DRAWN = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 _UNDO_STEPS = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length"
 # For 50 ms after a step the newest frontend takes whatever changes for a part of it.
 _STEP_IS_OVER = "async () => { await app.extensionManager.workflow.activeWorkflow.changeTracker.squashState?.(); }"
@@ -63,17 +64,6 @@ pytestmark = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def look(request: pytest.FixtureRequest) -> str:
-    """Renderer and language."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def language(look: str) -> str:
-    return look.split("-")[1]
-
-
-@pytest.fixture(scope="module")
 def shared_frontend(
     open_frontend: Callable[..., Frontend], serve: Callable[[str], ComfyUI], version: str, look: str
 ) -> Iterator[Frontend]:
@@ -82,7 +72,7 @@ def shared_frontend(
     renderer, locale = look.split("-")
     frontend = open_frontend(locale=locale, vue_nodes=renderer == "vue")
     yield frontend
-    frontend.page.context.close()
+    frontend.page.close()
 
 
 @pytest.fixture
@@ -136,6 +126,8 @@ class Editor:
         expect(self.root.locator(".note")).to_contain_text(words)
 
     def box(self, part: str) -> FloatRect:
+        # The frontend lays a node's elements over it when it draws.
+        self.page.evaluate(_DRAWN)
         box = self.root.locator(part).bounding_box()
         assert box is not None
         return box

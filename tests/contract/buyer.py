@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import hashlib
 import importlib
 import json
@@ -30,8 +31,9 @@ from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of a child, whatever happens to the test that started it.
-LIFETIME = 90
-PATIENCE = 30.0
+LIFETIME = 180
+# Only what hangs takes so long.
+PATIENCE = 90.0
 
 _T = TypeVar("_T")
 
@@ -69,7 +71,7 @@ class Errand:
     """``time.monotonic()``, the same for all processes, so that several begin at once."""
     clock: str = ""
     """A file with the seconds by which the clock of SQLite's database time is off."""
-    seconds: float = 10.0
+    seconds: float = 60.0
     """Deadline of queue, run and download."""
     file_limit: int = 0
     """No file may grow beyond that many bytes, as on a full disk (EFBIG instead of ENOSPC)."""
@@ -157,6 +159,12 @@ class Child:
         with contextlib.suppress(OSError):
             return Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
         return False
+
+    @property
+    def waits(self) -> bool:
+        """Whether a call of it has come to wait for an attempt that another one works on."""
+        path = Path(self.errand.report)
+        return path.exists() and '"waits_for"' in path.read_text(encoding="utf-8")
 
     def send(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -300,6 +308,19 @@ def polls(emulator: Any) -> list[Any]:
     return [record for record in emulator.requests if record.phase == "result"]
 
 
+@contextlib.contextmanager
+def slow(emulator: Any) -> Iterator[Callable[[], None]]:
+    """Tasks run on until the block is left, or what it gets is called."""
+    running = {"json": {"code": 10000, "data": {"status": "generating"}}}
+    emulator.add_fault({"phase": "result", "times": None, "do": {"task_status": [2]}})
+    emulator.add_fault({"endpoint": "cvsync2async", "phase": "result", "times": None, "do": running})
+    finish = emulator._faults.clear
+    try:
+        yield finish
+    finally:
+        finish()
+
+
 def tasks(errand: Errand) -> list[Any]:
     """The task list, as this process sees it."""
     from hidream_volcengine.api import Journal
@@ -346,6 +367,20 @@ class _Fate:
             self._report({"struck": number, "side": side})
             # To this thread: one to the process may be taken up by another, while this one goes on.
             signal.pthread_kill(threading.get_ident(), getattr(signal, self._errand.deadly))
+
+
+def _tell_of_waits(report: Callable[[Mapping[str, Any]], None]) -> None:
+    """A line of the report for each call that finds another one at work, before it first looks whether that ended."""
+    from hidream_volcengine.api.waiting import Waiting
+
+    on = Waiting.on
+
+    def told(waiting: Any, journal_id: str, claim: Any = None) -> None:
+        on(waiting, journal_id, claim)
+        if claim is None:
+            report({"waits_for": journal_id})
+
+    Waiting.on = told  # type: ignore[method-assign]
 
 
 def _clock(errand: Errand) -> Callable[[], float]:
@@ -564,11 +599,13 @@ def _prepare(errand: Errand) -> None:
 
 def _live(errand: Errand) -> None:
     """The whole life of a child."""
+    lock = threading.Lock()
     with Path(errand.report).open("a", encoding="utf-8") as file:
 
         def report(what: Mapping[str, Any]) -> None:
-            file.write(json.dumps(what, ensure_ascii=False) + "\n")
-            file.flush()
+            with lock:
+                file.write(json.dumps(what, ensure_ascii=False) + "\n")
+                file.flush()
 
         try:
             report({"born": os.getpid()})
@@ -577,6 +614,7 @@ def _live(errand: Errand) -> None:
 
             fate = _Fate(errand, report)
             fate.install()
+            _tell_of_waits(report)
             purchase = _Purchase(errand)
             if errand.acknowledge:
                 purchase.journal.acknowledge()
@@ -609,7 +647,12 @@ def _load_pack() -> None:
     """As tests/conftest.py does, which is imported for it."""
     sys.path.insert(0, str(ROOT))
     importlib.import_module("tests.conftest")
-    importlib.import_module("hidream_volcengine.api")
+    pack = importlib.import_module("hidream_volcengine.api")
+    # What the pack loads with its first purchase: most of the work of a child that does it itself.
+    assert pack.Journal
+    for late in ("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "numpy.random", "psutil", "netrc"):
+        importlib.import_module(late)
+    importlib.import_module("PIL.Image").preinit()
 
 
 def _errand(line: str) -> Errand:
@@ -619,6 +662,7 @@ def _errand(line: str) -> Errand:
 
 def _serve() -> None:
     _load_pack()
+    gc.freeze()  # or each child's first collection would copy all that is loaded
     # Ended children vanish by themselves, and with them their process ids.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:

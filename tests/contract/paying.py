@@ -44,7 +44,7 @@ from hidream_volcengine.api import (
     notes_of,
     volcengine,
 )
-from hidream_volcengine.api.credentials import HiDreamAccount, VolcengineAccount
+from hidream_volcengine.api.accounts import HiDreamAccount, VolcengineAccount
 
 from emulator import Credentials, Emulator, Recorded
 from tests.contract.raw_servers import Connection, RawServer, photo, until

@@ -58,9 +58,11 @@ from hidream_volcengine.api import (
     images,
     polling,
     submits,
+    transport,
     volcengine,
 )
-from hidream_volcengine.api.credentials import HiDreamAccount, VolcengineAccount
+from hidream_volcengine.api.accounts import HiDreamAccount, VolcengineAccount
+from hidream_volcengine.api.networks import Network
 from PIL import Image
 
 TOKEN = "canary-token-5f1c"
@@ -404,6 +406,12 @@ def server_context(certificate_with_key: Path) -> ssl.SSLContext:
     return context
 
 
+def trusting(certificate: Path) -> Callable[..., Any]:
+    """`transport.submit`, to be put in its place: it trusts this certificate, too."""
+    network = Network.of(ca_file=str(certificate))
+    return lambda *args, **named: transport.submit(*args, **{**named, "network": network})
+
+
 # ---- calls
 
 
@@ -524,9 +532,13 @@ def bought(call: PaidCall, watch: Watch, journal: Journal | None = None) -> Deli
     Without a journal it gets a fresh one: then the same request is bought anew.
     """
     with nullcontext(journal) if journal is not None else fresh_journal() as its_journal:
-        batch = Batch(its_journal, [call], Run())
-        result = batch.run(0, watch)
-        batch.delivered([result])
+        return _bought(call, watch, its_journal)
+
+
+def _bought(call: PaidCall, watch: Watch, journal: Journal) -> Delivery:
+    batch = Batch(journal, [call], Run())
+    result = batch.run(0, watch)
+    batch.delivered([result])
     if result.error is not None:
         raise result.error
     assert result.delivery is not None, "not submitted"
@@ -553,11 +565,13 @@ class Running:
         self._thread.start()
 
     def _run(self) -> None:
-        try:
-            self.delivery = bought(self._call, Watch(self.cancel, self.progress.append), self._journal)
-        except BaseException as problem:
-            self.problem = problem
-        self.ended = time.monotonic()
+        with nullcontext(self._journal) if self._journal is not None else fresh_journal() as journal:
+            try:
+                self.delivery = _bought(self._call, Watch(self.cancel, self.progress.append), journal)
+            except BaseException as problem:
+                self.problem = problem
+            # Before a journal of its own is closed and deleted: nobody waits for that.
+            self.ended = time.monotonic()
 
     @property
     def stages(self) -> list[str]:

@@ -6,6 +6,7 @@ import itertools
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from emulator import Emulator
 from tests.contract import buyer
-from tests.contract.buyer import Errand, Visit, accepted, children, polls, submits, until, visit
+from tests.contract.buyer import Errand, Visit, accepted, children, polls, slow, submits, until, visit
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="forks and POSIX signals")
 
@@ -151,29 +152,29 @@ def test_a_batch_killed_at_any_commit(batch: str, emulator: Emulator, tmp_path: 
 
 
 @pytest.mark.parametrize("provider", ["hidream", "resumable"])
-def test_killed_while_the_service_works(provider: str, tmp_path: Path) -> None:
-    with Emulator(latency=1.5) as emulator:
-        wanted = errand(emulator, tmp_path, provider=provider)
-        with children(wanted) as [child]:
-            until(lambda: polls(emulator) or len(submits(emulator)) > 1)
-            child.send(signal.SIGKILL)
-            child.wait()
-        second = visit(wanted)
-        assert second.outcome.delivered
-        assert sum(accepted(emulator).values()) == 1
-        assert second.plan == (0, 0, 1)
+def test_killed_while_the_service_works(provider: str, emulator: Emulator, tmp_path: Path) -> None:
+    wanted = errand(emulator, tmp_path, provider=provider)
+    with slow(emulator), children(wanted) as [child]:
+        until(lambda: polls(emulator) or len(submits(emulator)) > 1)
+        child.send(signal.SIGKILL)
+        child.wait()
+    second = visit(wanted)
+    assert second.outcome.delivered
+    assert sum(accepted(emulator).values()) == 1
+    assert second.plan == (0, 0, 1)
 
 
-def test_a_killed_process_that_nobody_collected_is_dead(tmp_path: Path) -> None:
+def test_a_killed_process_that_nobody_collected_is_dead(emulator: Emulator, tmp_path: Path) -> None:
     """A zombie keeps its process id and its start time, but it beats no more."""
-    with Emulator(latency=1.5) as emulator:
-        wanted = errand(emulator, tmp_path)
-        with buyer.program(wanted) as process:
+    wanted = errand(emulator, tmp_path)
+    with ExitStack() as running:
+        with slow(emulator):
+            process = running.enter_context(buyer.program(wanted))
             until(lambda: polls(emulator))
             process.kill()
-            second = visit(wanted)
-        assert second.outcome.delivered and second.outcome.seconds < 5
-        assert sum(accepted(emulator).values()) == 1
+        second = visit(wanted)
+    assert second.outcome.delivered and second.outcome.seconds < 5
+    assert sum(accepted(emulator).values()) == 1
 
 
 # ---- the answer is lost
@@ -203,7 +204,7 @@ def test_an_answer_lost_after_acceptance(
 
 
 def test_killed_while_volcengine_makes_the_picture(tmp_path: Path) -> None:
-    with Emulator(latency=1.0) as emulator:
+    with Emulator(latency=3.0) as emulator:
         wanted = errand(emulator, tmp_path, provider="volcengine")
         with children(wanted) as [child]:
             until(lambda: accepted(emulator))
@@ -257,7 +258,7 @@ def test_an_owner_stopped_after_any_commit_does_no_harm(provider: str, emulator:
 
 
 def test_a_late_task_id_settles_what_was_ambiguous(emulator: Emulator, tmp_path: Path) -> None:
-    emulator.add_fault({"endpoint": "upscale", "phase": "submit", "do": {"hang": 1.0}})
+    emulator.add_fault({"endpoint": "upscale", "phase": "submit", "do": {"hang": 3.0}})
     clock = stopped_clock(tmp_path)
     wanted = errand(emulator, tmp_path, clock=str(clock))
     with children(wanted) as [owner]:
@@ -274,22 +275,22 @@ def test_a_late_task_id_settles_what_was_ambiguous(emulator: Emulator, tmp_path:
     assert len(submits(emulator)) == 1
 
 
-def test_an_owner_stopped_while_polling_is_relieved(tmp_path: Path) -> None:
+def test_an_owner_stopped_while_polling_is_relieved(emulator: Emulator, tmp_path: Path) -> None:
     clock = stopped_clock(tmp_path)
-    with Emulator(latency=1.5) as emulator:
-        wanted = errand(emulator, tmp_path, clock=str(clock))
-        with children(wanted) as [owner]:
-            until(lambda: polls(emulator))
-            owner.send(signal.SIGSTOP)
-            until(lambda: owner.stopped)
-            clock.write_text(str(EXPIRED), encoding="utf-8")
-            relief = visit(wanted)
-            assert relief.outcome.delivered
-            owner.send(signal.SIGCONT)
-            assert owner.wait().outcome.pictures == relief.outcome.pictures
-        assert len(submits(emulator)) == 1
-        assert len({poll.task_id for poll in polls(emulator)}) == 1
-        assert buyer.states(wanted) == ["delivered"]
+    wanted = errand(emulator, tmp_path, clock=str(clock))
+    with slow(emulator) as finish, children(wanted) as [owner]:
+        until(lambda: polls(emulator))
+        owner.send(signal.SIGSTOP)
+        until(lambda: owner.stopped)
+        finish()
+        clock.write_text(str(EXPIRED), encoding="utf-8")
+        relief = visit(wanted)
+        assert relief.outcome.delivered
+        owner.send(signal.SIGCONT)
+        assert owner.wait().outcome.pictures == relief.outcome.pictures
+    assert len(submits(emulator)) == 1
+    assert len({poll.task_id for poll in polls(emulator)}) == 1
+    assert buyer.states(wanted) == ["delivered"]
 
 
 def test_a_living_owner_keeps_its_task_however_long_it_takes(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ from hidream_volcengine.api import (
     deliver,
     downloads,
     hidream,
-    transport,
 )
 from hidream_volcengine.api.downloads import DownloadError, RefusedUrlError, download
 from hidream_volcengine.api.images import UndecodableImageError, decode
@@ -437,6 +436,19 @@ def test_a_redirect_to_nonsense_is_a_failed_try() -> None:
         fetched(server)
 
 
+def test_what_a_redirect_says_beside_its_target_is_not_read() -> None:
+    """It may be anything: without end, or packed a thousand times smaller than it is."""
+
+    def endless(connection: Connection) -> None:
+        connection.read()
+        connection.send(b"HTTP/1.1 302 Found\r\nLocation: /p.png\r\nContent-Encoding: gzip\r\n\r\n")
+        while not connection.stopping.wait(0.005):
+            connection.send(bytes(1024))
+
+    with RawServer(endless, good) as server:
+        assert fetched(server) == PICTURE
+
+
 # ---- size
 
 
@@ -635,9 +647,7 @@ def test_a_submit_through_a_proxy_that_dies_after_the_last_byte_is_ambiguous(
 
     # A host that is not loopback and that the certificate names: told by the proxy's eyes only.
     monkeypatch.setattr(connections, "is_loopback", lambda host: False)
-    monkeypatch.setattr(
-        hidream, "submit", lambda *args, **named: transport.submit(*args, verify=str(certificate), **named)
-    )
+    monkeypatch.setattr(hidream, "submit", raw.trusting(certificate))
     with RawServer(tunnel) as server:
         monkeypatch.setenv("HTTPS_PROXY", server.url)
         monkeypatch.setenv("https_proxy", server.url)

@@ -20,6 +20,7 @@ from PIL import Image
 from emulator import Credentials, Emulator, Recorded
 from emulator.extension import extend, fill
 from emulator.message import Call
+from emulator.pace import Span
 from emulator.recording import Recording
 from emulator.signature import SignatureError, canonical_request, sign, verify
 
@@ -27,6 +28,7 @@ OUTPAINT = "/api-pub/gw/v3/image/outpainting/async"
 IMG2IMG = "/api-pub/gw/v2/image/img2img/async"
 UPSCALE = "/api-pub/gw/v3/image/image_upscaler/async"
 VARIATION = "/api-pub/ec/v3/image/variation/async"
+TEMPLATES = "/api-pub/ec/v3/template/variation"
 TOKEN = "/prod-api/user/apikey2token"
 QUERY = {"Action": "CVProcess", "Version": "2022-08-31"}
 SUBMIT_QUERY = {**QUERY, "Action": "CVSync2AsyncSubmitTask"}
@@ -236,7 +238,7 @@ def test_the_optional_headers_and_fields_of_the_pages_are_taken(emulator: Emulat
 
 
 def test_the_state_goes_from_queued_to_processing_to_done() -> None:
-    with Emulator(latency=0.6) as emulator:
+    with Emulator(latency=1.5) as emulator:
         task = task_of(submit(emulator, IMG2IMG, {"img_count": 3}))
         seen: list[list[dict[str, Any]]] = []
 
@@ -303,7 +305,7 @@ CUT_PNG = encoded(photo(64, 48))[:4000]
     (UPSCALE, {"upscale_ratio": 2}),
     (UPSCALE, {"version": 1}),
     (VARIATION, {"template_id": 0}),
-    (VARIATION, {"template_id": 41}),
+    (VARIATION, {"template_id": 76}),
     (VARIATION, {"template_id": "20"}),
     (VARIATION, {"image": encoded(photo(100, 128))}),
     (VARIATION, {"image": encoded(Image.new("RGB", (1539, 2052)))}),
@@ -415,6 +417,68 @@ def test_a_result_file_takes_no_key(emulator: Emulator) -> None:
     (result,) = finished(emulator, UPSCALE, task_of(submit(emulator, UPSCALE)))
     assert HTTP.get(result["image"], headers=bearer(), timeout=DEADLINE).status_code == 400
     assert HTTP.get(f"{emulator.url}/files/guessed.png", timeout=DEADLINE).status_code == 404
+
+
+# --- HiDream: templates --------------------------------------------------------------------------------------------
+
+
+def templates(emulator: Emulator, headers: dict[str, str] | None = None, **query: Any) -> dict[str, Any]:
+    response = HTTP.get(emulator.url + TEMPLATES, params=query, headers=headers or bearer(), timeout=DEADLINE)
+    answer = response.json()
+    assert response.status_code == (200 if answer["code"] != 401 else 401)
+    return dict(answer)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_templates_come_in_pages_whose_first_is_the_tests_choice(first: int) -> None:
+    with Emulator(first_template_page=first) as emulator:
+        pages = [templates(emulator, gender="woman", page_index=first + page)["result"] for page in range(4)]
+        assert templates(emulator, gender="woman")["result"] == pages[0]
+    assert [len(page["templates"]) for page in pages] == [20, 20, 5, 0]
+    assert all((page["total_count"], page["total_page"]) == (45, 3) for page in pages)
+    listed = [entry["id"] for page in pages for entry in page["templates"]]
+    assert len(set(listed)) == 45
+
+
+def test_templates_of_both_genders_have_pictures_and_can_be_bought(emulator: Emulator) -> None:
+    women, men = (templates(emulator, gender=gender, page_size=100)["result"] for gender in ("woman", "man"))
+    assert (women["total_count"], men["total_count"], men["total_page"]) == (45, 30, 1)
+    assert {entry["gender"] for entry in men["templates"]} == {"man"}
+    assert not {entry["id"] for entry in women["templates"]} & {entry["id"] for entry in men["templates"]}
+    last = men["templates"][-1]
+    assert download(last["show_image"]).size == (300, 400)
+    assert HTTP.get(last["show_image"], headers=bearer(), timeout=DEADLINE).status_code == 400
+    assert submit(emulator, VARIATION, {"template_id": last["id"]}).json()["code"] == 0
+    assert [record.phase for record in emulator.requests if record.endpoint == "templates"] == [
+        "list", "list", "image", "image"]
+
+
+@pytest.mark.parametrize("query", [
+    {}, {"gender": "men"}, {"gender": "man", "page_size": 0}, {"gender": "man", "page_size": 101},
+    {"gender": "man", "page_index": 0}, {"gender": "man", "page_index": -1}, {"gender": "man", "page_index": "x"},
+    {"gender": "man", "page_index": ""}, {"gender": "man", "page": 1}, {"gender": ["man", "woman"]},
+])
+def test_the_template_list_is_strict(emulator: Emulator, query: dict[str, Any]) -> None:
+    assert templates(emulator, **query)["code"] == 1001
+
+
+def test_the_template_list_wants_the_token_and_no_other_header(emulator: Emulator) -> None:
+    assert templates(emulator, bearer("wrong"), gender="man")["code"] == 401
+    assert templates(emulator, bearer(**{"X-accept-language": "en"}), gender="man")["code"] == 1001
+    assert HTTP.get(f"{emulator.url}/template-pictures/76.jpg", timeout=DEADLINE).status_code == 404
+
+
+def test_template_faults(emulator: Emulator) -> None:
+    emulator.add_fault({"endpoint": "templates", "phase": "list", "do": {"empty": True}})
+    emulator.add_fault({"endpoint": "templates", "phase": "list", "do": {"url": "https://example.org/x"}})
+    emulator.add_fault({"endpoint": "templates", "phase": "image", "do": {"corrupt": True}})
+    assert templates(emulator, gender="man")["result"]["templates"] == []
+    assert templates(emulator, gender="man")["result"]["templates"][0]["show_image"] == "https://example.org/x"
+    url = templates(emulator, gender="man")["result"]["templates"][0]["show_image"]
+    data = HTTP.get(url, timeout=DEADLINE).content
+    with pytest.raises(OSError, match=r"."):
+        opened(data)
+    assert download(url).size == (300, 400)
 
 
 # --- Volcengine ----------------------------------------------------------------------------------------------------
@@ -947,8 +1011,8 @@ def test_accepted_submits_keep_their_order_and_outlive_polls(monkeypatch: pytest
     monkeypatch.setattr("emulator.recording.KEPT_RECORDS", 2)
     recording = Recording()
     first, second = (recording.open("upscale", "submit", "POST", UPSCALE, {}.items(), {}) for _ in range(2))
-    recording.accept(second, 1, "two")
-    recording.accept(first, 4, "one")
+    recording.accept(second, 1, "two", Span(0.0, 0.0))
+    recording.accept(first, 4, "one", Span(0.0, 0.0))
     for _ in range(3):
         recording.open("upscale", "result", "GET", UPSCALE, {}.items(), {})
     # An answer may go out long after.
@@ -956,6 +1020,31 @@ def test_accepted_submits_keep_their_order_and_outlive_polls(monkeypatch: pytest
     assert [record.phase for record in recording.snapshot()] == ["result"] * 2
     assert [(record.task_id, record.status) for record in recording.accepted()] == [("two", 200), ("one", None)]
     assert recording.billed == 5
+
+
+def test_tasks_vary_as_told_and_wait_for_a_place() -> None:
+    with Emulator(latency=0.4, spread=0.15, at_once=2) as emulator:
+        tasks = [task_of(submit(emulator, UPSCALE)) for _ in range(5)]
+        accepted = emulator.accepted
+        due = [record.span.ends for record in accepted if record.span is not None]
+        first_two = [end - record.started for end, record in zip(due[:2], accepted[:2], strict=True)]
+        assert first_two[0] != first_two[1] and min(first_two) >= 0.34
+        # Two at a time: the fifth has to wait for two others.
+        assert due[4] - accepted[0].started >= 3 * 0.34
+        until(lambda: poll(emulator, UPSCALE, tasks[-1])[0]["task_status"] == 1)
+        assert time.monotonic() >= due[4]
+
+
+def test_pictures_are_named_at_the_address_that_was_asked(emulator: Emulator) -> None:
+    """A client behind a proxy or a line gets all of it through there."""
+    task = task_of(submit(emulator, UPSCALE))
+    there = emulator.url.replace("127.0.0.1", "localhost")
+
+    def picture() -> str:
+        answer = HTTP.get(f"{there}{UPSCALE}/results", params={"task_id": task}, headers=bearer(), timeout=DEADLINE)
+        return str(answer.json()["result"]["sub_task_results"][0].get("image", ""))
+
+    assert str(until(picture)).startswith(f"{there}/files/")
 
 
 def test_accepted_submits_and_the_bill_over_http(emulator: Emulator) -> None:
@@ -1347,6 +1436,9 @@ def test_token_faults(emulator: Emulator) -> None:
     {"phase": "submit", "do": {"headers": {"Retry-After": "1"}}},
     {"phase": "result", "do": {"status": 502, "accept": True}},
     {"endpoint": "token", "phase": "submit", "do": {"status": 500}},
+    {"endpoint": "templates", "phase": "result", "do": {"status": 500}},
+    {"endpoint": "templates", "phase": "list", "do": {"no_image": True}},
+    {"endpoint": "upscale", "phase": "list", "do": {"status": 500}},
     {"endpoint": "nowhere", "phase": "submit", "do": {"status": 500}},
 ])
 def test_a_rule_that_could_never_act_is_an_error(emulator: Emulator, rule: dict[str, Any]) -> None:

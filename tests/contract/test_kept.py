@@ -28,11 +28,11 @@ from hidream_volcengine.api import (
     images,
     store,
 )
-from hidream_volcengine.api.claims import Claim, ClaimLost
+from hidream_volcengine.api.claims import Claim
 from hidream_volcengine.api.images import Encoded
-from hidream_volcengine.api.journal import Busy
+from hidream_volcengine.api.orders import Busy, ClaimLost
 from hidream_volcengine.api.salvage import NOTICE
-from hidream_volcengine.api.schema import JournalError
+from hidream_volcengine.api.states import JournalError
 from hidream_volcengine.api.store import Store
 from hidream_volcengine.api.text import Text
 from hidream_volcengine.api.transport import Phases
@@ -268,7 +268,7 @@ def test_without_a_place_for_the_picture_nothing_is_bought(
                 assert isinstance(error, ConfigurationError)
                 assert (error.billed, error.provider, error.task_id) == ("no", None, "")
                 assert "store" in error.text().en and "Nothing was submitted" in error.text().en
-                assert "存储" in error.text().zh and "未提交" in error.text().zh
+                assert "图片库" in error.text().zh and "未提交" in error.text().zh
         with shop.buys(1):
             assert len(pictures(shop.buy(ANY_CALL[service](shop, A)))) == 1
         with shop.sends_nothing():

@@ -185,6 +185,19 @@ def test_whatever_ends_a_call_frees_its_place(shop: Shop, end: str) -> None:
         shop.buy(upscale(shop.hidream, A, 1))
 
 
+def test_a_task_whose_pictures_are_on_their_way_holds_no_place(shop: Shop) -> None:
+    shop.settings["REMOTE_IMAGE_HIDREAM_AT_ONCE"] = "1"
+    shop.fault("image", 1, hang=PATIENCE)
+    first = shop.buying(upscale(shop.hidream, A))
+    first.reaches("downloading")
+    with shop.buys(1):
+        shop.buy(upscale(shop.hidream, A, 1))
+    assert sorted(shop.states) == ["delivered", "done"]
+    first.interrupt()
+    with pytest.raises(CallCancelled):
+        first.wait()
+
+
 # ---- a minute
 
 

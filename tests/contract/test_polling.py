@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,8 +21,9 @@ from hidream_volcengine.api import (
     Watch,
     fetch,
     hidream,
+    polling,
 )
-from hidream_volcengine.api.polling import jittered, next_pause
+from hidream_volcengine.api.polling import SubTask, TaskRef, Usual, jittered, next_pause
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest import MonkeyPatch
@@ -392,6 +394,74 @@ def test_next_pause_is_bounded_and_pure(waited: float, failures: int) -> None:
         assert next_pause(waited, failures) <= next_pause(waited, failures + 1)
     else:
         assert pause <= next_pause(waited + 1, 0)
+
+
+@given(waited=st.floats(0, 600), begins=st.floats(-50, 600), lasts=st.floats(0, 200))
+def test_a_task_is_asked_for_closely_around_its_usual_end_only(waited: float, begins: float, lasts: float) -> None:
+    pause, regular = next_pause(waited, 0, (begins, begins + lasts)), next_pause(waited, 0)
+    if begins <= waited <= begins + lasts:
+        assert 0.9 * pause > 0.5 >= pause - 0.1
+    elif waited < begins <= waited + regular and regular >= 1:
+        assert 0.5 < pause <= regular
+        assert waited + pause == pytest.approx(max(begins, waited + 0.6))
+    else:
+        assert pause == regular
+    assert next_pause(waited, 3, (begins, begins + lasts)) == next_pause(waited, 3)
+
+
+class _Clock(CancelToken):
+    """Time that passes only where somebody waits or is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep_until_rung(self, seconds: float, bell: threading.Event) -> None:
+        self.now += seconds
+
+
+def _asked(monkeypatch: MonkeyPatch, *, takes: float, ends: float, usual: Usual) -> list[float]:
+    """When a task was asked for that ends after so many seconds, if each answer takes so long."""
+    clock = _Clock()
+    monkeypatch.setattr(polling, "time", clock)
+    monkeypatch.setattr(polling, "jittered", lambda seconds: seconds)
+    begun = clock.now
+    asked: list[float] = []
+
+    def query() -> list[SubTask]:
+        asked.append(clock.now - begun)
+        clock.now += takes
+        return [SubTask("sub-1", started=True, image="u" if asked[-1] >= ends else "")]
+
+    task = TaskRef("HiDream", "upscale", "task-1", sub_task_ids=("sub-1",))
+    polling.wait(task, query, Deadlines(), Watch(clock, lambda _: None), usual)
+    return asked
+
+
+def test_the_first_poll_is_for_the_quickest_of_such_tasks_without_their_wait_for_a_poll(
+    monkeypatch: MonkeyPatch,
+) -> None:
+    asked = _asked(monkeypatch, takes=0.0, ends=12.0, usual=Usual(4.3, 10.3))
+    assert asked[0] == pytest.approx(0.85 * 4.0)
+    # Once a second until most are likely to end, and then closely.
+    assert asked[1:6] == pytest.approx([4.4, 5.4, 6.4, 7.4, 8.4])
+    assert asked[6:] == pytest.approx([9.0 + 0.6 * number for number in range(len(asked) - 6)])
+    assert asked[-1] - 12.0 < 0.6
+
+
+@pytest.mark.parametrize("takes", [0.0, 0.2, 0.5])
+def test_a_slow_answer_does_not_make_polls_rarer(takes: float, monkeypatch: MonkeyPatch) -> None:
+    asked = _asked(monkeypatch, takes=takes, ends=4.0, usual=Usual(4.0, 4.0))
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert pauses and pauses == pytest.approx([0.6] * len(pauses))
+
+
+def test_an_answer_that_takes_longer_than_the_pause_is_followed_by_the_next_poll(monkeypatch: MonkeyPatch) -> None:
+    asked = _asked(monkeypatch, takes=1.5, ends=6.0, usual=Usual(5.0, 5.0))
+    assert asked[-1] - asked[0] == pytest.approx(1.5 * (len(asked) - 1))
 
 
 @given(seconds=st.floats(0, 600), share=st.floats(0, 1, exclude_max=True))

@@ -172,6 +172,14 @@ def test_a_task_of_which_half_failed_brings_the_same_half_and_the_same_error(sho
 # ---- ambiguous and failed: explained
 
 
+def assert_frees_one(shop: Shop, error: RemoteImageError) -> None:
+    """`take` buys the whole batch: the error names the way to buy this one alone, and what it is called there."""
+    journal_id = shop.journal.tasks()[0].journal_id
+    text = error.text()
+    assert journal_id in text.en and "Submit again" in text.en
+    assert journal_id in text.zh and "重新提交" in text.zh
+
+
 def assert_explained(shop: Shop, again: RemoteImageError, first: RemoteImageError) -> None:
     assert (type(again), again.code, again.billed) == (type(first), first.code, "unknown")
     assert (again.request_id, again.task_id) == (first.request_id, first.task_id)
@@ -180,6 +188,8 @@ def assert_explained(shop: Shop, again: RemoteImageError, first: RemoteImageErro
     for words in (text.en, text.zh):
         assert re.search(r"\d\d:\d\d", words), "the time of the attempt is missing"
         assert "take" in words and again.request_id in words and again.task_id in words
+    assert_frees_one(shop, again)
+    assert_frees_one(shop, first)
     assert not re.search("to buy it anyway, queue again", text.en), "queueing again does not buy"
 
 
@@ -206,6 +216,9 @@ def test_an_ambiguous_submit_is_explained_and_never_sent_again(shop: Shop, servi
     with shop.buys(1):
         first = shop.trouble(ANY_CALL[service](shop, A))
     assert type(first) is AmbiguousSubmitError
+    [moment] = re.findall(r"time=(\S+ \d\d:\d\d:\d\d)\]", first.text().en)
+    assert moment in first.text().zh
+    assert moment in shop.trouble(ANY_CALL[service](shop, A)).text().en, "the same time, told again"
     shop.deadlines = PATIENT
     if service == "upscale":
         assert first.request_id == shop.submits[0].request_id != ""

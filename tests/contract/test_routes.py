@@ -35,6 +35,7 @@ TOKEN = "the-token-of-this-start"
 BASE = "/hidream_volcengine"
 FIRST, SECOND = "rv-00000000000000aa", "rv-00000000000000bb"
 PNG = b"\x89PNG\r\n\x1a\nnot really"
+JPEG = b"\xff\xd8\xff not really either"
 DEADLINE = 10.0
 UNSET: Any = object()
 
@@ -48,6 +49,7 @@ class FakeTask:
     provider: str = "HiDream"
     endpoint: str = "outpaint"
     profile: str = "default"
+    sandbox: bool = False
     task_id: str = "task-1"
     request_id: str = "request-1"
     take: int = 0
@@ -57,6 +59,27 @@ class FakeTask:
     changed_at: float = 1001.5
     error: RemoteImageError | None = None
     stored: int = 1
+    waiting: bool = False
+    can: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FakeOverview:
+    """What `api.Overview` has."""
+
+    tasks: tuple[FakeTask, ...]
+    now: float = 2000.5
+    unacknowledged: bool = False
+
+
+@dataclass(frozen=True)
+class FakeBudget:
+    """What `books.BudgetLine` has."""
+
+    profile: str = "default"
+    pictures_today: int = 3
+    per_day: int | None = None
+    per_run: int | None = 100
 
 
 @dataclass
@@ -76,13 +99,14 @@ class FakeDesk:
             SECOND: FakeTask(
                 SECOND,
                 state="failed",
+                can=("submit-again",),
                 error=TaskFailedError(Text("It failed.", "失败了。"), provider="HiDream", task_id="task-2"),
             ),
         }
 
-    def tasks(self, limit: int) -> list[FakeTask]:
-        self._note("tasks", limit)
-        return list(self.known.values())[:limit]
+    def overview(self, limit: int) -> tuple[FakeOverview, list[FakeBudget]]:
+        self._note("overview", limit)
+        return FakeOverview(tuple(self.known.values())[:limit]), [FakeBudget()]
 
     def task(self, journal_id: str) -> FakeTask | None:
         self._note("task", journal_id)
@@ -92,12 +116,24 @@ class FakeDesk:
         self._note("submit_again", journal_id)
         return journal_id == SECOND
 
+    def collect(self, journal_id: str) -> bool:
+        self._note("collect", journal_id)
+        return journal_id == SECOND
+
+    def stop_waiting(self, journal_id: str) -> bool:
+        self._note("stop_waiting", journal_id)
+        return journal_id == SECOND
+
     def acknowledge(self) -> None:
         self._note("acknowledge")
 
     def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
         self._note("picture", journal_id, position)
         return (PNG, self.media_type) if (journal_id, position) == (FIRST, 0) else None
+
+    def thumbnail(self, journal_id: str, position: int) -> bytes | None:
+        self._note("thumbnail", journal_id, position)
+        return JPEG if (journal_id, position) == (FIRST, 0) else None
 
     def _note(self, *what: Any) -> None:
         self.asked.append(what)
@@ -292,12 +328,17 @@ def test_the_task_list(served: Served, desk: FakeDesk) -> None:
         "journal_id": FIRST, "state": "stored", "provider": "HiDream", "endpoint": "outpaint", "profile": "default",
         "task_id": "task-1", "request_id": "request-1", "take": 0, "pictures": 1, "summary": "风景 half \ud83d",
         "created_at": 1000.5, "changed_at": 1001.5, "error": None, "stored": 1,
+        "sandbox": False, "waiting": False, "can": [],
     }  # fmt: skip
+    assert second["can"] == ["submit-again"]
+    beside = {name: value for name, value in reply.json.items() if name != "tasks"}
+    budget = {"profile": "default", "pictures_today": 3, "per_day": None, "per_run": 100}
+    assert beside == {"now": 2000.5, "budgets": [budget], "unacknowledged": False}
     assert second["error"].keys() == {"en", "zh"}
     assert second["error"]["en"].startswith("It failed. [task_id=task-2] Billed: unknown.")
     assert second["error"]["zh"].startswith("失败了。")
     served.get(f"{BASE}/tasks")
-    assert desk.asked == [("tasks", 7), ("tasks", 200)]
+    assert desk.asked == [("overview", 7), ("overview", 200)]
 
 
 @pytest.mark.parametrize("limit", ["", "0", "-1", "1001", "99999999999", "1e3", "1.5", "x", "%D9%A3", "1%00", "+1"])
@@ -318,6 +359,12 @@ def test_a_picture(served: Served) -> None:
     assert_headers(reply)
 
 
+def test_a_thumbnail(served: Served) -> None:
+    reply = served.get(f"{BASE}/tasks/{FIRST}/thumbnails/0")
+    assert (reply.status, reply.body, reply.headers["Content-Type"]) == (200, JPEG, "image/jpeg")
+    assert_headers(reply)
+
+
 @pytest.mark.parametrize("media_type", ["text/html", "image/svg+xml", "text/javascript", "", "image/png\r\nX: y"])
 def test_a_picture_never_runs_in_the_browser(served: Served, desk: FakeDesk, media_type: str) -> None:
     """It came from outside; opened in a tab, it would have the origin of ComfyUI."""
@@ -331,7 +378,8 @@ def test_a_picture_never_runs_in_the_browser(served: Served, desk: FakeDesk, med
 @pytest.mark.parametrize(
     "path",
     ["rv-00000000000000cc", "rv-00000000000000cc/pictures/0", f"{FIRST}/pictures/1", f"{FIRST}/pictures/-1",
-     f"{FIRST}/pictures/x.png", f"{FIRST}/pictures/99999", "..%2f..%2fetc", "%2e%2e", "a.png", "%00", "a%0d%0ab",
+     f"{FIRST}/pictures/x.png", f"{FIRST}/pictures/99999", f"{FIRST}/thumbnails/1", f"{FIRST}/thumbnails/-1",
+     f"{FIRST}/thumbnails/x.png", f"{FIRST}/thumbnails/99999", "..%2f..%2fetc", "%2e%2e", "a.png", "%00", "a%0d%0ab",
      "x" * 65, "%F0%9F%98%80", "rv-%EF%BC%91"],
 )
 def test_what_is_not_there(served: Served, path: str) -> None:
@@ -339,27 +387,38 @@ def test_what_is_not_there(served: Served, path: str) -> None:
 
 
 def test_names_that_are_none_never_reach_the_desk(served: Served, desk: FakeDesk) -> None:
-    for path in ("..%2f..%2fetc", "%00", "x" * 65, f"{FIRST}/pictures/-1", f"{FIRST}/pictures/99999"):
+    for path in ("..%2f..%2fetc", "%00", "x" * 65, f"{FIRST}/pictures/-1", f"{FIRST}/pictures/99999",
+                 f"{FIRST}/thumbnails/-1", f"{FIRST}/thumbnails/99999"):  # fmt: skip
         served.get(f"{BASE}/tasks/{path}")
     assert desk.asked == []
 
 
-def test_submit_again(served: Served, desk: FakeDesk) -> None:
-    reply = served.post(f"{BASE}/tasks/{SECOND}/submit-again")
+OF_A_TASK = {
+    "submit-again": "ambiguous or failed",
+    "collect": "accepted task that nobody works on",
+    "stop-waiting": "Nobody on this server waits",
+}
+
+
+@pytest.mark.parametrize("change", OF_A_TASK)
+def test_a_change_of_a_task(served: Served, desk: FakeDesk, change: str) -> None:
+    reply = served.post(f"{BASE}/tasks/{SECOND}/{change}")
     assert (reply.status, reply.json) == (200, {"ok": True})
     assert_headers(reply)
-    assert desk.asked == [("submit_again", SECOND)]
+    assert desk.asked == [(change.replace("-", "_"), SECOND)]
 
 
-def test_submit_again_of_another_state(served: Served) -> None:
-    reply = served.post(f"{BASE}/tasks/{FIRST}/submit-again")
+@pytest.mark.parametrize(("change", "why"), OF_A_TASK.items())
+def test_a_change_of_a_task_that_is_none_of_its_state(served: Served, change: str, why: str) -> None:
+    reply = served.post(f"{BASE}/tasks/{FIRST}/{change}")
     assert_refused(reply, 409)
-    assert "ambiguous or failed" in reply.json["error"]["en"]
+    assert why in reply.json["error"]["en"]
 
 
-def test_submit_again_of_no_task(served: Served) -> None:
-    assert_refused(served.post(f"{BASE}/tasks/rv-00000000000000cc/submit-again"), 404)
-    assert_refused(served.post(f"{BASE}/tasks/..%2fx/submit-again"), 404)
+@pytest.mark.parametrize("change", OF_A_TASK)
+def test_a_change_of_no_task(served: Served, change: str) -> None:
+    assert_refused(served.post(f"{BASE}/tasks/rv-00000000000000cc/{change}"), 404)
+    assert_refused(served.post(f"{BASE}/tasks/..%2fx/{change}"), 404)
 
 
 def test_acknowledge(served: Served, desk: FakeDesk) -> None:
@@ -373,7 +432,9 @@ def test_acknowledge(served: Served, desk: FakeDesk) -> None:
 
 ROUTES = [
     ("GET", "/session"), ("GET", "/tasks"), ("GET", f"/tasks/{FIRST}"), ("GET", f"/tasks/{FIRST}/pictures/0"),
-    ("POST", f"/tasks/{SECOND}/submit-again"), ("POST", "/journal/acknowledge"),
+    ("GET", f"/tasks/{FIRST}/thumbnails/0"),
+    ("POST", f"/tasks/{SECOND}/submit-again"), ("POST", f"/tasks/{SECOND}/collect"),
+    ("POST", f"/tasks/{SECOND}/stop-waiting"), ("POST", "/journal/acknowledge"),
 ]  # fmt: skip
 OF_THE_DESK = ROUTES[1:]
 
@@ -612,7 +673,7 @@ def padded(size: int) -> bytes:
 def test_a_body_over_the_limit(served: Served, desk: FakeDesk, path: str) -> None:
     assert served.post(BASE + path, body=padded(BODY_LIMIT)).status == 200
     asked = list(desk.asked)
-    for size in (BODY_LIMIT + 1, 2**20):
+    for size in (BODY_LIMIT + 1, 2**20, 10 * 2**20):
         assert_refused(served.post(BASE + path, body=padded(size)), 413)
     assert desk.asked == asked
 

@@ -209,7 +209,6 @@ def bounded(machine: type[Lives], examples: int) -> Any:
     case.settings = settings(
         max_examples=examples,
         stateful_step_count=12,
-        deadline=None,
         # Each example starts an emulator and a dozen processes.
         suppress_health_check=list(HealthCheck),
         # A failure is shown as it was found: to shrink it would take minutes.

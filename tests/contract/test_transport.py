@@ -29,6 +29,7 @@ from hidream_volcengine.api import (
 )
 from hidream_volcengine.api.auth import BearerAuth, origin
 from hidream_volcengine.api.claims import Claim
+from hidream_volcengine.api.networks import Network
 from hidream_volcengine.api.redaction import Secret
 from hidream_volcengine.api.transport import Answer, NoAnswerError, NotSentError, Phases, ask, submit
 from hypothesis import given, settings
@@ -49,7 +50,8 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def without_hooks(monkeypatch: MonkeyPatch) -> None:
     """As over a SOCKS proxy: urllib3 has connection classes of its own for those, and nobody sees them connect."""
-    monkeypatch.setattr(transport, "mounted", lambda session, hooks: session)
+    hooked = transport.new_session
+    monkeypatch.setattr(transport, "new_session", lambda url, network, hooks: hooked(url, network))
 
 
 def key_for(url: str) -> BearerAuth:
@@ -109,7 +111,7 @@ def test_it_is_done_after_the_handshake(tls_files: tuple[Path, Path]) -> None:
         assert calls == []
     with RawServer(received, tls=raw.server_context(with_key)) as server:
         with pytest.raises(Unwritten):
-            sent(server.url, verify=str(certificate), before_sending=unwritten)
+            sent(server.url, network=Network.of(ca_file=str(certificate)), before_sending=unwritten)
         assert what_came(server) == b""
         assert isinstance(server.connections[0].sock, ssl.SSLSocket), "the handshake was not finished"
 
@@ -162,7 +164,9 @@ def test_it_is_done_once_and_before_the_first_byte(body: bytes, tls: bool, tls_f
         # Tickets of TLS 1.3 go the other way; what is looked for here is what the client sends.
         context.num_tickets = 0
     with RawServer(watched.step, tls=context) as server:
-        answer = sent(server.url, body, before_sending=watched.before_sending, verify=str(certificate))
+        answer = sent(
+            server.url, body, before_sending=watched.before_sending, network=Network.of(ca_file=str(certificate))
+        )
         assert (answer.status, server.whole) == (200, 1)
         assert (watched.called, watched.early) == (1, [False])
         assert bytes(server.connections[0].body) == body
@@ -348,7 +352,13 @@ def test_ask_ends_in_bounded_time() -> None:
         while not connection.stopping.wait(0.02):
             connection.send(b" ")
 
-    for step in (raw.hanging, drip):
+    def drip_redirect(connection: Connection) -> None:
+        connection.read()
+        connection.send(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n")
+        while not connection.stopping.wait(0.02):
+            connection.send(b" ")
+
+    for step in (raw.hanging, drip, drip_redirect):
         with RawServer(step) as server:
             began = time.monotonic()
             with pytest.raises(requests.RequestException):
@@ -399,7 +409,7 @@ def test_the_end_of_the_process_does_not_wait_for_a_free_question() -> None:
         assert not thread.is_alive()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.dictionaries(st.text("abc&=?#/ 字", min_size=1, max_size=6), st.text(max_size=6), min_size=1, max_size=3))
 def test_ask_loses_nothing_of_what_is_asked(params: dict[str, str]) -> None:
     with RawServer(answering(200)) as server:

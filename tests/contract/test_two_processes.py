@@ -13,7 +13,7 @@ from hidream_volcengine.api import Batch, Run
 
 from emulator import Emulator, Recorded
 from tests.contract import buyer, paying
-from tests.contract.buyer import Errand, Visit, accepted, children, polls, submits, until
+from tests.contract.buyer import Errand, Visit, accepted, children, polls, slow, submits, until
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="forks")
 
@@ -107,33 +107,33 @@ def test_a_refusal_is_not_the_other_processes_last_word(emulator: Emulator, tmp_
 
 
 @pytest.mark.parametrize("provider", ["hidream", "resumable"])
-def test_another_process_finishes_what_a_killed_one_bought(provider: str, tmp_path: Path) -> None:
-    with Emulator(latency=2.0) as emulator:
-        wanted = errand(emulator, tmp_path, provider=provider)
-        with children(wanted) as [owner]:
-            until(lambda: polls(emulator))
-            with children(wanted) as [joined]:
-                # Long enough to have joined; if it had not, it would resume, which is as good.
-                time.sleep(0.3)
-                owner.send(signal.SIGKILL)
-                visited = joined.wait()
-        assert visited.outcome.delivered
-        [submit] = submits(emulator)
-        assert {poll.task_id for poll in polls(emulator)} == {submit.task_id}
+def test_another_process_finishes_what_a_killed_one_bought(provider: str, emulator: Emulator, tmp_path: Path) -> None:
+    wanted = errand(emulator, tmp_path, provider=provider)
+    with slow(emulator) as finish, children(wanted) as [owner]:
+        until(lambda: polls(emulator))
+        with children(wanted) as [joined]:
+            until(lambda: joined.waits)
+            owner.send(signal.SIGKILL)
+            owner.wait()
+            finish()
+            visited = joined.wait()
+    assert visited.outcome.delivered
+    [submit] = submits(emulator)
+    assert {poll.task_id for poll in polls(emulator)} == {submit.task_id}
 
 
-def test_another_process_finishes_what_an_interrupted_one_bought(tmp_path: Path) -> None:
-    with Emulator(latency=2.0) as emulator:
-        wanted = errand(emulator, tmp_path)
-        now = tmp_path / "now"
-        with children(buyer.replace(wanted, interrupt_when=str(now))) as [owner]:
-            until(lambda: polls(emulator))
-            with children(wanted) as [joined]:
-                time.sleep(0.3)
-                now.touch()
-                assert owner.wait().outcome.interrupted
-                assert joined.wait().outcome.delivered
-        assert len(submits(emulator)) == 1
+def test_another_process_finishes_what_an_interrupted_one_bought(emulator: Emulator, tmp_path: Path) -> None:
+    wanted = errand(emulator, tmp_path)
+    now = tmp_path / "now"
+    with slow(emulator) as finish, children(buyer.replace(wanted, interrupt_when=str(now))) as [owner]:
+        until(lambda: polls(emulator))
+        with children(wanted) as [joined]:
+            until(lambda: joined.waits)
+            now.touch()
+            assert owner.wait().outcome.interrupted
+            finish()
+            assert joined.wait().outcome.delivered
+    assert len(submits(emulator)) == 1
 
 
 def test_a_killed_owner_does_not_take_the_others_slots_with_it(tmp_path: Path) -> None:

@@ -191,5 +191,5 @@ def test_without_debug_only_what_happened_to_the_money_is_logged(emulator: Emula
     delivery = raw.run(raw.hidream_call("", account=environments(emulator)["token"]))
     assert delivery.task is not None
     buys, accepted = lines(caplog)
-    assert "buys 1 pictures" in buys
+    assert "buys 1 picture(s)" in buys
     assert "accepted" in accepted and f"task_id={delivery.task.task_id}" in accepted

@@ -74,7 +74,10 @@ def states(comfy: ComfyUI) -> list[str]:
 
 def until_states(comfy: ComfyUI, *expected: str) -> list[dict[str, Any]]:
     """Wait until the journal has attempts in exactly these states, in any order."""
-    until(lambda: sorted(states(comfy)) == sorted(expected), f"attempts that are {expected}")
+    try:
+        until(lambda: sorted(states(comfy)) == sorted(expected), f"attempts that are {expected}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}, but {states(comfy)}") from None
     return tasks(comfy)
 
 
@@ -91,11 +94,32 @@ def journal_folder(comfy: ComfyUI) -> Path:
 
 def forget_purchases(comfy: ComfyUI) -> None:
     """Every test buys for itself: what an earlier one bought is no longer known to the journal."""
+    if (journal_folder(comfy) / "journal.sqlite3").exists():
+        tables = ("results", "attempts", "requests", "limits")
+        change_journal(comfy, *(f"DELETE FROM {table}" for table in tables))  # noqa: S608
+
+
+@contextmanager
+def collector_kept_away(comfy: ComfyUI) -> Iterator[None]:
+    """What nobody waits for stays parked: within the block no task's turn comes by itself."""
+    tasks(comfy)  # the first look makes the journal
+    late = "UPDATE attempts SET next_poll_at = 1e12 WHERE id = NEW.id"
+    change_journal(comfy, f"CREATE TRIGGER kept_away AFTER INSERT ON attempts BEGIN {late}; END")
+    try:
+        yield
+    finally:
+        change_journal(comfy, "DROP TRIGGER IF EXISTS kept_away")
+
+
+def let_the_collector_come(comfy: ComfyUI) -> None:
+    change_journal(comfy, "UPDATE attempts SET next_poll_at = 0")
+
+
+def change_journal(comfy: ComfyUI, *statements: str) -> None:
     journal = journal_folder(comfy) / "journal.sqlite3"
-    if journal.exists():
-        with closing(sqlite3.connect(journal, timeout=30)) as connection, connection:
-            for table in ("results", "attempts", "requests", "limits"):
-                connection.execute(f"DELETE FROM {table}")  # noqa: S608
+    with closing(sqlite3.connect(journal, timeout=30)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
 
 
 # ---- workflows of one remote node

@@ -14,7 +14,7 @@ import pytest
 
 from devtools.host import ComfyUI
 from emulator import Credentials, Emulator
-from tests.host.buying import forget_purchases, start_over
+from tests.host.buying import collector_kept_away, forget_purchases, start_over
 
 CANARY = "canary-5up3r-s3cr3t-k3y"
 """Part of every key that ComfyUI is given here: it must turn up in nothing that leaves it but the services' headers."""
@@ -60,7 +60,8 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, service_environment: dict[
 @pytest.fixture
 def comfy(comfyui: ComfyUI, emulator: Emulator) -> Iterator[ComfyUI]:
     start_over(comfyui, emulator)
-    yield comfyui
+    with collector_kept_away(comfyui):
+        yield comfyui
     forget_purchases(comfyui)  # or its collector would ask for parked tasks while others count requests
 
 

@@ -265,8 +265,8 @@ def photo(width: int, height: int, seed: int = 0) -> Image.Image:
     coarse = Image.fromarray(random.integers(0, 256, (6, 6, 3), np.uint8)).resize(
         (width, height), Image.Resampling.BICUBIC
     )
-    detail = random.integers(-24, 25, (height, width, 3))
-    return Image.fromarray(np.clip(np.asarray(coarse).astype(int) + detail, 0, 255).astype(np.uint8))
+    detail = random.integers(-24, 25, (height, width, 3), np.int16)
+    return Image.fromarray(np.clip(np.asarray(coarse) + detail, 0, 255).astype(np.uint8))
 
 
 def pixels(image: Image.Image) -> Pixels:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from devtools.host import ComfyUI
 from emulator import Emulator
-from tests.host.buying import until_states
+from tests.host.buying import change_journal, tasks, until_states
 from tests.host.prompts import (
     HIDREAM_SUBMITS,
     Graph,
@@ -485,6 +485,50 @@ def test_an_interrupted_task_is_fetched_again(comfy: ComfyUI, emulator: Emulator
     (picture,) = comfy.images(comfy.run(again.prompt), saved)
     assert picture.size == (100, 80)
     assert emulator.billed == 1
+
+
+def test_a_known_task_needs_no_endpoint(comfy: ComfyUI, emulator: Emulator) -> None:
+    """The widget stands at another one by default, which would be asked in vain."""
+    graph = Graph(comfy)
+    graph.save(graph.add("HiDreamAPIUpscale", image=graph.image(photo(50, 40)))[0])
+    comfy.run(graph.prompt)
+    (submit,) = submits(emulator)
+    asked = len(emulator.requests)
+    again = Graph(comfy)
+    saved = again.save(again.add("RemoteTaskResult", endpoint="hidream outpaint", task_id=submit.task_id)[0])
+    (picture,) = comfy.images(comfy.run(again.prompt), saved)
+    assert picture.size == (100, 80)
+    assert len(emulator.requests) == asked, "it is in the store"
+
+
+def test_the_chosen_endpoint_decides_between_two_tasks_of_one_id(comfy: ComfyUI, emulator: Emulator) -> None:
+    graph, _, _ = image_to_image(comfy)
+    graph.save(graph.add("HiDreamAPIUpscale", image=graph.image(photo(50, 40)))[0])
+    comfy.run(graph.prompt)
+    change_journal(comfy, "UPDATE attempts SET task_id = 'of-both'")
+    asked = len(emulator.requests)
+    for endpoint, is_upscaled in (("hidream upscale", True), ("hidream image to image", False)):
+        again = Graph(comfy)
+        saved = again.save(again.add("RemoteTaskResult", endpoint=endpoint, task_id="of-both")[0])
+        (picture,) = comfy.images(comfy.run(again.prompt), saved)
+        assert (picture.size == (100, 80)) == is_upscaled
+    assert len(emulator.requests) == asked
+    # What another account bought is nobody's business here: the chosen endpoint is asked, and does not know it.
+    change_journal(comfy, "UPDATE attempts SET account = 'another'")
+    again = Graph(comfy)
+    again.save(again.add("RemoteTaskResult", endpoint="hidream outpaint", task_id="of-both")[0])
+    told = failed(comfy, again.prompt, "InvalidInputError", timeout=40)["exception_message"]
+    assert "does not know this task at hidream outpaint" in told
+
+
+def test_a_mistyped_task_id_is_told_soon(comfy: ComfyUI, emulator: Emulator) -> None:
+    graph = Graph(comfy)
+    graph.save(graph.add("RemoteTaskResult", endpoint="hidream upscale", task_id="no-such-task")[0])
+    told = failed(comfy, graph.prompt, "InvalidInputError", timeout=40)["exception_message"]
+    assert "HiDream does not know this task at hidream upscale" in told
+    assert "no-such-task" in told and "Billed: no." in told
+    assert tasks(comfy) == [], "nothing is left that says it may be billed"
+    assert emulator.billed == 0
 
 
 def test_an_empty_task_id_is_refused(comfy: ComfyUI, emulator: Emulator) -> None:

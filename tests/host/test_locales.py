@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,28 @@ def keys(tree: Any) -> Any:
     return {name: keys(branch) for name, branch in tree.items()} if isinstance(tree, dict) else None
 
 
-@pytest.mark.parametrize("file", ["nodeDefs.json", "main.json"])
-def test_chinese_has_the_same_keys(file: str) -> None:
-    texts = {language: (LOCALES / language / file).read_text(encoding="utf-8") for language in ("en", "zh")}
-    assert keys(json.loads(texts["zh"])) == keys(json.loads(texts["en"]))
+def test_both_languages_have_the_same_files_and_keys() -> None:
+    told = {
+        language: {path.name: keys(json.loads(path.read_text(encoding="utf-8"))) for path in folder.iterdir()}
+        for language, folder in ((language, LOCALES / language) for language in ("en", "zh"))
+    }
+    assert told["zh"] == told["en"]
+    assert {"main.json", "nodeDefs.json", "settings.json"} <= told["en"].keys()
+
+
+_SETTING = re.compile(r'id: "(\S+)",\s+category: \["(.+)", "(.+)"\],\s+name: "(.+)",')
+
+
+def test_every_setting_is_named_as_in_the_page() -> None:
+    """The frontend looks a setting up by its id, with other dots, and a category by its English name."""
+    names = json.loads((LOCALES / "en" / "settings.json").read_text(encoding="utf-8"))
+    categories = json.loads((LOCALES / "en" / "main.json").read_text(encoding="utf-8"))["settingsCategories"]
+    scripts = [path.read_text(encoding="utf-8") for path in (LOCALES.parent / "web").glob("*.js")]
+    settings = [found for script in scripts for found in _SETTING.findall(script)]
+    assert len(settings) == sum(script.count("settings: [") for script in scripts) > 0
+    assert {setting.replace(".", "_"): {"name": name} for setting, _, _, name in settings} == names
+    used = {part for _, category, group, _ in settings for part in (category, group)}
+    assert {part: part for part in used} == categories
 
 
 def test_every_text_is_there_and_the_chinese_ones_are_chinese() -> None:

@@ -12,10 +12,12 @@ from tests.host.buying import (
     REUSED,
     Bought,
     buys,
+    change_journal,
     explained,
     fetched,
     forget_purchases,
     hold,
+    let_the_collector_come,
     mend,
     same,
     sends_nothing,
@@ -147,6 +149,7 @@ def test_nobody_asks_again_and_the_collector_fetches_it(comfy: ComfyUI, emulator
     until(lambda: any(record.phase == "result" for record in emulator.requests), "a poll")
     running.interrupt()
     mend(emulator)
+    let_the_collector_come(comfy)
     until(lambda: [task["state"] for task in tasks(comfy)] == ["stored"], "the collector", timeout=45)
     with sends_nothing(emulator):
         assert len(workflow.run()) == 1
@@ -247,3 +250,16 @@ def test_a_journal_id_that_nobody_knows(comfy: ComfyUI, emulator: Emulator) -> N
     told = failed(comfy, graph.prompt, "InvalidInputError")["exception_message"]
     assert told.count("rv-0123456789abcdef") >= 2
     assert emulator.requests == []
+
+
+def test_a_task_of_an_endpoint_that_a_later_version_brought(comfy: ComfyUI, emulator: Emulator) -> None:
+    hold(emulator)
+    running = Bought(comfy, "HiDreamAPIUpscale").start()
+    until(lambda: any(record.phase == "result" for record in emulator.requests), "a poll")
+    running.interrupt()
+    [task] = until_states(comfy, "parked")
+    change_journal(comfy, "UPDATE attempts SET endpoint = 'hidream video'")
+    graph = Graph(comfy)
+    graph.save(graph.add("RemoteTaskResult", task_id=task["journal_id"])[0])
+    told = failed(comfy, graph.prompt, "ConfigurationError")["exception_message"]
+    assert "no endpoint 'hidream video'" in told and "不支持端点" in told

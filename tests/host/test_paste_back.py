@@ -411,7 +411,9 @@ def test_nan_is_refused(comfy: ComfyUI, broken: str) -> None:
     shape = json.dumps([1, 40, 80 if broken == "generated" else 60, 3])
     wires[broken] = graph.add("TestFloats", shape=shape, value="nan")[0]
     graph.save(pasted(graph, placement=placement[0], **wires)[0])
-    assert "NaN" in failed(comfy, graph.prompt, "InvalidInputError")["exception_message"]
+    english, chinese = failed(comfy, graph.prompt, "InvalidInputError")["exception_message"].strip().split("\n")
+    assert f"`{broken}` contains" in english and "NaN" in english and f"`{broken}`" in chinese
+    assert "Billed" not in english and "计费" not in chinese, "nothing could be"
 
 
 @pytest.mark.parametrize(

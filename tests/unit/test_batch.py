@@ -32,7 +32,7 @@ from hidream_volcengine.api import (
     hidream,
     images,
 )
-from hidream_volcengine.api.credentials import HiDreamAccount
+from hidream_volcengine.api.accounts import HiDreamAccount
 from hidream_volcengine.api.polling import Accepted, SubTask
 from hidream_volcengine.api.settings import Ceiling
 from hidream_volcengine.api.transport import Phases

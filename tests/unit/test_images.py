@@ -34,6 +34,37 @@ def test_round_trip_of_8_bit_pixels_is_exact(size: tuple[int, int], form: images
     assert torch.equal(images.image_tensor([decoded]), tensor_of(original))
 
 
+# More rows than are converted at a time, and some left over.
+TALL = 150
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_tall_picture_is_converted_as_a_whole_one_would_be(channels: int) -> None:
+    values = np.random.default_rng(0).uniform(-0.2, 1.2, (TALL, 7, channels)).astype(np.float32)
+    [pixels], _ = images.images_from_tensor(torch.from_numpy(values))
+    levels = np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
+    if channels == 4:
+        alpha = levels[..., 3:].astype(np.float32) / 255.0
+        levels = np.rint(levels[..., :3] * alpha + 255 * (1.0 - alpha)).astype(np.uint8)
+    assert np.array_equal(pixels, np.broadcast_to(levels, (TALL, 7, 3)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1"])
+def test_a_tall_result_is_decoded_as_a_whole_one_would_be(mode: str) -> None:
+    picture = Image.fromarray(noise(TALL, 7, 4), "RGBA").convert("RGB" if mode == "P" else "RGBA").convert(mode)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    whole = picture.convert("RGBA")
+    [expected], _ = images.images_from_tensor(tensor_of(np.asarray(whole)))
+    assert np.array_equal(images.decode(buffer, TALL * 7), expected)
+
+
+def test_every_level_becomes_the_float_that_comfyui_has_for_it() -> None:
+    levels = np.arange(256 * 3, dtype=np.uint16).astype(np.uint8).reshape(-1, 1, 3)
+    assert torch.equal(images.image_tensor([levels])[0], torch.from_numpy(levels) / 255.0)
+    assert np.array_equal(images.values_of(levels), (torch.from_numpy(levels) / 255.0).numpy())
+
+
 def test_every_level_survives() -> None:
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=-1)
     [pixels], _ = images.images_from_tensor(tensor_of(levels))
@@ -142,35 +173,34 @@ def test_values_put_into_a_new_tensor_are_the_same_bits() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 5), (1, 4, 5), (2, 4, 5)])
 def test_mask_shapes(shape: tuple[int, ...]) -> None:
-    pictures = [noise(4, 5)] * 2
-    masks = images.masks_from_tensor(torch.ones(shape), pictures)
+    masks = images.masks_from_tensor(torch.ones(shape), 2, (5, 4))
     assert [mask.shape for mask in masks] == [(4, 5), (4, 5)]
     assert all((mask == 255).all() for mask in masks)
 
 
 def test_a_mask_of_another_size_names_both() -> None:
     with pytest.raises(InvalidInputError, match=r"64×64.*5×4"):
-        images.masks_from_tensor(torch.zeros(64, 64), [noise(4, 5)])
+        images.masks_from_tensor(torch.zeros(64, 64), 1, (5, 4))
 
 
 def test_load_images_empty_mask_is_explained() -> None:
     """Its 64×64 zeros stand for "no transparency", whatever the picture's size."""
     with pytest.raises(InvalidInputError, match=r"64×64 but the image is 5×4.*LoadImage gives an empty 64×64 mask"):
-        images.masks_from_tensor(torch.zeros(1, 64, 64), [noise(4, 5)])
+        images.masks_from_tensor(torch.zeros(1, 64, 64), 1, (5, 4))
     for other in (torch.ones(1, 64, 64), torch.zeros(1, 63, 64)):
         with pytest.raises(InvalidInputError) as problem:
-            images.masks_from_tensor(other, [noise(4, 5)])
+            images.masks_from_tensor(other, 1, (5, 4))
         assert "LoadImage" not in str(problem.value)
 
 
 def test_a_mask_of_another_count_names_both() -> None:
     with pytest.raises(InvalidInputError, match=r"3 images.*2 masks"):
-        images.masks_from_tensor(torch.zeros(2, 4, 5), [noise(4, 5)] * 3)
+        images.masks_from_tensor(torch.zeros(2, 4, 5), 3, (5, 4))
 
 
 def test_a_feathered_rim_is_generated_too() -> None:
     mask = torch.tensor([[0.0, 0.0019, 0.002, 0.5, 1.0]])
-    [grey] = images.masks_from_tensor(mask, [noise(1, 5)])
+    [grey] = images.masks_from_tensor(mask, 1, (5, 1))
     assert images.binary_mask(grey).tolist() == [[0, 0, 255, 255, 255]]
 
 

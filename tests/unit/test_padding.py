@@ -26,7 +26,7 @@ def padded(original: Values, placement: Placement, fill: Fill) -> Values:
 
 
 @given(lengths, lengths, margins, margins, margins, margins, st.sampled_from(FILLS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_pixel_is_written_and_the_originals_are_untouched(
     width: int, height: int, left: int, top: int, right: int, bottom: int, fill: Fill
 ) -> None:
@@ -114,7 +114,7 @@ some = st.sampled_from([0, 0, 1, 7])
 
 
 @given(lengths, lengths, some, some, some, some, st.integers(0, 20))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_feathering_is_comfyuis_own_to_the_bit(
     width: int, height: int, left: int, top: int, right: int, bottom: int, feathering: int
 ) -> None:

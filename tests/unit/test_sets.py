@@ -18,10 +18,8 @@ from hidream_volcengine.api import (
     images,
     polling,
 )
-from hidream_volcengine.api.admission import Purchase
-from hidream_volcengine.api.attempts import Order
 from hidream_volcengine.api.claims import Claim
-from hidream_volcengine.api.journal import Finished
+from hidream_volcengine.api.orders import Finished, Order, Purchase
 from hidream_volcengine.api.polling import SubTask, wait
 from hidream_volcengine.api.schema import attempts, requests
 from hidream_volcengine.api.settings import Budget, Ceiling

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -15,20 +17,26 @@ SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((R
 
 # Higher may import lower, never the other way round.
 API_LAYERS = [
-    {"text", "redaction", "cancel", "settings", "keys"},
+    {"text", "redaction", "settings", "keys", "files", "workers"},
     {"errors"},
-    {"geometry", "checks", "connections", "wire", "owners", "filesystems", "records"},
-    {"images", "transport", "store", "schema"},
-    {"downloads", "admission", "padding", "resampling", "color_match"},
-    {"auth", "polling", "registration", "whereabouts"},
-    {"credentials", "attempts", "leases", "pasting"},
-    {"hidream", "volcengine", "claims", "salvage"},
-    {"access"},
+    {"cancel", "networks", "profile_file"},
+    {"geometry", "checks", "callback_server", "connections", "wire", "owners", "filesystems", "records", "states"},
+    {"images", "transport", "store", "schema", "profile_values"},
+    {"downloads", "padding", "uploads", "resampling", "color_match", "accounts", "environment"},
+    {"auth", "polling", "registration", "whereabouts", "diagnosis"},
+    {"credentials", "orders", "leases", "pasting"},
+    {"attempts", "admission"},
+    {"hidream", "volcengine", "claims", "salvage", "settling", "standing", "thumbnails"},
+    {"access", "task_list", "profile_check", "waiting"},
     {"journal"},
-    {"submits"},
+    {"submits", "profile_edits"},
+    {"templates"},
+    {"template_cache"},
+    {"template_shelf"},
     {"collecting"},
     {"calls"},
     {"collector"},
+    {"callbacks"},
     {"__init__"},
 ]
 
@@ -79,7 +87,7 @@ def test_full_width_brackets_are_in_pairs(path: Path) -> None:
 
 
 def test_the_pack_imports_without_comfyui_torch_or_threads() -> None:
-    """The root and the facade, in a fresh interpreter: no ComfyUI, no torch, no network module of our own started."""
+    """The root and the facade, in a fresh interpreter: no ComfyUI, torch or database, no network module of our own."""
     program = (
         "import importlib.util, sys, threading\n"
         f"spec = importlib.util.spec_from_file_location('pack', r'{ROOT / '__init__.py'}', "
@@ -87,10 +95,18 @@ def test_the_pack_imports_without_comfyui_torch_or_threads() -> None:
         "module = importlib.util.module_from_spec(spec); sys.modules['pack'] = module\n"
         "spec.loader.exec_module(module)\n"
         "import pack.api\n"
-        "heavy = {'torch', 'aiohttp', 'comfy', 'pack.emulator', 'pack.nodes'} & set(sys.modules)\n"
+        "heavy = {'torch', 'aiohttp', 'comfy', 'sqlalchemy', 'pack.emulator', 'pack.nodes'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "assert threading.active_count() == 1\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == done.stderr == ""
+
+
+def test_the_map_has_every_file() -> None:
+    words = set(re.findall(r"[\w*]+\.(?:py|js)", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    files = [path for folder in ("api", "nodes", "web", "devtools") for path in (ROOT / folder).glob("*.[pj][ys]")]
+    assert len(files) > 100
+    unknown = {path.name for path in files if not any(fnmatch(path.name, word) for word in words)}
+    assert unknown <= {"__init__.py"}

@@ -8,7 +8,7 @@ from hidream_volcengine.api.geometry import Placement, pad, place_in_aspect
 from hidream_volcengine.api.pasting import Settings, paste_back
 from hidream_volcengine.api.resampling import Region
 from hidream_volcengine.api.whereabouts import likely_regions, painted_region
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -90,7 +90,7 @@ def test_a_flat_picture_lies_where_it_most_likely_does() -> None:
 
 
 @given(*[st.integers(1, 3000)] * 2, *[st.integers(0, 900)] * 4, st.integers(1, 4000), st.integers(1, 4000))
-@settings(deadline=None)
+
 def test_every_likely_place_is_inside(
     width: int, height: int, left: int, top: int, right: int, bottom: int, came_width: int, came_height: int
 ) -> None:

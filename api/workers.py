@@ -1,12 +1,14 @@
-"""The pack's own bounded pool of daemon threads; it knows no ComfyUI."""
+"""The pack's own bounded pools of daemon threads."""
 
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -78,3 +80,15 @@ class DaemonPool:
                 self._waiting += 1
             # Nothing of a finished job is kept alive by a waiting thread.
             del future, job
+
+
+_large_work = DaemonPool(min(4, os.cpu_count() or 1))
+
+
+def apart(function: Callable[..., _T], *args: Any) -> _T:
+    """Run what needs much memory for a moment on one of a few threads, and wait for it.
+
+    So only a few pictures are encoded or decoded at a time, whatever number of calls is under way. And the C library
+    keeps for each thread what that has freed, tens of MB with large pictures: 32 waiting calls would hold it all.
+    """
+    return _large_work.submit(partial(function, *args)).result()

@@ -1,0 +1,112 @@
+"""Why a request did not arrive: the causes that people can do something about, told apart."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Literal
+
+import requests
+import urllib3
+
+from .text import Text
+from .transport import find_cause
+
+Cause = Literal[
+    "ok", "no_key", "dns", "proxy", "tls", "connection", "timeout", "key", "clock", "host", "service"
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    cause: Cause
+    text: Text
+    advice: Text | None = None
+
+
+_PROXY_ADVICE = Text(
+    "Check the proxy of this profile (or HTTPS_PROXY of the server): its address, its port and its login.",
+    "请检查该配置的代理（或服务器的 HTTPS_PROXY）：地址、端口与登录信息。",
+)
+_DNS_ADVICE = Text(
+    "Check the host's spelling and the server's DNS; behind a company network, enter its proxy in the profile.",
+    "请检查主机名拼写与服务器的 DNS；如在公司网络内，请在配置中填写代理。",
+)
+_TLS_ADVICE = Text(
+    "If a company proxy or a server of your own signs with a CA of its own, enter that CA's certificate as the CA file "
+    "of this profile, and its keys again with it (for keys of the environment: REQUESTS_CA_BUNDLE). Otherwise somebody "
+    "may be listening: do not go on.",
+    "如果公司代理或自建服务器使用自己的 CA 签发证书，请在该配置的 CA 文件中填写其证书路径，"
+    "并重新填写密钥（密钥来自环境变量时：REQUESTS_CA_BUNDLE）；"
+    "否则可能有人在窃听，请勿继续。",
+)
+_TLS_CLOCK_ADVICE = Text(
+    "Check the date and the time of the server first: certificates are valid for a time only.",
+    "请先检查服务器的日期与时间：证书只在有效期内有效。",
+)
+_CONNECTION_ADVICE = Text(
+    "Check the network, the firewall and the host's port; behind a company network, enter its proxy in the profile.",
+    "请检查网络、防火墙与主机端口；如在公司网络内，请在配置中填写代理。",
+)
+_UNTRUSTED = Text("The host's TLS certificate was not accepted.", "主机的 TLS 证书未通过验证。")
+_NO_ANSWER_IN_TIME = Text("The host did not answer in time.", "连接主机超时。")
+
+# The most telling cause first: urllib3 wraps one in the other.
+_DIAGNOSES: tuple[tuple[type[BaseException], Diagnosis], ...] = (
+    (
+        urllib3.exceptions.ProxyError,
+        Diagnosis(
+            "proxy", Text("The proxy could not be reached or refused.", "代理无法连接或拒绝了请求。"), _PROXY_ADVICE
+        ),
+    ),
+    (
+        requests.exceptions.ProxyError,
+        Diagnosis(
+            "proxy", Text("The proxy could not be reached or refused.", "代理无法连接或拒绝了请求。"), _PROXY_ADVICE
+        ),
+    ),
+    (
+        socket.gaierror,
+        Diagnosis("dns", Text("The host name could not be resolved (DNS).", "无法解析主机名（DNS）。"), _DNS_ADVICE),
+    ),
+    (ssl.SSLCertVerificationError, Diagnosis("tls", _UNTRUSTED, _TLS_ADVICE)),
+    (
+        ssl.SSLError,
+        Diagnosis(
+            "tls", Text("The TLS handshake with the host failed.", "与主机的 TLS 握手失败。"), _CONNECTION_ADVICE
+        ),
+    ),
+    (
+        ConnectionResetError,
+        Diagnosis(
+            "connection",
+            Text(
+                "The connection was cut before the whole request was sent; if this stays, the images may be too large.",
+                "请求尚未发完连接就被切断；若持续出现，可能是图片过大。",
+            ),
+            _CONNECTION_ADVICE,
+        ),
+    ),
+    (
+        ConnectionRefusedError,
+        Diagnosis("connection", Text("The host refused the connection.", "主机拒绝连接。"), _CONNECTION_ADVICE),
+    ),
+    (TimeoutError, Diagnosis("timeout", _NO_ANSWER_IN_TIME, _CONNECTION_ADVICE)),
+    (urllib3.exceptions.ConnectTimeoutError, Diagnosis("timeout", _NO_ANSWER_IN_TIME, _CONNECTION_ADVICE)),
+    (urllib3.exceptions.ReadTimeoutError, Diagnosis("timeout", _NO_ANSWER_IN_TIME, _CONNECTION_ADVICE)),
+    (requests.Timeout, Diagnosis("timeout", _NO_ANSWER_IN_TIME, _CONNECTION_ADVICE)),
+)
+# OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
+_OUTSIDE_OF_ITS_TIME = (9, 10)
+
+
+def diagnosis_of(error: BaseException) -> Diagnosis | None:
+    """What kept a request from arriving, or ``None`` if that is not known."""
+    for kind, diagnosis in _DIAGNOSES:
+        found = find_cause(error, kind)
+        if found is not None:
+            if isinstance(found, ssl.SSLCertVerificationError) and found.verify_code in _OUTSIDE_OF_ITS_TIME:
+                return Diagnosis("tls", _UNTRUSTED, _TLS_CLOCK_ADVICE)
+            return diagnosis
+    return None

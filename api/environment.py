@@ -1,0 +1,155 @@
+"""What the server's owner sets in the environment. Empty is unset."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+from .errors import ConfigurationError
+from .profile_values import KEYS, SETTINGS, BadValueError, Value, limit, switch, url
+from .settings import CallbackSettings, JournalSettings
+from .text import Text
+from .transport import Deadlines
+
+_SWITCH = {**dict.fromkeys(("0", "false", "no", "off"), False), **dict.fromkeys(("1", "true", "yes", "on"), True)}
+_CALLBACK_URL, _CALLBACK_LISTEN = "REMOTE_IMAGE_CALLBACK_URL", "REMOTE_IMAGE_CALLBACK_LISTEN"
+
+
+class Environment:
+    """The variables of a process, looked up at each use."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+
+    def value(self, variable: str) -> str:
+        return self._variables.get(variable, "").strip()
+
+    def has_key(self, name: str) -> bool:
+        return bool(KEYS[name].variable and self.value(KEYS[name].variable))
+
+    def key(self, name: str) -> str:
+        """
+        Raises:
+            ConfigurationError: the variable holds what cannot be a key.
+        """
+        try:
+            return KEYS[name].check(self.value(KEYS[name].variable))
+        except BadValueError as problem:
+            raise _bad_variable(KEYS[name].variable, problem) from None
+
+    def setting(self, name: str) -> Value:
+        """What applies where a profile sets nothing itself: the environment's value, else the built-in one.
+
+        Raises:
+            ConfigurationError: the variable's value is not taken.
+        """
+        setting = SETTINGS[name]
+        value = self.value(setting.variable) if setting.variable else ""
+        if not value:
+            return setting.default
+        if setting.check is limit:
+            return self._number(setting.variable, value)
+        if setting.check is switch:
+            if value.lower() not in _SWITCH:
+                raise _bad_variable(setting.variable, BadValueError(Text("1 or 0", "1 或 0"), value))
+            return _SWITCH[value.lower()]
+        try:
+            return setting.check(value)
+        except BadValueError as problem:
+            raise _bad_variable(setting.variable, problem) from None
+
+    def _number(self, variable: str, value: str) -> int:
+        if not (value.isascii() and value.isdigit() and len(value) <= 9):
+            raise _bad_variable(
+                variable, BadValueError(Text("a whole number, 0 = no limit", "整数，0 表示不限"), value)
+            )
+        return int(value)
+
+    def account(self) -> str:
+        return self.value("REMOTE_IMAGE_ACCOUNT")
+
+    def journal_settings(self, directory: Path) -> JournalSettings:
+        """Where this server keeps its journal: in ``directory``, unless its owner chose another place.
+
+        Raises:
+            ConfigurationError: a size that is no number.
+        """
+        size = self.value("REMOTE_IMAGE_STORE_MAX_GB")
+        gigabytes = self._number("REMOTE_IMAGE_STORE_MAX_GB", size) if size else 0
+        store = self.value("REMOTE_IMAGE_STORE_DIR")
+        return JournalSettings(
+            directory=directory,
+            url=self.value("REMOTE_IMAGE_JOURNAL_URL"),
+            store=Path(store) if store else None,
+            store_max_bytes=gigabytes * 10**9 if gigabytes else None,
+        )
+
+    def callback_settings(self) -> CallbackSettings | None:
+        """How services may call this server back; ``None`` unless its owner set an address for that.
+
+        Raises:
+            ConfigurationError: an address that is none.
+        """
+        try:
+            base_url = url(self.value(_CALLBACK_URL))
+        except BadValueError as problem:
+            raise _bad_variable(_CALLBACK_URL, problem) from None
+        if not base_url:
+            return None
+        listen = self.value(_CALLBACK_LISTEN) or "127.0.0.1:8190"
+        found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", listen)
+        if found is None or not 1 <= int(found[3]) <= 65535:
+            raise _bad_variable(_CALLBACK_LISTEN, BadValueError(Text("host:port", "host:port"), listen))
+        return CallbackSettings(base_url, found[1] or found[2], int(found[3]))
+
+    def deadlines(self) -> Deadlines:
+        """``REMOTE_IMAGE_<NAME>_SECONDS`` for each deadline; the answer to a paid call is never cut shorter.
+
+        Raises:
+            ConfigurationError: one that is not possible.
+        """
+        chosen: dict[str, float] = {}
+        for deadline in fields(Deadlines):
+            variable = f"REMOTE_IMAGE_{deadline.name.upper()}_SECONDS"
+            value = self.value(variable)
+            if not value:
+                continue
+            try:
+                seconds = float(value)
+            except ValueError:
+                seconds = math.nan
+            least = getattr(Deadlines, deadline.name) if deadline.name.endswith("_answer") else 0.1
+            if not least <= seconds <= 86400:
+                allowed = Text(f"{least:g}…86400", f"{least:g}…86400")
+                raise _bad_variable(variable, BadValueError(allowed, value))
+            chosen[deadline.name] = seconds
+        return Deadlines(**chosen)
+
+
+def _bad_variable(variable: str, problem: BadValueError) -> ConfigurationError:
+    return bad_setting(
+        variable,
+        problem,
+        Text(
+            "Correct it in the environment of the ComfyUI server, restart it, and queue again.",
+            "请在 ComfyUI 服务器的环境变量中修正，重启后重新运行。",
+        ),
+    )
+
+
+def bad_setting(name: str, problem: BadValueError, advice: Text | None = None) -> ConfigurationError:
+    """The error for a value that is not taken."""
+    allowed, value = problem.allowed, problem.shown
+    shown = (
+        Text(f": it is {value}", f"（当前为 {value}）") if value else Text(" (its value is not shown)", "（值不显示）")
+    )
+    return ConfigurationError(
+        Text(
+            f"The setting {name} is not valid{shown.en}; it must be {allowed.en}.",
+            f"设置 {name} 无效{shown.zh}，应为{allowed.zh}。",
+        ),
+        advice=advice,
+    )

@@ -1,0 +1,54 @@
+"""From a tensor to a request body, over the line, and from an answer to a tensor: how fast each step is.
+
+MB are those of the 8-bit pixels, so that the steps of one way can be added up.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+
+from api import images
+from api.hidream import UpscaleRequest
+from api.wire import checked
+from benchmarks import MIN_ROUNDS, Table, timed
+from benchmarks.encoding import LINES_MBITS, SIDE, photograph
+
+TITLE = f"Steps of a photograph of {SIDE}², there and back"
+_UP, _DOWN = "to the service", "back"
+
+
+def table() -> Table:
+    photo = photograph()
+    megabytes = photo.nbytes / 1e6
+    tensor = torch.from_numpy(photo).float().div_(255.0).unsqueeze(0)
+    png, jpeg = images.encode(photo), images.encode(photo, "jpeg 95")
+    request = checked(UpscaleRequest, image=images.to_base64(png), upsale_ratio=4)
+    steps: dict[tuple[str, str], Callable[[], Any]] = {
+        (_UP, "to 8 bits"): lambda: images.images_from_tensor(tensor),
+        (_UP, "fingerprint"): lambda: images.fingerprint(photo),
+        (_UP, "PNG"): lambda: images.encode(photo),
+        (_UP, "base64"): lambda: images.to_base64(png),
+        (_UP, "JSON"): request.json_bytes,
+        (_DOWN, "decode PNG"): lambda: images.decode(io.BytesIO(png), photo.nbytes),
+        (_DOWN, "decode JPEG"): lambda: images.decode(io.BytesIO(jpeg), photo.nbytes),
+        (_DOWN, "to float"): lambda: images.image_tensor([photo]),
+    }
+    laps: dict[tuple[str, str], list[float]] = {name: [] for name in steps}
+    for _ in range(MIN_ROUNDS + 1):
+        for name, step in steps.items():
+            laps[name].append(timed(step))
+    typical = {name: median(seconds[1:]) for name, seconds in laps.items()}  # the first warms up
+    for mbits in LINES_MBITS:
+        typical[_UP, f"send at {mbits} Mbit/s"] = len(request.json_bytes()) * 8 / (mbits * 1e6)
+        typical[_DOWN, f"download the PNG at {mbits} Mbit/s"] = len(png) * 8 / (mbits * 1e6)
+    rows = [
+        (*name, f"{megabytes / seconds:.{0 if seconds < 1 else 1}f} MB/s", f"{seconds * 1000:.0f} ms")
+        for name, seconds in sorted(typical.items(), key=lambda item: item[0][0], reverse=True)
+    ]
+    measured = {": ".join(name): seconds for name, seconds in laps.items()}
+    return Table(TITLE, ("way", "step", "speed", "time"), rows, measured)

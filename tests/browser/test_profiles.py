@@ -1,0 +1,399 @@
+"""Profiles in the settings dialog, from typing a key to the picture that it pays for, in both frontends and languages.
+
+The services are an emulator of this process, which a profile names as its host.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from emulator import Credentials, Emulator
+from tests.browser.frontend import NEWER, Frontend, Json, example_workflow
+from tests.browser.settings_dialog import Form, Panel, forget_profiles, nodes_offer, order
+
+CANARY = "canary-typed-in-the-dialog"
+NODE = 2
+NAMES = ["default", "sandbox"]
+
+_CHOOSE = """([id, value]) => {
+    app.graph.getNodeById(id).widgets.find(({ name }) => name === "profile").value = value;
+}"""
+_TOO_WIDE = "(root) => [...root.querySelectorAll('*')].filter((one) => one.scrollWidth > root.clientWidth + 1).length"
+_CHOSEN = "(id) => app.graph.getNodeById(id).widgets.find(({ name }) => name === 'profile').value"
+_EVERYTHING_IN_THE_PAGE = """() => JSON.stringify([
+    document.documentElement.outerHTML,
+    [...document.querySelectorAll("input, textarea, select")].map((one) => one.value),
+    {...localStorage}, {...sessionStorage}, document.cookie, location.href, app.graph.serialize(), history.state,
+])"""
+
+every_look = pytest.mark.parametrize(
+    ("version", "look"),
+    [("own", "canvas-en"), ("own", "canvas-zh"), (NEWER, "canvas-en"), (NEWER, "vue-zh")],
+    indirect=True,
+)
+two_looks = pytest.mark.parametrize(("version", "look"), [("own", "canvas-en"), (NEWER, "vue-zh")], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    with Emulator(port=0, credentials=Credentials(hidream_token=CANARY, gateway_api_key=CANARY)) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
+def said() -> list[str]:
+    """All that the page wrote to its console."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def shared_frontend(open_frontend: Callable[..., Frontend], look: str, said: list[str]) -> Iterator[Frontend]:
+    renderer, locale = look.split("-")
+    frontend = open_frontend(locale=locale, vue_nodes=renderer == "vue")
+    frontend.page.on("console", lambda message: said.append(message.text))
+    yield frontend
+    frontend.page.close()
+
+
+@pytest.fixture
+def frontend(shared_frontend: Frontend, language: str) -> Iterator[Frontend]:
+    frontend = shared_frontend
+    frontend.load(example_workflow("hidream_upscale"))
+    yield frontend
+    frontend.page.unroute_all()
+    if Panel(frontend, language).root.count():
+        Panel(frontend, language).close()
+    forget_profiles(frontend.comfy)
+    # The nodes' lists are refreshed when the list of the server changes, not when its file is deleted.
+    frontend.page.evaluate("app.refreshComboInNodes()")
+    assert frontend.problems == []
+
+
+@pytest.fixture
+def panel(frontend: Frontend, language: str) -> Panel:
+    panel = Panel(frontend, language)
+    panel.open()
+    panel.has(*NAMES)
+    return panel
+
+
+def choose(frontend: Frontend, profile: str) -> None:
+    frontend.page.evaluate(_CHOOSE, [NODE, profile])
+
+
+def chosen(frontend: Frontend) -> str:
+    return str(frontend.page.evaluate(_CHOSEN, NODE))
+
+
+def hosts(emulator: Emulator) -> dict[str, str]:
+    return {"hidream_base_url": emulator.url, "hidream_ec_base_url": emulator.url}
+
+
+def explains(frontend: Frontend, panel: Panel) -> None:
+    """Queueing says what to do, in the dialog or the panel of this frontend."""
+    queue = frontend.page.locator('[data-testid="queue-button"] button, button[data-testid="queue-button"]').first
+    # A message of the frontend's may lie above it, and stays as long as a mouse is there.
+    queue.evaluate("(button) => button.click()")
+    if frontend.version == NEWER:
+        frontend.page.locator('[data-testid="error-overlay-see-errors"]').click()
+        frontend.page.locator('[data-testid="error-group-execution"] [aria-controls^="execution-item-detail"]').click()
+    expect(frontend.page.get_by_text(re.compile(panel.words["unknown"])).first).to_be_visible()
+
+
+@every_look
+def test_from_the_key_to_the_picture(
+    frontend: Frontend, panel: Panel, emulator: Emulator, said: list[str], look: str
+) -> None:
+    added = panel.add("studio", hidream_token=CANARY, **hosts(emulator))
+    panel.has("default", "studio", "sandbox")
+    expect(added.state("hidream_token")).to_have_text(panel.words["stored"])
+    expect(added.field("hidream_token")).to_have_value("")
+    frontend.screenshot(f"profiles-added-{look}")
+    panel.close()
+
+    nodes_offer(frontend, NODE, "default", "studio", "sandbox")
+    assert chosen(frontend) == "sandbox"
+    choose(frontend, "studio")
+    before = len(emulator.accepted)
+    assert frontend.run()["outputs"]["3"]["images"]
+    assert len(emulator.accepted) == before + 1
+
+    panel.open()
+    form = panel.opened("studio")
+    form.button("rename").click()
+    form.field("new_name").fill("the studio's new name")
+    form.button("rename").last.click()
+    panel.has("default", "the studio's new name", "sandbox")
+    renamed = panel.root.locator('[data-profile^="the studio"] .body > .told')
+    expect(renamed).to_contain_text(panel.words["renamed"])
+    panel.close()
+    nodes_offer(frontend, NODE, "default", "the studio's new name", "sandbox")
+    assert chosen(frontend) == "studio"
+    choose(frontend, "the studio's new name")
+    assert frontend.run()["outputs"]["3"]["images"]
+    assert len(emulator.accepted) == before + 1  # the same account, so the same picture
+
+    panel.open()
+    form = panel.opened("the studio's new name")
+    form.button("remove").click()
+    frontend.screenshot(f"profiles-removing-{look}")
+    form.button("remove").last.click()
+    panel.has(*NAMES)
+    expect(panel.told).to_contain_text(panel.words["removed"])
+    panel.close()
+    nodes_offer(frontend, NODE, *NAMES)
+    assert chosen(frontend) == "the studio's new name"
+    explains(frontend, panel)
+    frontend.screenshot(f"profiles-unknown-{look}")
+    keeps_the_key(frontend, said)
+
+
+def keeps_the_key(frontend: Frontend, said: list[str]) -> None:
+    page, comfy = frontend.page, frontend.comfy
+    assert CANARY not in page.evaluate(_EVERYTHING_IN_THE_PAGE)
+    assert CANARY not in "\n".join(said)
+    assert CANARY not in json.dumps(comfy.request("GET", "/history").json())
+    for path in (comfy.base / "user" / "default").rglob("*"):
+        if path.is_file():
+            assert CANARY.encode() not in path.read_bytes(), path
+    settings = json.loads((comfy.base / "user" / "default" / "comfy.settings.json").read_text(encoding="utf-8"))
+    assert [name for name in settings if "HiDream" in name or "Volcengine" in name] == []
+
+
+@two_looks
+def test_works_without_a_mouse(frontend: Frontend, panel: Panel, look: str) -> None:
+    page = frontend.page
+    queued: list[str] = []
+    hear = lambda request: queued.append(request.url) if request.url.endswith("/prompt") else None  # noqa: E731
+    page.on("request", hear)
+    nodes = len(frontend.graph()["nodes"])
+    panel.root.get_by_role("button", name=panel.words["add"]).focus()
+    page.keyboard.press("Enter")
+    expect(panel.form("").field("name")).to_be_focused()
+    page.keyboard.type("typed")
+    page.keyboard.press("Tab")
+    expect(panel.form("").field("hidream_token")).to_be_focused()
+    page.keyboard.type("r.s")  # keys of the canvas
+    page.keyboard.press("Control+a")
+    page.keyboard.press("Delete")
+    page.keyboard.type(CANARY)
+    page.keyboard.press("Control+Enter")
+    form = panel.form("typed")
+    expect(form.told).to_contain_text(panel.words["added"])
+    expect(form.button("save")).to_be_focused()
+
+    page.keyboard.press("Tab")  # discard
+    page.keyboard.press("Tab")
+    expect(form.button("rename").first).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(form.field("new_name")).to_be_focused()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("again")
+    page.keyboard.press("Enter")
+    form = panel.form("again")
+    expect(form.told).to_contain_text(panel.words["renamed"])
+
+    form.button("remove").first.focus()
+    page.keyboard.press("Enter")
+    expect(form.button("cancel").last).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    panel.has(*NAMES)
+    expect(panel.root.get_by_role("button", name=panel.words["add"])).to_be_focused()
+    panel.close()
+    assert queued == []
+    assert len(frontend.graph()["nodes"]) == nodes
+    page.remove_listener("request", hear)
+
+
+@two_looks
+def test_only_what_was_changed_is_sent(frontend: Frontend, panel: Panel, emulator: Emulator) -> None:
+    form = panel.add("studio", hidream_token=CANARY, **hosts(emulator))
+    sent: list[Json] = []
+    hear = lambda request: sent.append(request.post_data_json) if "/profiles/" in request.url else None  # noqa: E731
+    frontend.page.on("request", hear)
+    form.type(pictures_per_day="50")
+    form.field("volcengine_resumable").select_option("true")
+    form.field("language").select_option("en")
+    form.save()
+    expect(form.told).to_contain_text(panel.words["saved"])
+    assert [(change["settings"], change["keys"]) for change in sent] == [
+        ({"pictures_per_day": 50, "volcengine_resumable": True, "language": "en"}, {})
+    ]
+    expect(form.field("pictures_per_day")).to_have_value("50")
+    expect(form.button("save")).to_be_disabled()
+
+    form.type(pictures_per_day="", hidream_user_id="someone")
+    form.button("discard").click()
+    expect(form.field("pictures_per_day")).to_have_value("50")
+    expect(form.field("hidream_user_id")).to_have_value("")
+    form.type(pictures_per_day="")
+    form.save()
+    expect(form.field("pictures_per_day")).to_have_value("")
+    expect(form.button("save")).to_be_disabled()
+    assert sent[-1]["settings"] == {"pictures_per_day": None}
+
+    # The server refuses what is no address; nothing is lost, and the field is at hand.
+    form.type(hidream_base_url="ftp://example.com", hidream_api_key=CANARY)
+    form.save()
+    expect(form.told).to_have_attribute("data-problem", "")
+    expect(form.field("hidream_base_url")).to_be_focused()
+    expect(form.field("hidream_api_key")).to_have_value(CANARY)
+    expect(form.state("hidream_api_key")).to_have_text(panel.words["not set"])
+    form.button("discard").click()
+    expect(form.field("hidream_api_key")).to_have_value("")
+    frontend.page.remove_listener("request", hear)
+
+
+@two_looks
+def test_a_key_is_forgotten_on_request_and_with_its_host(
+    frontend: Frontend, panel: Panel, emulator: Emulator, language: str
+) -> None:
+    form = panel.add("studio", hidream_token=CANARY, hidream_api_key=CANARY, **hosts(emulator))
+    forget = form.root.locator('.field:has([data-field="hidream_api_key"]) button')
+    forget.click()
+    expect(form.state("hidream_api_key")).to_have_text(panel.words["forgotten"])
+    expect(form.check("HiDream")).to_be_disabled()
+    forget.click()
+    expect(form.state("hidream_api_key")).to_have_text(panel.words["stored"])
+    expect(form.check("HiDream")).to_be_enabled()
+    forget.click()
+    form.save()
+    expect(form.state("hidream_api_key")).to_have_text(panel.words["not set"])
+    expect(form.state("hidream_token")).to_have_text(panel.words["stored"])
+
+    form.check("HiDream").click()
+    expect(form.checked("HiDream")).to_contain_text(panel.words["all right"])
+    form.type(hidream_base_url="http://127.0.0.1:9")
+    # It was about another host.
+    expect(form.checked("HiDream")).to_be_empty()
+    form.save()
+    expect(form.told).to_contain_text({"en": "the key “Token” was", "zh": "密钥 “令牌（token）”"}[language])
+    expect(form.told).not_to_contain_text("hidream_token")
+    expect(form.state("hidream_token")).to_have_text(panel.words["not set"])
+
+
+@two_looks
+def test_changed_elsewhere_meanwhile(frontend: Frontend, panel: Panel, emulator: Emulator, look: str) -> None:
+    comfy = frontend.comfy
+    form = panel.add("studio", **hosts(emulator))
+    form.type(hidream_token=CANARY, pictures_per_day="7")
+    order(comfy, "add", name="elsewhere", settings={}, keys={})
+    form.save()
+    expect(form.told).to_contain_text(panel.words["kept"])
+    panel.has("default", "studio", "elsewhere", "sandbox")
+    expect(form.field("hidream_token")).to_have_value(CANARY)
+    expect(form.field("pictures_per_day")).to_have_value("7")
+    frontend.screenshot(f"profiles-conflict-{look}")
+    form.save()
+    expect(form.told).to_contain_text(panel.words["saved"])
+    expect(form.field("hidream_token")).to_have_value("")
+
+    form.type(pictures_per_run="8")
+    order(comfy, "remove", name="studio")
+    form.save()
+    new = panel.form("")
+    expect(new.told).to_contain_text(panel.words["gone"])
+    panel.has("default", "elsewhere", "sandbox", re.compile("."))
+    new.type(name="studio")
+    new.save()
+    panel.has("default", "elsewhere", "studio", "sandbox")
+    expect(panel.form("studio").field("pictures_per_run")).to_have_value("8")
+    panel.close()
+    nodes_offer(frontend, NODE, "default", "elsewhere", "studio", "sandbox")
+
+
+@two_looks
+def test_another_machine_is_told_why(frontend: Frontend, language: str, look: str) -> None:
+    told = {"en": "The profiles answer this computer only.", "zh": "配置只对本机开放。"}
+
+    def refuse(route: Route) -> None:
+        route.fulfill(status=403, json={"error": told})
+
+    frontend.page.route("**/hidream_volcengine/profiles", refuse)
+    panel = Panel(frontend, language)
+    panel.open()
+    expect(panel.told).to_have_text(told[language])
+    expect(panel.root.locator("input, .head")).to_have_count(0)
+    frontend.screenshot(f"profiles-refused-{look}")
+    frontend.page.unroute("**/hidream_volcengine/profiles")
+    panel.root.get_by_role("button").locator("visible=true").click()
+    panel.has(*NAMES)
+
+
+@two_looks
+def test_what_the_environment_decides_is_shown_only(frontend: Frontend, language: str, look: str) -> None:
+    def with_environment(route: Route) -> None:
+        answer = route.fetch().json()
+        answer["profiles"][0]["environment"] = ["HiDream"]
+        route.fulfill(json=answer)
+
+    frontend.page.route("**/hidream_volcengine/profiles", with_environment)
+    panel = Panel(frontend, language)
+    panel.open()
+    form: Form = panel.opened("default")
+    expect(form.root).to_contain_text(panel.words["environment"])
+    expect(form.field("hidream_token")).to_have_count(0)
+    expect(form.field("hidream_base_url")).to_be_disabled()
+    expect(form.field("hidream_base_url")).to_have_attribute("placeholder", "https://www.hidreamai.com")
+    for name in ("language", "hidream_at_once", "volcengine_access_key_id", "proxy"):
+        expect(form.field(name)).to_be_enabled()
+    expect(form.check("HiDream")).to_be_enabled()
+    frontend.screenshot(f"profiles-environment-{look}")
+
+
+@two_looks
+def test_a_workflow_with_an_unknown_profile_loads_as_it_is(frontend: Frontend, language: str, look: str) -> None:
+    workflow = example_workflow("hidream_upscale")
+    next(node for node in workflow["nodes"] if node["id"] == NODE)["widgets_values"][0] = "a colleague's"
+    frontend.load(workflow)
+    assert chosen(frontend) == "a colleague's"
+    panel = Panel(frontend, language)
+    explains(frontend, panel)
+    frontend.screenshot(f"profiles-a_colleagues-{look}")
+    frontend.page.keyboard.press("Escape")
+    panel.open()
+    panel.has(*NAMES)
+    panel.add("a colleague's")
+    panel.close()
+    assert frontend.widget_values()[NODE] == ["a colleague's", *workflow_values(workflow)[1:]]
+
+
+def workflow_values(workflow: Json) -> list[object]:
+    values: list[object] = next(node for node in workflow["nodes"] if node["id"] == NODE)["widgets_values"]
+    return values
+
+
+@two_looks
+def test_closing_forgets_what_was_typed(frontend: Frontend, panel: Panel) -> None:
+    new = panel.new()
+    new.type(name="half", hidream_token=CANARY)
+    expect(new.root).to_contain_text(panel.words["not saved"])
+    panel.close()
+    panel.open()
+    panel.has(*NAMES)
+    assert CANARY not in frontend.page.evaluate(_EVERYTHING_IN_THE_PAGE)
+
+
+@every_look
+def test_readable(frontend: Frontend, panel: Panel, look: str) -> None:
+    """Looked at by people; what can be told here is that nothing sticks out."""
+    comfy, page = frontend.comfy, frontend.page
+    long_name = "很长的名称" * 12
+    order(comfy, "add", name=long_name, settings={"ca_file": ""}, keys={"hidream_token": CANARY})
+    panel.close()
+    for palette in ("light", "dark"):
+        page.evaluate("(name) => app.extensionManager.setting.set('Comfy.ColorPalette', name)", palette)
+        panel.open()
+        panel.opened(long_name)
+        for width in (1600, 700):
+            page.set_viewport_size({"width": width, "height": 900})
+            frontend.screenshot(f"profiles-{palette}-{width}-{look}")
+            assert panel.root.evaluate(_TOO_WIDE) == 0, (palette, width)
+        panel.close()
+        page.set_viewport_size({"width": 1600, "height": 1000})

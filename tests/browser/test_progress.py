@@ -1,0 +1,266 @@
+"""What a node shows of itself while it runs: told by the server, in the user's language, for nobody but this page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+from devtools import checkout
+from devtools.host import ComfyUI
+from emulator import Credentials, Emulator
+from tests.browser.conftest import arguments_for, open_page
+from tests.browser.frontend import NEWER, Frontend, example_workflow
+from tests.host.buying import forget_purchases, hold, mend
+
+NODE = 2
+STATE = {
+    "prompt_id": "p", "node": str(NODE), "display_node": str(NODE), "workflow": "",
+    "stage": {"en": "running", "zh": "生成中"}, "end": "", "elapsed": 3.2, "expected": 12.0, "done": 1, "total": 4,
+    "failed": 0, "buys": 3, "resumes": 0, "reused": 1, "parked": 0, "share": 0.4, "estimate": True, "previews": [],
+    "more": 0,
+}  # fmt: skip
+PROGRESS = "hidream_volcengine.progress"
+
+_TELL = "([type, detail]) => app.api.dispatchCustomEvent(type, detail)"
+_FILE = """() => { const saved = JSON.parse(JSON.stringify(app.graph.serialize()));
+    return JSON.stringify(saved, (key, value) => ["ds", "frontendVersion"].includes(key) ? undefined : value) }"""
+_HEIGHT = "(id) => Math.round(app.graph.getNodeById(id).size[1])"
+_NAMES = "(id) => app.graph.getNodeById(id).widgets.map((widget) => widget.name)"
+_QUEUE = "() => void app.queuePrompt(0, 1)"
+_HEAR = """(type) => { window.heard = [];
+    app.api.addEventListener(type, ({detail}) => window.heard.push(detail)) }"""
+_OVER = """() => { window.over = [];
+    for (const type of ["execution_success", "execution_error", "execution_interrupted"])
+        app.api.addEventListener(type, () => window.over.push(type)) }"""
+_INTO_SUBGRAPH = """(id) => {
+    const {subgraph, node} = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)]));
+    window.inner = subgraph.nodes[0];
+    const other = LiteGraph.createNode(subgraph.id);
+    if (other) app.graph.add(other);
+    return [node.id, window.inner.id, other?.id ?? null];
+}"""
+_OPEN_SUBGRAPH = "() => app.canvas.setGraph(window.inner.graph)"
+
+pytestmark = pytest.mark.parametrize(
+    ("version", "look"),
+    [("own", "canvas-zh"), ("own", "canvas-en"), (NEWER, "canvas-en"), (NEWER, "vue-zh")],
+    indirect=True,
+)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Emulator]:
+    with Emulator(port=0, latency=0.2, credentials=Credentials()) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
+def comfy(tmp_path_factory: pytest.TempPathFactory, version: str, service: Emulator) -> Iterator[ComfyUI]:
+    """One whose service the tests can hold up."""
+    base = tmp_path_factory.mktemp("comfyui")
+    (base / "input").mkdir()
+    shutil.copyfile(checkout.ensure() / "input" / "example.png", base / "input" / "example.png")
+    environment = {"HIDREAM_TOKEN": Credentials().hidream_token, "HIDREAM_BASE_URL": service.url}
+    with ComfyUI(base, environment=environment, arguments=arguments_for(version)) as comfy:
+        yield comfy
+
+
+@pytest.fixture(scope="module")
+def shared_frontend(browser: BrowserContext, comfy: ComfyUI, version: str, look: str) -> Iterator[Frontend]:
+    renderer, locale = look.split("-")
+    frontend = open_page(browser, comfy, version, locale=locale, vue_nodes=renderer == "vue")
+    yield frontend
+    frontend.page.close()
+
+
+@pytest.fixture
+def frontend(shared_frontend: Frontend, service: Emulator) -> Iterator[Frontend]:
+    workflow = example_workflow("hidream_outpaint")
+    [node] = [each for each in workflow["nodes"] if each["id"] == NODE]
+    node["widgets_values"][0] = "default"
+    shared_frontend.load(workflow)
+    shared_frontend.comfy.forget_results()
+    forget_purchases(shared_frontend.comfy)
+    service.clear()
+    yield shared_frontend
+    assert shared_frontend.problems == []
+
+
+@pytest.fixture
+def tell(frontend: Frontend) -> Callable[..., None]:
+    """Have the page hear of the node what the server would say."""
+
+    def tell(**changes: Any) -> None:
+        frontend.page.evaluate(_TELL, [PROGRESS, {**STATE, **changes}])
+
+    return tell
+
+
+def status(page: Page) -> Locator:
+    return page.locator("[data-node-status]")
+
+
+def block(page: Page) -> Locator:
+    return page.locator("[data-node-status] [data-progress]")
+
+
+def test_what_is_shown_and_how_it_ends(frontend: Frontend, look: str, tell: Callable[..., None]) -> None:
+    page = frontend.page
+    file, height = page.evaluate(_FILE), page.evaluate(_HEIGHT, NODE)
+    tell()
+    chinese = look.endswith("zh")
+    expect(block(page)).to_contain_text("生成中 · 3 秒 · 通常约 12 秒" if chinese else "running · 3 s · usually ~12 s")
+    counts = "1 / 4 张 · 购买 3 张 · 复用 1 张" if chinese else "1 of 4 pictures · buys 3 · 1 reused"
+    expect(block(page)).to_contain_text(counts)
+    # It goes on by itself.
+    expect(block(page)).to_contain_text("5 秒" if chinese else "5 s")
+    bar = block(page).get_by_role("progressbar")
+    expect(bar).to_have_attribute("aria-valuenow", "40")
+    expect(bar).to_have_attribute(
+        "title", "约 40%，按以往调用估计" if chinese else "about 40 %, estimated from earlier calls"
+    )
+    tell(share=None, estimate=False, expected=None)
+    expect(bar).not_to_have_attribute("aria-valuenow", "40")
+    page.wait_for_function(
+        "(element) => element.clientHeight >= element.scrollHeight", arg=status(page).element_handle()
+    )
+    assert page.evaluate(_FILE) == file, "not even higher"
+    page.evaluate(_TELL, ["execution_success", {"prompt_id": "another"}])
+    expect(block(page)).to_have_count(1)
+    page.evaluate(_TELL, ["execution_success", {"prompt_id": "p"}])
+    expect(status(page)).to_be_hidden()
+    page.wait_for_function(f"(height) => ({_HEIGHT})({NODE}) === height", arg=height)
+
+
+@pytest.mark.parametrize("end", ["executed", "execution_error", "execution_interrupted", "status", "execution_start"])
+def test_every_end_ends_it(frontend: Frontend, tell: Callable[..., None], end: str) -> None:
+    page = frontend.page
+    tell()
+    expect(block(page)).to_be_visible()
+    details = {
+        "executed": {"node": str(NODE), "display_node": str(NODE), "prompt_id": "p", "output": {"text": []}},
+        "execution_error": {"prompt_id": "p", "node_id": "0", "exception_message": "", "traceback": []},
+        "status": {"exec_info": {"queue_remaining": 0}},
+        "execution_start": {"prompt_id": "next"},
+    }
+    page.evaluate(_TELL, [end, details.get(end, {"prompt_id": "p"})])
+    expect(block(page)).to_have_count(0)
+    page.keyboard.press("Escape")  # the frontend tells of the error
+
+
+def test_after_a_stop_it_says_what_goes_on(frontend: Frontend, look: str, tell: Callable[..., None]) -> None:
+    page = frontend.page
+    tell()
+    tell(end="stopped", parked=2)
+    words = "有 2 个请求此前已发出" if look.endswith("zh") else "2 requests were sent before"
+    expect(status(page)).to_contain_text(words)
+    expect(block(page)).to_have_count(0)
+    page.evaluate(_TELL, ["executing", str(NODE)])
+    expect(status(page)).to_be_hidden()
+
+
+def test_another_workflows_run_is_not_shown(frontend: Frontend, tell: Callable[..., None]) -> None:
+    page = frontend.page
+    tell(workflow="00000000-0000-4000-8000-000000000001")
+    expect(block(page)).to_have_count(0)
+    tell(workflow=page.evaluate("String((app.rootGraph ?? app.graph).id)"))
+    expect(block(page)).to_have_count(1)
+
+
+def test_a_run_from_its_begin_to_its_end(frontend: Frontend, service: Emulator, look: str) -> None:
+    """Three pictures, of which one stays away until the others are shown; nothing of it is in the file."""
+    page = frontend.page
+    page.evaluate("(id) => app.graph.getNodeById(id).widgets.find((w) => w.name === 'variants').value = 3", NODE)
+    service.add_fault({"phase": "image", "skip": 2, "times": None, "do": {"status": 500}})
+    file, names = page.evaluate(_FILE), page.evaluate(_NAMES, NODE)
+    page.evaluate(_HEAR, PROGRESS)
+    page.evaluate(_OVER)
+    page.evaluate(_QUEUE)
+    expect(block(page).locator("img")).to_have_count(2)
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('[data-progress] img')].every((image) => image.naturalWidth > 0)"
+    )
+    expect(block(page)).to_contain_text("2 / 3 张" if look.endswith("zh") else "2 of 3 pictures")
+    frontend.screenshot(f"progress-{look}")
+    assert page.evaluate(_FILE) == file
+    assert page.evaluate(_NAMES, NODE) == names, "the frontend's own words are not shown beside ours"
+    mend(service)
+    page.wait_for_function("() => window.over.length > 0")
+    assert page.evaluate("window.over") == ["execution_success"]
+    expect(block(page)).to_have_count(0)
+    expect(status(page)).to_contain_text("576×576")
+    frontend.screenshot(f"progress_after-{look}")
+    assert page.evaluate(_FILE) == file
+    heights = [page.evaluate(_HEIGHT, NODE)]
+    for _ in range(2):
+        frontend.run()
+        expect(status(page)).to_contain_text("576×576")
+        heights.append(page.evaluate(_HEIGHT, NODE))
+    # The words of reused pictures are more.
+    assert heights[1] == heights[2], heights
+    assert page.evaluate(_FILE) == file
+
+
+def test_an_undo_a_reload_and_an_interrupt_midway(frontend: Frontend, service: Emulator, look: str) -> None:
+    page = frontend.page
+    hold(service)
+    size = "(id) => app.graph.getNodeById(id).serialize().size.map(Math.round)"
+    before = page.evaluate(size, NODE)
+    page.evaluate(_QUEUE)
+    expect(block(page)).to_be_visible()
+    # Every node is made anew.
+    page.evaluate("() => app.loadGraphData(JSON.parse(JSON.stringify(app.graph.serialize())))")
+    expect(block(page)).to_be_visible()
+    expect(block(page)).to_have_count(1)
+    undo(frontend)
+    expect(block(page)).to_be_visible()
+
+    page.reload()
+    page.wait_for_function("() => !!window.app?.graph?.getNodeById?.(2)?.widgets?.length")
+    expect(block(page)).to_be_visible()
+    frontend.screenshot(f"progress_reloaded-{look}")
+    assert page.evaluate(size, NODE) == before
+    page.evaluate("() => app.api.interrupt?.()")
+    expect(block(page)).to_have_count(0)
+    words = "此前已发出" if look.endswith("zh") else "sent before"
+    expect(status(page)).to_contain_text(words)
+    frontend.screenshot(f"progress_stopped-{look}")
+    mend(service)
+
+
+def undo(frontend: Frontend) -> None:
+    """Change a widget as a user does, and take it back."""
+    page = frontend.page
+    page.evaluate(
+        """(id) => { const node = app.graph.getNodeById(id);
+            node.widgets.find((w) => w.name === "take").value = 77;
+            app.extensionManager.workflow.activeWorkflow.changeTracker.checkState(); }""",
+        NODE,
+    )
+    page.evaluate("() => app.extensionManager.workflow.activeWorkflow.changeTracker.undo()")
+    take = "(id) => app.graph.getNodeById(id)?.widgets?.find((w) => w.name === 'take')?.value"
+    page.wait_for_function(f"(id) => ({take})(id) !== 77", arg=NODE)
+
+
+def test_each_instance_of_a_subgraph_is_told_apart(frontend: Frontend, look: str, tell: Callable[..., None]) -> None:
+    page = frontend.page
+    outer, inner, other = page.evaluate(_INTO_SUBGRAPH, NODE)
+    page.evaluate(_OPEN_SUBGRAPH)
+    for instance in filter(None, (outer, other)):
+        execution = f"{instance}:{inner}"
+        tell(node=execution, display_node=execution)
+    expect(block(page)).to_have_count(2 if other else 1)
+    frontend.screenshot(f"progress_subgraph-{look}")
+    if other:
+        expect(block(page).first).to_contain_text(f"#{outer}")
+        expect(block(page).last).to_contain_text(f"#{other}")
+    execution = f"{outer}:{inner}"
+    executed = {"node": execution, "display_node": execution, "prompt_id": "p", "output": {"text": ["words"]}}
+    page.evaluate(_TELL, ["executed", executed])
+    expect(block(page)).to_have_count(1 if other else 0)
+    expect(status(page)).to_contain_text("words")
+    page.evaluate("() => app.canvas.setGraph(app.rootGraph ?? app.graph)")

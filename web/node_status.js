@@ -1,0 +1,235 @@
+// Below each node of this pack: what it is doing while it runs, and what its last run has to say: sizes, what was
+// resized, what was reused. Nothing of it is ever saved with the workflow, and a node is no higher in the file for it.
+//
+// While it runs the server sends `hidream_volcengine.progress` (nodes/display.py says what is in it), at its end
+// `ui: {text: ["English\n中文", ...]}`.
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { RunBlock, StatusView } from "./node_status_view.js";
+import { textsFor } from "./node_status_texts.js";
+import { after, chinese, onNewNode, wheelToCanvas } from "./pack.js";
+
+// Below everything else.
+const ORDER = 100;
+const MARGIN = 10;
+const PROGRESS = "hidream_volcengine.progress";
+/** A node that is drawn may be a little higher than it computes. */
+const SLACK = 14;
+// What a reader does inside a text; elsewhere on the canvas these keys act on the selected nodes.
+const READING_KEYS = new Set(["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "PageUp", "PageDown", "Home", "End"]);
+const COPY_KEYS = new Set(["a", "c"]);
+
+/** @type {WeakMap<object, NodeStatus>} by node */
+const statusOf = new WeakMap();
+/** What runs now: {state, at} by execution id. Nodes are made anew by undoing and by changing workflows. */
+const runs = new Map();
+
+class NodeStatus {
+  #node;
+  #view = new StatusView();
+  #widget;
+  #lines = [];
+  /** @type {Map<string, RunBlock>} by execution id: a node in a subgraph has one for each instance of it. */
+  #blocks = new Map();
+  #clock;
+  #height = 0;
+  /** The node's own height, while this element may have made it higher. */
+  #heightWithout;
+
+  constructor(node) {
+    this.#node = node;
+    const { element, body } = this.#view;
+    this.#keepEventsOfReaders(element);
+    const height = () => this.#bodyHeight() + 2 * MARGIN;
+    const options = { serialize: false, hideInPanel: true, margin: MARGIN, getMinHeight: height, getMaxHeight: height };
+    this.#widget = node.addDOMWidget("node_status", "node_status", element, options);
+    this.#widget.serialize = false;
+    // The text wraps anew when the node is made wider or narrower.
+    new ResizeObserver(() => node.setDirtyCanvas(true, true)).observe(body);
+    after(node, "onExecuted", (output) => this.#end(output?.text ?? []));
+    after(node, "onConfigure", () => this.#goOn());
+    after(node, "onRemoved", () => clearInterval(this.#clock));
+    after(node, "onSerialize", (saved) => this.#keepHeightOutOf(saved));
+    this.#show();
+  }
+
+  /** A new run begins: what the last one said does not hold any more. */
+  begin() {
+    this.#say([]);
+  }
+
+  /** @param {string[]} items  "English\n中文" */
+  #end(items) {
+    const inChinese = chinese();
+    this.#say(items.map((item) => String(item).split("\n")).map(([en, zh]) => (inChinese && zh) || en));
+  }
+
+  run(id) {
+    if (!this.#blocks.has(id)) this.#blocks.set(id, new RunBlock());
+    this.#show();
+  }
+
+  /** @param {number} parked  requests that go on at the service */
+  stop(id, parked = 0) {
+    this.#blocks.delete(id);
+    this.#say(parked > 0 ? [textsFor(chinese()).parked(parked)] : this.#lines);
+  }
+
+  #say(lines) {
+    this.#lines = lines;
+    this.#show();
+  }
+
+  #show() {
+    const isHigher = this.#isHigher();
+    const wasSilent = this.#widget.hidden ?? true;
+    const texts = textsFor(chinese());
+    for (const [id, block] of this.#blocks) {
+      const { state, at } = runs.get(id);
+      const elapsed = state.elapsed + (performance.now() - at) / 1000;
+      block.show(state, elapsed, this.#blocks.size > 1 ? instanceOf(id) : "", texts);
+    }
+    this.#view.show(this.#lines, [...this.#blocks.values()], texts);
+    const silent = this.#lines.length === 0 && this.#blocks.size === 0;
+    this.#widget.hidden = silent;
+    if (wasSilent && !silent) this.#heightWithout = this.#node.size[1];
+    if (isHigher) this.#shrink();
+    if (silent) this.#heightWithout = undefined;
+    this.#takePlace();
+    this.#keepTime();
+    this.#node.setDirtyCanvas(true, true);
+  }
+
+  #keepTime() {
+    if (this.#blocks.size > 0) this.#clock ??= setInterval(() => this.#show(), 1000);
+    else this.#clock = void clearInterval(this.#clock);
+  }
+
+  /** Undoing mid-run leaves a new node. */
+  #goOn() {
+    for (const [id, { state }] of runs) {
+      if (nodeOf(state.display_node) === this.#node) this.run(id);
+    }
+  }
+
+  // Height
+
+  #bodyHeight() {
+    // One that is not shown has none, and one that has not got its place yet is narrow and high.
+    const { offsetWidth, offsetHeight } = this.#view.body;
+    if (offsetWidth > this.#node.size[0] / 2) this.#height = offsetHeight;
+    return this.#widget?.hidden ? 0 : this.#height;
+  }
+
+  /** Whether the node has just the height that it needs with this element, and more than before. */
+  #isHigher() {
+    if (this.#heightWithout === undefined) return false;
+    const height = this.#node.size[1];
+    return height > this.#heightWithout && height <= this.#node.computeSize()[1] + SLACK;
+  }
+
+  #shrink() {
+    const [width] = this.#node.size;
+    this.#node.setSize([width, Math.max(this.#heightWithout, this.#node.computeSize()[1])]);
+  }
+
+  #keepHeightOutOf(saved) {
+    if (this.#isHigher()) saved.size = [saved.size[0], this.#heightWithout];
+  }
+
+  // The page
+
+  /** After undoing, the newest renderer goes on showing the element of the node that was there before. */
+  #takePlace() {
+    const { element } = this.#view;
+    if (!LiteGraph.vueNodesMode || element.isConnected || this.#widget.hidden) return;
+    document.querySelector(`[data-node-id="${this.#node.id}"] [data-node-status]`)?.replaceWith(element);
+  }
+
+  #keepEventsOfReaders(element) {
+    element.addEventListener("wheel", wheelToCanvas);
+    element.addEventListener("copy", (event) => event.stopPropagation());
+    element.addEventListener("keydown", (event) => {
+      const copying = (event.ctrlKey || event.metaKey) && COPY_KEYS.has(event.key);
+      if (copying || READING_KEYS.has(event.key)) event.stopPropagation();
+    });
+  }
+}
+
+function rootGraph() {
+  return app.rootGraph ?? app.graph;
+}
+
+/** The nodes of an execution id from the outermost to the innermost: "12:7" is node 7 in the subgraph of node 12. */
+function pathOf(executionId) {
+  const find = (graph, id) => graph?.getNodeById(id) ?? graph?.getNodeById(Number(id));
+  const [first, ...rest] = String(executionId).split(":");
+  const path = [find(rootGraph(), first)];
+  for (const id of rest) path.push(find(path.at(-1)?.subgraph, id));
+  return path;
+}
+
+function nodeOf(executionId) {
+  return pathOf(executionId).at(-1) ?? undefined;
+}
+
+/** The subgraph node that a run belongs to. */
+function instanceOf(executionId) {
+  const outer = pathOf(executionId).at(-2);
+  return outer ? `${outer.title} #${outer.id}` : "";
+}
+
+/** Another workflow may be open by now, whose nodes have the same numbers. */
+function isOfThisWorkflow({ workflow }) {
+  return !workflow || !rootGraph()?.id || workflow === String(rootGraph().id);
+}
+
+function heard(state) {
+  if (!isOfThisWorkflow(state)) return;
+  const id = String(state.node);
+  const status = statusOf.get(nodeOf(state.display_node));
+  if (state.end === "stopped") {
+    runs.delete(id);
+    status?.stop(id, state.parked);
+    return;
+  }
+  runs.set(id, { state, at: performance.now() });
+  status?.run(id);
+}
+
+/** What still runs, for the page, has ended. */
+function stop(isOver) {
+  for (const [id, { state }] of [...runs]) {
+    if (!isOver(state)) continue;
+    runs.delete(id);
+    statusOf.get(nodeOf(state.display_node))?.stop(id);
+  }
+}
+
+/** It says the same in less, and older frontends would save it with the workflow. Theirs are the first listeners. */
+function keepProgressTextBack() {
+  const dispatch = api.dispatchCustomEvent;
+  api.dispatchCustomEvent = function (type, detail) {
+    const isOurs = type === "progress_text" && statusOf.has(nodeOf(detail?.nodeId) ?? api);
+    return isOurs || dispatch.apply(this, arguments);
+  };
+}
+
+app.registerExtension({
+  name: "HiDreamVolcengine.NodeStatus",
+
+  setup() {
+    api.addEventListener(PROGRESS, ({ detail }) => heard(detail));
+    api.addEventListener("execution_start", ({ detail }) => stop((state) => state.prompt_id !== detail?.prompt_id));
+    for (const type of ["execution_success", "execution_error", "execution_interrupted"]) {
+      api.addEventListener(type, ({ detail }) => stop((state) => state.prompt_id === detail?.prompt_id));
+    }
+    api.addEventListener("executed", ({ detail }) => stop((state) => String(state.node) === String(detail?.node)));
+    // The end may have been missed while the connection was down.
+    api.addEventListener("status", ({ detail }) => detail?.exec_info?.queue_remaining === 0 && stop(() => true));
+    api.addEventListener("executing", ({ detail }) => statusOf.get(nodeOf(detail))?.begin());
+    keepProgressTextBack();
+  },
+});
+
+onNewNode(ORDER, (node) => statusOf.set(node, new NodeStatus(node)));
