@@ -1,16 +1,17 @@
-"""The shared module of all remote nodes: everything ``nodes/`` may import, and nothing else. It knows no ComfyUI."""
+"""The shared module of all remote nodes: everything ``nodes/`` may import, and nothing else. It knows no ComfyUI.
+
+A start of ComfyUI loads what is imported here. Every other name of ``__all__`` is loaded when it is used first, so that
+``nodes/`` writes ``api.PaidCall`` and never imports that name.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import checks, geometry, hidream, images, padding, pasting, volcengine, whereabouts
-from .accounts import Sandbox
-from .calls import Batch, PaidCall, Plan, Result, Run, deliver, fetch, may_still_come, notes_of
-from .cancel import CallCancelled, CancelToken
-from .collecting import Delivery
-from .credentials import Profiles
-from .diagnosis import Diagnosis
+# Only calls need it, but if it is missing ComfyUI is to say so at its start, where it has mostly loaded it itself.
+import requests  # noqa: F401
+
+from . import choices
 from .errors import (
     AmbiguousSubmitError,
     AuthenticationError,
@@ -25,43 +26,20 @@ from .errors import (
     TaskFailedError,
     TaskTimeoutError,
 )
-from .geometry import Placement
-from .hidream import HiDreamService
-from .polling import Progress, TaskRef, Watch
-from .profile_edits import ProfileEditor, RefusedEditError, ShownProfile, ShownProfiles
-from .profile_file import ProfileFile
-from .profile_values import DEFAULT_PROFILE, SANDBOX_PROFILE
+from .profile_file import ProfileFile, profile_names
 from .redaction import pack_logger
-from .settings import Budget, JournalSettings, Limits
-from .states import JournalError
-from .template_shelf import TemplatePage, TemplateShelf
-from .templates import GENDERS
 from .text import Text
-from .thumbnails import Thumbnails
-from .transport import Deadlines, wait_for_submits
-from .uploads import Pictures, Upload
-from .volcengine import VolcengineService
-from .wire import checked
-from .workers import DaemonPool
+from .workers import DaemonPool, once
 
 if TYPE_CHECKING:
     from .callbacks import Callbacks
     from .collector import Collector
     from .journal import Journal
+    from .later import *  # noqa: F403
     from .task_list import Overview, Task
 
+# Apart from later.py: local nodes and the settings dialog do not need the database either.
 _WITH_THE_DATABASE = {"Callbacks", "Collector", "Journal", "Overview", "Task"}
-
-
-def __getattr__(name: str) -> Any:
-    """A start of ComfyUI that buys nothing is not held up by the database."""
-    if name not in _WITH_THE_DATABASE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import callbacks, collector, journal, task_list
-
-    home = {"Callbacks": callbacks, "Collector": collector, "Journal": journal}.get(name, task_list)
-    return getattr(home, name)
-
 
 __all__ = [  # noqa: RUF022 - grouped by what they are for
     # calls
@@ -86,6 +64,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "wait_for_submits",
     # threads
     "DaemonPool",
+    "once",
     # journal
     "Budget",
     "Callbacks",
@@ -97,8 +76,6 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Task",
     "Thumbnails",
     # profiles
-    "DEFAULT_PROFILE",
-    "SANDBOX_PROFILE",
     "Deadlines",
     "Diagnosis",
     "ProfileEditor",
@@ -108,8 +85,8 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Sandbox",
     "ShownProfile",
     "ShownProfiles",
+    "profile_names",
     # templates
-    "GENDERS",
     "TemplatePage",
     "TemplateShelf",
     # errors
@@ -132,6 +109,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Text",
     "Upload",
     "checks",
+    "choices",
     "geometry",
     "hidream",
     "images",
@@ -141,3 +119,16 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "volcengine",
     "whereabouts",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WITH_THE_DATABASE:
+        from . import callbacks, collector, journal, task_list
+
+        home = {"Callbacks": callbacks, "Collector": collector, "Journal": journal}.get(name, task_list)
+        return getattr(home, name)
+    if name in __all__:
+        from . import later
+
+        return getattr(later, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

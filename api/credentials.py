@@ -13,15 +13,14 @@ from requests.auth import AuthBase
 
 from .accounts import HiDreamAccount, Sandbox, VolcengineAccount
 from .auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
+from .choices import DEFAULT_PROFILE, SANDBOX_PROFILE
 from .connections import origin
 from .environment import Environment, bad_setting
 from .errors import ConfigurationError, Provider
 from .networks import Network
-from .profile_file import Contents, ProfileFile, StoredProfile
+from .profile_file import Contents, ProfileFile, StoredProfile, profile_names
 from .profile_values import (
-    DEFAULT_PROFILE,
     KEYS,
-    SANDBOX_PROFILE,
     SETTINGS,
     SETTINGS_DIALOG,
     WITH_THE_KEY,
@@ -202,17 +201,11 @@ class Profiles:
         self._start_sandbox = start_sandbox
 
     @classmethod
-    def of_this_server(cls, start_sandbox: Callable[[], Sandbox], directory: Callable[[], Path]) -> Profiles:
-        """``directory``: a private folder for the file of the profiles."""
-        return cls(os.environ, start_sandbox, ProfileFile(directory))
+    def of_this_server(cls, start_sandbox: Callable[[], Sandbox], file: ProfileFile) -> Profiles:
+        return cls(os.environ, start_sandbox, file)
 
     def names(self) -> list[str]:
-        """All of them. A file that cannot be read has none: whoever uses one of its profiles is told why."""
-        try:
-            stored = self.file.names() if self.file is not None else ()
-        except ConfigurationError:
-            stored = ()
-        return list(dict.fromkeys([DEFAULT_PROFILE, *stored, SANDBOX_PROFILE]))
+        return profile_names(self.file)
 
     def name_of(self, profile: str, account_id: str) -> str:
         """What the profile is called today that was called ``profile`` when ``account_id`` bought with it."""

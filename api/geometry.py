@@ -8,16 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 
+from .choices import Position
 from .errors import InvalidInputError
 from .text import Text
-
-Position = Literal[
-    "center", "top", "bottom", "left", "right", "top left", "top right", "bottom left", "bottom right", "offset"
-]
-
-POSITIONS: tuple[Position, ...] = get_args(Position)
 
 # Relative drift of the aspect ratio that whole-pixel sides may cause before it is called an error.
 MAX_ASPECT_DRIFT = 0.01

@@ -17,6 +17,15 @@ from pydantic import AfterValidator, Field
 
 from .accounts import HiDreamAccount
 from .auth import ExchangedTokenAuth
+from .choices import (
+    HIDREAM_IMAGE_TO_IMAGE,
+    HIDREAM_MODEL_PHOTO_SET,
+    HIDREAM_OUTPAINT,
+    HIDREAM_UPSCALE,
+    MAX_CANVAS,
+    AspectRatio,
+    UpscaleRatio,
+)
 from .errors import (
     TASK_STATUS,
     ConfigurationError,
@@ -49,10 +58,7 @@ from .wire import (
 )
 from .workers import apart
 
-MAX_CANVAS = 1024
 MAX_MODEL_PHOTO = 2048
-ASPECT_RATIOS = ("9:16", "2:3", "4:3", "1:1", "3:4", "3:2", "16:9")
-UPSCALE_RATIOS = (2, 4)
 
 
 # ---- requests
@@ -87,7 +93,7 @@ class ImageToImageRequest(HiDreamRequest):
     image: ImageField | Annotated[list[ImageField], Field(min_length=1)]
     prompt: PromptField = ""
     negative_prompt: PromptField = ""
-    aspect_ratio: Literal["9:16", "2:3", "4:3", "1:1", "3:4", "3:2", "16:9"] = "1:1"
+    aspect_ratio: AspectRatio = "1:1"
     img_count: Annotated[int, Field(ge=1, le=4)] = 1
 
 
@@ -95,7 +101,7 @@ class UpscaleRequest(HiDreamRequest):
     """v3 image_upscaler; the key is spelt ``upsale_ratio`` by the service."""
 
     image: ImageField
-    upsale_ratio: Literal[2, 4]
+    upsale_ratio: UpscaleRatio
     version: Literal["v1"] = "v1"
 
 
@@ -123,26 +129,26 @@ class Endpoint:
 
 
 OUTPAINT = Endpoint(
-    "hidream outpaint",
+    HIDREAM_OUTPAINT,
     "/api-pub/gw/v3/image/outpainting/async",
     "/api-pub/gw/v3/image/outpainting/async/results",
     lambda limits: limits.outpaint_per_minute,
     takes_language=True,
 )
 IMAGE_TO_IMAGE = Endpoint(
-    "hidream image to image",
+    HIDREAM_IMAGE_TO_IMAGE,
     "/api-pub/gw/v2/image/img2img/async",
     "/api-pub/gw/v2/image/img2img/async/results",
     lambda limits: limits.img2img_per_minute,
 )
 UPSCALE = Endpoint(
-    "hidream upscale",
+    HIDREAM_UPSCALE,
     "/api-pub/gw/v3/image/image_upscaler/async",
     "/api-pub/gw/v3/image/image_upscaler/async/results",
     takes_language=True,
 )
 MODEL_PHOTO_SET = Endpoint(
-    "hidream model photo set",
+    HIDREAM_MODEL_PHOTO_SET,
     "/api-pub/ec/v3/image/variation/async",
     "/api-pub/ec/v3/image/variation/async/results",
     on_ec_host=True,

@@ -7,12 +7,13 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Literal, TypeVar, get_args
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from .choices import Format
 from .errors import InvalidInputError
 from .geometry import Placement
 from .text import Text
@@ -27,8 +28,6 @@ Grey = NDArray[np.uint8]
 Values = NDArray[np.float32]
 """An RGB picture as ComfyUI has it: (H, W, 3) float32, nominally 0–1."""
 _Scalar = TypeVar("_Scalar", bound=np.generic)
-Format = Literal["png", "jpeg 95"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 _WHITE = 255
 # Rows at a time: what lies between two forms of a large picture stays in the cache, and is never held whole.

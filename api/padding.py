@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .choices import Fill
 from .geometry import Placement
 from .images import Values, cut_out
-
-Fill = Literal["grey", "white", "edge", "blur"]
-FILLS: tuple[Fill, ...] = get_args(Fill)
 
 # Grey as ComfyUI's ImagePadForOutpaint has it.
 _FLAT = {"grey": 0.5, "white": 1.0}

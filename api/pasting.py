@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import color_match, registration
+from .choices import OutputSize, PasteMode
 from .color_match import Field
 from .errors import InvalidInputError
 from .geometry import MAX_ASPECT_DRIFT, ROUNDING_SLACK, Placement, round_half_up
@@ -23,11 +23,6 @@ from .registration import Registration
 from .resampling import TINY, Region, resample
 from .text import Text
 from .whereabouts import likely_regions, painted_region
-
-Mode = Literal["exact", "blend"]
-MODES: tuple[Mode, ...] = get_args(Mode)
-OutputSize = Literal["native", "generated", "factor"]
-OUTPUT_SIZES: tuple[OutputSize, ...] = get_args(OutputSize)
 
 # Rows worked on in floats at once.
 _ROWS = 256
@@ -46,7 +41,7 @@ class Settings:
         correct: move the generated picture by a small misplacement that was measured.
     """
 
-    mode: Mode = "exact"
+    mode: PasteMode = "exact"
     blend_pixels: int = 16
     output_size: OutputSize = "native"
     factor: float = 1.0

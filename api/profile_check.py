@@ -14,10 +14,10 @@ import requests
 
 from .accounts import HiDreamAccount, VolcengineAccount
 from .auth import ExchangedTokenAuth, SignatureAuth
+from .choices import SANDBOX_PROFILE
 from .credentials import Profiles
 from .diagnosis import Cause, Diagnosis, diagnosis_of
 from .errors import ConfigurationError, Provider
-from .profile_values import SANDBOX_PROFILE
 from .redaction import redact, shortened
 from .text import Text
 from .transport import Answer, Deadlines, get

@@ -12,16 +12,15 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from .choices import DEFAULT_PROFILE, SANDBOX_PROFILE
 from .credentials import Profiles
 from .diagnosis import Diagnosis
 from .errors import ConfigurationError, Provider
 from .profile_check import check_profile
 from .profile_file import ProfileFile, StaleRevisionError, StoredProfile
 from .profile_values import (
-    DEFAULT_PROFILE,
     KEYS,
     PROVIDERS,
-    SANDBOX_PROFILE,
     SETTINGS,
     WITH_THE_KEY,
     BadValueError,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .choices import DEFAULT_PROFILE, SANDBOX_PROFILE
 from .errors import ConfigurationError
 from .files import TEMPORARY, alone, write_whole
 from .redaction import Secret
@@ -186,6 +187,15 @@ class ProfileFile:
                 "请修复或移走该文件。环境变量中的配置和 `sandbox` 不受影响。",
             ),
         )
+
+
+def profile_names(file: ProfileFile | None) -> list[str]:
+    """The names of all profiles. A file that cannot be read has none: whoever uses one of its profiles is told why."""
+    try:
+        stored = file.names() if file is not None else ()
+    except ConfigurationError:
+        stored = ()
+    return list(dict.fromkeys([DEFAULT_PROFILE, *stored, SANDBOX_PROFILE]))
 
 
 def _on_windows(path: Path) -> Text:

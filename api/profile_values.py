@@ -11,13 +11,12 @@ from urllib.parse import unquote, urlsplit
 
 from requests import adapters
 
+from .choices import SANDBOX_PROFILE
 from .connections import is_loopback, origin
 from .errors import ConfigurationError, Provider
 from .networks import certificates_of
 from .text import Text
 
-DEFAULT_PROFILE = "default"
-SANDBOX_PROFILE = "sandbox"
 SETTINGS_DIALOG = Text("Settings → HiDream & Volcengine", "设置 → HiDream 与火山引擎")
 
 HIDREAM_BASE_URL = "https://www.hidreamai.com"

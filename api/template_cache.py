@@ -15,9 +15,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .choices import Gender
 from .files import write_whole
 from .redaction import pack_logger
-from .templates import Gender, Template
+from .templates import Template
 
 _MOST_THUMBNAILS = 2000
 _MOST_BYTES = 60 * 10**6

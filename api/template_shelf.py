@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .accounts import HiDreamAccount
+from .choices import GENDERS, Gender
 from .connections import origin
 from .credentials import Profiles
 from .errors import RemoteImageError, ServiceError
 from .template_cache import KeptList, TemplateCache
-from .templates import GENDERS, Gender, Template, fetch_templates, fetch_thumbnail
+from .templates import Template, fetch_templates, fetch_thumbnail
 from .text import Text
 
 PAGE_SIZE = 30

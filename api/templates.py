@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -16,6 +16,7 @@ import requests
 from .accounts import HiDreamAccount
 from .auth import ExchangedTokenAuth
 from .cancel import CancelToken
+from .choices import GENDERS, Gender
 from .connections import is_loopback
 from .downloads import DownloadError, RefusedUrlError, download
 from .errors import (
@@ -35,8 +36,6 @@ from .text import Text
 from .transport import Answer, NotSentError, get
 from .wire import WholeNumber, WireAnswer, Word, code_of, excerpt, json_object
 
-Gender = Literal["woman", "man"]
-GENDERS: tuple[Gender, ...] = get_args(Gender)
 THUMBNAIL_SIDE = 256
 
 _PATH = "/api-pub/ec/v3/template/variation"

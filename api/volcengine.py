@@ -16,6 +16,7 @@ import requests
 from pydantic import Field, model_validator
 
 from .accounts import VolcengineAccount
+from .choices import VOLCENGINE_OUTPAINT
 from .errors import (
     VENDOR_CODES,
     Meaning,
@@ -35,7 +36,6 @@ from .transport import Answer, Deadlines, Phases, ask, submit
 from .wire import ImageField, NotAccepted, PromptField, WireRequest, code_of, excerpt, json_object
 from .workers import apart
 
-ENDPOINT_NAME = "volcengine outpaint"
 SUCCESS = 10000
 # Not official: the nearest pages (jimeng inpaint, PicWish's look-alike) and annotated clients name these.
 INFERRED_MAX_BYTES = 4_700_000
@@ -95,7 +95,7 @@ class VolcengineService:
     account: VolcengineAccount
     provider: ClassVar[Provider] = "Volcengine"
     # The same picture, whichever way it is bought.
-    name: ClassVar[str] = ENDPOINT_NAME
+    name: ClassVar[str] = VOLCENGINE_OUTPAINT
 
     @property
     def works_while_asked(self) -> bool:
@@ -142,7 +142,7 @@ class VolcengineService:
         picture = answer.picture()
         # Whatever was asked for: a gateway may know one action only, and what it brings is paid.
         if answer.succeeded and (picture is not None or answer.task_id):
-            return Accepted(TaskRef("Volcengine", ENDPOINT_NAME, answer.task_id, service_id), picture)
+            return Accepted(TaskRef("Volcengine", VOLCENGINE_OUTPAINT, answer.task_id, service_id), picture)
         raise answer.refusal()
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:

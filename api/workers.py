@@ -1,4 +1,4 @@
-"""The pack's own bounded pools of daemon threads."""
+"""The pack's own bounded pools of daemon threads, and what several threads share that is made late."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -83,6 +83,17 @@ class DaemonPool:
 
 
 _large_work = DaemonPool(min(4, os.cpu_count() or 1))
+
+
+def once(make: Callable[[], _T]) -> Callable[[], _T]:
+    """What ``make`` makes, at the first call and never again, whichever threads come first."""
+    lock, made = threading.Lock(), cache(make)
+
+    def shared() -> _T:
+        with lock:
+            return made()
+
+    return shared
 
 
 def apart(function: Callable[..., _T], *args: Any) -> _T:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from itertools import product
 from typing import Any
 
-from api import InvalidInputError, Placement, geometry
+from api import InvalidInputError, Placement, choices, geometry
 from devtools.environment import ROOT
 
 FILE = ROOT / "tests" / "vectors" / "placement.json"
@@ -52,7 +52,7 @@ def _answer(function: str, arguments: Arguments) -> Placement:
 
 def _place() -> Iterator[Arguments]:
     """width, height, canvas_width, canvas_height, ratio, position, x_offset, y_offset"""
-    for position in geometry.POSITIONS:
+    for position in choices.POSITIONS:
         yield 400, 300, 1023, 1023, 0.5, position, 13, 7
     originals = ((1, 1), (1, 7), (3, 2), (105, 77), (333, 127), (600, 400), (2000, 2000), (6000, 4000), (16384, 16))
     canvases = ((64, 64), (300, 301), (1023, 65), (1024, 1024), (1920, 1080))
@@ -67,7 +67,7 @@ def _place() -> Iterator[Arguments]:
 
 def _place_in_aspect() -> Iterator[Arguments]:
     """width, height, aspect_width, aspect_height, ratio, position, x_offset, y_offset"""
-    for position in geometry.POSITIONS:
+    for position in choices.POSITIONS:
         yield 401, 303, 16, 9, 0.75, position, 13, 7
     originals = ((1, 1), (1, 16384), (3, 2), (105, 77), (333, 127), (6000, 4000), (4000, 6000), (16384, 16))
     shapes = ((1, 1), (5, 4), (3, 4), (3, 2), (16, 9), (9, 16), (21, 9), (1.91, 1))

@@ -9,20 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..api import (
-    SANDBOX_PROFILE,
-    Budget,
-    Profiles,
-    RemoteImageError,
-    Thumbnails,
-    wait_for_submits,
-)
+from .. import api
+from ..api import RemoteImageError, choices, once
 from .announcer import Announcer
-
-if TYPE_CHECKING:
-    from ..api import Collector, Journal, Overview, Task
 
 _GRACE_AT_EXIT = 5.0
 
@@ -47,69 +37,63 @@ class Books:
     """
 
     def __init__(
-        self, directory: Callable[[], Path], profiles: Profiles, tell: Callable[[], None] = lambda: None
+        self,
+        directory: Callable[[], Path],
+        profiles: Callable[[], api.Profiles],
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
         self._directory = directory
         self._profiles = profiles
         self._lock = threading.Lock()
-        self._journal: Journal | None = None
-        self._collector: Collector | None = None
+        self._journal: api.Journal | None = None
+        self._collector: api.Collector | None = None
         self._announcer = Announcer(tell)
-        self._thumbnails = Thumbnails()
+        self._thumbnails = once(lambda: api.Thumbnails())
 
-    def open(self) -> Journal:
+    def open(self) -> api.Journal:
         """The journal; from now on no paid task rots.
 
         Raises:
             ConfigurationError: a setting of the server is wrong.
         """
-        # Not above: they bring the database, which is loaded when it is needed.
-        from ..api import Callbacks, Collector, Journal
-
         with self._lock:
             if self._journal is None:
-                directory, called_back = self._directory(), self._profiles.callback_settings()
-                journal = Journal(self._profiles.journal_settings(directory), on_change=self._announcer.announce)
+                directory, profiles = self._directory(), self._profiles()
+                called_back = profiles.callback_settings()
+                journal = api.Journal(profiles.journal_settings(directory), on_change=self._announcer.announce)
                 # Daemon threads would die in the middle of a submit.
                 atexit.register(_leave, journal)
-                self._collector = Collector(journal, self._profiles)
+                self._collector = api.Collector(journal, profiles)
                 self._collector.start()
                 if called_back is not None:
-                    callbacks = Callbacks(called_back, directory, journal, self._collector)
+                    callbacks = api.Callbacks(called_back, directory, journal, self._collector)
                     callbacks.start()
                     atexit.register(callbacks.stop)
                 self._journal = journal
             return self._journal
 
-    def overview(self, limit: int) -> tuple[Overview, list[BudgetLine]]:
+    def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine]]:
         overview = self.open().overview(limit)
         return overview, self._budgets(overview.today)
 
     def _budgets(self, bought: dict[tuple[str, str], int]) -> list[BudgetLine]:
         today: Counter[str] = Counter()
-        buyers = {self._profiles.name_of(*buyer) for buyer in bought}
+        profiles = self._profiles()
+        buyers = {profiles.name_of(*buyer) for buyer in bought}
         for (profile, account), pictures in bought.items():
             # As the budget counts them: under the name of that time, too.
-            for name in {profile, self._profiles.name_of(profile, account)}:
+            for name in {profile, profiles.name_of(profile, account)}:
                 today[name] += pictures
-        names = dict.fromkeys([*self._profiles.names(), *sorted(buyers)])
-        names.pop(SANDBOX_PROFILE, None)
+        names = dict.fromkeys([*profiles.names(), *sorted(buyers)])
+        names.pop(choices.SANDBOX_PROFILE, None)
         lines = []
         for name in names:
-            budget = self._budget(name)
+            budget = _budget(profiles, name)
             if name in today or budget.per_day or budget.per_run:
                 lines.append(BudgetLine(name, today.get(name, 0), budget.per_day, budget.per_run))
         return lines
 
-    def _budget(self, profile: str) -> Budget:
-        for account in (self._profiles.hidream, self._profiles.volcengine):
-            try:
-                return account(profile).budget
-            except RemoteImageError:
-                continue  # it has no key for this service, or is gone
-        return Budget(None, None)
-
-    def task(self, journal_id: str) -> Task | None:
+    def task(self, journal_id: str) -> api.Task | None:
         return self.open().task(journal_id)
 
     def submit_again(self, journal_id: str) -> bool:
@@ -133,9 +117,18 @@ class Books:
     def thumbnail(self, journal_id: str, position: int) -> bytes | None:
         journal = self.open()
         sha256 = journal.hash_of(journal_id, position)
-        return self._thumbnails.of(sha256, partial(journal.stored, sha256)) if sha256 else None
+        return self._thumbnails().of(sha256, partial(journal.stored, sha256)) if sha256 else None
 
 
-def _leave(journal: Journal) -> None:
-    wait_for_submits(_GRACE_AT_EXIT)
+def _leave(journal: api.Journal) -> None:
+    api.wait_for_submits(_GRACE_AT_EXIT)
     journal.close()
+
+
+def _budget(profiles: api.Profiles, profile: str) -> api.Budget:
+    for account in (profiles.hidream, profiles.volcengine):
+        try:
+            return account(profile).budget
+        except RemoteImageError:
+            continue  # it has no key for this service, or is gone
+    return api.Budget(None, None)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from comfy_api.latest import io
 
-from ..api import Delivery, InvalidInputError, ServiceError, Text, images, pack_logger
-from .host import PROFILES
+from .. import api
+from ..api import InvalidInputError, ServiceError, Text, pack_logger, profile_names
+from .host import PROFILE_FILE, profiles
 
 CATEGORY = "HiDream & Volcengine"
 
@@ -22,7 +23,9 @@ class RemoteNode(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, profile: str) -> bool | str:
         """Takes over ComfyUI's list check of this one input, so that an unknown name is explained."""
-        problem = PROFILES.check_name(profile) if isinstance(profile, str) else None
+        if not isinstance(profile, str) or profile in profile_names(PROFILE_FILE):
+            return True
+        problem = profiles().check_name(profile)
         return True if problem is None else str(problem)
 
 
@@ -69,18 +72,18 @@ class Notes:
         return {"text": [str(note) for note in unique]}
 
 
-def pictures_of(deliveries: Sequence[Delivery]) -> list[images.Pixels]:
+def pictures_of(deliveries: Sequence[api.Delivery]) -> list[api.images.Pixels]:
     """All pictures of a batch, in the order of its calls."""
     return [picture for delivery in deliveries for picture in delivery.pictures]
 
 
-def size_of(pixels: images.Pixels) -> tuple[int, int]:
+def size_of(pixels: api.images.Pixels) -> tuple[int, int]:
     """(width, height)"""
     height, width = pixels.shape[:2]
     return width, height
 
 
-def check_one_size(deliveries: Sequence[Delivery]) -> None:
+def check_one_size(deliveries: Sequence[api.Delivery]) -> None:
     """An IMAGE batch holds one size. What differs is not resized in silence.
 
     Raises:

@@ -29,7 +29,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..api import Delivery, Plan, Progress, Result, TaskTimeoutError, Text, images
+from .. import api
+from ..api import TaskTimeoutError, Text
 
 PreviewFile = dict[str, Any]
 
@@ -50,7 +51,6 @@ _STAGES = {
 }
 _DONE, _FAILED, _STOPPED = Text("done", "完成"), Text("failed", "失败"), Text("stopped", "已停止")
 _AT_THE_SERVICE = {"running", "downloading"}
-_NOTHING_BOUGHT = Plan(0, 0, 0)
 
 
 class Screen(Protocol):
@@ -66,17 +66,17 @@ class Screen(Protocol):
 
     def tell(self, state: dict[str, Any]) -> None: ...
 
-    def preview(self, picture: images.Pixels, there: Callable[[PreviewFile], None]) -> None:
+    def preview(self, picture: api.images.Pixels, there: Callable[[PreviewFile], None]) -> None:
         """Have a small file made, and tell of it as soon as it is there."""
         ...
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What one ``execute`` call of a node is about to do: pictures of each call (0: nobody knows), and the plan."""
+    """What one ``execute`` call of a node is about to do: pictures of each call (0: nobody knows); what it buys."""
 
     pictures: Sequence[int]
-    plan: Plan = _NOTHING_BOUGHT
+    plan: api.Plan | None = None
 
 
 class NodeDisplay:
@@ -100,8 +100,9 @@ class NodeDisplay:
         calls = [Call(self._lock, self._touch, pictures, self._clock) for pictures in outlook.pictures]
         with self._lock:
             self._calls += calls
-            self._buys += outlook.plan.buy
-            self._resumes += outlook.plan.resume
+            if outlook.plan is not None:
+                self._buys += outlook.plan.buy
+                self._resumes += outlook.plan.resume
             self._changed = True
         return calls
 
@@ -143,7 +144,7 @@ class NodeDisplay:
     def _touch(self) -> None:
         self._changed = True
 
-    def _ask_for_previews(self, pictures: Sequence[images.Pixels]) -> None:
+    def _ask_for_previews(self, pictures: Sequence[api.images.Pixels]) -> None:
         wanted = pictures[: _MOST_PREVIEWS - self._previews_asked]
         self._previews_asked += len(wanted)
         for picture in wanted:
@@ -212,9 +213,9 @@ class Call:
         self._sent = False
         self._told = 0.0
         self._running_since: float | None = None
-        self._fresh: list[images.Pixels] = []
+        self._fresh: list[api.images.Pixels] = []
 
-    def report(self, progress: Progress) -> None:
+    def report(self, progress: api.Progress) -> None:
         """Called by the worker."""
         with self._lock:
             if self.ended:
@@ -234,8 +235,8 @@ class Call:
 
     def end(self, result: object) -> None:
         """Called by the worker with what its job returned, ``None`` if it raised."""
-        delivery = result.delivery if isinstance(result, Result) else result
-        error = result.error if isinstance(result, Result) else None
+        delivery = result.delivery if isinstance(result, api.Result) else result
+        error = result.error if isinstance(result, api.Result) else None
         with self._lock:
             if self.ended:
                 return
@@ -244,7 +245,7 @@ class Call:
             if isinstance(error, TaskTimeoutError):
                 # Stopped in the task list, or it took too long: what was sent goes on at the service.
                 self.stopped, self.parked = True, error.billed != "no"
-            elif isinstance(delivery, Delivery):
+            elif isinstance(delivery, api.Delivery):
                 # Those of the store were not reported one by one.
                 self._has_come(delivery.pictures[self.came :])
                 self.failed = len(delivery.errors)
@@ -260,7 +261,7 @@ class Call:
             self.parked = self._sent or self.stage in _AT_THE_SERVICE
             self._fresh.clear()
 
-    def take_fresh(self) -> list[images.Pixels]:
+    def take_fresh(self) -> list[api.images.Pixels]:
         """Pictures that have come since the last time."""
         fresh, self._fresh = self._fresh, []
         return fresh
@@ -281,7 +282,7 @@ class Call:
             return None
         return (now - self._running_since) / self.expected
 
-    def _has_come(self, pictures: Sequence[images.Pixels]) -> None:
+    def _has_come(self, pictures: Sequence[api.images.Pixels]) -> None:
         self.came += len(pictures)
         self.pictures = max(self.pictures, self.came)
         self._fresh += pictures

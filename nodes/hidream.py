@@ -7,19 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..api import (
-    HiDreamService,
-    InvalidInputError,
-    PaidCall,
-    Pictures,
-    Placement,
-    Text,
-    Upload,
-    checked,
-    geometry,
-    hidream,
-)
-from ..api import images as imaging
+from .. import api
+from ..api import InvalidInputError, Text, choices
 from . import host
 from .common import (
     CATEGORY,
@@ -55,16 +44,16 @@ _ON_PARTIAL = ComboWidget(
 )
 
 
-async def _service(profile: str, endpoint: hidream.Endpoint) -> HiDreamService:
+async def _service(profile: str, endpoint: api.hidream.Endpoint) -> api.HiDreamService:
     # Off the loop: the sandbox is started here when it is used first.
-    return HiDreamService(await host.off_loop(host.PROFILES.hidream, profile), endpoint)
+    return api.HiDreamService(await host.off_loop(host.profiles().hidream, profile), endpoint)
 
 
 # ---- outpaint
 
 _MIN_CANVAS = 64
-_CANVAS_WIDTH = IntWidget("canvas_width", 1024, _MIN_CANVAS, hidream.MAX_CANVAS, "Width of the new canvas, px.")
-_CANVAS_HEIGHT = IntWidget("canvas_height", 1024, _MIN_CANVAS, hidream.MAX_CANVAS, "Height of the new canvas, px.")
+_CANVAS_WIDTH = IntWidget("canvas_width", 1024, _MIN_CANVAS, choices.MAX_CANVAS, "Width of the new canvas, px.")
+_CANVAS_HEIGHT = IntWidget("canvas_height", 1024, _MIN_CANVAS, choices.MAX_CANVAS, "Height of the new canvas, px.")
 _RATIO = FloatWidget(
     "ratio",
     0.5,
@@ -72,14 +61,14 @@ _RATIO = FloatWidget(
     1.0,
     "Linear share of the canvas that the original spans on its tighter side; 0.5 is a quarter of a square by area.",
 )
-_POSITION: ComboWidget[geometry.Position] = ComboWidget(
+_POSITION: ComboWidget[choices.Position] = ComboWidget(
     "position",
-    geometry.POSITIONS,
+    choices.POSITIONS,
     "center",
     "Where the original lies in the canvas; `offset` uses x_offset and y_offset.",
 )
-_X_OFFSET = IntWidget("x_offset", 0, 0, hidream.MAX_CANVAS, "Left edge of the original, px; only with `offset`.")
-_Y_OFFSET = IntWidget("y_offset", 0, 0, hidream.MAX_CANVAS, "Top edge of the original, px; only with `offset`.")
+_X_OFFSET = IntWidget("x_offset", 0, 0, choices.MAX_CANVAS, "Left edge of the original, px; only with `offset`.")
+_Y_OFFSET = IntWidget("y_offset", 0, 0, choices.MAX_CANVAS, "Top edge of the original, px; only with `offset`.")
 _OUTPAINT_VARIANTS = IntWidget("variants", 1, 1, 4, "Pictures per image; each one is a paid task.")
 
 
@@ -121,12 +110,12 @@ class HiDreamAPIOutpaint(RemoteNode):
     ) -> io.NodeOutput:
         take = TAKE.check(take)
         variants = _OUTPAINT_VARIANTS.check(variants)
-        originals = Pictures(image)
+        originals = api.Pictures(image)
         notes = Notes(originals.notes)
         size = originals.size
         used = _laid_out(size, layout) if placement is None else _within_canvas(placement, size, notes)
         note_resized(notes, size, used)
-        service = await _service(profile, hidream.OUTPAINT)
+        service = await _service(profile, api.hidream.OUTPAINT)
         per_image = [
             await host.off_loop(_outpaint_call, service, originals, index, used, take)
             for index in range(len(originals))
@@ -139,20 +128,20 @@ class HiDreamAPIOutpaint(RemoteNode):
         note_other_size(notes, came, (used.canvas_width, used.canvas_height))
         used = used.scaled_to(*came)
         return io.NodeOutput(
-            await host.off_loop(imaging.image_tensor, pictures),
-            imaging.placement_mask(used),
+            await host.off_loop(api.images.image_tensor, pictures),
+            api.images.placement_mask(used),
             used,
             ui={**notes.ui(), "outpaint_preview": await host.off_loop(_preview_of, originals)},
         )
 
 
-def _preview_of(originals: Pictures) -> list[host.PreviewFile]:
+def _preview_of(originals: api.Pictures) -> list[host.PreviewFile]:
     return host.preview(originals[0])
 
 
-def _laid_out(size: tuple[int, int], layout: dict[str, Any]) -> Placement:
+def _laid_out(size: tuple[int, int], layout: dict[str, Any]) -> api.Placement:
     """From the node's own widgets."""
-    placement = geometry.place(
+    placement = api.geometry.place(
         *size,
         _CANVAS_WIDTH.check(layout["canvas_width"]),
         _CANVAS_HEIGHT.check(layout["canvas_height"]),
@@ -165,15 +154,15 @@ def _laid_out(size: tuple[int, int], layout: dict[str, Any]) -> Placement:
     return placement
 
 
-def _within_canvas(placement: object, size: tuple[int, int], notes: Notes) -> Placement:
+def _within_canvas(placement: object, size: tuple[int, int], notes: Notes) -> api.Placement:
     """The connected placement, scaled down as far as the service's canvas demands."""
-    used = given_placement(placement, size, (hidream.MAX_CANVAS, hidream.MAX_CANVAS), notes)
+    used = given_placement(placement, size, (choices.MAX_CANVAS, choices.MAX_CANVAS), notes)
     if min(used.canvas_width, used.canvas_height) < _MIN_CANVAS:
         raise InvalidInputError(
             Text(
-                f"Within {hidream.MAX_CANVAS}×{hidream.MAX_CANVAS} the placement's canvas is {used.canvas_width}×"
+                f"Within {choices.MAX_CANVAS}×{choices.MAX_CANVAS} the placement's canvas is {used.canvas_width}×"
                 f"{used.canvas_height}, but HiDream takes sides of at least {_MIN_CANVAS} px.",
-                f"placement 的画布在 {hidream.MAX_CANVAS}×{hidream.MAX_CANVAS} 以内为 {used.canvas_width}×"
+                f"placement 的画布在 {choices.MAX_CANVAS}×{choices.MAX_CANVAS} 以内为 {used.canvas_width}×"
                 f"{used.canvas_height}，而 HiDream 要求每边至少 {_MIN_CANVAS} px。",
             )
         )
@@ -181,21 +170,21 @@ def _within_canvas(placement: object, size: tuple[int, int], notes: Notes) -> Pl
 
 
 def _outpaint_call(
-    service: HiDreamService, originals: Pictures, index: int, placement: Placement, take: int
-) -> PaidCall:
-    placed = originals.upload(index, lambda pixels: imaging.resize(pixels, placement.width, placement.height))
-    request = checked(
-        hidream.OutpaintRequest,
+    service: api.HiDreamService, originals: api.Pictures, index: int, placement: api.Placement, take: int
+) -> api.PaidCall:
+    placed = originals.upload(index, lambda pixels: api.images.resize(pixels, placement.width, placement.height))
+    request = api.checked(
+        api.hidream.OutpaintRequest,
         image=placed.fingerprint,
         x_offset=placement.x,
         y_offset=placement.y,
         resolution=f"{placement.canvas_width}*{placement.canvas_height}",
     )
     canvas = placement.canvas_width * placement.canvas_height
-    return PaidCall(service, request, partial(_one_image, placed), canvas, take)
+    return api.PaidCall(service, request, partial(_one_image, placed), canvas, take)
 
 
-def _one_image(upload: Upload) -> dict[str, str]:
+def _one_image(upload: api.Upload) -> dict[str, str]:
     return {"image": upload.base64()}
 
 
@@ -203,7 +192,7 @@ def _one_image(upload: Upload) -> dict[str, str]:
 
 _PROMPT = StringWidget("prompt", "What the picture should show.")
 _NEGATIVE_PROMPT = StringWidget("negative_prompt", "What it should not show.")
-_ASPECT_RATIO = ComboWidget("aspect_ratio", hidream.ASPECT_RATIOS, "1:1", "Width : height of the result.")
+_ASPECT_RATIO = ComboWidget("aspect_ratio", choices.ASPECT_RATIOS, "1:1", "Width : height of the result.")
 _IMG_COUNT = IntWidget("img_count", 1, 1, 4, "Pictures per call; each one is paid.")
 _ONE_EACH, _ALL_AS_REFERENCES = "one call per image", "all as references"
 _USE_IMAGES = ComboWidget(
@@ -262,9 +251,9 @@ class HiDreamAPIImageToImage(PartialNode):
             "img_count": _IMG_COUNT.check(img_count),
         }
         together = _USE_IMAGES.check(use_images) == _ALL_AS_REFERENCES
-        originals = Pictures(images)
+        originals = api.Pictures(images)
         notes = Notes(originals.notes)
-        service = await _service(profile, hidream.IMAGE_TO_IMAGE)
+        service = await _service(profile, api.hidream.IMAGE_TO_IMAGE)
         references = [await host.off_loop(originals.upload, index) for index in range(len(originals))]
         groups = [references] if together else [[reference] for reference in references]
         calls = [await host.off_loop(_image_to_image_call, service, group, together, fields, take) for group in groups]
@@ -272,25 +261,25 @@ class HiDreamAPIImageToImage(PartialNode):
         accept_partial = on_partial == _RETURN_THE_REST
         deliveries, told = await host.buy(calls, accept_partial=accept_partial, check=check_one_size, later=later)
         notes.extend(told)
-        return io.NodeOutput(await host.off_loop(imaging.image_tensor, pictures_of(deliveries)), ui=notes.ui())
+        return io.NodeOutput(await host.off_loop(api.images.image_tensor, pictures_of(deliveries)), ui=notes.ui())
 
 
 def _image_to_image_call(
-    service: HiDreamService, references: list[Upload], together: bool, fields: dict[str, Any], take: int
-) -> PaidCall:
+    service: api.HiDreamService, references: list[api.Upload], together: bool, fields: dict[str, Any], take: int
+) -> api.PaidCall:
     prints = [reference.fingerprint for reference in references]
-    request = checked(hidream.ImageToImageRequest, image=prints if together else prints[0], **fields)
+    request = api.checked(api.hidream.ImageToImageRequest, image=prints if together else prints[0], **fields)
     encode = partial(_all_images, references) if together else partial(_one_image, references[0])
-    return PaidCall(service, request, encode, _IMAGE_TO_IMAGE_PIXELS, take, request.img_count)
+    return api.PaidCall(service, request, encode, _IMAGE_TO_IMAGE_PIXELS, take, request.img_count)
 
 
-def _all_images(references: list[Upload]) -> dict[str, list[str]]:
+def _all_images(references: list[api.Upload]) -> dict[str, list[str]]:
     return {"image": [reference.base64() for reference in references]}
 
 
 # ---- upscale
 
-_UPSCALE_RATIO = ComboWidget("upscale_ratio", hidream.UPSCALE_RATIOS, 2, "How many times wider and higher.")
+_UPSCALE_RATIO = ComboWidget("upscale_ratio", choices.UPSCALE_RATIOS, 2, "How many times wider and higher.")
 
 
 class HiDreamAPIUpscale(RemoteNode):
@@ -316,11 +305,11 @@ class HiDreamAPIUpscale(RemoteNode):
     async def execute(cls, image: Any, profile: str, upscale_ratio: int, take: int) -> io.NodeOutput:
         take = TAKE.check(take)
         upscale_ratio = _UPSCALE_RATIO.check(upscale_ratio)
-        originals = Pictures(image)
+        originals = api.Pictures(image)
         notes = Notes(originals.notes)
         width, height = (side * upscale_ratio for side in originals.size)
         check_result_fits_memory(width, height, len(originals), host.available_memory(), MAX_RESULT_PIXELS)
-        service = await _service(profile, hidream.UPSCALE)
+        service = await _service(profile, api.hidream.UPSCALE)
         calls = [
             await host.off_loop(_upscale_call, service, originals, index, upscale_ratio, take)
             for index in range(len(originals))
@@ -329,14 +318,16 @@ class HiDreamAPIUpscale(RemoteNode):
         notes.extend(told)
         pictures = pictures_of(deliveries)
         note_other_size(notes, size_of(pictures[0]), (width, height))
-        return io.NodeOutput(await host.off_loop(imaging.image_tensor, pictures), ui=notes.ui())
+        return io.NodeOutput(await host.off_loop(api.images.image_tensor, pictures), ui=notes.ui())
 
 
-def _upscale_call(service: HiDreamService, originals: Pictures, index: int, ratio: int, take: int) -> PaidCall:
+def _upscale_call(
+    service: api.HiDreamService, originals: api.Pictures, index: int, ratio: int, take: int
+) -> api.PaidCall:
     original = originals.upload(index)
-    request = checked(hidream.UpscaleRequest, image=original.fingerprint, upsale_ratio=ratio)
+    request = api.checked(api.hidream.UpscaleRequest, image=original.fingerprint, upsale_ratio=ratio)
     width, height = originals.size
-    return PaidCall(service, request, partial(_one_image, original), width * height * ratio**2, take)
+    return api.PaidCall(service, request, partial(_one_image, original), width * height * ratio**2, take)
 
 
 # ---- model photo set
@@ -403,38 +394,38 @@ class HiDreamAPIModelPhotoSet(PartialNode):
                     "（hidreamai.com/doc/variation/templates）。",
                 )
             )
-        originals = Pictures(image)
+        originals = api.Pictures(image)
         notes = Notes(originals.notes)
         fitted = partial(_fit_photo, fit=_FIT.check(fit), notes=notes)
         photos = [await host.off_loop(originals.upload, index, fitted) for index in range(len(originals))]
-        service = await _service(profile, hidream.MODEL_PHOTO_SET)
+        service = await _service(profile, api.hidream.MODEL_PHOTO_SET)
         calls = [await host.off_loop(_photo_set_call, service, photo, template_id, take) for photo in photos]
         later = partial(leave_for_later, profile=profile, fit=fit, template_id=template_id, take=take)
         deliveries, told = await host.buy(calls, accept_partial=on_partial == _RETURN_THE_REST, later=later)
         notes.extend(told)
         pictures = pictures_of(deliveries)
-        return io.NodeOutput(await host.off_loop(imaging.image_tensors, pictures), ui=notes.ui())
+        return io.NodeOutput(await host.off_loop(api.images.image_tensors, pictures), ui=notes.ui())
 
 
-def _photo_set_call(service: HiDreamService, photo: Upload, template_id: int, take: int) -> PaidCall:
-    request = checked(hidream.ModelPhotoSetRequest, image=photo.fingerprint, template_id=template_id)
-    return PaidCall(service, request, partial(_one_image, photo), hidream.MAX_MODEL_PHOTO**2, take)
+def _photo_set_call(service: api.HiDreamService, photo: api.Upload, template_id: int, take: int) -> api.PaidCall:
+    request = api.checked(api.hidream.ModelPhotoSetRequest, image=photo.fingerprint, template_id=template_id)
+    return api.PaidCall(service, request, partial(_one_image, photo), api.hidream.MAX_MODEL_PHOTO**2, take)
 
 
-def _fit_photo(original: imaging.Pixels, fit: str, notes: Notes) -> imaging.Pixels:
+def _fit_photo(original: api.images.Pixels, fit: str, notes: Notes) -> api.images.Pixels:
     """The photo as the service takes it: 3:4 within 0.5 %, no side over 2048 px."""
     width, height = size_of(original)
-    limit = hidream.MAX_MODEL_PHOTO
+    limit = api.hidream.MAX_MODEL_PHOTO
     photo = original
-    if not geometry.is_three_by_four(width, height, _RATIO_TOLERANCE):
+    if not api.geometry.is_three_by_four(width, height, _RATIO_TOLERANCE):
         if fit == _FIT_CROP:
-            photo = imaging.cut_out(original, geometry.three_by_four_inside(width, height))
+            photo = api.images.cut_out(original, api.geometry.three_by_four_inside(width, height))
         elif fit == _FIT_PAD:
-            photo = imaging.paste_on_white(original, geometry.three_by_four_around(width, height))
+            photo = api.images.paste_on_white(original, api.geometry.three_by_four_around(width, height))
     if fit != _FIT_ERROR and max(size_of(photo)) > limit:
-        photo = imaging.resize(photo, *geometry.fit_within(*size_of(photo), limit, limit))
+        photo = api.images.resize(photo, *api.geometry.fit_within(*size_of(photo), limit, limit))
     came_to = size_of(photo)
-    if not geometry.is_three_by_four(*came_to, _RATIO_TOLERANCE) or max(came_to) > limit:
+    if not api.geometry.is_three_by_four(*came_to, _RATIO_TOLERANCE) or max(came_to) > limit:
         raise InvalidInputError(
             Text(
                 f"The service takes photos of 3:4 (within {_RATIO_TOLERANCE:.1%}) and at most {limit} px; this one is "

@@ -21,27 +21,8 @@ from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..api import (
-    Batch,
-    CancelToken,
-    DaemonPool,
-    Delivery,
-    PaidCall,
-    ProfileEditor,
-    ProfileFile,
-    Profiles,
-    RemoteImageError,
-    Result,
-    Run,
-    TemplateShelf,
-    Text,
-    Watch,
-    deliver,
-    geometry,
-    images,
-    may_still_come,
-    notes_of,
-)
+from .. import api
+from ..api import DaemonPool, ProfileFile, RemoteImageError, Text, once
 from .books import Books
 from .display import Call, NodeDisplay, Outlook, PreviewFile
 from .lookout import Lookout
@@ -72,12 +53,12 @@ async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
 
 
 async def buy(
-    calls: Sequence[PaidCall],
+    calls: Sequence[api.PaidCall],
     *,
     accept_partial: bool = False,
-    check: Callable[[Sequence[Delivery]], None] = lambda deliveries: None,
+    check: Callable[[Sequence[api.Delivery]], None] = lambda deliveries: None,
     later: Callable[[], None] = lambda: None,
-) -> tuple[list[Delivery], list[Text]]:
+) -> tuple[list[api.Delivery], list[Text]]:
     """Run the paid calls of one node side by side.
 
     Args:
@@ -91,16 +72,16 @@ async def buy(
         RemoteImageError: something is missing, and that is not accepted, or nothing came at all.
         InterruptProcessingException: the user interrupted.
     """
-    batch = await off_loop(Batch, await off_loop(BOOKS.open), calls, _current_run())
+    batch = await off_loop(api.Batch, await off_loop(BOOKS.open), calls, _current_run())
     jobs = [partial(batch.run, index) for index in range(len(calls))]
     outlook = Outlook([call.pictures for call in calls], batch.plan)
-    results = await run_jobs(jobs, calls[0].service.provider, outlook, left=lambda error: Result(error=error))
-    deliveries, missing = deliver(results, accept_partial=accept_partial)
+    results = await run_jobs(jobs, calls[0].service.provider, outlook, left=lambda error: api.Result(error=error))
+    deliveries, missing = api.deliver(results, accept_partial=accept_partial)
     check(deliveries)
-    if may_still_come(results):
+    if api.may_still_come(results):
         later()
     await off_loop(batch.delivered, results)
-    return deliveries, [*notes_of(results), *missing]
+    return deliveries, [*api.notes_of(results), *missing]
 
 
 def private_directory() -> Path:
@@ -111,8 +92,11 @@ def private_directory() -> Path:
     return Path(folder_paths.get_user_directory()) / "__hidream_volcengine"
 
 
-PROFILES = Profiles.of_this_server(start_sandbox, private_directory)
-EDITOR = ProfileEditor(PROFILES, ProfileFile(private_directory))
+PROFILE_FILE = ProfileFile(private_directory)
+# These are loaded with the first paid call, or with the page that asks for them.
+profiles = once(lambda: api.Profiles.of_this_server(start_sandbox, PROFILE_FILE))
+_editor = once(lambda: api.ProfileEditor(profiles(), PROFILE_FILE))
+_templates = once(lambda: api.TemplateShelf(profiles(), private_directory))
 
 
 def _tell_task_list() -> None:
@@ -122,25 +106,24 @@ def _tell_task_list() -> None:
         server.send_sync("hidream_volcengine.tasks", {})
 
 
-BOOKS = Books(private_directory, PROFILES, _tell_task_list)
-TEMPLATES = TemplateShelf(PROFILES, private_directory)
+BOOKS = Books(private_directory, profiles, _tell_task_list)
 
 
 def register_routes() -> None:
     """Add the pack's routes to ComfyUI's server, if there is one."""
     server = getattr(PromptServer, "instance", None)
     if server is not None:
-        register(server.routes, BOOKS, profiles=EDITOR, shelf=TEMPLATES)
+        register(server.routes, BOOKS, profiles=_editor, shelf=_templates)
 
 
-_runs: OrderedDict[str, Run] = OrderedDict()
+_runs: OrderedDict[str, api.Run] = OrderedDict()
 
 
-def _current_run() -> Run:
+def _current_run() -> api.Run:
     """The run of a workflow that this node belongs to; its nodes share one."""
     context = get_executing_context()
     prompt_id = context.prompt_id if context is not None else ""
-    run = _runs.setdefault(prompt_id, Run(prompt_id))
+    run = _runs.setdefault(prompt_id, api.Run(prompt_id))
     while len(_runs) > _REMEMBERED_RUNS:
         _runs.popitem(last=False)
     return run
@@ -151,7 +134,7 @@ def _raised(error: RemoteImageError) -> NoReturn:
 
 
 async def run_jobs(
-    jobs: Sequence[Callable[[Watch], _T]],
+    jobs: Sequence[Callable[[api.Watch], _T]],
     service: str,
     outlook: Outlook | None = None,
     left: Callable[[RemoteImageError], _T] = _raised,
@@ -172,9 +155,9 @@ async def run_jobs(
     display = _current_display()
     shown = display.begin(outlook or Outlook([0] * len(jobs)))
     pool = _calls[service]
-    tokens = [CancelToken() for _ in jobs]
+    tokens = [api.CancelToken() for _ in jobs]
     futures = [
-        pool.submit(partial(_run_shown, job, Watch(token, call.report), call))
+        pool.submit(partial(_run_shown, job, api.Watch(token, call.report), call))
         for job, token, call in zip(jobs, tokens, shown, strict=True)
     ]
     try:
@@ -194,7 +177,7 @@ async def run_jobs(
     ]
 
 
-def _run_shown(job: Callable[[Watch], _T], watch: Watch, call: Call) -> _T:
+def _run_shown(job: Callable[[api.Watch], _T], watch: api.Watch, call: Call) -> _T:
     result: _T | None = None
     try:
         result = job(watch)
@@ -204,7 +187,7 @@ def _run_shown(job: Callable[[Watch], _T], watch: Watch, call: Call) -> _T:
 
 
 async def _until_done(
-    futures: Sequence[Future[Any]], display: NodeDisplay | None = None, tokens: Sequence[CancelToken] = ()
+    futures: Sequence[Future[Any]], display: NodeDisplay | None = None, tokens: Sequence[api.CancelToken] = ()
 ) -> None:
     loop = asyncio.get_running_loop()
     token_of = dict(zip(futures, tokens, strict=False))
@@ -271,7 +254,7 @@ class _Screen:
         with contextlib.suppress(Exception):
             self._server.send_sync(_PROGRESS_EVENT, {**self._about, **state}, self._client_id)
 
-    def preview(self, picture: images.Pixels, there: Callable[[PreviewFile], None]) -> None:
+    def preview(self, picture: api.images.Pixels, there: Callable[[PreviewFile], None]) -> None:
         def make() -> None:
             file = _small_file(picture, _THUMBNAIL_SIDE, "progress")
             if file is not None:
@@ -320,7 +303,7 @@ _PREVIEW_SIDE = 512
 _THUMBNAIL_SIDE = 256
 
 
-def preview(pixels: images.Pixels) -> list[PreviewFile]:
+def preview(pixels: api.images.Pixels) -> list[PreviewFile]:
     """A small JPEG of a picture for the browser, in the folder of ComfyUI's that ends with the server.
 
     Returns:
@@ -331,17 +314,17 @@ def preview(pixels: images.Pixels) -> list[PreviewFile]:
     return [] if file is None else [{**file, "width": width, "height": height}]
 
 
-def _small_file(pixels: images.Pixels, side: int, kind: str) -> PreviewFile | None:
+def _small_file(pixels: api.images.Pixels, side: int, kind: str) -> PreviewFile | None:
     height, width = pixels.shape[:2]
-    name = f"{kind}_{images.fingerprint(pixels).split(':')[1][:32]}.jpg"
+    name = f"{kind}_{api.images.fingerprint(pixels).split(':')[1][:32]}.jpg"
     path = Path(folder_paths.get_temp_directory()) / name
     try:
         if not path.exists():
-            small = images.reduced(pixels, *geometry.fit_within(width, height, side, side))
+            small = api.images.reduced(pixels, *api.geometry.fit_within(width, height, side, side))
             path.parent.mkdir(parents=True, exist_ok=True)
             # Never half a picture under that name.
             part = path.with_suffix(f".{uuid.uuid4().hex}.part")
-            part.write_bytes(images.encode(small, "jpeg 95"))
+            part.write_bytes(api.images.encode(small, "jpeg 95"))
             part.replace(path)
     except OSError:
         return None

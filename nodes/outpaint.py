@@ -11,18 +11,8 @@ import numpy as np
 from comfy_api.latest import io
 from numpy.typing import NDArray
 
-from ..api import (
-    CancelToken,
-    InvalidInputError,
-    Placement,
-    RemoteImageError,
-    Text,
-    geometry,
-    images,
-    padding,
-    pasting,
-    whereabouts,
-)
+from .. import api
+from ..api import InvalidInputError, RemoteImageError, Text, choices
 from . import host
 from .common import CATEGORY, MAX_RESULT_PIXELS, Notes, check_result_fits_memory, size_of
 from .placements import OutpaintPlacement, checked_placement, fills_canvas, note_resized
@@ -89,9 +79,9 @@ _RATIO = FloatWidget(
     "Linear share of the canvas that the original spans on its tighter side; 0.5 is a quarter of a square by area. "
     "Not with `pixels per side`.",
 )
-_POSITION: ComboWidget[geometry.Position] = ComboWidget(
+_POSITION: ComboWidget[choices.Position] = ComboWidget(
     "position",
-    geometry.POSITIONS,
+    choices.POSITIONS,
     "center",
     "Where the original lies in the canvas; `offset` uses x_offset and y_offset. Not with `pixels per side`.",
 )
@@ -107,9 +97,9 @@ _LEFT = _side("left", "on the left")
 _TOP = _side("top", "above")
 _RIGHT = _side("right", "on the right")
 _BOTTOM = _side("bottom", "below")
-_FILL: ComboWidget[padding.Fill] = ComboWidget(
+_FILL: ComboWidget[choices.Fill] = ComboWidget(
     "fill",
-    padding.FILLS,
+    choices.FILLS,
     "grey",
     "What the padded image shows in the new area: flat grey (as Pad Image for Outpainting) or white, the edge pixels "
     "repeated, or those strongly blurred.",
@@ -175,7 +165,7 @@ class RemoteOutpaintPlacement(io.ComfyNode):
     ) -> io.NodeOutput:
         target, chosen_fill = _TARGET.check(target), _FILL.check(fill)
         feathering = _FEATHERING.check(feathering)
-        originals, told = await host.off_loop(images.images_from_tensor, image)
+        originals, told = await host.off_loop(api.images.images_from_tensor, image)
         notes = Notes(told)
         size = size_of(originals[0])
         placement = _placement(size, target, layout)
@@ -195,26 +185,26 @@ class RemoteOutpaintPlacement(io.ComfyNode):
         )
 
 
-def _placement(size: tuple[int, int], target: str, layout: dict[str, Any]) -> Placement:
+def _placement(size: tuple[int, int], target: str, layout: dict[str, Any]) -> api.Placement:
     """From the widgets that the target makes count.
 
     Raises:
         InvalidInputError: a value is outside its limits, or the original would leave the canvas.
     """
     if target == _PER_SIDE:
-        return geometry.pad(*size, *(side.check(layout[side.id]) for side in (_LEFT, _TOP, _RIGHT, _BOTTOM)))
+        return api.geometry.pad(*size, *(side.check(layout[side.id]) for side in (_LEFT, _TOP, _RIGHT, _BOTTOM)))
     ratio, position = _RATIO.check(layout["ratio"]), _POSITION.check(layout["position"])
     x_offset, y_offset = _X_OFFSET.check(layout["x_offset"]), _Y_OFFSET.check(layout["y_offset"])
     if target == _IN_ASPECT:
         shape = _SHAPES[_ASPECT_RATIO.check(layout["aspect_ratio"])]
-        return geometry.place_in_aspect(
+        return api.geometry.place_in_aspect(
             *size, *shape, ratio=ratio, position=position, x_offset=x_offset, y_offset=y_offset
         )
     canvas = _CANVAS_WIDTH.check(layout["canvas_width"]), _CANVAS_HEIGHT.check(layout["canvas_height"])
-    return geometry.place(*size, *canvas, ratio=ratio, position=position, x_offset=x_offset, y_offset=y_offset)
+    return api.geometry.place(*size, *canvas, ratio=ratio, position=position, x_offset=x_offset, y_offset=y_offset)
 
 
-def _note_layout(notes: Notes, size: tuple[int, int], placement: Placement) -> None:
+def _note_layout(notes: Notes, size: tuple[int, int], placement: api.Placement) -> None:
     note_resized(notes, size, placement)
     if (placement.width, placement.height) != size:
         notes.add(
@@ -232,9 +222,9 @@ def _note_layout(notes: Notes, size: tuple[int, int], placement: Placement) -> N
         )
 
 
-def _largest(feathering: int, placement: Placement, notes: Notes) -> int:
+def _largest(feathering: int, placement: api.Placement, notes: Notes) -> int:
     """The feathering that is possible. ComfyUI's own node silently leaves a larger one out."""
-    largest = padding.largest_feathering(placement)
+    largest = api.padding.largest_feathering(placement)
     if feathering > largest:
         notes.add(
             Text(
@@ -247,36 +237,36 @@ def _largest(feathering: int, placement: Placement, notes: Notes) -> int:
     return min(feathering, largest)
 
 
-def _padded(image: Any, originals: list[images.Pixels], placement: Placement, fill: padding.Fill) -> Any:
+def _padded(image: Any, originals: list[api.images.Pixels], placement: api.Placement, fill: choices.Fill) -> Any:
     """The whole batch; an original that is not scaled keeps its own float values."""
     scaled = size_of(originals[0]) != (placement.width, placement.height)
 
-    def paint(index: int, canvas: images.Values) -> None:
+    def paint(index: int, canvas: api.images.Values) -> None:
         if scaled:
-            values = images.values_of(images.resize(originals[index], placement.width, placement.height))
+            values = api.images.values_of(api.images.resize(originals[index], placement.width, placement.height))
         else:
-            values = images.rgb_values(image, index)
-        padding.pad_into(canvas, values, placement, fill)
+            values = api.images.rgb_values(image, index)
+        api.padding.pad_into(canvas, values, placement, fill)
 
-    return images.painted_tensor(len(originals), placement.canvas_width, placement.canvas_height, paint)
+    return api.images.painted_tensor(len(originals), placement.canvas_width, placement.canvas_height, paint)
 
 
-def _mask(placement: Placement, feathering: int) -> Any:
-    return images.mask_tensor(padding.feathered_mask(placement, feathering))
+def _mask(placement: api.Placement, feathering: int) -> Any:
+    return api.images.mask_tensor(api.padding.feathered_mask(placement, feathering))
 
 
 # ---- paste back
 
-_MODE: ComboWidget[pasting.Mode] = ComboWidget(
+_MODE: ComboWidget[choices.PasteMode] = ComboWidget(
     "mode",
-    pasting.MODES,
+    choices.PASTE_MODES,
     "exact",
     "`exact`: every pixel of the original is kept; `blend`: it fades into the new picture from the seam inwards.",
 )
 _BLEND_PIXELS = IntWidget("blend_pixels", 16, 1, 1024, "How far it fades, px of the result; only with `blend`.")
-_OUTPUT_SIZE: ComboWidget[pasting.OutputSize] = ComboWidget(
+_OUTPUT_SIZE: ComboWidget[choices.OutputSize] = ComboWidget(
     "output_size",
-    pasting.OUTPUT_SIZES,
+    choices.OUTPUT_SIZES,
     "native",
     "`native`: the original has its own size, the generated picture is scaled to it; `generated`: the generated "
     "picture keeps its size; `factor`: a multiple of the native size.",
@@ -342,7 +332,7 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
         match_color: bool,
         registration: str,
     ) -> io.NodeOutput:
-        settings = pasting.Settings(
+        settings = api.pasting.Settings(
             mode=_MODE.check(mode),
             blend_pixels=_BLEND_PIXELS.check(blend_pixels),
             output_size=_OUTPUT_SIZE.check(output_size),
@@ -351,16 +341,16 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
             correct=_REGISTRATION.check(registration) == "correct",
         )
         placed = checked_placement(placement)
-        pictures, told = await host.off_loop(images.images_from_tensor, generated, _GENERATED)
-        originals, also_told = await host.off_loop(images.images_from_tensor, original, _ORIGINAL)
+        pictures, told = await host.off_loop(api.images.images_from_tensor, generated, _GENERATED)
+        originals, also_told = await host.off_loop(api.images.images_from_tensor, original, _ORIGINAL)
         notes = Notes([*told, *also_told])
         _check_counts(len(pictures), len(originals))
-        output = pasting.output_placement(placed, size_of(originals[0]), size_of(pictures[0]), settings)
+        output = api.pasting.output_placement(placed, size_of(originals[0]), size_of(pictures[0]), settings)
         # One more than come out: what a single picture takes on the way.
         count, free = len(pictures) + 1, host.available_memory()
         check_result_fits_memory(output.canvas_width, output.canvas_height, count, free, MAX_RESULT_PIXELS)
         canvas = output.canvas_width, output.canvas_height
-        work = _PasteBack(generated, original, pictures, originals, placed, canvas, settings, CancelToken())
+        work = _PasteBack(generated, original, pictures, originals, placed, canvas, settings, api.CancelToken())
         try:
             image, mask, reports = await host.off_loop(work.run)
         except BaseException:
@@ -377,30 +367,30 @@ class _PasteBack:
 
     generated: Any
     original: Any
-    pictures: Sequence[images.Pixels]
-    originals: Sequence[images.Pixels]
-    placement: Placement
+    pictures: Sequence[api.images.Pixels]
+    originals: Sequence[api.images.Pixels]
+    placement: api.Placement
     canvas: tuple[int, int]
-    settings: pasting.Settings
-    token: CancelToken
+    settings: api.pasting.Settings
+    token: api.CancelToken
 
-    def run(self) -> tuple[Any, Any, list[pasting.Report]]:
+    def run(self) -> tuple[Any, Any, list[api.pasting.Report]]:
         """IMAGE, MASK, and a report of each picture.
 
         Raises:
             CallCancelled: between two pictures.
         """
-        reports: list[pasting.Report] = []
+        reports: list[api.pasting.Report] = []
         masks: list[NDArray[np.float32]] = []
         variants = len(self.pictures) // len(self.originals)
         # The same for the whole batch, which has one mask.
-        region = whereabouts.painted_region(self.pictures[0], self.originals[0], self.placement)
+        region = api.whereabouts.painted_region(self.pictures[0], self.originals[0], self.placement)
 
-        def paint(index: int, values: images.Values) -> None:
+        def paint(index: int, values: api.images.Values) -> None:
             self.token.check()
             of_original = index // variants
             picture, original = self.pictures[index], self.originals[of_original]
-            pasted = pasting.paste_back(picture, original, self.placement, self.settings, region)
+            pasted = api.pasting.paste_back(picture, original, self.placement, self.settings, region)
             np.divide(pasted.pixels, np.float32(255.0), out=values)
             if pasted.identity:
                 self._restore_surroundings(index, pasted.placement, values)
@@ -410,20 +400,22 @@ class _PasteBack:
             if not masks:  # the same for all
                 masks.append(pasted.mask)
 
-        image = images.painted_tensor(len(self.pictures), *self.canvas, paint)
-        return image, images.mask_tensor(masks[0]), reports
+        image = api.images.painted_tensor(len(self.pictures), *self.canvas, paint)
+        return image, api.images.mask_tensor(masks[0]), reports
 
-    def _restore_surroundings(self, index: int, placement: Placement, values: images.Values) -> None:
+    def _restore_surroundings(self, index: int, placement: api.Placement, values: api.images.Values) -> None:
         """The generated picture's own values around the original."""
-        inside = images.cut_out(values, placement).copy()
-        values[...] = images.rgb_values(self.generated, index)
-        images.cut_out(values, placement)[...] = inside
+        inside = api.images.cut_out(values, placement).copy()
+        values[...] = api.images.rgb_values(self.generated, index)
+        api.images.cut_out(values, placement)[...] = inside
 
-    def _restore_original(self, index: int, placement: Placement, exact: Placement, values: images.Values) -> None:
+    def _restore_original(
+        self, index: int, placement: api.Placement, exact: api.Placement, values: api.images.Values
+    ) -> None:
         """The original's own values, neither rounded nor clipped."""
         left, top = exact.x - placement.x, exact.y - placement.y
-        own = images.rgb_values(self.original, index)[top : top + exact.height, left : left + exact.width]
-        images.cut_out(values, exact)[...] = own
+        own = api.images.rgb_values(self.original, index)[top : top + exact.height, left : left + exact.width]
+        api.images.cut_out(values, exact)[...] = own
 
 
 def _check_counts(generated: int, originals: int) -> None:
@@ -444,7 +436,7 @@ def _numbered(texts: Sequence[Text], index: int, count: int) -> list[Text]:
     return [Text(f"Picture {index + 1}: {text.en}", f"第 {index + 1} 张：{text.zh}") for text in texts]
 
 
-def _report_text(reports: Sequence[pasting.Report]) -> str:
+def _report_text(reports: Sequence[api.pasting.Report]) -> str:
     """For each picture its lines in English, then in Chinese."""
     blocks = []
     for index, report in enumerate(reports):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..api import InvalidInputError, Placement, Text
+from .. import api
+from ..api import InvalidInputError, Text
 from .common import Notes
 
 OutpaintPlacement = io.Custom("OUTPAINT_PLACEMENT")
@@ -28,12 +29,12 @@ def placement_input(replaced: str) -> io.Input:
     )
 
 
-def checked_placement(value: object) -> Placement:
+def checked_placement(value: object) -> api.Placement:
     """
     Raises:
         InvalidInputError: something else came on the wire.
     """
-    if not isinstance(value, Placement):
+    if not isinstance(value, api.Placement):
         raise InvalidInputError(
             Text(
                 f"`placement` must be an OUTPAINT_PLACEMENT, but is {type(value).__name__}.",
@@ -44,7 +45,7 @@ def checked_placement(value: object) -> Placement:
     return value
 
 
-def given_placement(value: object, original: tuple[int, int], limits: tuple[int, int], notes: Notes) -> Placement:
+def given_placement(value: object, original: tuple[int, int], limits: tuple[int, int], notes: Notes) -> api.Placement:
     """The connected placement within a node's limits (width, height); it is told that it was used.
 
     Raises:
@@ -81,7 +82,7 @@ _SIDES = {
 }
 
 
-def _note_lost_sides(placement: Placement, used: Placement, notes: Notes) -> None:
+def _note_lost_sides(placement: api.Placement, used: api.Placement, notes: Notes) -> None:
     """Say which sides have no pixel left at the size that is painted."""
     lost = [name for side, name in _SIDES.items() if getattr(placement, side) and not getattr(used, side)]
     if lost:
@@ -93,12 +94,12 @@ def _note_lost_sides(placement: Placement, used: Placement, notes: Notes) -> Non
         )
 
 
-def fills_canvas(placement: Placement) -> bool:
+def fills_canvas(placement: api.Placement) -> bool:
     """Whether there is nothing to paint."""
     return (placement.width, placement.height) == (placement.canvas_width, placement.canvas_height)
 
 
-def check_something_new(placement: Placement) -> None:
+def check_something_new(placement: api.Placement) -> None:
     """
     Raises:
         InvalidInputError: the original fills the canvas.
@@ -112,7 +113,7 @@ def check_something_new(placement: Placement) -> None:
         )
 
 
-def note_resized(notes: Notes, original: tuple[int, int], placement: Placement) -> None:
+def note_resized(notes: Notes, original: tuple[int, int], placement: api.Placement) -> None:
     """Say that the original does not have its own pixels in the canvas."""
     placed = (placement.width, placement.height)
     if placed == original:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 
-from ..api import ConfigurationError, RefusedEditError, Text
+from .. import api
+from ..api import ConfigurationError, Text
 from .counter import BASE, Counter
 from .guard import Answer, Refusal, answer, body_of
-
-if TYPE_CHECKING:
-    from ..api import Diagnosis, ShownProfile, ShownProfiles
 
 _MOST_REVISION = 64
 _BAD_BODY = Text("The request has other fields than it should have.", "请求字段不符合要求。")
@@ -21,26 +19,26 @@ _BAD_BODY = Text("The request has other fields than it should have.", "请求字
 class Desk(Protocol):
     """What the routes need of the profiles. All of it blocks."""
 
-    def shown(self) -> ShownProfiles: ...
+    def shown(self) -> api.ShownProfiles: ...
     def add(
         self, revision: str, name: object, settings: Mapping[str, object], keys: Mapping[str, object]
-    ) -> ShownProfiles: ...
+    ) -> api.ShownProfiles: ...
     def change(
         self, revision: str, name: object, settings: Mapping[str, object], keys: Mapping[str, object]
-    ) -> ShownProfiles: ...
-    def rename(self, revision: str, name: object, new_name: object) -> ShownProfiles: ...
-    def remove(self, revision: str, name: object) -> ShownProfiles: ...
-    def check(self, name: object, provider: object) -> Diagnosis: ...
+    ) -> api.ShownProfiles: ...
+    def rename(self, revision: str, name: object, new_name: object) -> api.ShownProfiles: ...
+    def remove(self, revision: str, name: object) -> api.ShownProfiles: ...
+    def check(self, name: object, provider: object) -> api.Diagnosis: ...
 
 
-def add(counter: Counter, desk: Desk) -> None:
+def add(counter: Counter, desk: Callable[[], Desk]) -> None:
     """Add the routes, each behind the guard."""
     routes, guarded = counter.routes, counter.guarded
 
-    async def done(edit: Callable[..., ShownProfiles], *arguments: Any) -> Answer:
+    async def done(edit: Callable[[Desk], api.ShownProfiles]) -> Answer:
         try:
-            return answer(_shown(await counter.run(edit, *arguments)))
-        except RefusedEditError as refused:
+            return answer(_shown(await counter.run(lambda: edit(desk()))))
+        except api.RefusedEditError as refused:
             raise Refusal(400 if refused.kind == "invalid" else 409, refused.why) from None
         except ConfigurationError as error:
             why = Text(f"{error.what.en} {error.advice.en}", f"{error.what.zh}{error.advice.zh}")
@@ -49,39 +47,43 @@ def add(counter: Counter, desk: Desk) -> None:
     @routes.get(f"{BASE}/profiles")
     @guarded
     async def profiles(_: web.Request) -> Answer:
-        return await done(desk.shown)
+        return await done(lambda found: found.shown())
 
     @routes.post(f"{BASE}/profiles/add")
     @guarded
     async def add_profile(request: web.Request) -> Answer:
         body = _fields(request, "revision", "name", optional=("settings", "keys"))
-        return await done(desk.add, _revision(body), body["name"], *_values(body))
+        revision, values = _revision(body), _values(body)
+        return await done(lambda found: found.add(revision, body["name"], *values))
 
     @routes.post(f"{BASE}/profiles/change")
     @guarded
     async def change(request: web.Request) -> Answer:
         body = _fields(request, "revision", "name", optional=("settings", "keys"))
-        return await done(desk.change, _revision(body), body["name"], *_values(body))
+        revision, values = _revision(body), _values(body)
+        return await done(lambda found: found.change(revision, body["name"], *values))
 
     @routes.post(f"{BASE}/profiles/rename")
     @guarded
     async def rename(request: web.Request) -> Answer:
         body = _fields(request, "revision", "name", "new_name")
-        return await done(desk.rename, _revision(body), body["name"], body["new_name"])
+        revision = _revision(body)
+        return await done(lambda found: found.rename(revision, body["name"], body["new_name"]))
 
     @routes.post(f"{BASE}/profiles/remove")
     @guarded
     async def remove(request: web.Request) -> Answer:
         body = _fields(request, "revision", "name")
-        return await done(desk.remove, _revision(body), body["name"])
+        revision = _revision(body)
+        return await done(lambda found: found.remove(revision, body["name"]))
 
     @routes.post(f"{BASE}/profiles/check")
     @guarded
     async def check(request: web.Request) -> Answer:
         body = _fields(request, "name", "provider")
         try:
-            found: Diagnosis = await counter.run(desk.check, body["name"], body["provider"])
-        except RefusedEditError as refused:
+            found: api.Diagnosis = await counter.run(lambda: desk().check(body["name"], body["provider"]))
+        except api.RefusedEditError as refused:
             raise Refusal(400, refused.why) from None
         advice = _both(found.advice) if found.advice is not None else None
         return answer({"ok": found.cause == "ok", "cause": found.cause, "text": _both(found.text), "advice": advice})
@@ -108,7 +110,7 @@ def _values(body: Mapping[str, Any]) -> tuple[dict[str, object], dict[str, objec
     return settings, keys
 
 
-def _shown(profiles: ShownProfiles) -> dict[str, Any]:
+def _shown(profiles: api.ShownProfiles) -> dict[str, Any]:
     return {
         "revision": profiles.revision,
         "protection": _both(profiles.protection),
@@ -118,7 +120,7 @@ def _shown(profiles: ShownProfiles) -> dict[str, Any]:
     }
 
 
-def _one(profile: ShownProfile) -> dict[str, Any]:
+def _one(profile: api.ShownProfile) -> dict[str, Any]:
     return {
         "name": profile.name,
         "built_in": profile.built_in,

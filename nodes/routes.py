@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 
 from aiohttp import web
 
-from ..api import ProfileEditor, pack_logger
+from ..api import pack_logger
 from . import profile_routes, task_routes, template_routes
 from .counter import BASE, Counter, OffLoop, own_threads
 from .guard import OPEN_VARIABLE, Answer, Guard, answer
@@ -18,15 +19,16 @@ def register(
     desk: task_routes.Desk,
     token: str | None = None,
     *,
-    profiles: ProfileEditor | None = None,
-    shelf: template_routes.Shelf | None = None,
+    profiles: Callable[[], profile_routes.Desk] | None = None,
+    shelf: Callable[[], template_routes.Shelf] | None = None,
     off_loop: OffLoop | None = None,
 ) -> None:
     """Add the routes, each behind the guard. Nothing is asked or started before the first request.
 
     Args:
         token: what state changes must show; without one, a new one for this start.
-        profiles: without it there are no routes for profiles.
+        profiles: called with each request; without it there are no routes for profiles.
+        shelf: the same for templates.
         off_loop: runs a blocking function and awaits it. The default has threads of its own; ``host.off_loop`` is for
             nodes, it ends with an interrupt of the prompt.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from ..api import Sandbox
+from .. import api
 
 if TYPE_CHECKING:
     from ..emulator import Emulator
@@ -16,7 +16,7 @@ _lock = threading.Lock()
 _emulator: Emulator | None = None
 
 
-def start_sandbox() -> Sandbox:
+def start_sandbox() -> api.Sandbox:
     """The address of the emulator on loopback, and the keys that it takes."""
     global _emulator
     from ..emulator import Credentials, Emulator
@@ -25,4 +25,4 @@ def start_sandbox() -> Sandbox:
     with _lock:
         if _emulator is None:
             _emulator = Emulator(latency=_LATENCY, credentials=credentials).start()
-    return Sandbox(_emulator.url, credentials.hidream_token, credentials.gateway_api_key)
+    return api.Sandbox(_emulator.url, credentials.hidream_token, credentials.gateway_api_key)

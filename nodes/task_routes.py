@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
+from .. import api
 from ..api import Text
 from .counter import BASE, Counter
 from .guard import Answer, Refusal, answer
 
 if TYPE_CHECKING:
-    from ..api import Overview, Task
     from .books import BudgetLine
 
 _TASKS_SHOWN = 200
@@ -46,8 +46,8 @@ _NOBODY_WAITS = Text(
 class Desk(Protocol):
     """What the routes need of the journal and the store. All of it blocks."""
 
-    def overview(self, limit: int) -> tuple[Overview, list[BudgetLine]]: ...
-    def task(self, journal_id: str) -> Task | None: ...
+    def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine]]: ...
+    def task(self, journal_id: str) -> api.Task | None: ...
     def submit_again(self, journal_id: str) -> bool: ...
     def collect(self, journal_id: str) -> bool: ...
     def stop_waiting(self, journal_id: str) -> bool: ...
@@ -158,7 +158,7 @@ def _picture(content: bytes, media_type: str) -> Answer:
     return Answer(body=content, content_type="application/octet-stream", headers=headers)
 
 
-def _shown(task: Task) -> dict[str, Any]:
+def _shown(task: api.Task) -> dict[str, Any]:
     error = task.error.text() if task.error is not None else None
     return {
         "journal_id": task.journal_id,

@@ -6,35 +6,20 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..api import (
-    ConfigurationError,
-    HiDreamService,
-    InvalidInputError,
-    Result,
-    Text,
-    VolcengineService,
-    deliver,
-    fetch,
-    hidream,
-    images,
-    volcengine,
-)
+from .. import api
+from ..api import ConfigurationError, InvalidInputError, Text, choices
 from . import host
 from .common import CATEGORY, Notes, RemoteNode, pictures_of
 from .widgets import PROFILE, ComboWidget, StringWidget
 
-if TYPE_CHECKING:
-    from ..api import Journal
-
 _PROFILE = replace(PROFILE, tooltip="The profile that bought the task.")
 _ENDPOINT = ComboWidget(
     "endpoint",
-    (*hidream.ENDPOINTS, volcengine.ENDPOINT_NAME),
-    hidream.OUTPAINT.name,
+    choices.ENDPOINTS,
+    choices.HIDREAM_OUTPAINT,
     "The service that the task was given to; not needed for what this server's task list knows.",
 )
 _TASK_ID = StringWidget(
@@ -79,16 +64,18 @@ class RemoteTaskResult(RemoteNode):
         endpoint, wanted = _ENDPOINT.check(endpoint), _checked_task_id(task_id)
         journal = await host.off_loop(host.BOOKS.open)
         service = await host.off_loop(_service, journal, profile, endpoint, wanted)
-        [delivery] = await host.run_jobs([partial(fetch, journal, service, wanted)], service.provider)
-        deliveries, missing = deliver([Result(delivery)], accept_partial=True)
+        [delivery] = await host.run_jobs([partial(api.fetch, journal, service, wanted)], service.provider)
+        deliveries, missing = api.deliver([api.Result(delivery)], accept_partial=True)
         await host.off_loop(journal.mark_delivered, [delivery.journal_id])
         if missing:
             _incomplete_fetches[task_id] += 1
         pictures = pictures_of(deliveries)
-        return io.NodeOutput(await host.off_loop(images.image_tensors, pictures), ui=Notes(missing).ui())
+        return io.NodeOutput(await host.off_loop(api.images.image_tensors, pictures), ui=Notes(missing).ui())
 
 
-def _service(journal: Journal, profile: str, endpoint: str, wanted: str) -> HiDreamService | VolcengineService:
+def _service(
+    journal: api.Journal, profile: str, endpoint: str, wanted: str
+) -> api.HiDreamService | api.VolcengineService:
     """Whom to ask: what the journal knows of a task counts more than the widget, unless it knows several of that id."""
     known = journal.task(wanted)
     if known is not None:
@@ -102,10 +89,10 @@ def _service(journal: Journal, profile: str, endpoint: str, wanted: str) -> HiDr
     return _of_endpoint(profile, endpoint)
 
 
-def _of_endpoint(profile: str, name: str) -> HiDreamService | VolcengineService:
-    if name == volcengine.ENDPOINT_NAME:
-        return VolcengineService(host.PROFILES.volcengine(profile))
-    return HiDreamService(host.PROFILES.hidream(profile), hidream.endpoint_named(name))
+def _of_endpoint(profile: str, name: str) -> api.HiDreamService | api.VolcengineService:
+    if name == choices.VOLCENGINE_OUTPAINT:
+        return api.VolcengineService(host.profiles().volcengine(profile))
+    return api.HiDreamService(host.profiles().hidream(profile), api.hidream.endpoint_named(name))
 
 
 def _checked_task_id(task_id: object) -> str:

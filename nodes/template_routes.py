@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 
-from ..api import GENDERS, Text
+from .. import api
+from ..api import Text, choices
 from .counter import BASE, Counter, own_threads
 from .guard import Answer, Refusal, answer
-
-if TYPE_CHECKING:
-    from ..api import TemplatePage
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 _MAX_INT = 2**31 - 1
@@ -34,12 +33,12 @@ _NO_TEMPLATE = Text("The service's list has no template of this number.", "æœåŠ
 class Shelf(Protocol):
     """What the routes need of the templates. All of it blocks."""
 
-    def page(self, profile: str, gender: Any, number: int, *, fresh: bool = False) -> TemplatePage: ...
-    def page_with(self, profile: str, template_id: int) -> TemplatePage | None: ...
+    def page(self, profile: str, gender: Any, number: int, *, fresh: bool = False) -> api.TemplatePage: ...
+    def page_with(self, profile: str, template_id: int) -> api.TemplatePage | None: ...
     def thumbnail(self, profile: str, template_id: int) -> bytes | None: ...
 
 
-def add(counter: Counter, shelf: Shelf) -> None:
+def add(counter: Counter, shelf: Callable[[], Shelf]) -> None:
     """Add the routes, each behind the guard."""
     routes, guarded = counter.routes, counter.guarded
     run_list, run_picture = own_threads(_LISTS_AT_ONCE), own_threads(_PICTURES_AT_ONCE)
@@ -48,18 +47,19 @@ def add(counter: Counter, shelf: Shelf) -> None:
     @guarded
     async def templates(request: web.Request) -> Answer:
         profile, gender = _profile(request), request.query.get("gender")
-        if gender not in GENDERS:
+        if gender not in choices.GENDERS:
             raise Refusal(400, _BAD_GENDER)
         number = _number(request.query.get("page", "1"), Refusal(400, _BAD_PAGE))
         fresh = request.query.get("fresh")
         if fresh not in (None, "1"):
             raise Refusal(400, _BAD_FRESH)
-        return answer(_shown(await run_list(_page, shelf, profile, gender, number, fresh == "1")))
+        return answer(_shown(await run_list(lambda: shelf().page(profile, gender, number, fresh=fresh == "1"))))
 
     @routes.get(f"{BASE}/templates/{{id}}")
     @guarded
     async def page_with(request: web.Request) -> Answer:
-        page = await run_list(shelf.page_with, _profile(request), _id(request))
+        profile, template_id = _profile(request), _id(request)
+        page = await run_list(lambda: shelf().page_with(profile, template_id))
         if page is None:
             raise Refusal(404, _NO_TEMPLATE)
         return answer(_shown(page))
@@ -67,14 +67,11 @@ def add(counter: Counter, shelf: Shelf) -> None:
     @routes.get(f"{BASE}/templates/{{id}}/picture")
     @guarded
     async def picture(request: web.Request) -> Answer:
-        jpeg = await run_picture(shelf.thumbnail, _profile(request), _id(request))
+        profile, template_id = _profile(request), _id(request)
+        jpeg = await run_picture(lambda: shelf().thumbnail(profile, template_id))
         if jpeg is None:
             raise Refusal(404, _NO_TEMPLATE)
         return Answer(body=jpeg, content_type="image/jpeg")
-
-
-def _page(shelf: Shelf, profile: str, gender: str, number: int, fresh: bool) -> TemplatePage:
-    return shelf.page(profile, gender, number, fresh=fresh)
 
 
 def _profile(request: web.Request) -> str:
@@ -94,7 +91,7 @@ def _id(request: web.Request) -> int:
     return _number(request.match_info["id"], Refusal(404, _NO_TEMPLATE))
 
 
-def _shown(page: TemplatePage) -> dict[str, Any]:
+def _shown(page: api.TemplatePage) -> dict[str, Any]:
     offline = page.offline
     return {
         "gender": page.gender,

@@ -9,19 +9,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..api import (
-    InvalidInputError,
-    PaidCall,
-    Pictures,
-    Placement,
-    Text,
-    Upload,
-    VolcengineService,
-    checked,
-    geometry,
-    images,
-    volcengine,
-)
+from .. import api
+from ..api import InvalidInputError, Text, choices
 from . import host
 from .common import CATEGORY, Notes, RemoteNode, note_other_size, pictures_of, size_of
 from .placements import given_placement, note_resized, outpaint_outputs, placement_input
@@ -49,9 +38,9 @@ _SEED = IntWidget(
 _VARIANTS = IntWidget("variants", 1, 1, 4, "Pictures per image, each a paid call; a chosen seed counts up.")
 _MAX_WIDTH = IntWidget("max_width", 1920, 64, 4096, "Widest result, px; a larger one is scaled down to fit.")
 _MAX_HEIGHT = IntWidget("max_height", 1920, 64, 4096, "Highest result, px; a larger one is scaled down to fit.")
-_UPLOAD: ComboWidget[images.Format] = ComboWidget(
+_UPLOAD: ComboWidget[choices.Format] = ComboWidget(
     "upload",
-    images.FORMATS,
+    choices.FORMATS,
     "png",
     "How the image goes up: lossless, or smaller. Above 4.7 MB the service may refuse it (not documented).",
 )
@@ -70,7 +59,7 @@ class _Sampling:
     variants: int
     max_width: int
     max_height: int
-    upload: images.Format
+    upload: choices.Format
 
     @classmethod
     def checked(cls, values: dict[str, Any]) -> _Sampling:
@@ -97,12 +86,12 @@ class _Sampling:
         return [self.seed if self.seed < 0 else self.seed + index for index in range(self.variants)]
 
     def call(
-        self, service: VolcengineService, sent: Sequence[_Sent], seed: int, pixels: int, take: int, **sides: float
-    ) -> PaidCall:
-        request = checked(
-            volcengine.OutpaintRequest,
+        self, service: api.VolcengineService, sent: Sequence[_Sent], seed: int, pixels: int, take: int, **sides: float
+    ) -> api.PaidCall:
+        request = api.checked(
+            api.volcengine.OutpaintRequest,
             binary_data_base64=[single.upload.fingerprint for single in sent],
-            **volcengine.prompt_fields(self.prompt),
+            **api.volcengine.prompt_fields(self.prompt),
             scale=self.scale,
             steps=self.steps,
             strength=self.strength,
@@ -111,44 +100,45 @@ class _Sampling:
             max_height=self.max_height,
             **sides,
         )
-        return PaidCall(service, request, partial(_all_encoded, sent), pixels, take)
+        return api.PaidCall(service, request, partial(_all_encoded, sent), pixels, take)
 
 
 @dataclass(frozen=True)
 class _Sent:
     """A picture or mask as it goes up, and how."""
 
-    upload: Upload
-    encode: Callable[[images.Pixels | images.Grey], bytes]
+    upload: api.Upload
+    encode: Callable[[api.images.Pixels | api.images.Grey], bytes]
 
 
 def _all_encoded(sent: Sequence[_Sent]) -> dict[str, list[str]]:
-    return {"binary_data_base64": [images.to_base64(single.encode(single.upload.pixels())) for single in sent]}
+    return {"binary_data_base64": [api.images.to_base64(single.encode(single.upload.pixels())) for single in sent]}
 
 
-def _encode(pixels: images.Pixels, upload: images.Format, notes: Notes) -> bytes:
+def _encode(pixels: api.images.Pixels, upload: choices.Format, notes: Notes) -> bytes:
     """The image as it goes up; limits of the service that are only inferred are told, not enforced."""
-    data = images.encode(pixels, upload)
+    data = api.images.encode(pixels, upload)
     width, height = size_of(pixels)
-    if len(data) > volcengine.INFERRED_MAX_BYTES or max(width, height) > volcengine.INFERRED_MAX_SIDE:
+    most_bytes, longest = api.volcengine.INFERRED_MAX_BYTES, api.volcengine.INFERRED_MAX_SIDE
+    if len(data) > most_bytes or max(width, height) > longest:
         notes.add(
             Text(
                 f"The upload is {width}×{height} and {len(data) / 1e6:.1f} MB; the service may refuse images over "
-                f"{volcengine.INFERRED_MAX_BYTES / 1e6:.1f} MB or {volcengine.INFERRED_MAX_SIDE} px (not documented).",
+                f"{most_bytes / 1e6:.1f} MB or {longest} px (not documented).",
                 f"上传图片为 {width}×{height}、{len(data) / 1e6:.1f} MB；官方未说明上限，服务端可能拒绝超过 "
-                f"{volcengine.INFERRED_MAX_BYTES / 1e6:.1f} MB 或 {volcengine.INFERRED_MAX_SIDE} px 的图片。",
+                f"{most_bytes / 1e6:.1f} MB 或 {longest} px 的图片。",
             )
         )
     return data
 
 
 def _note_long_prompt(notes: Notes, prompt: str) -> None:
-    if len(prompt) > volcengine.INFERRED_MAX_PROMPT:
+    if len(prompt) > api.volcengine.INFERRED_MAX_PROMPT:
         notes.add(
             Text(
                 f"The prompt has {len(prompt)} characters; the service is said to take "
-                f"{volcengine.INFERRED_MAX_PROMPT} (not documented).",
-                f"提示词有 {len(prompt)} 个字符；据称服务端上限为 {volcengine.INFERRED_MAX_PROMPT}（官方未说明）。",
+                f"{api.volcengine.INFERRED_MAX_PROMPT} (not documented).",
+                f"提示词有 {len(prompt)} 个字符；据称服务端上限为 {api.volcengine.INFERRED_MAX_PROMPT}（官方未说明）。",
             )
         )
 
@@ -165,7 +155,7 @@ def _note_shrunk(notes: Notes, what: Text, before: tuple[int, int], after: tuple
         )
 
 
-async def _buy(calls: list[PaidCall], expected: tuple[int, int], notes: Notes) -> list[images.Pixels]:
+async def _buy(calls: list[api.PaidCall], expected: tuple[int, int], notes: Notes) -> list[api.images.Pixels]:
     """The pictures of all calls, in one size.
 
     The service keeps nothing that could be fetched again, so pictures that differ are brought to the first one's size
@@ -186,13 +176,13 @@ async def _buy(calls: list[PaidCall], expected: tuple[int, int], notes: Notes) -
     return await host.off_loop(_all_at, pictures, first)
 
 
-def _all_at(pictures: Sequence[images.Pixels], size: tuple[int, int]) -> list[images.Pixels]:
-    return [images.resize(picture, *size) for picture in pictures]
+def _all_at(pictures: Sequence[api.images.Pixels], size: tuple[int, int]) -> list[api.images.Pixels]:
+    return [api.images.resize(picture, *size) for picture in pictures]
 
 
-async def _service(profile: str) -> VolcengineService:
+async def _service(profile: str) -> api.VolcengineService:
     # Off the loop: the sandbox is started here when it is used first.
-    return VolcengineService(await host.off_loop(host.PROFILES.volcengine, profile))
+    return api.VolcengineService(await host.off_loop(host.profiles().volcengine, profile))
 
 
 # ---- sides
@@ -244,7 +234,7 @@ class VolcengineAPIOutpaint(RemoteNode):
     ) -> io.NodeOutput:
         take = TAKE.check(take)
         sampling = _Sampling.checked(values)
-        originals = Pictures(image)
+        originals = api.Pictures(image)
         notes = Notes(originals.notes)
         size = originals.size
         if placement is None:
@@ -254,29 +244,29 @@ class VolcengineAPIOutpaint(RemoteNode):
             note_resized(notes, size, used)
         _note_long_prompt(notes, sampling.prompt)
         service = await _service(profile)
-        calls: list[PaidCall] = []
+        calls: list[api.PaidCall] = []
         for index in range(len(originals)):
             calls += await host.off_loop(_sides_calls, service, originals, index, used, sampling, notes, take)
         pictures = await _buy(calls, (used.canvas_width, used.canvas_height), notes)
         used = used.followed_to(*size_of(pictures[0]))
         return io.NodeOutput(
-            await host.off_loop(images.image_tensor, pictures),
-            images.placement_mask(used),
+            await host.off_loop(api.images.image_tensor, pictures),
+            api.images.placement_mask(used),
             used,
             ui=notes.ui(),
         )
 
 
-def _extended(size: tuple[int, int], values: dict[str, Any], sampling: _Sampling, notes: Notes) -> Placement:
+def _extended(size: tuple[int, int], values: dict[str, Any], sampling: _Sampling, notes: Notes) -> api.Placement:
     """From the node's own widgets."""
-    sides = geometry.Sides(
+    sides = api.geometry.Sides(
         top=_TOP.check(values["top"]),
         bottom=_BOTTOM.check(values["bottom"]),
         left=_LEFT.check(values["left"]),
         right=_RIGHT.check(values["right"]),
     )
-    sent = geometry.shrink_for_canvas(*size, sampling.max_width, sampling.max_height, sides)
-    placement = geometry.extend(*sent, sides)
+    sent = api.geometry.shrink_for_canvas(*size, sampling.max_width, sampling.max_height, sides)
+    placement = api.geometry.extend(*sent, sides)
     if (placement.canvas_width, placement.canvas_height) == sent:
         raise InvalidInputError(
             Text(
@@ -288,7 +278,7 @@ def _extended(size: tuple[int, int], values: dict[str, Any], sampling: _Sampling
     return placement
 
 
-def _shares(placement: Placement) -> dict[str, float]:
+def _shares(placement: api.Placement) -> dict[str, float]:
     """Each side as a share of the original. Shares of whole pixels: how the service rounds others is not known."""
     return {
         "top": placement.top / placement.height,
@@ -299,32 +289,35 @@ def _shares(placement: Placement) -> dict[str, float]:
 
 
 def _sides_calls(
-    service: VolcengineService,
-    originals: Pictures,
+    service: api.VolcengineService,
+    originals: api.Pictures,
     index: int,
-    placement: Placement,
+    placement: api.Placement,
     sampling: _Sampling,
     notes: Notes,
     take: int,
-) -> list[PaidCall]:
+) -> list[api.PaidCall]:
     """One call for each seed."""
     picture = partial(_encode, upload=sampling.upload, notes=notes)
     sides = _shares(placement)
     if all(0 < share <= 1 for share in sides.values()):
-        resized = partial(images.resize, width=placement.width, height=placement.height)
+        resized = partial(api.images.resize, width=placement.width, height=placement.height)
         sent = [_Sent(originals.upload(index, resized), picture)]
     else:
         # A side of 0 has no certain meaning in the service's ratio mode, and it takes none over 1; a canvas says
         # exactly what is meant.
         sides = {}
         canvas = originals.upload(index, partial(_on_canvas, placement=placement))
-        sent = [_Sent(canvas, picture), _Sent(Upload.of(partial(images.frame_mask, placement)), images.encode)]
+        sent = [
+            _Sent(canvas, picture),
+            _Sent(api.Upload.of(partial(api.images.frame_mask, placement)), api.images.encode),
+        ]
     pixels = placement.canvas_width * placement.canvas_height
     return [sampling.call(service, sent, seed, pixels, take, **sides) for seed in sampling.seeds()]
 
 
-def _on_canvas(original: images.Pixels, placement: Placement) -> images.Pixels:
-    return images.paste_on_white(images.resize(original, placement.width, placement.height), placement)
+def _on_canvas(original: api.images.Pixels, placement: api.Placement) -> api.images.Pixels:
+    return api.images.paste_on_white(api.images.resize(original, placement.width, placement.height), placement)
 
 
 # ---- canvas and mask
@@ -357,53 +350,55 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
     async def execute(cls, image: Any, mask: Any, profile: str, take: int, **sampling_values: Any) -> io.NodeOutput:
         take = TAKE.check(take)
         sampling = _Sampling.checked(sampling_values)
-        canvases = Pictures(image)
+        canvases = api.Pictures(image)
         size = canvases.size
-        masks = await host.off_loop(images.masks_from_tensor, mask, len(canvases), size)
+        masks = await host.off_loop(api.images.masks_from_tensor, mask, len(canvases), size)
         notes = Notes(canvases.notes)
-        sent = geometry.fit_within(*size, sampling.max_width, sampling.max_height)
+        sent = api.geometry.fit_within(*size, sampling.max_width, sampling.max_height)
         sent_masks = await host.off_loop(_masks_at, masks, sent)
         _check_masks(sent_masks)
         placement = _common_placement(sent_masks)
         if placement is None and _is_linked(cls.hidden.prompt, cls.hidden.unique_id, _PLACEMENT_SLOT):
             raise InvalidInputError(_NO_FRAME)
-        if any(images.is_soft(single) for single in masks):
+        if any(api.images.is_soft(single) for single in masks):
             notes.add(_SOFT_RIM)
         _note_shrunk(notes, Text("canvas", "画布"), size, sent)
         _note_long_prompt(notes, sampling.prompt)
         service = await _service(profile)
-        calls: list[PaidCall] = []
+        calls: list[api.PaidCall] = []
         for index, sent_mask in enumerate(sent_masks):
-            canvas = await host.off_loop(canvases.upload, index, partial(images.resize, width=sent[0], height=sent[1]))
+            canvas = await host.off_loop(
+                canvases.upload, index, partial(api.images.resize, width=sent[0], height=sent[1])
+            )
             calls += await host.off_loop(_canvas_calls, service, canvas, sent_mask, sent, sampling, notes, take)
         pictures = await _buy(calls, sent, notes)
         came = size_of(pictures[0])
         return io.NodeOutput(
-            await host.off_loop(images.image_tensor, pictures),
+            await host.off_loop(api.images.image_tensor, pictures),
             # As many masks as pictures, or the one that serves them all.
-            await host.off_loop(images.mask_at_size, mask, *came, sampling.variants),
+            await host.off_loop(api.images.mask_at_size, mask, *came, sampling.variants),
             placement.followed_to(*came) if placement is not None else host.blocked_output(_NO_FRAME),
             ui=notes.ui(),
         )
 
 
-def _masks_at(masks: Sequence[images.Grey], size: tuple[int, int]) -> list[images.Grey]:
+def _masks_at(masks: Sequence[api.images.Grey], size: tuple[int, int]) -> list[api.images.Grey]:
     """As the service gets them."""
-    return [images.binary_mask(images.resize_mask(single, *size)) for single in masks]
+    return [api.images.binary_mask(api.images.resize_mask(single, *size)) for single in masks]
 
 
 def _canvas_calls(
-    service: VolcengineService,
-    canvas: Upload,
-    mask: images.Grey,
+    service: api.VolcengineService,
+    canvas: api.Upload,
+    mask: api.images.Grey,
     size: tuple[int, int],
     sampling: _Sampling,
     notes: Notes,
     take: int,
-) -> list[PaidCall]:
+) -> list[api.PaidCall]:
     """One call for each seed."""
     picture = partial(_encode, upload=sampling.upload, notes=notes)
-    sent = [_Sent(canvas, picture), _Sent(Upload.of(lambda: mask), images.encode)]
+    sent = [_Sent(canvas, picture), _Sent(api.Upload.of(lambda: mask), api.images.encode)]
     return [sampling.call(service, sent, seed, size[0] * size[1], take) for seed in sampling.seeds()]
 
 
@@ -419,7 +414,7 @@ _NO_FRAME = Text(
 )
 
 
-def _check_masks(masks: list[images.Grey]) -> None:
+def _check_masks(masks: list[api.images.Grey]) -> None:
     if not all(mask.any() for mask in masks):
         raise InvalidInputError(
             Text(
@@ -429,9 +424,9 @@ def _check_masks(masks: list[images.Grey]) -> None:
         )
 
 
-def _common_placement(masks: list[images.Grey]) -> Placement | None:
+def _common_placement(masks: list[api.images.Grey]) -> api.Placement | None:
     """The rectangle of kept pixels, if every mask keeps the same one."""
-    placements = {images.kept_rectangle(mask) for mask in masks}
+    placements = {api.images.kept_rectangle(mask) for mask in masks}
     return placements.pop() if len(placements) == 1 else None
 
 

@@ -12,8 +12,9 @@ from typing import Generic, TypeVar
 
 from comfy_api.latest import io
 
-from ..api import DEFAULT_PROFILE, checks
-from .host import PROFILES
+from .. import api
+from ..api import choices, profile_names
+from .host import PROFILE_FILE
 
 MAX_INT = 2**31 - 1
 
@@ -41,7 +42,7 @@ class IntWidget:
         )
 
     def check(self, value: object) -> int:
-        return checks.integer(self.id, value, self.minimum, self.maximum)
+        return api.checks.integer(self.id, value, self.minimum, self.maximum)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class FloatWidget:
         )
 
     def check(self, value: object) -> float:
-        return checks.number(self.id, value, self.minimum, self.maximum)
+        return api.checks.number(self.id, value, self.minimum, self.maximum)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class BooleanWidget:
         return io.Boolean.Input(self.id, default=self.default, tooltip=self.tooltip)
 
     def check(self, value: object) -> bool:
-        return checks.choice(self.id, value, (False, True))
+        return api.checks.choice(self.id, value, (False, True))
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class ComboWidget(Generic[_Choice]):
         return io.Combo.Input(self.id, options=list(self.options), default=self.default, tooltip=self.tooltip)
 
     def check(self, value: object) -> _Choice:
-        return checks.choice(self.id, value, self.options)
+        return api.checks.choice(self.id, value, self.options)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class StringWidget:
         )
 
     def check(self, value: object) -> str:
-        return checks.string(self.id, value, self.max_length)
+        return api.checks.string(self.id, value, self.max_length)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ class ProfileWidget:
     id: str = "profile"
 
     def input(self) -> io.Input:
-        return io.Combo.Input(self.id, options=PROFILES.names(), default=DEFAULT_PROFILE, tooltip=self.tooltip)
+        return io.Combo.Input(
+            self.id, options=profile_names(PROFILE_FILE), default=choices.DEFAULT_PROFILE, tooltip=self.tooltip
+        )
 
 
 PROFILE = ProfileWidget(

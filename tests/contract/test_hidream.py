@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import InvalidInputError, RemoteImageError, checked, hidream
+from hidream_volcengine.api import InvalidInputError, RemoteImageError, VolcengineService, checked, choices, hidream
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -141,8 +141,12 @@ def test_img2img_aspect_ratio(value: Any) -> None:
     refused(hidream.ImageToImageRequest, aspect_ratio=value)
 
 
+def test_the_widget_offers_all_endpoints() -> None:
+    assert (*hidream.ENDPOINTS, VolcengineService.name) == choices.ENDPOINTS
+
+
 def test_img2img_takes_its_choices() -> None:
-    for ratio in hidream.ASPECT_RATIOS:
+    for ratio in choices.ASPECT_RATIOS:
         assert body(hidream.ImageToImageRequest, aspect_ratio=ratio)["aspect_ratio"] == ratio
     for count in (1, 2, 3, 4):
         assert body(hidream.ImageToImageRequest, img_count=count)["img_count"] == count
@@ -161,7 +165,7 @@ def test_upscale_ratio(value: Any) -> None:
 
 
 def test_upscale_key_is_spelt_as_the_service_spells_it() -> None:
-    for ratio in hidream.UPSCALE_RATIOS:
+    for ratio in choices.UPSCALE_RATIOS:
         sent = body(hidream.UpscaleRequest, upsale_ratio=ratio)["upsale_ratio"]
         assert sent == ratio and type(sent) is int
 

@@ -324,7 +324,7 @@ def test_it_is_a_connection_of_its_own(check: Checking) -> None:
 def test_the_route(editor: ProfileEditor, emulator: Emulator) -> None:
     editor.add("none", "a", {"hidream_ec_base_url": emulator.url}, {"hidream_token": KEYS.hidream_token})
     routes = web.RouteTableDef()
-    register(routes, FakeDesk(), TOKEN, profiles=editor)
+    register(routes, FakeDesk(), TOKEN, profiles=lambda: editor)
     with serving(routes) as served:
 
         def post(**body: Any) -> Any:

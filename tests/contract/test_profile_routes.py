@@ -96,7 +96,8 @@ def page(tmp_path: Path, environment: dict[str, str]) -> Iterator[Page]:
     file = ProfileFile(lambda: tmp_path / "private")
     profiles = Profiles(environment, raw.no_sandbox, file)
     routes = web.RouteTableDef()
-    register(routes, FakeDesk(), TOKEN, profiles=ProfileEditor(profiles, file))
+    editor = ProfileEditor(profiles, file)
+    register(routes, FakeDesk(), TOKEN, profiles=lambda: editor)
     with serving(routes) as served:
         yield Page(served, file, profiles)
 
@@ -473,7 +474,7 @@ CHANGES = [path for method, path in ROUTES if method == "POST"]
 
 def test_every_route_is_in_these_tables(page: Page) -> None:
     routes = web.RouteTableDef()
-    register(routes, FakeDesk(), TOKEN, profiles=ProfileEditor(page.profiles, page.file))
+    register(routes, FakeDesk(), TOKEN, profiles=lambda: ProfileEditor(page.profiles, page.file))
     registered = [(route.method, route.path) for route in routes if isinstance(route, web.RouteDef)]
     ours = [(method, path.removeprefix(BASE)) for method, path in registered if "/profiles" in path]
     assert sorted(ours) == sorted(ROUTES)

@@ -71,7 +71,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 
 def books(shop: Shop) -> Books:
-    made = Books(lambda: shop.folder, shop.profiles)
+    made = Books(lambda: shop.folder, lambda: shop.profiles)
     made._journal = shop.journal
     made._collector = Collector(shop.journal, shop.profiles)
     return made

@@ -62,7 +62,7 @@ def shelf() -> Iterator[FakeShelf]:
 def served(shelf: FakeShelf, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.delenv("REMOTE_IMAGE_OPEN_ROUTES", raising=False)
     routes = web.RouteTableDef()
-    register(routes, FakeDesk(), TOKEN, shelf=shelf)
+    register(routes, FakeDesk(), TOKEN, shelf=lambda: shelf)
     with serving(routes) as running:
         yield running
 

@@ -22,6 +22,7 @@ from hidream_volcengine.api import (
     images,
     volcengine,
 )
+from hidream_volcengine.api.choices import VOLCENGINE_OUTPAINT
 from hidream_volcengine.api.geometry import Placement
 from hidream_volcengine.api.polling import Accepted, PollError, SubTask, UnknownTaskError
 from hidream_volcengine.api.transport import Phases
@@ -253,7 +254,7 @@ def test_a_task_id_is_an_acceptance_whatever_stands_around_it(task_id: Any, stat
     body = told({"task_id": task_id, "binary_data_base64": None, "image_urls": None, "status": "", "new": {}})
     accepted = submitted(body, status)
     assert accepted.picture is None
-    assert accepted.task == TaskRef("Volcengine", volcengine.ENDPOINT_NAME, str(task_id), "vendor-request-9")
+    assert accepted.task == TaskRef("Volcengine", VOLCENGINE_OUTPAINT, str(task_id), "vendor-request-9")
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,7 @@ def test_a_submit_that_brings_no_task_id_is_ambiguous(data: Any) -> None:
 
 # ---- resumable: asked for
 
-TASK = TaskRef("Volcengine", volcengine.ENDPOINT_NAME, "task-1", "vendor-request-1")
+TASK = TaskRef("Volcengine", VOLCENGINE_OUTPAINT, "task-1", "vendor-request-1")
 
 
 def asked(step: raw.Step, deadlines: Deadlines = raw.QUICK) -> SubTask:
@@ -419,7 +420,7 @@ def test_a_whole_purchase_as_a_task() -> None:
         call = raw.volcengine_call("", account=raw.resumable_account(server.url))
         delivery = raw.run(call, journal)
         assert [picture.shape for picture in delivery.pictures] == [(48, 64, 3)]
-        assert delivery.task == TaskRef("Volcengine", volcengine.ENDPOINT_NAME, "task-1", "vendor-request-9")
+        assert delivery.task == TaskRef("Volcengine", VOLCENGINE_OUTPAINT, "task-1", "vendor-request-9")
         actions = [connection.request_line.split("Action=")[1].split("&")[0] for connection in server.connections]
         assert actions == ["CVSync2AsyncSubmitTask"] + ["CVSync2AsyncGetResult"] * 5
         # The same picture, whichever way it is bought.

@@ -50,6 +50,26 @@ NO_SUCH_FILE = re.compile(r"\.(env|pem|key|p12|sqlite3?|db|log|zip|pyc|exe|dll|s
 HOME_VARIABLES = ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
 MEGABYTES = 4
 
+AT_START = {"choices", "errors", "files", "profile_file", "redaction", "text", "workers"}
+MODULES_PROBE = """
+import sys
+
+class Modules:
+    RETURN_TYPES = ()
+    FUNCTION = "tell"
+    CATEGORY = "test"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def tell(self):
+        return {"ui": {"text": list(sys.modules)}}
+
+NODE_CLASS_MAPPINGS = {"TestModules": Modules}
+"""
+
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -77,6 +97,9 @@ def comfyui(archive: Path, home: Path, tmp_path_factory: pytest.TempPathFactory)
     base = tmp_path_factory.mktemp("installed")
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(base / "custom_nodes" / FOLDER)
+    probe = base / "custom_nodes" / "probe"
+    probe.mkdir()
+    (probe / "__init__.py").write_text(MODULES_PROBE, encoding="utf-8")
     (base / "input").mkdir()
     shutil.copyfile(checkout.ensure() / "input" / "example.png", base / "input" / "example.png")
     variables = {name: str(home) for name in HOME_VARIABLES}
@@ -131,6 +154,14 @@ def test_its_pages_texts_and_examples_are_served(comfyui: ComfyUI, names: list[s
     assert "HiDreamAPIOutpaint" in comfyui.request("GET", "/i18n").json()["zh"]["nodeDefs"]
     examples = {Path(name).stem for name in names if re.fullmatch(r"example_workflows/.*\.json", name)}
     assert set(comfyui.request("GET", "/workflow_templates").json()[FOLDER]) == examples
+
+
+def test_a_start_loads_nothing_that_only_a_call_needs(comfyui: ComfyUI) -> None:
+    comfyui.object_info()
+    loaded = comfyui.run({"modules": {"class_type": "TestModules", "inputs": {}}}).texts("modules")
+    ours = {name.partition(f"{FOLDER}.api.")[2] for name in loaded if f"{FOLDER}.api." in name}
+    assert "profile_file" in ours
+    assert ours <= AT_START
 
 
 def test_an_example_runs_from_it_and_nothing_is_written_elsewhere(

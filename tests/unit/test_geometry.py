@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from hidream_volcengine.api.choices import POSITIONS
 from hidream_volcengine.api.errors import InvalidInputError
 from hidream_volcengine.api.geometry import (
-    POSITIONS,
     Placement,
     Position,
     Sides,

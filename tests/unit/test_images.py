@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from hidream_volcengine.api import images
+from hidream_volcengine.api import choices, images
 from hidream_volcengine.api.errors import InvalidInputError
 from hidream_volcengine.api.geometry import Placement
 from hypothesis import given, settings
@@ -25,7 +25,7 @@ def tensor_of(*pixels: np.ndarray) -> torch.Tensor:
 
 @pytest.mark.parametrize("form", ["png"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (33, 17), (64, 64)])
-def test_round_trip_of_8_bit_pixels_is_exact(size: tuple[int, int], form: images.Format) -> None:
+def test_round_trip_of_8_bit_pixels_is_exact(size: tuple[int, int], form: choices.Format) -> None:
     original = noise(*size)
     [pixels], notes = images.images_from_tensor(tensor_of(original))
     assert notes == []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hidream_volcengine.api.choices import FILLS, Fill
 from hidream_volcengine.api.geometry import Placement, pad
 from hidream_volcengine.api.images import Values, cut_out
-from hidream_volcengine.api.padding import FILLS, Fill, feathered_mask, largest_feathering, pad_into
+from hidream_volcengine.api.padding import feathered_mask, largest_feathering, pad_into
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,7 +10,7 @@ from math import floor
 import numpy as np
 import pytest
 import skimage.data
-from hidream_volcengine.api import pasting
+from hidream_volcengine.api import choices
 from hidream_volcengine.api.errors import InvalidInputError
 from hidream_volcengine.api.geometry import Placement, place
 from hidream_volcengine.api.pasting import Pasted, Settings, output_placement, paste_back
@@ -775,8 +775,8 @@ def test_every_line_is_in_both_languages() -> None:
 
 
 def test_the_choices() -> None:
-    assert pasting.MODES == ("exact", "blend")
-    assert pasting.OUTPUT_SIZES == ("native", "generated", "factor")
+    assert choices.PASTE_MODES == ("exact", "blend")
+    assert choices.OUTPUT_SIZES == ("native", "generated", "factor")
     assert Settings() == Settings("exact", 16, "native", 1.0, False, False)
 
 

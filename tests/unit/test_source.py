@@ -11,13 +11,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from hidream_volcengine import api
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 # Higher may import lower, never the other way round.
 API_LAYERS = [
-    {"text", "redaction", "settings", "keys", "files", "workers"},
+    {"text", "choices", "redaction", "settings", "keys", "files", "workers"},
     {"errors"},
     {"cancel", "networks", "profile_file"},
     {"geometry", "checks", "callback_server", "connections", "wire", "owners", "filesystems", "records", "states"},
@@ -36,7 +37,7 @@ API_LAYERS = [
     {"collecting"},
     {"calls"},
     {"collector"},
-    {"callbacks"},
+    {"callbacks", "later"},
     {"__init__"},
 ]
 
@@ -44,7 +45,8 @@ API_LAYERS = [
 def relative_imports(path: Path) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
-            yield node.level, (node.module or "").split(".")[0]
+            for name in [node.module] if node.module else [alias.name for alias in node.names]:
+                yield node.level, name.split(".")[0]
 
 
 def test_imports_in_api_point_down() -> None:
@@ -54,15 +56,20 @@ def test_imports_in_api_point_down() -> None:
     for name, path in files.items():
         for level, imported in relative_imports(path):
             assert level == 1, f"api/{name}.py imports from outside of api/"
-            if imported:
-                assert rank[imported] < rank[name], f"api/{name}.py imports {imported}"
+            assert rank[imported] < rank[name], f"api/{name}.py imports {imported}"
 
 
 def test_nodes_import_from_the_facade_only() -> None:
     for path in (ROOT / "nodes").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level == 2:
-                assert node.module in ("api", "emulator"), f"{path.name} imports {node.module}"
+        for level, imported in relative_imports(path):
+            assert level == 1 or imported in ("api", "emulator"), f"{path.name} imports {imported}"
+
+
+def test_all_names_of_the_facade_are_there() -> None:
+    for name in api.__all__:
+        assert getattr(api, name) is not None, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        api.nothing  # noqa: B018
 
 
 def test_the_emulator_imports_nothing_of_the_pack() -> None:
@@ -95,7 +102,8 @@ def test_the_pack_imports_without_comfyui_torch_or_threads() -> None:
         "module = importlib.util.module_from_spec(spec); sys.modules['pack'] = module\n"
         "spec.loader.exec_module(module)\n"
         "import pack.api\n"
-        "heavy = {'torch', 'aiohttp', 'comfy', 'sqlalchemy', 'pack.emulator', 'pack.nodes'} & set(sys.modules)\n"
+        "heavy = {'torch', 'aiohttp', 'comfy', 'pydantic', 'numpy', 'sqlalchemy', 'pack.api.later',\n"
+        "         'pack.emulator', 'pack.nodes'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "assert threading.active_count() == 1\n"
     )
