@@ -6,6 +6,7 @@ import math
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -75,9 +76,10 @@ class SubTask:
 
 # However long such tasks usually take: this one may be quicker, and a display that stands still looks dead.
 _LONGEST_FIRST_PAUSE = 15.0
-# Of its usual time: from when on, and until when, a task is asked for closely. With the jitter at most twice a second.
+# Of its usual time: from when on, and until when, a task is asked for closely.
 _SOONEST, _LATEST = 0.85, 1.3
-_CLOSELY = 0.6
+_CLOSELY = 0.5
+_SECOND = 1.0
 _NOTICED_AFTER = _CLOSELY / 2
 
 
@@ -154,12 +156,16 @@ def wait(
     running = False
     failures = 0
     answered_in = 0.0
+    last_two: deque[float] = deque(maxlen=2)
     last_problem = ""
     known: tuple[SubTask, ...] = ()
     ended_before = 0
     while True:
         waited = time.monotonic() - begun
         pause = max(first_pause, jittered(next_pause(waited, failures, closely)) - answered_in)
+        if len(last_two) == 2:
+            # However long each was on its way: no three of them arrive within a second.
+            pause = max(pause, last_two[0] + _SECOND - time.monotonic())
         first_pause = answered_in = 0.0
         watch.cancel.sleep_until_rung(min(pause, max(0.0, deadline - time.monotonic())), bell)
         asked = time.monotonic()
@@ -171,6 +177,7 @@ def wait(
             answered_in = time.monotonic() - asked
         except PollError as problem:
             failures, last_problem = failures + 1, str(problem)
+        last_two.append(time.monotonic())
         all_ended = bool(known) and len(known) >= len(task.sub_task_ids) and all(sub_task.ended for sub_task in known)
         # Sub tasks that were not announced: nobody knows how many there will be, so a second look must find as many.
         announced = bool(task.sub_task_ids) or not any(sub_task.sub_task_id for sub_task in known)

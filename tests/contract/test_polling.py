@@ -400,10 +400,10 @@ def test_next_pause_is_bounded_and_pure(waited: float, failures: int) -> None:
 def test_a_task_is_asked_for_closely_around_its_usual_end_only(waited: float, begins: float, lasts: float) -> None:
     pause, regular = next_pause(waited, 0, (begins, begins + lasts)), next_pause(waited, 0)
     if begins <= waited <= begins + lasts:
-        assert 0.9 * pause > 0.5 >= pause - 0.1
+        assert pause == 0.5
     elif waited < begins <= waited + regular and regular >= 1:
-        assert 0.5 < pause <= regular
-        assert waited + pause == pytest.approx(max(begins, waited + 0.6))
+        assert 0.5 <= pause <= regular
+        assert waited + pause == pytest.approx(max(begins, waited + 0.5))
     else:
         assert pause == regular
     assert next_pause(waited, 3, (begins, begins + lasts)) == next_pause(waited, 3)
@@ -444,19 +444,48 @@ def _asked(monkeypatch: MonkeyPatch, *, takes: float, ends: float, usual: Usual)
 def test_the_first_poll_is_for_the_quickest_of_such_tasks_without_their_wait_for_a_poll(
     monkeypatch: MonkeyPatch,
 ) -> None:
-    asked = _asked(monkeypatch, takes=0.0, ends=12.0, usual=Usual(4.3, 10.3))
+    asked = _asked(monkeypatch, takes=0.0, ends=12.0, usual=Usual(4.25, 10.25))
     assert asked[0] == pytest.approx(0.85 * 4.0)
     # Once a second until most are likely to end, and then closely.
     assert asked[1:6] == pytest.approx([4.4, 5.4, 6.4, 7.4, 8.4])
-    assert asked[6:] == pytest.approx([9.0 + 0.6 * number for number in range(len(asked) - 6)])
-    assert asked[-1] - 12.0 < 0.6
+    assert asked[6:] == pytest.approx([8.9 + 0.5 * number for number in range(len(asked) - 6)])
+    assert asked[-1] - 12.0 < 0.5
 
 
-@pytest.mark.parametrize("takes", [0.0, 0.2, 0.5])
-def test_a_slow_answer_does_not_make_polls_rarer(takes: float, monkeypatch: MonkeyPatch) -> None:
-    asked = _asked(monkeypatch, takes=takes, ends=4.0, usual=Usual(4.0, 4.0))
+@pytest.mark.parametrize("takes", [0.0, 0.04, 0.2, 0.5])
+def test_two_polls_a_second_wherever_each_is_on_its_way(takes: float, monkeypatch: MonkeyPatch) -> None:
+    """A poll arrives somewhere between its start and its answer."""
+    asked = _asked(monkeypatch, takes=takes, ends=7.0, usual=Usual(6.0, 6.0))
     pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
-    assert pauses and pauses == pytest.approx([0.6] * len(pauses))
+    assert pauses and all(0.5 - 1e-9 <= pause <= 0.5 + takes + 1e-9 for pause in pauses)
+    assert sum(pauses[:2]) == pytest.approx(1.0 + takes)
+    assert all(third - (first + takes) >= 1.0 - 1e-9 for first, third in zip(asked, asked[2:], strict=False))
+
+
+@given(
+    takes=st.lists(st.floats(0, 0.9), min_size=20, max_size=20),
+    arrives=st.lists(st.floats(0, 1), min_size=20, max_size=20),
+    spread=st.lists(st.floats(0, 1, exclude_max=True), min_size=20, max_size=20),
+)
+def test_never_three_polls_within_a_second_of_the_service(
+    takes: list[float], arrives: list[float], spread: list[float]
+) -> None:
+    clock, spreads = _Clock(), iter(itertools.cycle(spread))
+    arrived: list[float] = []
+
+    def query() -> list[SubTask]:
+        number = len(arrived)
+        arrived.append(clock.now + arrives[number] * takes[number])
+        clock.now += takes[number]
+        return [SubTask("sub-1", started=True, image="u" if number == 19 else "")]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(polling, "time", clock)
+        patched.setattr(polling, "jittered", lambda seconds: jittered(seconds, lambda: next(spreads)))
+        task = TaskRef("HiDream", "upscale", "task-1", sub_task_ids=("sub-1",))
+        polling.wait(task, query, Deadlines(), Watch(clock, lambda _: None), Usual(1.0, 30.0))
+    assert len(arrived) == 20
+    assert all(third - first >= 1.0 - 1e-9 for first, third in zip(arrived, arrived[2:], strict=False))
 
 
 def test_an_answer_that_takes_longer_than_the_pause_is_followed_by_the_next_poll(monkeypatch: MonkeyPatch) -> None:
