@@ -133,6 +133,8 @@ class NodeDisplay:
 
     def stop(self, calls: Sequence[Call]) -> None:
         """Nobody waits for these any more; what their workers still say is not heard."""
+        if not calls:
+            return
         with self._lock:
             for call in calls:
                 call.stop()

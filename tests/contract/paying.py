@@ -79,6 +79,8 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith("hidream_volcengine.api.") and hasattr(module, "jittered"):
             monkeypatch.setattr(module, "jittered", lambda seconds, *_: seconds / 50)
+        if name == "hidream_volcengine.api.polling":
+            monkeypatch.setattr(module, "_SECOND", 1 / 50)
 
 
 # ---- calls

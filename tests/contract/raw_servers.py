@@ -106,6 +106,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     for module in (submits, collecting, polling):
         monkeypatch.setattr(module, "jittered", short)
+    monkeypatch.setattr(polling, "_SECOND", 1 / 50)
     return asked
 
 

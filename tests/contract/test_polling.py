@@ -428,6 +428,7 @@ def _asked(monkeypatch: MonkeyPatch, *, takes: float, ends: float, usual: Usual)
     clock = _Clock()
     monkeypatch.setattr(polling, "time", clock)
     monkeypatch.setattr(polling, "jittered", lambda seconds: seconds)
+    monkeypatch.setattr(polling, "_SECOND", 1.0)
     begun = clock.now
     asked: list[float] = []
 
@@ -482,6 +483,7 @@ def test_never_three_polls_within_a_second_of_the_service(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(polling, "time", clock)
         patched.setattr(polling, "jittered", lambda seconds: jittered(seconds, lambda: next(spreads)))
+        patched.setattr(polling, "_SECOND", 1.0)
         task = TaskRef("HiDream", "upscale", "task-1", sub_task_ids=("sub-1",))
         polling.wait(task, query, Deadlines(), Watch(clock, lambda _: None), Usual(1.0, 30.0))
     assert len(arrived) == 20

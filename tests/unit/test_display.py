@@ -106,6 +106,19 @@ def test_four_times_a_second_at_most_while_much_does(display: NodeDisplay, scree
     assert 30 <= len(screen.states) <= 41
 
 
+def test_the_end_is_told_in_words_whoever_stops_nothing_before(
+    display: NodeDisplay, screen: Recorder, clock: Clock
+) -> None:
+    """One of two coroutines leaves when the other one's call has just ended, and nobody has been woken for it yet."""
+    first, second = begin(display, 1, 1)
+    first.end(bought())
+    display.refresh(at_once=True)
+    second.end(bought())
+    display.stop([])
+    display.refresh(at_once=True)
+    assert screen.words[-1].startswith("2/2 · done")
+
+
 def test_each_stage_at_once(display: NodeDisplay, screen: Recorder, clock: Clock) -> None:
     [call] = begin(display, 1)
     for stage in ("waiting", "preparing", "submitting", "queued", "running", "downloading"):
