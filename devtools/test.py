@@ -1,4 +1,7 @@
-"""`dev.py test`: lint first, then every test (or what the pytest arguments choose)."""
+"""`dev.py test [--thorough] [pytest arguments]`: lint first, then every test (or what the arguments choose).
+
+Without --thorough the cases marked `thorough` are left out: CONTRIBUTING.md has the table.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +31,14 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def main(arguments: list[str]) -> int:
-    if arguments:
+    if any(argument != "--thorough" for argument in arguments):
         return lint.main() or _pytest(arguments, {})
     first = threading.Thread(target=_start_comfyui_once)
     first.start()
     failed = lint.main()
     first.join()
     for chosen in STAGES:
-        failed = failed or _pytest(chosen, _ONE_THREAD)
+        failed = failed or _pytest([*chosen, *arguments], _ONE_THREAD)
     return failed
 
 

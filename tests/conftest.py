@@ -41,6 +41,24 @@ def _load_pack() -> None:
 _load_pack()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--thorough", action="store_true", help="also run the cases marked `thorough` (every night)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without --thorough, leave out what repeats a kind of fault that another case shows already."""
+    if config.getoption("thorough"):
+        return
+    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("thorough")])
+    items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+
+
+@pytest.fixture(scope="session")
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether every step of a loop is wanted, as every night, or a sample of them."""
+    return bool(request.config.getoption("thorough"))
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()  # torch and thousands of tests stay: each full collection would look at all of them
 
