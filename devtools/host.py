@@ -15,8 +15,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -28,6 +26,8 @@ import requests
 from PIL import Image
 
 from devtools import checkout
+from devtools.child import AVAILABLE as PRELOADING
+from devtools.child import NewProcess, PreloadedProcess
 from devtools.environment import ROOT, tail
 from devtools.events import Event, EventStream
 
@@ -108,7 +108,11 @@ class Result:
 
 
 class ComfyUI:
-    """Starts on entering the `with` block, is stopped on leaving it, and dies with this process in any case."""
+    """Starts on entering the `with` block, is stopped on leaving it, and dies with this process in any case.
+
+    Args:
+        preloaded: fork it from a process that has its libraries (devtools/child.py) where the system can.
+    """
 
     def __init__(
         self,
@@ -121,6 +125,7 @@ class ComfyUI:
         pack_folder: str = PACK_FOLDER,
         keep_keys: bool = False,
         comfyui: Path | None = None,
+        preloaded: bool = False,
     ) -> None:
         self.base = base_directory
         self.log_file = base_directory / "comfyui.log"
@@ -131,7 +136,8 @@ class ComfyUI:
         self._pack = pack
         self._pack_folder = pack_folder
         self._comfyui = comfyui or checkout.ensure()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._preloaded = preloaded
+        self._process: NewProcess | PreloadedProcess | None = None
         self._started = False
 
     def __enter__(self) -> ComfyUI:
@@ -152,15 +158,14 @@ class ComfyUI:
             self._choose_port()
         self._lay_out_base_directory()
         command = [
-            sys.executable, str(ROOT / "devtools" / "watched.py"), str(self._comfyui / "main.py"),
-            "--cpu", "--listen=127.0.0.1", f"--port={self.port}", "--disable-auto-launch", "--disable-api-nodes",
-            f"--base-directory={self.base}", "--database-url=sqlite:///:memory:", *self._arguments,
+            str(self._comfyui / "main.py"), "--cpu", "--listen=127.0.0.1", f"--port={self.port}",
+            "--disable-auto-launch", "--disable-api-nodes", f"--base-directory={self.base}",
+            "--database-url=sqlite:///:memory:", *self._arguments,
         ]  # fmt: skip
-        with self.log_file.open("ab" if again else "wb") as log:
-            self._process = subprocess.Popen(
-                command, cwd=self.base, env=self._environment, stdin=subprocess.PIPE, stdout=log,
-                stderr=subprocess.STDOUT, start_new_session=True,  # a Ctrl-C is ours to pass on
-            )  # fmt: skip
+        if not again:
+            self.log_file.write_bytes(b"")
+        kind = PreloadedProcess if self._preloaded and PRELOADING else NewProcess
+        self._process = kind(command, self.base, self._environment, self.log_file)
         try:
             self._wait_until_up(timeout)
             self._tell_it_is_up()
@@ -173,23 +178,21 @@ class ComfyUI:
         """End the process the way Ctrl-C does, and by force if that does not help."""
         self.events.close()
         process, self._process = self._process, None
-        if process is None or process.stdin is None:
+        if process is None:
             return
-        process.stdin.close()
-        try:
-            process.wait(timeout)
-        except subprocess.TimeoutExpired:
+        process.close_stdin()
+        if process.wait(timeout) is None:
             process.kill()
             process.wait()
 
     def kill(self) -> None:
         """kill -9: it gets no chance to write anything down."""
         process, self._process = self._process, None
-        if process is None or process.stdin is None:
+        if process is None:
             raise HostError("ComfyUI is not running")
         process.kill()
         process.wait()
-        process.stdin.close()
+        process.close_stdin()
         self.events.close()
 
     def set_environment(self, **variables: str) -> None:
@@ -343,10 +346,9 @@ class ComfyUI:
         raise HostError(f"ComfyUI is not up after {timeout:.0f} s:\n{tail(self.log_file, 40)}")
 
     def _tell_it_is_up(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
+        if self._process is not None:
             with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(b"up")
-                self._process.stdin.flush()
+                self._process.write(b"up")
 
 
 def copy_pack(source: Path, target: Path) -> None:

@@ -31,12 +31,18 @@ def stop_with_parent() -> None:
     os._exit(1)
 
 
-if __name__ == "__main__":
+def run(command: list[str]) -> None:
+    """Run a script with its arguments as Python would, in this process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     threading.Thread(target=stop_with_parent, daemon=True).start()
-    del sys.argv[0]
-    sys.path[0] = str(Path(sys.argv[0]).parent)
+    sys.argv[:] = command
+    sys.path.insert(0, str(Path(command[0]).parent))
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        runpy.run_path(command[0], run_name="__main__")
     finally:
         gc.freeze()  # the interpreter's end collects several times
+
+
+if __name__ == "__main__":
+    del sys.path[0]
+    run(sys.argv[1:])

@@ -53,7 +53,7 @@ def service_environment(emulator: Emulator) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def comfyui(tmp_path_factory: pytest.TempPathFactory, service_environment: dict[str, str]) -> Iterator[ComfyUI]:
-    with ComfyUI(tmp_path_factory.mktemp("comfyui"), environment=service_environment) as comfyui:
+    with ComfyUI(tmp_path_factory.mktemp("comfyui"), environment=service_environment, preloaded=True) as comfyui:
         yield comfyui
 
 
@@ -73,7 +73,7 @@ def make_comfyui(tmp_path: Path, service_environment: dict[str, str]) -> Iterato
         def make(*arguments: str, **environment: str) -> ComfyUI:
             base = tmp_path / f"comfyui-{len(list(tmp_path.iterdir()))}"
             return running.enter_context(
-                ComfyUI(base, environment=service_environment | environment, arguments=arguments)
+                ComfyUI(base, environment=service_environment | environment, arguments=arguments, preloaded=True)
             )
 
         yield make

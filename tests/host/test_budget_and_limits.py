@@ -22,7 +22,8 @@ A_RUN, A_DAY = "REMOTE_IMAGE_PICTURES_PER_RUN", "REMOTE_IMAGE_PICTURES_PER_DAY"
 @pytest.fixture(scope="module")
 def thrifty_comfyui(tmp_path_factory: pytest.TempPathFactory, service_environment: dict[str, str]) -> Iterator[ComfyUI]:
     chosen = {A_RUN: "3", A_DAY: "5", "VOLCENGINE_GATEWAY_API_KEY": "wrong", "REMOTE_IMAGE_VOLCENGINE_AT_ONCE": "1"}
-    with ComfyUI(tmp_path_factory.mktemp("thrifty"), environment=service_environment | chosen) as comfyui:
+    base = tmp_path_factory.mktemp("thrifty")
+    with ComfyUI(base, environment=service_environment | chosen, preloaded=True) as comfyui:
         yield comfyui
 
 

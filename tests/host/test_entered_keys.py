@@ -71,7 +71,7 @@ def dialog(
     no_keys = {name: "" for name in service_environment if name.endswith(("_TOKEN", "_KEY", "_URL"))}
     environment = service_environment | no_keys
     with ComfyUI(
-        tmp_path_factory.mktemp("entered"), environment=environment, arguments=("--verbose", "DEBUG")
+        tmp_path_factory.mktemp("entered"), environment=environment, arguments=("--verbose", "DEBUG"), preloaded=True
     ) as comfy:
         dialog = Dialog(comfy)
         hosts = ("hidream_base_url", "hidream_ec_base_url", "volcengine_base_url", "volcengine_gateway_base_url")

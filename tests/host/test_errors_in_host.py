@@ -69,7 +69,7 @@ def strict_comfyui(tmp_path_factory: pytest.TempPathFactory, service_environment
     (probe / "__init__.py").write_text(PROBE, encoding="utf-8")
     deadlines = {f"REMOTE_IMAGE_{name}_SECONDS": "1" for name in ("QUEUE", "RUN", "DOWNLOAD")}
     dead = {"HIDREAM_EC_BASE_URL": f"http://127.0.0.1:{port_or_free()}"}
-    with ComfyUI(base, environment={**service_environment, **deadlines, **dead}) as comfyui:
+    with ComfyUI(base, environment={**service_environment, **deadlines, **dead}, preloaded=True) as comfyui:
         yield comfyui
 
 

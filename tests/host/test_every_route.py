@@ -82,7 +82,7 @@ def attacked(
     probe.mkdir(parents=True)
     (probe / "__init__.py").write_text(ROUTES_PROBE, encoding="utf-8")
     emulator.clear()
-    with ComfyUI(base, environment=service_environment) as comfy:
+    with ComfyUI(base, environment=service_environment, preloaded=True) as comfy:
         Bought(comfy).run()
         [bought] = tasks(comfy)
         emulator.add_fault({"phase": "submit", "do": {"status": 500, "accept": True}})

@@ -62,7 +62,7 @@ class Mortal:
 def mortal(tmp_path_factory: pytest.TempPathFactory, service_environment: dict[str, str]) -> Iterator[Mortal]:
     # The limiter as it is by default.
     environment = service_environment | {"REMOTE_IMAGE_HIDREAM_AT_ONCE": ""}
-    comfy = ComfyUI(tmp_path_factory.mktemp("mortal"), environment=environment)
+    comfy = ComfyUI(tmp_path_factory.mktemp("mortal"), environment=environment, preloaded=True)
     yield Mortal(comfy)
     comfy.stop()
 

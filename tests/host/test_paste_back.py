@@ -99,7 +99,7 @@ def probing_comfyui(tmp_path_factory: pytest.TempPathFactory, service_environmen
     probe = base / "custom_nodes" / "probe"
     probe.mkdir(parents=True)
     (probe / "__init__.py").write_text(PROBE, encoding="utf-8")
-    with ComfyUI(base, environment=service_environment) as comfyui:
+    with ComfyUI(base, environment=service_environment, preloaded=True) as comfyui:
         yield comfyui
 
 

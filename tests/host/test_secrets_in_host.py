@@ -70,6 +70,7 @@ def talkative(tmp_path_factory: pytest.TempPathFactory, service_environment: dic
         tmp_path_factory.mktemp("talkative"),
         environment=service_environment | keys,
         arguments=("--verbose", "DEBUG"),
+        preloaded=True,
     ) as comfyui:
         yield comfyui
 

@@ -70,7 +70,9 @@ def servers(
     }
     # Everything that there is to log is searched for the password.
     loud = ("--verbose", "DEBUG")
-    one, two = (ComfyUI(base / name, environment=environment, arguments=loud) for name in ("one", "two"))
+    one, two = (
+        ComfyUI(base / name, environment=environment, arguments=loud, preloaded=True) for name in ("one", "two")
+    )
     try:
         with ThreadPoolExecutor(2) as side_by_side:
             list(side_by_side.map(ComfyUI.start, (one, two)))
