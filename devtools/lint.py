@@ -1,17 +1,15 @@
-"""`dev.py lint`: ruff over everything, mypy strictly over api/ and emulator/ and normally over the rest."""
+"""`dev.py lint`: ruff over everything, and mypy, which is strict about api/ and emulator/ (see pyproject.toml)."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 from devtools.environment import HOST, ROOT
 
 PACK = "hidream_volcengine"
-STRICT = ("api", "emulator")
-NORMAL = ("nodes",)
+FOLDERS = ("api", "emulator", "nodes")
 _TOOLS = ("-p", "devtools", "-p", "benchmarks", "-m", "dev")
 _STAGE = HOST / "lint"
 
@@ -28,28 +26,16 @@ def _ruff() -> bool:
 
 def _mypy() -> bool:
     _stage_pack()
-    # Each with a cache of its own (other options make a cache useless) and silent on what it imports from the other.
-    options = ("--follow-imports=silent", "--cache-dir")
-    with ThreadPoolExecutor() as side_by_side:
-        strict = side_by_side.submit(_run, "mypy", *options, ".mypy_cache/strict", "--strict", *_packages(STRICT))
-        normal = _run("mypy", *options, ".mypy_cache/normal", *_packages(NORMAL), *_TOOLS, "-m", PACK)
-        return strict.result() and normal
+    return _run("mypy", "-m", PACK, *(argument for name in FOLDERS for argument in ("-p", f"{PACK}.{name}")), *_TOOLS)
 
 
 def _stage_pack() -> None:
     """The pack imports relatively across its folders, so mypy must see its root as a package: in a copy with a name."""
     shutil.rmtree(_STAGE / PACK, ignore_errors=True)
     (_STAGE / PACK).mkdir(parents=True)
-    for folder in (*STRICT, *NORMAL):
-        if (ROOT / folder).is_dir():
-            shutil.copytree(ROOT / folder, _STAGE / PACK / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    if (ROOT / "__init__.py").exists():
-        shutil.copy2(ROOT / "__init__.py", _STAGE / PACK / "__init__.py")
-
-
-def _packages(folders: tuple[str, ...]) -> list[str]:
-    present = [folder for folder in folders if (_STAGE / PACK / folder).is_dir()]
-    return [argument for folder in present for argument in ("-p", f"{PACK}.{folder}")]
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, _STAGE / PACK / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(ROOT / "__init__.py", _STAGE / PACK / "__init__.py")
 
 
 def _run(tool: str, *arguments: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -78,7 +78,7 @@ def _profile(request: web.Request) -> str:
     profile = request.query.get("profile", "")
     if not 1 <= len(profile) <= _LONGEST_PROFILE:
         raise Refusal(400, _BAD_PROFILE)
-    return cast(str, profile)
+    return profile
 
 
 def _number(given: str, refusal: Refusal) -> int:
