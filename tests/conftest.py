@@ -18,17 +18,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from devtools.environment import SetupError
+from tests import thinned
 
 if TYPE_CHECKING:
     from devtools.postgres import PostgreSQL
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "hidream_volcengine"
-
-# No example is failed for its time: machines are noisy.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
-
 
 def _load_pack() -> None:
     spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
@@ -45,18 +41,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help="also run the cases marked `thorough` (every night)")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("thorough"):
+        thinned.run_every_case()
+    # No example is failed for its time: machines are noisy.
+    settings.register_profile(
+        "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=thinned.examples(100)
+    )
+    settings.load_profile("patient")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without --thorough, leave out what repeats a kind of fault that another case shows already."""
-    if config.getoption("thorough"):
+    if thinned.every_case():
         return
     config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("thorough")])
     items[:] = [item for item in items if not item.get_closest_marker("thorough")]
-
-
-@pytest.fixture(scope="session")
-def thorough(request: pytest.FixtureRequest) -> bool:
-    """Whether every step of a loop is wanted, as every night, or a sample of them."""
-    return bool(request.config.getoption("thorough"))
 
 
 def pytest_collection_finish() -> None:

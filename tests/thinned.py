@@ -11,31 +11,33 @@ from typing import Any
 
 import pytest
 
-VARIABLE = "PACK_TESTS_THOROUGH"
-"""Set by tests/conftest.py for --thorough, also for the workers of xdist."""
-THOROUGH = bool(os.environ.get(VARIABLE))
-
-thorough = pytest.mark.thorough
+_VARIABLE = "PACK_TESTS_THOROUGH"
 
 
-def thinned(cases: Iterable[Any], *kept: int) -> list[Any]:
-    """The cases for a parametrize; without --thorough only the first one, or those of these numbers."""
-    return [
-        case if index in (kept or (0,)) else _marked(case)
-        for index, case in enumerate(cases)
-    ]
+def run_every_case() -> None:
+    """For this process and those that it starts, as the workers of xdist are."""
+    os.environ[_VARIABLE] = "1"
 
 
-def every(cases: Sequence[Any], step: int) -> list[Any]:
-    """The cases for a parametrize; without --thorough every ``step``-th of them."""
-    return thinned(cases, *range(0, len(cases), step))
+def every_case() -> bool:
+    """Whether --thorough was given."""
+    return bool(os.environ.get(_VARIABLE))
+
+
+def thinned(
+    names: str | Sequence[str], cases: Iterable[Any], *, kept: Iterable[int] = (0,), **more: Any
+) -> pytest.MarkDecorator:
+    """As pytest.mark.parametrize; without --thorough only the cases of the numbers ``kept`` run."""
+    single = isinstance(names, str) and "," not in names
+    numbers = set(kept)
+    marked = [case if number in numbers else _thorough(case, single) for number, case in enumerate(cases)]
+    return pytest.mark.parametrize(names, marked, **more)
 
 
 def examples(number: int) -> int:
-    """Of a hypothesis test: a fifth of them without --thorough, which is at least five."""
-    return number if THOROUGH else max(5, number // 5)
+    """How many a hypothesis test draws: a fifth of ``number`` without --thorough, at least five."""
+    return number if every_case() else max(5, number // 5)
 
 
-def _marked(case: Any) -> Any:
-    values = case if isinstance(case, tuple) else (case,)
-    return pytest.param(*values, marks=thorough)
+def _thorough(case: Any, single: bool) -> Any:
+    return pytest.param(*([case] if single else case), marks=pytest.mark.thorough)
