@@ -29,7 +29,7 @@ from .profile_values import (
     bound_to,
 )
 from .redaction import Secret
-from .settings import Budget, CallbackSettings, JournalSettings, Limits
+from .settings import Budget, JournalSettings, Limits
 from .text import Text
 
 
@@ -331,10 +331,6 @@ class Profiles:
     def journal_settings(self, directory: Path) -> JournalSettings:
         """As :meth:`Environment.journal_settings`."""
         return self.environment.journal_settings(directory)
-
-    def callback_settings(self) -> CallbackSettings | None:
-        """As :meth:`Environment.callback_settings`."""
-        return self.environment.callback_settings()
 
     def by_environment(self, profile: str, provider: Provider) -> bool:
         """Whether the environment has the key: only ever that of ``default``."""
