@@ -9,11 +9,13 @@ from pathlib import Path
 
 from .errors import ConfigurationError
 from .profile_values import KEYS, SETTINGS, BadValueError, Value, limit, switch
+from .redaction import pack_logger
 from .settings import JournalSettings
 from .text import Text
 from .transport import Deadlines
 
 _SWITCH = {**dict.fromkeys(("0", "false", "no", "off"), False), **dict.fromkeys(("1", "true", "yes", "on"), True)}
+_CALLBACKS = ("REMOTE_IMAGE_CALLBACK_URL", "REMOTE_IMAGE_CALLBACK_LISTEN")
 
 
 class Environment:
@@ -65,6 +67,16 @@ class Environment:
                 variable, BadValueError(Text("a whole number, 0 = no limit", "整数，0 表示不限"), value)
             )
         return int(value)
+
+    def warn_of_unused(self) -> None:
+        """Log one warning if variables of version 0.1 are set that do nothing any more."""
+        unused = [variable for variable in _CALLBACKS if self.value(variable)]
+        if unused:
+            pack_logger().warning(
+                "%s: this version no longer listens for callbacks of HiDream; tasks are polled as before. To pass an "
+                "address of a system of your own to HiDream, set REMOTE_IMAGE_NOTIFY_URL.",
+                ", ".join(unused),
+            )
 
     def account(self) -> str:
         return self.value("REMOTE_IMAGE_ACCOUNT")

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import threading
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 LOGGER_NAME = "hidream_volcengine"
 MASK = "***"
@@ -42,6 +42,23 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("a Secret is not pickled")
+
+
+# Ordinary words of a path are shorter. Task ids and result addresses are redacted before they are stored, so that an
+# ordinary word taken for a secret would spoil them.
+_SECRET_WORD = 16
+
+
+def hide_address(address: str) -> None:
+    """Let :func:`redact` hide an address with its path and query, and each long word of these also without the rest."""
+    parts = urlsplit(address)
+    beyond_host = address[len(f"{parts.scheme}://{parts.netloc}") :]
+    if beyond_host not in ("", "/"):
+        Secret(address)
+    words = [beyond_host, *re.split("[/?&=]", beyond_host)]
+    for word in (*words, *map(unquote, words)):
+        if len(word) >= _SECRET_WORD:
+            Secret(word)
 
 
 def _spellings(value: str) -> set[str]:
