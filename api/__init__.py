@@ -32,14 +32,13 @@ from .text import Text
 from .workers import DaemonPool, once
 
 if TYPE_CHECKING:
-    from .callbacks import Callbacks
     from .collector import Collector
     from .journal import Journal
     from .later import *  # noqa: F403
     from .task_list import Overview, Task
 
 # Apart from later.py: local nodes and the settings dialog do not need the database either.
-_WITH_THE_DATABASE = {"Callbacks", "Collector", "Journal", "Overview", "Task"}
+_WITH_THE_DATABASE = {"Collector", "Journal", "Overview", "Task"}
 
 __all__ = [  # noqa: RUF022 - grouped by what they are for
     # calls
@@ -67,7 +66,6 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "once",
     # journal
     "Budget",
-    "Callbacks",
     "Collector",
     "Journal",
     "JournalSettings",
@@ -123,9 +121,9 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
 
 def __getattr__(name: str) -> Any:
     if name in _WITH_THE_DATABASE:
-        from . import callbacks, collector, journal, task_list
+        from . import collector, journal, task_list
 
-        home = {"Callbacks": callbacks, "Collector": collector, "Journal": journal}.get(name, task_list)
+        home = {"Collector": collector, "Journal": journal}.get(name, task_list)
         return getattr(home, name)
     if name in __all__:
         from . import later

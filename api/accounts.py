@@ -30,13 +30,18 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True)
 class HiDreamAccount(Account):
-    """Where HiDream is and how to pay there. ``language`` is what the service's messages are written in."""
+    """Where HiDream is and how to pay there.
+
+    ``language`` is what the service's messages are written in; ``notify_url`` goes into each submit unchanged, for a
+    system of the server's owner.
+    """
 
     base_url: str
     ec_base_url: str
     auth: AuthBase = field(repr=False)
     user_id: str = ""
     language: str = "zh"
+    notify_url: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,13 +67,6 @@ class CancelToken:
         if self._event.wait(max(0.0, seconds)):
             raise CallCancelled
 
-    def sleep_until_rung(self, seconds: float, bell: threading.Event) -> None:
-        """The same, but no longer than until ``bell`` rings; it is silent again afterwards."""
-        with self.calling(bell.set):
-            bell.wait(max(0.0, seconds))
-            bell.clear()
-        self.check()
-
     @contextmanager
     def calling(self, callback: Callable[[], None]) -> Iterator[None]:
         """Run ``callback`` on :meth:`cancel` while the block runs; at once if the flag is set already."""

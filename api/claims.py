@@ -51,12 +51,6 @@ class Claims:
         with self.changed:
             return [*self._held, *(claim.journal_id for claim in self._unwritten)]
 
-    def ring(self, journal_id: str) -> None:
-        with self.changed:
-            claim = self._held.get(journal_id)
-        if claim is not None:
-            claim.bell.set()
-
     def unwritten(self) -> list[Claim]:
         with self.changed:
             return list(self._unwritten)
@@ -94,8 +88,6 @@ class Claim:
         self._pending: dict[str, Any] = {}
         self._pending_results: list[tuple[int, str, str, RemoteImageError | None]] = []
         self._ended = False
-        self.bell = threading.Event()
-        """Rung when the service is to be asked now rather than at the next regular poll."""
 
     @property
     def journal_id(self) -> str:

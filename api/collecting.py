@@ -279,7 +279,7 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Seq
     # When an adopted task was submitted, nobody knows.
     usual = None if claim.attempt.adopted else journal.usual_seconds(service.name, sandbox=account.sandbox)
     try:
-        return wait(task, query, account.deadlines, watch, usual, age, claim.bell)
+        return wait(task, query, account.deadlines, watch, usual, age)
     except TaskTimeoutError as error:
         raise _once_delivered(claim.attempt, error) from None
 

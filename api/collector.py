@@ -67,16 +67,12 @@ class Collector:
             self._look(attempt)
         return len(due)
 
-    def look_at(self, attempt: Attempt) -> None:
-        """Look at one task now, whenever its turn would be. What goes wrong is left to the next look."""
-        self._look(attempt)
-
     def _look(self, attempt: Attempt) -> None:
         # The next look is put off first: what goes wrong in this one must not make it come sooner.
         waits = min(_SLOWEST, _EVERY * 2.0 ** min(attempt.polls, 6))
         self._journal.poll_later(attempt, waits if self._journal.age(attempt) < _WEEK else _DAY)
         try:
-            service = self.service_of(attempt)
+            service = self._service_of(attempt)
             check_account(attempt, service)
             found = self._journal.claim_task(attempt.journal_id)
             if isinstance(found, Claim):
@@ -97,7 +93,7 @@ class Collector:
         attempt = self._journal.collectable(journal_id)
         if attempt is None:
             return False
-        service = self.service_of(attempt)
+        service = self._service_of(attempt)
         check_account(attempt, service)
         found = self._journal.claim_task(journal_id)
         if not isinstance(found, Claim):
@@ -117,7 +113,7 @@ class Collector:
         except Exception as problem:  # the task list shows where it stands
             pack_logger().info("%s was asked for: %s", claim.journal_id, problem)
 
-    def service_of(self, attempt: Attempt) -> Service:
+    def _service_of(self, attempt: Attempt) -> Service:
         """The endpoint, with deadlines for one look.
 
         Raises:

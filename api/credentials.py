@@ -28,8 +28,8 @@ from .profile_values import (
     Value,
     bound_to,
 )
-from .redaction import Secret
-from .settings import Budget, CallbackSettings, JournalSettings, Limits
+from .redaction import Secret, hide_address
+from .settings import Budget, JournalSettings, Limits
 from .text import Text
 
 
@@ -202,7 +202,9 @@ class Profiles:
 
     @classmethod
     def of_this_server(cls, start_sandbox: Callable[[], Sandbox], file: ProfileFile) -> Profiles:
-        return cls(os.environ, start_sandbox, file)
+        profiles = cls(os.environ, start_sandbox, file)
+        profiles.environment.warn_of_unused()
+        return profiles
 
     def names(self) -> list[str]:
         return profile_names(self.file)
@@ -234,6 +236,8 @@ class Profiles:
         network = source.network()
         base_url, ec_base_url = source.text("hidream_base_url"), source.text("hidream_ec_base_url")
         origins = frozenset({origin(base_url), origin(ec_base_url)})
+        notify_url = source.text("notify_url")
+        hide_address(notify_url)
         auth: AuthBase
         if token_value := source.key("hidream_token"):
             auth, name = BearerAuth(Secret(token_value), origins), "hidream_token"
@@ -259,6 +263,7 @@ class Profiles:
             auth=auth,
             user_id=source.text("hidream_user_id"),
             language=source.text("language"),
+            notify_url=notify_url,
         )
 
     def volcengine(self, profile: str) -> VolcengineAccount:
@@ -331,10 +336,6 @@ class Profiles:
     def journal_settings(self, directory: Path) -> JournalSettings:
         """As :meth:`Environment.journal_settings`."""
         return self.environment.journal_settings(directory)
-
-    def callback_settings(self) -> CallbackSettings | None:
-        """As :meth:`Environment.callback_settings`."""
-        return self.environment.callback_settings()
 
     def by_environment(self, profile: str, provider: Provider) -> bool:
         """Whether the environment has the key: only ever that of ``default``."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 from .errors import ConfigurationError
-from .profile_values import KEYS, SETTINGS, BadValueError, Value, limit, switch, url
-from .settings import CallbackSettings, JournalSettings
+from .profile_values import KEYS, SETTINGS, BadValueError, Value, limit, switch
+from .redaction import pack_logger
+from .settings import JournalSettings
 from .text import Text
 from .transport import Deadlines
 
 _SWITCH = {**dict.fromkeys(("0", "false", "no", "off"), False), **dict.fromkeys(("1", "true", "yes", "on"), True)}
-_CALLBACK_URL, _CALLBACK_LISTEN = "REMOTE_IMAGE_CALLBACK_URL", "REMOTE_IMAGE_CALLBACK_LISTEN"
+_CALLBACKS = ("REMOTE_IMAGE_CALLBACK_URL", "REMOTE_IMAGE_CALLBACK_LISTEN")
 
 
 class Environment:
@@ -68,6 +68,16 @@ class Environment:
             )
         return int(value)
 
+    def warn_of_unused(self) -> None:
+        """Log one warning if variables of version 0.1 are set that do nothing any more."""
+        unused = [variable for variable in _CALLBACKS if self.value(variable)]
+        if unused:
+            pack_logger().warning(
+                "%s: this version no longer listens for callbacks of HiDream; tasks are polled as before. To pass an "
+                "address of a system of your own to HiDream, set REMOTE_IMAGE_NOTIFY_URL.",
+                ", ".join(unused),
+            )
+
     def account(self) -> str:
         return self.value("REMOTE_IMAGE_ACCOUNT")
 
@@ -86,24 +96,6 @@ class Environment:
             store=Path(store) if store else None,
             store_max_bytes=gigabytes * 10**9 if gigabytes else None,
         )
-
-    def callback_settings(self) -> CallbackSettings | None:
-        """How services may call this server back; ``None`` unless its owner set an address for that.
-
-        Raises:
-            ConfigurationError: an address that is none.
-        """
-        try:
-            base_url = url(self.value(_CALLBACK_URL))
-        except BadValueError as problem:
-            raise _bad_variable(_CALLBACK_URL, problem) from None
-        if not base_url:
-            return None
-        listen = self.value(_CALLBACK_LISTEN) or "127.0.0.1:8190"
-        found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", listen)
-        if found is None or not 1 <= int(found[3]) <= 65535:
-            raise _bad_variable(_CALLBACK_LISTEN, BadValueError(Text("host:port", "host:port"), listen))
-        return CallbackSettings(base_url, found[1] or found[2], int(found[3]))
 
     def deadlines(self) -> Deadlines:
         """``REMOTE_IMAGE_<NAME>_SECONDS`` for each deadline; the answer to a paid call is never cut shorter.

@@ -219,9 +219,10 @@ class HiDreamService:
             headers["X-accept-language"] = self.account.language
         if self.endpoint.takes_user_id and self.account.user_id:
             headers["API-User-ID"] = self.account.user_id
+        added = {"request_id": request_id, "notify_url": self.account.notify_url or None}
         answer = submit(
             self.base_url + self.endpoint.submit_path,
-            apart(request.model_copy(update={"request_id": request_id}).json_bytes),
+            apart(request.model_copy(update=added).json_bytes),
             headers=headers,
             auth=self.account.auth,
             answer_timeout=self.account.deadlines.hidream_answer,

@@ -44,7 +44,6 @@ from .polling import TaskRef, Usual
 from .redaction import pack_logger
 from .schema import attempts, owners, requests, results
 from .settings import JournalSettings
-from .settling import is_known, say_beside, settle
 from .standing import Known, Standing, standing_of
 from .states import JournalError, State
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
@@ -85,8 +84,6 @@ class Journal:
         self._living_processes = 1
         self._gates: dict[tuple[str, str], threading.Lock] = {}
         self._turnstiles: dict[str, Turnstile] = {}
-        self.callback_url: Callable[[str], str] = lambda journal_id: ""
-        """Where the service may call back about an attempt: a secret. Empty where nobody listens."""
 
     # ---- opening and closing
 
@@ -267,39 +264,6 @@ class Journal:
             same = and_(attempts.c.task_id == task_id, attempts.c.task_id != "")
             found = read_attempts(connection, same, order=attempts.c.created_at.desc())
             return [(attempt.task.endpoint, attempt.account) for attempt in found]
-
-    # ---- what a service calls back about
-
-    def ring(self, journal_id: str) -> None:
-        """Whoever waits for this attempt, in this process, asks the service at once."""
-        self._claims.ring(journal_id)
-
-    def called_back(self, journal_id: str) -> tuple[Attempt, bool] | None:
-        """An attempt and whether somebody works on it; ``None`` if there is none of that id."""
-        with self._access.writing() as (connection, now):
-            found = read_attempts(connection, attempts.c.id == journal_id)
-            if not found:
-                return None
-            attempt = found[0]
-            busy = attempt.state in UNDER_WAY and not self._is_free(connection, now, attempt)
-            if attempt.state is State.SUBMITTING and not busy:
-                attempt = self._settle_orphan(connection, now, attempt)
-            return attempt, busy
-
-    def is_known(self, task: TaskRef) -> bool:
-        """Whether some attempt has this task of the service already."""
-        with self._access.reading() as (connection, _):
-            return is_known(connection, task)
-
-    def settle(self, journal_id: str, task: TaskRef) -> bool:
-        """An ambiguous attempt has turned out to be this task; ``False`` if it is something else by now."""
-        with self._access.writing() as (connection, now):
-            return settle(connection, now, journal_id, task)
-
-    def say_beside(self, journal_id: str, words: Text) -> None:
-        """Add to the error of an ambiguous attempt, once."""
-        with self._access.writing() as (connection, now):
-            say_beside(connection, now, journal_id, words)
 
     def _new_attempt(self, connection: Connection, now: float, order: Order) -> Attempt:
         purchase = order.purchase

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -133,7 +132,6 @@ def wait(
     watch: Watch,
     usual: Usual | None = None,
     age: float = 0.0,
-    bell: threading.Event | None = None,
 ) -> tuple[SubTask, ...]:
     """Ask until every sub task has ended, and return them in the service's order.
 
@@ -143,13 +141,11 @@ def wait(
     Args:
         usual: what such tasks take, if known: nobody asks long before that.
         age: seconds since its submit.
-        bell: ends the pause before a poll.
 
     Raises:
         TaskTimeoutError: a deadline passed and nothing at all had ended.
         CallCancelled: cancelled.
     """
-    bell = bell or threading.Event()
     begun = time.monotonic()
     first_pause, closely = _timetable(usual, age) if usual else (0.0, (math.inf, math.inf))
     deadline = begun + deadlines.queue
@@ -167,7 +163,7 @@ def wait(
             # However long each was on its way: no three of them arrive within a second.
             pause = max(pause, last_two[0] + _SECOND - time.monotonic())
         first_pause = answered_in = 0.0
-        watch.cancel.sleep_until_rung(min(pause, max(0.0, deadline - time.monotonic())), bell)
+        watch.cancel.sleep(min(pause, deadline - time.monotonic()))
         asked = time.monotonic()
         try:
             told = _in_order(query(), task.sub_task_ids)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from .choices import DEFAULT_PROFILE, SANDBOX_PROFILE
+from .connections import origin
 from .credentials import Profiles
 from .diagnosis import Diagnosis
 from .errors import ConfigurationError, Provider
@@ -193,7 +194,9 @@ class ProfileEditor:
         if name == "proxy":
             return _proxy_of_the_environment()
         try:
-            return self._profiles.environment.setting(name)
+            value = self._profiles.environment.setting(name)
+            # The rest of the address may be a secret of the server's owner.
+            return f"{origin(value)}/…" if name == "notify_url" and isinstance(value, str) and value else value
         except ConfigurationError:
             # Whoever uses it is told what is wrong with it.
             return SETTINGS[name].unset

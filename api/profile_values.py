@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from requests import adapters
 
@@ -76,19 +76,38 @@ def user_id(value: object) -> str:
 def url(value: object) -> str:
     """The address of a service."""
     address = text_of(value).rstrip("/")
-    if not address:
-        return ""
+    allowed = Text("https://host[:port]", "https://host[:port]")
+    if address:
+        parts = _parts_of(address, allowed)
+        if parts.query or parts.fragment:
+            raise BadValueError(allowed)
+    return address
+
+
+def notify_url(value: object) -> str:
+    """An address of the owner's own system, taken as it is. Its path and query may be secret and are never repeated."""
+    address = text_of(value)
+    allowed = Text("https://host[:port]/path[?query]", "https://host[:port]/path[?query]")
+    if address:
+        _parts_of(address, allowed)
+        if "#" in address or not all("!" <= character <= "~" for character in address):
+            raise BadValueError(allowed)
+    return address
+
+
+def _parts_of(address: str, allowed: Text) -> SplitResult:
+    """The parts of an https address without a login; http only for this machine."""
     try:
         parts = urlsplit(address)
         plain = _HOST.fullmatch(parts.netloc) and parts.port != 0
     except ValueError:
         plain = False
-    if not plain or parts.query or parts.fragment:
-        raise BadValueError(Text("https://host[:port]", "https://host[:port]"))
+    if not plain:
+        raise BadValueError(allowed)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
-        allowed = Text("https://… (http:// only for 127.0.0.1)", "https://…（仅 127.0.0.1 可用 http://）")
-        raise BadValueError(allowed, f"{parts.scheme}://{parts.hostname}")
-    return address
+        secure = Text("https://… (http:// only for 127.0.0.1)", "https://…（仅 127.0.0.1 可用 http://）")
+        raise BadValueError(secure, f"{parts.scheme}://{parts.hostname}")
+    return parts
 
 
 def language(value: object) -> str:
@@ -213,6 +232,7 @@ SETTINGS: Mapping[str, Setting] = {
     "volcengine_gateway_base_url": Setting(url, "VOLCENGINE_GATEWAY_BASE_URL"),
     "volcengine_resumable": Setting(switch, "VOLCENGINE_RESUMABLE", False),
     "language": Setting(language, "HIDREAM_LANGUAGE", "zh"),
+    "notify_url": Setting(notify_url, "REMOTE_IMAGE_NOTIFY_URL"),
     "proxy": Setting(proxy),
     "ca_file": Setting(ca_file),
     "pictures_per_day": Setting(limit, "REMOTE_IMAGE_PICTURES_PER_DAY", 0),

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import threading
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 LOGGER_NAME = "hidream_volcengine"
 MASK = "***"
@@ -44,6 +44,23 @@ class Secret:
         raise TypeError("a Secret is not pickled")
 
 
+# Ordinary words of a path are shorter. Task ids and result addresses are redacted before they are stored, so that an
+# ordinary word taken for a secret would spoil them.
+_SECRET_WORD = 16
+
+
+def hide_address(address: str) -> None:
+    """Let :func:`redact` hide an address with its path and query, and each long word of these also without the rest."""
+    parts = urlsplit(address)
+    beyond_host = address[len(f"{parts.scheme}://{parts.netloc}") :]
+    if beyond_host not in ("", "/"):
+        Secret(address)
+    words = [beyond_host, *re.split("[/?&=]", beyond_host)]
+    for word in (*words, *map(unquote, words)):
+        if len(word) >= _SECRET_WORD:
+            Secret(word)
+
+
 def _spellings(value: str) -> set[str]:
     data = value.encode("utf-8")
     encoded = [base64.b64encode(data).decode("ascii"), base64.urlsafe_b64encode(data).decode("ascii")]
@@ -56,12 +73,8 @@ def _spellings(value: str) -> set[str]:
     return {form for form in forms if len(form) >= 6}
 
 
-# The address that a service calls back at. Not one Secret each: there is one for every attempt, and they are many.
-_CALLBACK = re.compile(r"(rv-[0-9a-f]{16}(?:\\?/|%2[Ff]))[0-9a-f]{16,64}")
-
-
 def redact(text: str) -> str:
-    """``text`` with every known secret, also percent- or base64-encoded, and every callback's path replaced by ``***``.
+    """``text`` with every known secret, also percent- or base64-encoded, replaced by ``***``.
 
     Halves of characters become ``?`` on the way: a service may cut its message in the middle of an emoji, and ComfyUI
     cannot send such text to the browser.
@@ -73,7 +86,7 @@ def redact(text: str) -> str:
     for secret in known:
         if secret in text:
             text = text.replace(secret, MASK)
-    return _CALLBACK.sub(rf"\1{MASK}", text)
+    return text
 
 
 def shortened(text: str, limit: int) -> str:

@@ -45,12 +45,3 @@ class JournalSettings:
     url: str = field(default="", repr=False)
     store: Path | None = None
     store_max_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class CallbackSettings:
-    """``base_url`` is how a service reaches this server's own listener at ``host`` and ``port``."""
-
-    base_url: str
-    host: str
-    port: int

@@ -19,7 +19,7 @@ from .errors import (
     RemoteImageError,
     refusal,
 )
-from .hidream import HiDreamRequest, HiDreamService
+from .hidream import HiDreamService
 from .polling import Accepted, Progress, Watch, jittered
 from .redaction import pack_logger, shortened
 from .text import Text
@@ -63,7 +63,6 @@ def submit_until_decided(
     deadline = time.monotonic() + service.account.deadlines.queue
     sent = Progress("running" if service.works_while_asked else "submitting", expected=expected)
     phases = Phases(watch.cancel, claim.submitting, lambda: watch.report(sent))
-    request = _with_callback(request, claim, journal)
     resends = busy_answers = 0
     renewed = False
     while True:
@@ -113,13 +112,6 @@ def submit_until_decided(
             error = _error_of(provider, answer, request_id)
             _settle(claim, answer.outcome, error)
             raise _heard(error, watch) from None
-
-
-def _with_callback(request: WireRequest, claim: Claim, journal: Journal) -> WireRequest:
-    url = journal.callback_url(claim.journal_id)
-    if not url or claim.attempt.sandbox or not isinstance(request, HiDreamRequest):
-        return request
-    return request.model_copy(update={"notify_url": url})
 
 
 def _settle(claim: Claim, outcome: Outcome, error: RemoteImageError) -> None:

@@ -3,12 +3,11 @@
 import asyncio
 import hmac
 import itertools
-import json
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from pydantic import ValidationError
 from . import pictures
 from .credentials import Credentials
 from .endpoints import ORDINARY_HEADERS, HiDreamEndpoint
-from .faults import NO_FAULT, Action
+from .faults import Action
 from .files import ResultFile, ResultFiles
 from .hidream_bodies import Body, Draw
 from .images import Loader, png
@@ -35,10 +34,6 @@ IMAGE_CODE, PARAMETER_CODE = 1051, 1001
 QUEUED, DONE, PROCESSING, FAILED, REJECTED = 0, 1, 2, 3, 4
 _WORDS = {FAILED: "emulated failure", REJECTED: "emulated content review: not passed",
           1004: "emulated: no result", 1005: "emulated: no result", 1006: "emulated: no result"}
-
-
-CallBack = Callable[[str, bytes], None]
-"""Is given the notify_url of a task that has ended, and the body to post there."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +63,6 @@ class HiDream:
         self._tasks: dict[str, Task] = {}
         self._tokens: set[str] = set()
         self._token_numbers = itertools.count(1)
-        self.call_back: CallBack | None = None
-        self._telling: set[asyncio.Task[None]] = set()
         # The service's chance: equal requests give other pictures, yet a run can be repeated.
         self._seeds = itertools.count()
 
@@ -109,23 +102,7 @@ class HiDream:
             return _refused(refusal, "")
         task = self._start(endpoint, body, draws, action)
         accept(len(draws), task.id, task.span)
-        if body.notify_url and self.call_back is not None and not action.never:
-            telling = loop.create_task(self._tell(task, body.notify_url, endpoint.path, base_url))
-            self._telling.add(telling)
-            telling.add_done_callback(self._telling.discard)
         return _success({"task_id": task.id, "sub_task_ids": [sub.id for sub in task.subs]}, task.request_id)
-
-    async def _tell(self, task: Task, url: str, path: str, base_url: str) -> None:
-        while any(_progress(task, sub)[0] in (QUEUED, PROCESSING) for sub in task.subs):
-            await asyncio.sleep(0.01)
-        results = [_sub_result(task, index, NO_FAULT, base_url) for index in range(len(task.subs))]
-        if "/v2/" in path:
-            told = json.dumps({"main_task_id": task.id, "sub_task_results": results}).encode()
-        else:
-            told = _success({"task_id": task.id, "sub_task_results": results}, task.request_id).body
-        if self.call_back is not None:
-            # Whoever is told may be slow, and has nothing to do with the other requests.
-            threading.Thread(target=self.call_back, args=(url, told), name="emulator-callback", daemon=True).start()
 
     def result(self, endpoint: HiDreamEndpoint, call: Call, action: Action, base_url: str) -> Answer:
         if not self._authorized(call):

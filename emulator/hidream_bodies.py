@@ -38,8 +38,8 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     request_id: str = ""
-    # Never called by the emulator, which opens no connection of its own: see call_back_with.
-    notify_url: str = ""
+    # Checked and then ignored: the emulator opens no connection of its own.
+    notify_url: str = Field("", pattern=r"^https://[^\s/]+(/\S*)?$")
 
     def draws(self, load: Loader, seed: int) -> list[Draw]:
         """Check what the types cannot, and return one function per picture."""

@@ -20,7 +20,7 @@ from .credentials import Credentials
 from .endpoints import Target, target_of
 from .faults import Action, Script
 from .files import PREFIX, ResultFiles, damaged
-from .hidream import CallBack, HiDream
+from .hidream import HiDream
 from .message import Answer, Call
 from .pace import Pace
 from .recording import Recorded, Recording, without_images
@@ -101,10 +101,6 @@ class Emulator:
     def accepted(self) -> list[Recorded]:
         """The submits that were accepted, whatever became of their answers. A snapshot, in order of acceptance."""
         return self._recording.accepted()
-
-    def call_back_with(self, call_back: CallBack | None) -> None:
-        """Who posts to the notify_url of a task that has ended: the emulator itself opens no connection."""
-        self._hidream.call_back = call_back
 
     def add_fault(self, rule: Mapping[str, Any]) -> None:
         self._faults.add([rule])

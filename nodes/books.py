@@ -59,16 +59,11 @@ class Books:
         with self._lock:
             if self._journal is None:
                 directory, profiles = self._directory(), self._profiles()
-                called_back = profiles.callback_settings()
                 journal = api.Journal(profiles.journal_settings(directory), on_change=self._announcer.announce)
                 # Daemon threads would die in the middle of a submit.
                 atexit.register(_leave, journal)
                 self._collector = api.Collector(journal, profiles)
                 self._collector.start()
-                if called_back is not None:
-                    callbacks = api.Callbacks(called_back, directory, journal, self._collector)
-                    callbacks.start()
-                    atexit.register(callbacks.stop)
                 self._journal = journal
             return self._journal
 

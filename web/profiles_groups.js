@@ -4,7 +4,10 @@ import { ChoiceSetting, Key, NumberSetting, TextSetting } from "./profiles_field
 
 const HIDREAM = {
   provider: "HiDream",
-  parts: [["hidream_token", "hidream_api_key", "hidream_base_url", "hidream_ec_base_url", "hidream_user_id", "language"]],
+  parts: [
+    ["hidream_token", "hidream_api_key", "hidream_base_url", "hidream_ec_base_url", "hidream_user_id", "language"],
+    ["notify_url"],
+  ],
 };
 const VOLCENGINE = {
   provider: "Volcengine",

@@ -89,6 +89,11 @@ const EN = {
     hidream_ec_base_url: { label: "Host of Model Photo Set" },
     hidream_user_id: { label: "User ID", hint: "API-User-ID, sent where the service's pages ask for it." },
     language: { label: "Language of the service's messages" },
+    notify_url: {
+      label: "Notification address",
+      hint:
+        "An https address of a system of your own: HiDream posts there when a task ends. ComfyUI does not listen for it.",
+    },
     volcengine_access_key_id: { label: "Access key ID" },
     volcengine_secret_access_key: { label: "Secret access key" },
     volcengine_base_url: { label: "Host" },
@@ -207,6 +212,10 @@ const ZH = {
     hidream_ec_base_url: { label: "模特套图的主机" },
     hidream_user_id: { label: "用户 ID", hint: "API-User-ID，在服务文档要求时发送。" },
     language: { label: "服务消息的语言" },
+    notify_url: {
+      label: "通知地址",
+      hint: "您自己系统的 https 地址：任务结束时由 HiDream 向其发送请求。ComfyUI 本身不接收。",
+    },
     volcengine_access_key_id: { label: "Access Key ID" },
     volcengine_secret_access_key: { label: "Secret Access Key" },
     volcengine_base_url: { label: "主机" },

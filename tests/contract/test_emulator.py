@@ -230,7 +230,7 @@ def test_a_jpeg_and_the_url_of_an_own_result_are_taken(emulator: Emulator) -> No
 
 def test_the_optional_headers_and_fields_of_the_pages_are_taken(emulator: Emulator) -> None:
     more = {"X-accept-language": "en", "API-User-ID": "someone"}
-    fields = {"request_id": "abc", "notify_url": "https://example.org/"}
+    fields = {"request_id": "abc", "notify_url": "https://example.org/done?for=1"}
     for path, names in ((OUTPAINT, more), (UPSCALE, more), (IMG2IMG, {"API-User-ID": "someone"}), (VARIATION, {})):
         response = submit(emulator, path, fields, bearer(**names))
         task_of(response)
@@ -293,6 +293,10 @@ CUT_PNG = encoded(photo(64, 48))[:4000]
     (OUTPAINT, {"resolution": "1025*1024"}),
     (OUTPAINT, {"resolution": [160, 128]}),
     (OUTPAINT, {"request_id": 7}),
+    (OUTPAINT, {"notify_url": 7}),
+    (UPSCALE, {"notify_url": "http://example.org/"}),
+    (IMG2IMG, {"notify_url": "example.org"}),
+    (VARIATION, {"notify_url": ""}),
     (IMG2IMG, {"aspect_ratio": "21:9"}),
     (IMG2IMG, {"img_count": 0}),
     (IMG2IMG, {"img_count": 5}),

@@ -1,4 +1,4 @@
-"""ComfyUI dies at each commit of a look at a task, or of what a callback does: nothing is lost or bought anew."""
+"""ComfyUI dies at each commit of a look at a task: nothing is lost or bought anew."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import AmbiguousSubmitError, Callbacks, Collector, Journal, TaskRef
-from hidream_volcengine.api.callbacks import _Call
-from hidream_volcengine.api.settings import CallbackSettings
+from hidream_volcengine.api import Collector, Journal
 from hidream_volcengine.api.states import JournalError
 from hidream_volcengine.api.text import Text
 from pytest import MonkeyPatch
 
 from tests.contract import paying
-from tests.contract.paying import PATIENCE, A, Shop, park, pictures, upscale
-from tests.contract.raw_servers import until
+from tests.contract.paying import A, Shop, park, pictures, upscale
 
 
 class Killed(BaseException):
@@ -85,7 +82,7 @@ def test_killed_in_a_look(tmp_path: Path, monkeypatch: MonkeyPatch, service: str
         mortal(shop.journal, at, side)
         died = False
         try:
-            Collector(shop.journal, shop.profiles).look_at(attempt)
+            Collector(shop.journal, shop.profiles)._look(attempt)
         except Killed:
             died = True
         buried(shop)
@@ -93,49 +90,5 @@ def test_killed_in_a_look(tmp_path: Path, monkeypatch: MonkeyPatch, service: str
             assert pictures(shop.buy(call))
         assert shop.states == ["delivered"]
         return died
-
-    at_every_commit(tmp_path, side, live)
-
-
-@pytest.mark.parametrize("side", ["before", "after"])
-def test_killed_while_a_callback_settles(tmp_path: Path, monkeypatch: MonkeyPatch, side: str) -> None:
-    """The service calls again, and until then the request is explained."""
-    paying.brisk(monkeypatch)
-
-    def look(shop: Shop, call: _Call) -> None:
-        settings = CallbackSettings("http://127.0.0.1:1", "127.0.0.1", 1)
-        collector = Collector(shop.journal, shop.profiles)
-        callbacks = Callbacks(settings, shop.folder, shop.journal, collector)
-        again: _Call | None = call
-        while again is not None:
-            again = callbacks._look(again)
-
-    def live(shop: Shop, at: int) -> bool:
-        shop.fault("submit", reset="after")
-        with shop.buys(1):
-            assert isinstance(shop.trouble(upscale(shop.hidream, A)), AmbiguousSubmitError)
-        [task] = shop.journal.tasks()
-        call = _Call(task.journal_id, shop.emulator.accepted[0].task_id, 0.0, 0.0)
-        until(lambda: is_ready(shop), PATIENCE)
-        mortal(shop.journal, at, side)
-        died = False
-        try:
-            look(shop, call)
-        except Killed:
-            died = True
-        buried(shop)
-        with shop.buys(0):
-            if shop.states == ["ambiguous"]:
-                assert isinstance(shop.trouble(upscale(shop.hidream, A)), AmbiguousSubmitError)
-                look(shop, call)
-            assert pictures(shop.buy(upscale(shop.hidream, A)))
-        assert shop.states == ["delivered"]
-        return died
-
-    def is_ready(shop: Shop) -> bool:
-        service = upscale(shop.hidream, A).service
-        record = shop.emulator.accepted[0]
-        task = TaskRef(service.provider, service.name, record.task_id, record.request_id)
-        return all(sub_task.ended for sub_task in service.query(task))
 
     at_every_commit(tmp_path, side, live)

@@ -129,6 +129,18 @@ def test_the_defaults_are_the_environment_s(page: Page, environment: dict[str, s
     assert (defaults["hidream_ec_base_url"], defaults["polls_per_second"]) == ("", None)
 
 
+def test_of_the_environment_s_notify_url_only_the_host_is_shown(page: Page, environment: dict[str, str]) -> None:
+    assert page.get()["defaults"]["notify_url"] == ""
+    environment["REMOTE_IMAGE_NOTIFY_URL"] = f"https://owner.example.com/{CANARY}?key={CANARY}"
+    assert page.get()["defaults"]["notify_url"] == "https://owner.example.com:443/…"
+    own = "https://mine.example.com/done/?to=me"
+    page.does("add", name="a", settings={"notify_url": f" {own}\n"}, keys={"hidream_token": CANARY})
+    assert page.one("a")["settings"]["notify_url"] == own
+    assert page.profiles.hidream("a").notify_url == own
+    page.does("change", name="a", settings={"notify_url": ""})
+    assert CANARY in page.profiles.hidream("a").notify_url
+
+
 def test_the_proxy_of_the_environment_is_shown_without_its_login(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://user:canary-password@proxy.example.com:8080")
     monkeypatch.delenv("https_proxy", raising=False)
@@ -389,6 +401,7 @@ BAD_SETTINGS: list[tuple[str, Any]] = [
     ("proxy", "http://h\r\nX: y"), ("hidream_user_id", "two words"), ("hidream_user_id", "caf\u00e9"),
     *((name, value) for name in ("hidream_base_url", "proxy") for value in TWO_FACED),
     *(("ca_file", path) for path in PATHS),
+    *(("notify_url", url) for url in ("https://h/#x", "https://h/#", "https://h/a b", "https://h/\u5bc6", "https://h:0/")),
     ("unknown", "x"), ("__proto__", "x"), ("name", "x"), ("account", "x"), ("", "x"), ("hidream_token", "x"),
 ]  # fmt: skip
 

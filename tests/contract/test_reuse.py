@@ -393,11 +393,14 @@ def test_the_sandbox_and_a_real_account_do_not_share_pictures(shop: Shop) -> Non
 
 # The emulator's first one-day token.
 EXCHANGED = "sandbox-hidream-token-1"
+NOTIFY_SECRETS = ("canary-notify-path-5d7a", "canary-notify-query-31f0")
+NOTIFY_URL = "https://owner.example.com/{}/done?key={}".format(*NOTIFY_SECRETS)
 
 
 def test_no_key_is_in_a_byte_that_is_kept_or_said(shop: Shop, caplog: LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     said: list[str] = []
+    shop.settings["REMOTE_IMAGE_NOTIFY_URL"] = NOTIFY_URL
     for key in (KEYS.hidream_token, EXCHANGED):
         if key is EXCHANGED:
             shop.settings.update(HIDREAM_TOKEN="", HIDREAM_API_KEY=KEYS.hidream_api_key)
@@ -414,7 +417,7 @@ def test_no_key_is_in_a_byte_that_is_kept_or_said(shop: Shop, caplog: LogCapture
     data = [path.read_bytes() for path in kept]
     shop.journal.close()
     data += [path.read_bytes() for path in shop.folder.rglob("*") if path.is_file()]
-    for key in (*vars(KEYS).values(), EXCHANGED):
+    for key in (*vars(KEYS).values(), EXCHANGED, *NOTIFY_SECRETS):
         assert not any(key.encode() in content for content in data)
         assert key not in caplog.text and not any(key in words for words in said)
 
@@ -422,7 +425,8 @@ def test_no_key_is_in_a_byte_that_is_kept_or_said(shop: Shop, caplog: LogCapture
 def failing_calls(shop: Shop, key: str) -> Iterator[paying.PaidCall]:
     """Calls whose answer repeats a key, as those of gateways do."""
     for take, status in enumerate((400, 500)):
-        shop.fault("submit", status=status, json={"code": 1001, "message": f"bad {key}", "request_id": f"r {key}"})
+        message, request_id = f"bad {key} {NOTIFY_URL}", f"r {key} {' '.join(NOTIFY_SECRETS)}"
+        shop.fault("submit", status=status, json={"code": 1001, "message": message, "request_id": request_id})
         yield upscale(shop.hidream, B, take)
     shop.fault("submit", status=500, json={"code": 50500, "message": KEYS.gateway_api_key})
     yield cvprocess(shop.volcengine, B, len(shop.submits))

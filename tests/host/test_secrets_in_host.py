@@ -65,6 +65,7 @@ def talkative(tmp_path_factory: pytest.TempPathFactory, service_environment: dic
         "HIDREAM_USER_ID": "user-17",
         "VOLCENGINE_ACCESS_KEY_ID": f"access-{canary}",
         "VOLCENGINE_SECRET_ACCESS_KEY": f"secret-{canary}",
+        "REMOTE_IMAGE_NOTIFY_URL": f"https://owner.example.com/{canary}/done?key={canary}",
     }
     with ComfyUI(
         tmp_path_factory.mktemp("talkative"),
@@ -122,6 +123,8 @@ def test_keys_are_told_nowhere_at_debug_level(loud: ComfyUI, emulator: Emulator,
     result = loud.run(prompt)
     assert [request.endpoint for request in emulator.requests].count("token") == 1
     assert all(submit.headers.get("API-User-ID") == "user-17" for submit in submits(emulator, "upscale"))
+    told = [submit.body["notify_url"] for submit in submits(emulator) if "notify_url" in submit.body]
+    assert len(told) == 4 and all(canary in url for url in told), "HiDream alone is told the owner's address"
     log = loud.log()
     assert "POST" in log, "the wire log is on"
     assert "sandbox-hidream-token-" not in log, "nor is the token that was exchanged for the key"

@@ -272,6 +272,7 @@ def test_an_integer_in_the_place_of_a_real_number_is_the_same_number() -> None:
         {"HIDREAM_BASE_URL": "https://other.example.com"},
         {"REMOTE_IMAGE_PICTURES_PER_DAY": "5"},
         {"REMOTE_IMAGE_QUEUE_SECONDS": "5"},
+        {"REMOTE_IMAGE_NOTIFY_URL": "https://owner.example.com/done"},
     ],
     ids=str,
 )
