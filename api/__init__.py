@@ -1,15 +1,16 @@
 """The shared module of all remote nodes: everything ``nodes/`` may import, and nothing else. It knows no ComfyUI.
 
-A start of ComfyUI loads what is imported here. Every other name of ``__all__`` is loaded when it is used first, so that
+A start of ComfyUI loads what is imported here. A name of ``_LAZY`` loads its module when it is used first, so that
 ``nodes/`` writes ``api.PaidCall`` and never imports that name.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Only calls need it, but if it is missing ComfyUI is to say so at its start, where it has mostly loaded it itself.
-import requests  # noqa: F401
+import requests
 
 from . import choices
 from .errors import (
@@ -32,101 +33,59 @@ from .text import Text
 from .workers import DaemonPool, once
 
 if TYPE_CHECKING:
+    from . import checks, geometry, hidream, images, padding, pasting, volcengine, whereabouts
+    from .accounts import Sandbox
+    from .calls import Batch, PaidCall, Plan, Result, Run, deliver, fetch, may_still_come, notes_of
+    from .cancel import CallCancelled, CancelToken
+    from .collecting import Delivery
     from .collector import Collector
+    from .credentials import Profiles
+    from .diagnosis import Diagnosis
+    from .geometry import Placement
+    from .hidream import HiDreamService
     from .journal import Journal
-    from .later import *  # noqa: F403
+    from .polling import Progress, TaskRef, Watch
+    from .profile_edits import ProfileEditor, RefusedEditError, ShownProfile, ShownProfiles
+    from .settings import Budget, JournalSettings, Limits
+    from .states import JournalError
     from .task_list import Overview, Task
+    from .template_shelf import TemplatePage, TemplateShelf
+    from .thumbnails import Thumbnails
+    from .transport import Deadlines, wait_for_submits
+    from .uploads import Pictures, Upload
+    from .volcengine import VolcengineService
+    from .wire import checked
 
-# Apart from later.py: local nodes and the settings dialog do not need the database either.
-_WITH_THE_DATABASE = {"Collector", "Journal", "Overview", "Task"}
-
-__all__ = [  # noqa: RUF022 - grouped by what they are for
-    # calls
-    "Batch",
-    "CallCancelled",
-    "CancelToken",
-    "Delivery",
-    "HiDreamService",
-    "PaidCall",
-    "Plan",
-    "Progress",
-    "Result",
-    "Run",
-    "TaskRef",
-    "VolcengineService",
-    "Watch",
-    "checked",
-    "deliver",
-    "fetch",
-    "may_still_come",
-    "notes_of",
-    "wait_for_submits",
-    # threads
-    "DaemonPool",
-    "once",
-    # journal
-    "Budget",
-    "Collector",
-    "Journal",
-    "JournalSettings",
-    "Limits",
-    "Overview",
-    "Task",
-    "Thumbnails",
-    # profiles
-    "Deadlines",
-    "Diagnosis",
-    "ProfileEditor",
-    "ProfileFile",
-    "Profiles",
-    "RefusedEditError",
-    "Sandbox",
-    "ShownProfile",
-    "ShownProfiles",
-    "profile_names",
-    # templates
-    "TemplatePage",
-    "TemplateShelf",
-    # errors
-    "AmbiguousSubmitError",
-    "AuthenticationError",
-    "ConfigurationError",
-    "ConnectionFailedError",
-    "InvalidInputError",
-    "JournalError",
-    "ModerationError",
-    "QuotaError",
-    "RateLimitError",
-    "RemoteImageError",
-    "ServiceError",
-    "TaskFailedError",
-    "TaskTimeoutError",
-    # images and words
-    "Pictures",
-    "Placement",
-    "Text",
-    "Upload",
-    "checks",
-    "choices",
-    "geometry",
-    "hidream",
-    "images",
-    "pack_logger",
-    "padding",
-    "pasting",
-    "volcengine",
-    "whereabouts",
-]
+# The imports above, once more for the time when the pack runs: from a module to its names.
+_LAZY = {
+    "": "checks geometry hidream images padding pasting volcengine whereabouts",
+    "accounts": "Sandbox",
+    "calls": "Batch PaidCall Plan Result Run deliver fetch may_still_come notes_of",
+    "cancel": "CallCancelled CancelToken",
+    "collecting": "Delivery",
+    "collector": "Collector",
+    "credentials": "Profiles",
+    "diagnosis": "Diagnosis",
+    "geometry": "Placement",
+    "hidream": "HiDreamService",
+    "journal": "Journal",
+    "polling": "Progress TaskRef Watch",
+    "profile_edits": "ProfileEditor RefusedEditError ShownProfile ShownProfiles",
+    "settings": "Budget JournalSettings Limits",
+    "states": "JournalError",
+    "task_list": "Overview Task",
+    "template_shelf": "TemplatePage TemplateShelf",
+    "thumbnails": "Thumbnails",
+    "transport": "Deadlines wait_for_submits",
+    "uploads": "Pictures Upload",
+    "volcengine": "VolcengineService",
+    "wire": "checked",
+}
+_MODULES = {name: module or name for module, names in _LAZY.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _WITH_THE_DATABASE:
-        from . import collector, journal, task_list
-
-        home = {"Collector": collector, "Journal": journal}.get(name, task_list)
-        return getattr(home, name)
-    if name in __all__:
-        from . import later
-
-        return getattr(later, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{_MODULES[name]}", __name__)
+    return module if name == _MODULES[name] else getattr(module, name)

@@ -382,6 +382,8 @@ class _Fetcher:
 
     def in_answer(self, sub_task: SubTask) -> Encoded | None:
         """The bytes that the answer brought itself, whatever they are; ``None`` if it brought none."""
+        if not sub_task.base64:  # a URL: do not wait for a thread of the pool
+            return None
         try:
             # Of the text itself: the module base64 copies it first.
             data = apart(binascii.a2b_base64, sub_task.base64.split(",", 1)[-1])

@@ -6,8 +6,6 @@ Nothing here is worth an error: what cannot be read is not there, and what canno
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,8 +18,8 @@ from .files import write_whole
 from .redaction import pack_logger
 from .templates import Template
 
-_MOST_THUMBNAILS = 2000
-_MOST_BYTES = 60 * 10**6
+# Seconds. A list is bounded, but the addresses of its pictures, which name their files, may change each day.
+_PICTURES_LIVE = 30 * 24 * 3600.0
 _MAX_LIST_BYTES = 16 * 2**20
 _JPEG_BEGIN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
@@ -54,9 +52,6 @@ class TemplateCache:
 
     def __init__(self, directory: Callable[[], Path]) -> None:
         self._directory = directory
-        self._lock = threading.Lock()
-        self._room: tuple[int, int] | None = None
-        """Thumbnails and bytes that may still come before it is looked at what there is."""
 
     def read_list(self, identity: str, gender: Gender) -> KeptList | None:
         path = self._directory() / "lists" / f"{identity}-{gender}.json"
@@ -72,31 +67,25 @@ class TemplateCache:
         return KeptList(stored.at, [Template(**dict(template)) for template in stored.templates])
 
     def write_list(self, identity: str, gender: Gender, kept: KeptList) -> None:
+        """Keep a list, and remove the pictures that were written 30 days before it."""
         templates = [_StoredTemplate(**vars(template)) for template in kept.templates]
         content = _StoredList(at=kept.at, templates=templates).model_dump_json().encode("utf-8")
         self._write(self._directory() / "lists" / f"{identity}-{gender}.json", content)
+        with suppress(OSError):
+            for path in (self._directory() / "pictures").iterdir():
+                with suppress(OSError):
+                    if path.stat().st_mtime < kept.at - _PICTURES_LIVE:
+                        path.unlink()
 
     def read_thumbnail(self, template: Template) -> bytes | None:
-        path = self._thumbnail(template)
         try:
-            data = path.read_bytes()
+            data = self._thumbnail(template).read_bytes()
         except OSError:
             return None
-        if not (data.startswith(_JPEG_BEGIN) and data.endswith(_JPEG_END)):
-            return None
-        with suppress(OSError):
-            os.utime(path)  # used: others go first
-        return data
+        return data if data.startswith(_JPEG_BEGIN) and data.endswith(_JPEG_END) else None
 
     def write_thumbnail(self, template: Template, jpeg: bytes) -> None:
-        path = self._thumbnail(template)
-        self._write(path, jpeg)
-        with self._lock:
-            count, size = self._room or (0, 0)
-            count, size = count - 1, size - len(jpeg)
-            if count < 0 or size < 0:
-                count, size = _make_room(path.parent)
-            self._room = count, size
+        self._write(self._thumbnail(template), jpeg)
 
     def _thumbnail(self, template: Template) -> Path:
         digest = hashlib.sha256(template.show_image.encode("utf-8", "replace")).hexdigest()
@@ -108,23 +97,3 @@ class TemplateCache:
             write_whole(path, content)
         except OSError as cause:
             pack_logger().warning("Templates are not kept in %s (%s).", path.parent, type(cause).__name__)
-
-
-def _make_room(folder: Path) -> tuple[int, int]:
-    """Remove what was used longest ago, beyond the limits; returns what may come, in number and bytes."""
-    found = []
-    with suppress(OSError):
-        for path in folder.iterdir():
-            with suppress(OSError):
-                status = path.stat()
-                found.append((status.st_mtime_ns, status.st_size, path))
-    found.sort(key=lambda entry: entry[0], reverse=True)
-    count = size = 0
-    for _, length, path in found:
-        # A tenth stays free: this is not done for each picture.
-        if (count + 1) * 10 > _MOST_THUMBNAILS * 9 or (size + length) * 10 > _MOST_BYTES * 9:
-            with suppress(OSError):
-                path.unlink()
-            continue
-        count, size = count + 1, size + length
-    return _MOST_THUMBNAILS - count, _MOST_BYTES - size

@@ -1,7 +1,6 @@
 """Many small pictures through a list in a real ComfyUI: each item is a call of its own, and faults come in between.
 
     python dev.py bench scale     takes eight minutes, so that `bench` without names leaves it out
-    .venv/bin/python -m devtools.growth     draws docs/scale.svg from it
 
 The faults are those that a call must get over by itself and without another purchase: polls and downloads that fail or
 break off, and a token that is refused before it has run out. What leaves it unknown whether a request was accepted (an

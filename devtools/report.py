@@ -1,4 +1,4 @@
-"""`dev.py report NODE [--yes]`: one real call of one service, told in a redacted file under out/ for a bug report.
+"""`dev.py report NODE [--yes]`: one real call of one service, and its redacted wire log in a file under out/.
 
 The keys come from the environment, as the pack takes them; the picture that goes up is made up here. What was bought
 stays in a journal of its own beside the reports: the same report once more costs nothing and says "reused".
@@ -7,158 +7,143 @@ stays in a journal of its own beside the reports: the same report once more cost
 from __future__ import annotations
 
 import argparse
+import io
+import json
+import logging
 import os
-import queue
+import re
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import wait
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
-from api import (
-    Batch,
-    CancelToken,
-    Journal,
-    JournalSettings,
-    Profiles,
-    Progress,
-    RemoteImageError,
-    Result,
-    Run,
-    Sandbox,
-    Watch,
-    wait_for_submits,
-)
+import numpy as np
+import requests
+
+import api
+from api import hidream, images, redaction, transport, volcengine
 from devtools.environment import ROOT
-from devtools.report_calls import CALLS, Call, Story
-from devtools.report_scrub import Scrub
-from devtools.report_text import report
-from devtools.report_wire import recording
 
-OUT = ROOT / "out"
-SECONDS_AFTER_INTERRUPT = 5.0
-
-
-def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ, out: Path = OUT) -> int:
-    options = _parser().parse_args(arguments)
-    if options.node == "HiDreamAPIModelPhotoSet" and options.template_id is None:
-        print("HiDreamAPIModelPhotoSet needs --template-id N: a template of the service's list", file=sys.stderr)
-        return 2
-    scrub = Scrub(environment)
-    try:
-        call = CALLS[options.node](Profiles(environment, _no_sandbox), options.take, options.template_id or 0)
-    except RemoteImageError as problem:
-        print(scrub.text(problem.what.en), file=sys.stderr)
-        print(f"A report takes its key from this shell's environment: {_key_of(options.node)}.", file=sys.stderr)
-        return 2
-    journal = Journal(JournalSettings(directory=out / "report-journal"))
-    try:
-        batch = Batch(journal, [call.paid], Run("report"))
-        if not _may_go(options, call, batch, scrub):
-            return 2
-        story = _buy(Story(options.node, call), batch, journal)
-    except RemoteImageError as problem:
-        print(scrub.text(str(problem)), file=sys.stderr)
-        return 1
-    finally:
-        journal.close()
-    path = _write(story, scrub, environment, out)
-    print(f"{path}\nPlease read it through, and send that file only: report-journal/ beside it keeps the picture.")
-    return 0 if story.delivery is not None and not story.errors else 1
+_PLACE = {"x_offset": 128, "y_offset": 64, "resolution": "640*640"}
+_HIDREAM: dict[str, tuple[hidream.Endpoint, type[hidream.HiDreamRequest], dict[str, Any]]] = {
+    "HiDreamAPIOutpaint": (hidream.OUTPAINT, hidream.OutpaintRequest, _PLACE),
+    "HiDreamAPIImageToImage": (hidream.IMAGE_TO_IMAGE, hidream.ImageToImageRequest, {"prompt": "a lighthouse"}),
+    "HiDreamAPIUpscale": (hidream.UPSCALE, hidream.UpscaleRequest, {"upsale_ratio": 2}),
+    "HiDreamAPIModelPhotoSet": (hidream.MODEL_PHOTO_SET, hidream.ModelPhotoSetRequest, {}),
+}
+NODES = (*_HIDREAM, "VolcengineAPIOutpaint", "VolcengineAPIOutpaintCanvas")
+_PLAIN_HEADERS = re.compile("content-.*|date|expires|retry-after|transfer-encoding|x-accept-language", re.IGNORECASE)
+# Logins, queries and long names in addresses; pictures; tokens; and values of JSON under the name of a secret.
+_UNSHOWN = re.compile(
+    r"(?<=://)[^\s\"'<>/]*@|\?[^\s()\"'<>]*=[^\s()\"'<>]*|(?<=[\w-]/)[\w.~%-]{17,}|[a-z0-9+/=]{60,}|[\w-]{40,}"
+    r"|(\"[^\"]*(?:token|secret|passw|credential|authori[sz]|signature|cookie|(?<!req_)key)[^\"]*\": )"
+    r"(?:\"(?:[^\"\\]|\\.)*\"|\[[^\]]*\])",
+    re.IGNORECASE | re.ASCII,
+)
+_PART = 8  # characters of a secret: services like to repeat the beginning or the end of a key
+_read = transport._read
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dev.py report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("node", choices=CALLS, metavar="NODE", help=", ".join(CALLS))
+def main(argv: Sequence[str] | None = None, env: Mapping[str, str] = os.environ, out: Path = ROOT / "out") -> int:
+    parser = argparse.ArgumentParser(prog="dev.py report", description=__doc__)
+    parser.add_argument("node", choices=NODES)
     parser.add_argument("--yes", action="store_true", help="the picture may be paid for; do not ask")
-    parser.add_argument("--template-id", type=int, help="of the model photo set")
+    parser.add_argument("--template-id", type=int, help="of the model photo set, which needs it")
     parser.add_argument("--take", type=int, default=0, help="another number buys once more")
-    return parser
-
-
-def _key_of(node: str) -> str:
-    if node.startswith("HiDream"):
-        return "HIDREAM_TOKEN or HIDREAM_API_KEY"
-    gateway = "VOLCENGINE_GATEWAY_API_KEY and VOLCENGINE_GATEWAY_BASE_URL"
-    return f"VOLCENGINE_ACCESS_KEY_ID and VOLCENGINE_SECRET_ACCESS_KEY, or {gateway}"
-
-
-def _no_sandbox() -> Sandbox:
-    raise AssertionError("a report is never about the sandbox")
-
-
-def _may_go(options: argparse.Namespace, call: Call, batch: Batch, scrub: Scrub) -> bool:
-    if not batch.plan.buy:
-        print("This was bought before: nothing is paid now (--take 1 would buy it once more).")
-        return True
-    pictures = "every picture of the set" if options.node == "HiDreamAPIModelPhotoSet" else "1 picture"
-    service = call.paid.service
-    print(
-        f"{options.node}: {call.asked}, from {scrub.url(service.base_url)}. This will be paid: {pictures}.", flush=True
-    )
-    if options.yes:
-        return True
+    options, log = parser.parse_args(argv), io.StringIO()
     try:
-        agreed = input("Send it? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        agreed = False
-    if not agreed:
-        print("nothing was sent")
-    return agreed
+        call = _call(options, api.Profiles(env, lambda: parser.error("no sandbox")))
+        with closing(api.Journal(api.JournalSettings(directory=out / "report-journal"))) as journal:
+            batch = api.Batch(journal, [call], api.Run("report"))
+            if batch.plan.buy:
+                print(scrub(f"{call.service.base_url}: 1 picture will be paid, or a whole set.", env), flush=True)
+                if not options.yes and input("Send it? [y/N] ").strip().lower() not in ("y", "yes"):
+                    sys.exit("nothing was sent")
+            succeeded, outcome = _run(batch, log)
+    except (api.RemoteImageError, EOFError) as problem:
+        sys.exit(scrub(str(problem), env))
+    pack = re.findall('^version = "(.*)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    made = f"Pack {pack[0]}, Python {sys.version} on {sys.platform}, requests {requests.__version__}"
+    text = "\n\n".join([f"# {options.node}, {time.strftime('%Y-%m-%d')}", made, *outcome, f"~~~\n{log.getvalue()}~~~"])
+    path = out / f"report-{options.node}-{time.strftime('%Y%m%d-%H%M%S')}.md"
+    path.write_text(re.sub("(.{3000}).+", r"\1…", scrub(text, env)), "utf-8")
+    print(f"{path}\nPlease read it through, and send that file only: report-journal/ beside it keeps the picture.")
+    return 0 if succeeded else 1
 
 
-def _buy(story: Story, batch: Batch, journal: Journal) -> Story:
-    """Run it in a thread, so that Ctrl-C ends it as an interrupt in ComfyUI does."""
-    cancel, began = CancelToken(), time.monotonic()
-    ended: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
+def _call(options: argparse.Namespace, profiles: api.Profiles) -> api.PaidCall:
+    """One small call, as its node would make it."""
+    y, x = np.mgrid[0:512, 0:384]
+    picture = np.stack([120 + y // 5, 170 + y // 10, 235 - y // 7], axis=-1).astype(np.uint8)
+    picture[(x - 280) ** 2 + (y - 110) ** 2 < 45**2] = (250, 220, 120)
+    sent, sides = [picture], {"left": 0.25, "right": 0.25}
+    if options.node == "VolcengineAPIOutpaintCanvas":
+        sent, sides = [picture, np.pad(np.zeros((384, 256), np.uint8), 64, constant_values=255)], {}
+    hashes, encoded = [*map(images.fingerprint, sent)], [images.to_base64(images.encode(one)) for one in sent]
+    if options.node in _HIDREAM:
+        endpoint, kind, fields = _HIDREAM[options.node]
+        upload = api.checked(kind, image=hashes[0], **(fields or {"template_id": options.template_id}))
+        hidreams = api.HiDreamService(profiles.hidream("default"), endpoint)
+        return api.PaidCall(hidreams, upload, lambda: {"image": encoded[0]}, 4_000_000, options.take)
+    fields = volcengine.prompt_fields("a lighthouse") | sides
+    request = api.checked(volcengine.OutpaintRequest, binary_data_base64=hashes, **fields)
+    service = api.VolcengineService(profiles.volcengine("default"))
+    return api.PaidCall(service, request, lambda: {"binary_data_base64": encoded}, 4_000_000, options.take)
 
-    def told(progress: Progress) -> None:
-        if not story.stages or story.stages[-1][1] != progress:
-            story.stages.append((time.monotonic() - began, progress))
-            print(f"  {progress.stage}", flush=True)
 
-    def work() -> None:
+def _run(batch: api.Batch, log: io.StringIO) -> tuple[bool, list[str]]:
+    """Whether all pictures came, and what is to be said. In a thread: Ctrl-C is an interrupt as in ComfyUI."""
+    handler, logger, cancel = logging.StreamHandler(log), api.pack_logger(), api.CancelToken()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    with patch.object(transport, "_read", _recorded):
+        ended = api.DaemonPool(1).submit(lambda: batch.run(0, api.Watch(cancel, lambda progress: None)))
         try:
-            ended.put(batch.run(0, Watch(cancel, told)))
-        except BaseException as problem:
-            ended.put(problem)
-
-    with recording() as story.exchanges:
-        thread = threading.Thread(target=work, daemon=True, name="report")
-        thread.start()
-        try:
-            while thread.is_alive():
-                thread.join(0.2)  # a join without end would not hear Ctrl-C on Windows
-        except KeyboardInterrupt as interrupt:
-            story.trouble = interrupt
+            while not wait([ended], 0.2).done:  # Windows does not interrupt a wait without a limit
+                pass
+        except KeyboardInterrupt:
             cancel.cancel()
-            wait_for_submits(SECONDS_AFTER_INTERRUPT)
-            thread.join(SECONDS_AFTER_INTERRUPT)
-    story.seconds = time.monotonic() - began
-    if not ended.empty():
-        _heard(story, ended.get(), batch, journal)
-    return story
+            api.wait_for_submits(5)
+            wait([ended], 5)
+    logger.removeHandler(handler)
+    if not ended.done() or ended.exception():
+        return False, ["Interrupted, or failed: " + (repr(ended.exception()) if ended.done() else "not ended in 5 s")]
+    result = ended.result()
+    batch.delivered([result])
+    errors = [*filter(None, [result.error]), *(result.delivery.errors if result.delivery else ())]
+    told = [f"{type(error).__name__}, billed: {error.billed}: {error.text().en}" for error in errors]
+    if result.delivery:
+        told.append(f"{result.delivery.source}: {[picture.shape for picture in result.delivery.pictures]}")
+    return not errors, told
 
 
-def _heard(story: Story, end: Result | BaseException, batch: Batch, journal: Journal) -> None:
-    if isinstance(end, BaseException):
-        story.trouble = story.trouble or end
-        return
-    if end.error is not None:
-        story.errors = [end.error]
-    if end.delivery is not None:
-        story.delivery = end.delivery
-        story.errors = list(end.delivery.errors)
-        story.stored = journal.store.side_cars_of(end.delivery.journal_id)
-        batch.delivered([end])
+def _recorded(response: requests.Response, deadline: float) -> transport.Answer:
+    """Read an answer, and log both sides of its exchange; the scrub makes that fit for others."""
+    answer, sent = _read(response, deadline), response.request
+    for headers, body in ((sent.headers, getattr(sent.body, "data", sent.body)), (answer.headers, answer.body)):
+        shown: Any = body and body[:300]
+        with suppress(ValueError, TypeError, RecursionError):
+            shown = json.dumps(json.loads(body or b""), ensure_ascii=False)
+        plain = (f"{name}: {value}" if _PLAIN_HEADERS.fullmatch(name) else name for name, value in headers.items())
+        api.pack_logger().debug("%s | %s", "; ".join(plain), shown)
+    return answer
 
 
-def _write(story: Story, scrub: Scrub, environment: Mapping[str, str], out: Path) -> Path:
-    path = out / f"report-{story.node}-{time.strftime('%Y%m%d-%H%M%S')}.md"
-    path.write_text(report(story, scrub, environment), encoding="utf-8")
-    return path
+def scrub(text: str, env: Mapping[str, str]) -> str:
+    """``text`` without the secrets that the pack or the environment knows, and without what may be a picture."""
+    text = _UNSHOWN.sub(lambda found: f"{found[1] or ''}({len(found[0])} characters)", redaction.redact(text))
+    keys = (value for name, value in env.items() if re.match("(HIDREAM|VOLCENGINE)_.*(TOKEN|KEY|USER_ID)", name))
+    logins = ":".join(login for value in env.values() for login in re.findall("(?://|^)([^@/]*:[^@/]*)@", value))
+    secrets = {one for one in (*keys, *redaction._known, *logins.split(":")) if len(one) >= 4}
+    parts = {one[at : at + _PART] for one in secrets for at in range(max(1, len(one) - _PART + 1))}
+    starts = [(at, n) for n in {len(part) for part in parts} for at in range(len(text)) if text[at : at + n] in parts]
+    hidden = {at + step for at, length in starts for step in range(length)}
+    return re.sub("\0+", redaction.MASK, "".join("\0" if at in hidden else c for at, c in enumerate(text)))
 
 
 if __name__ == "__main__":

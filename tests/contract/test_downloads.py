@@ -26,6 +26,7 @@ from hidream_volcengine.api import (
     ServiceError,
     TaskFailedError,
     TaskTimeoutError,
+    collecting,
     connections,
     deliver,
     downloads,
@@ -93,6 +94,19 @@ def no_picture(delivery: raw.Delivery) -> tuple[RemoteImageError, ...]:
     with pytest.raises(type(delivery.errors[0])):
         deliver([Result(delivery)], accept_partial=True)
     return delivery.errors
+
+
+def test_an_answer_without_a_picture_of_its_own_does_not_wait_for_the_decode_pool(monkeypatch: MonkeyPatch) -> None:
+    ran: list[Callable[..., Any]] = []
+
+    def apart(function: Callable[..., Any], *args: Any) -> Any:
+        ran.append(function)
+        return function(*args)
+
+    monkeypatch.setattr(collecting, "apart", apart)
+    delivery, _ = delivered(good)
+    assert len(delivery.pictures) == 1
+    assert len(ran) == 1, "of the downloaded file only"
 
 
 # ---- tried again

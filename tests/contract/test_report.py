@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -11,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from pytest import CaptureFixture, MonkeyPatch
 
 import api.redaction
 from devtools import report
-from devtools.report_calls import CALLS
-from devtools.report_scrub import Scrub
-from emulator import Credentials, Emulator
+from devtools.report import NODES, scrub
+from emulator import Emulator
 from tests.contract.paying import KEYS, UNLIMITED
 
 SIGNATURE = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
@@ -30,8 +29,7 @@ CANARIES = [
     base64.b64encode(KEYS.hidream_token.encode()).decode()[:20],
 ]
 EXTRA = {"HiDreamAPIModelPhotoSet": ("--template-id", "20")}
-every_node = pytest.mark.parametrize("node", CALLS)
-Desk = Any
+every_node = pytest.mark.parametrize("node", NODES)
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +40,7 @@ def _quick_and_forgetful(monkeypatch: MonkeyPatch) -> Iterator[None]:
             monkeypatch.setattr(module, "jittered", lambda seconds, *_: seconds / 50)
     known = set(api.redaction._known)
     yield
+    api.pack_logger().setLevel(logging.NOTSET)
     api.redaction._known.clear()
     api.redaction._known.update(known)
 
@@ -98,17 +97,17 @@ def reporter(emulator: Emulator, tmp_path: Path) -> Reporter:
 def test_buys_once_and_tells_it(node: str, reporter: Reporter, emulator: Emulator) -> None:
     text = reporter.told(node, ends=0)
     assert len(emulator.accepted) == 1
-    for title in ("Outcome", "Open questions that this answers", "Made with", "Request", "Course", "On the wire"):
-        assert f"\n## {title}\n" in text
-    assert "pictures: bought" in text
-    assert "image/png" in text
-    assert "HTTP 200" in text
-    assert "127.0.0.1" in text
-    assert "characters)" in text, "the size of the picture that went up"
+    assert text.startswith(f"# {node}, ")
+    assert "\nPack " in text
+    assert "\nbought: [(" in text
+    assert re.search(r"POST http://127\.0\.0\.1:\d+/\S* -> 200", text), "the pack's own wire log"
+    assert re.search(r'"\(\d+ characters\)"', text), "the picture that went up"
+    assert "Content-Type: application/json" in text
+    assert '"code": ' in text
 
     again = reporter.told(node, ends=0)
     assert len(emulator.accepted) == 1, "paid once"
-    assert "reused, 0 calls" in again
+    assert "\nreused: [(" in again
 
     reporter.told(node, "--take", "1", ends=0)
     assert len(emulator.accepted) == 2
@@ -120,10 +119,10 @@ def test_without_consent_nothing_is_sent(
 ) -> None:
     for answer in ("", "n", "no", EOFError):
         monkeypatch.setattr("builtins.input", _answering(answer))
-        assert reporter(node) == 2
-        shown = capsys.readouterr().out
-        assert "This will be paid" in shown
-        assert "nothing was sent" in shown
+        with pytest.raises(SystemExit) as left:
+            reporter(node)
+        assert left.value.code
+        assert "1 picture will be paid" in capsys.readouterr().out
     assert emulator.requests == []
     assert list(reporter.out.glob("report-*.md")) == []
     monkeypatch.setattr("builtins.input", _answering("y"))
@@ -135,57 +134,22 @@ def _answering(answer: Any) -> Any:
     def asked(question: str) -> str:
         assert "Send it?" in question
         if answer is EOFError:
-            raise EOFError
+            raise EOFError("nothing was answered")
         return str(answer)
 
     return asked
 
 
-def test_without_a_key_it_says_which_and_sends_nothing(
-    reporter: Reporter, emulator: Emulator, capsys: CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("node", "missing"), [("HiDreamAPIUpscale", "HIDREAM_TOKEN"), ("HiDreamAPIModelPhotoSet", "template_id")]
+)
+def test_what_is_missing_is_named_and_nothing_sent(
+    node: str, missing: str, reporter: Reporter, emulator: Emulator
 ) -> None:
-    del reporter.environment["HIDREAM_TOKEN"]
-    assert reporter("HiDreamAPIUpscale", "--yes") == 2
-    assert "HIDREAM_TOKEN" in capsys.readouterr().err
+    reporter.environment.pop(missing, None)
+    with pytest.raises(SystemExit, match=missing):
+        report.main([node, "--yes"], reporter.environment, reporter.out)
     assert emulator.requests == []
-
-
-def test_a_set_needs_a_template(reporter: Reporter, emulator: Emulator, capsys: CaptureFixture[str]) -> None:
-    assert report.main(["HiDreamAPIModelPhotoSet", "--yes"], reporter.environment, reporter.out) == 2
-    assert "--template-id" in capsys.readouterr().err
-    assert emulator.requests == []
-
-
-# ---- what it tells
-
-
-def test_polls_with_their_states_and_the_scale(reporter: Reporter, emulator: Emulator) -> None:
-    text = reporter.told("HiDreamAPIUpscale", ends=0)
-    assert "Scale of task_completion: 0 to 1" in text
-    assert re.search(r"\| 200 \| 0 \| \[1\] \| \[1(\.0)?\] \|", text)
-    assert "Picture 1 is 768×1024, as asked for" in text
-
-
-def test_a_scale_to_a_hundred_is_noticed(reporter: Reporter, emulator: Emulator) -> None:
-    running = {"sub_task_id": "1", "task_status": 2, "task_completion": 40.0}
-    answer = {"code": 0, "message": "", "result": {"sub_task_results": [running]}}
-    emulator.add_fault({"phase": "result", "do": {"json": answer}})
-    assert "Scale of task_completion: 0 to 100" in reporter.told("HiDreamAPIUpscale", ends=0)
-
-
-def test_an_omitted_side_and_the_place_of_the_original(reporter: Reporter) -> None:
-    assert "An omitted side means 0: 512 px became 512" in reporter.told("VolcengineAPIOutpaint", ends=0)
-    for node in ("HiDreamAPIOutpaint", "VolcengineAPIOutpaintCanvas", "VolcengineAPIOutpaint"):
-        assert "The original where it was put: it is there" in reporter.told(node, "--take", "3", ends=0)
-
-
-def test_an_original_that_is_not_where_it_was_put_is_told(reporter: Reporter) -> None:
-    from devtools import report_findings
-    from devtools.report_calls import PICTURE, Story
-
-    call = CALLS["HiDreamAPIOutpaint"](report.Profiles(reporter.environment, report._no_sandbox), 0, 0)
-    story = Story("HiDreamAPIOutpaint", call)
-    assert "it is not" in report_findings._kept(story, (255 - PICTURE[:1, :1]).repeat(640, 0).repeat(640, 1))
 
 
 # ---- what goes wrong
@@ -196,7 +160,7 @@ def test_a_refused_key(reporter: Reporter, emulator: Emulator) -> None:
     text = reporter.told("HiDreamAPIUpscale", ends=1)
     assert "AuthenticationError, billed: no" in text
     assert "canary-that" not in text
-    assert "HTTP 401" in text
+    assert "-> 401" in text
     assert emulator.accepted == []
 
 
@@ -223,18 +187,18 @@ def test_ctrl_c_parks_the_task_and_the_next_report_fetches_it(
     reporter: Reporter, emulator: Emulator, monkeypatch: MonkeyPatch
 ) -> None:
     emulator.add_fault({"phase": "result", "times": None, "do": {"task_status": [2]}})
-    join = report.threading.Thread.join
+    wait = report.wait
 
-    def interrupted(thread: Any, timeout: float | None = None) -> None:
-        join(thread, timeout)
+    def interrupted(futures: Any, timeout: float) -> Any:
         if timeout == 0.2 and any(record.phase == "result" for record in emulator.requests):
             raise KeyboardInterrupt
+        return wait(futures, timeout)
 
-    monkeypatch.setattr(report.threading.Thread, "join", interrupted)
-    assert "KeyboardInterrupt" in reporter.told("HiDreamAPIUpscale", ends=1)
+    monkeypatch.setattr(report, "wait", interrupted)
+    assert "CallCancelled" in reporter.told("HiDreamAPIUpscale", ends=1)
     monkeypatch.undo()
     emulator._faults.clear()
-    assert "resumed, nothing bought" in reporter.told("HiDreamAPIUpscale", ends=0)
+    assert "\nresumed: [(" in reporter.told("HiDreamAPIUpscale", ends=0)
     assert len(emulator.accepted) == 1
 
 
@@ -261,9 +225,16 @@ def test_keys_pictures_and_signatures_that_a_service_repeats(reporter: Reporter,
         assert "Retry-After: 7" in text
         assert "Set-Cookie" in text
         assert "x.example" in text
-        assert "request-0123456789-abcdef" not in text
     emulator.add_fault({"phase": "submit", "do": {"status": 403, "html": True}})
     reporter.told("HiDreamAPIUpscale", "--take", "9", ends=1)
+
+
+def test_an_error_of_the_pack_itself(reporter: Reporter, monkeypatch: MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError(f"{KEYS.hidream_token} at https://x.example/?X-Signature={SIGNATURE}")
+
+    monkeypatch.setattr(api.Batch, "run", fails)
+    assert "RuntimeError(" in reporter.told("HiDreamAPIUpscale", ends=1)
 
 
 def test_a_signed_result_address(reporter: Reporter, emulator: Emulator) -> None:
@@ -271,9 +242,8 @@ def test_a_signed_result_address(reporter: Reporter, emulator: Emulator) -> None
     url = f"{emulator.url}/files/p_0123456789abcdef.png?Expires=86400&Signature={SIGNATURE}"
     emulator.add_fault({"phase": "submit", "do": {"url": url}})
     text = reporter.told("HiDreamAPIUpscale", ends=1)
-    assert "Expires=86400" in text
+    assert "/files/(" in text
     assert "0123456789abcdef" not in text
-    assert "the rest of its query dropped" in text
 
 
 def test_an_exchanged_token_and_its_key(reporter: Reporter, emulator: Emulator) -> None:
@@ -298,7 +268,6 @@ def test_signed_requests(reporter: Reporter, emulator: Emulator) -> None:
     text = reporter.told("VolcengineAPIOutpaintCanvas", ends=0)
     assert "Authorization" in text
     assert "Signature=" not in text
-    assert "Action=CVProcess" in text
 
 
 @pytest.mark.parametrize(
@@ -314,33 +283,19 @@ def test_signed_requests(reporter: Reporter, emulator: Emulator) -> None:
 )
 def test_scrub(text: str, unshown: str) -> None:
     environment = {"VOLCENGINE_GATEWAY_API_KEY": KEYS.gateway_api_key, "http_proxy": "http://me:proxy-pass@host:1"}
-    assert unshown not in Scrub(environment).text(text)
-    assert unshown not in json.dumps(Scrub(environment).json({"message": [text], text: 1}))
+    for shown in (text, json.dumps({"message": [text], text: 1})):
+        assert unshown not in scrub(shown, environment)
 
 
 def test_scrub_goes_by_names_too() -> None:
-    scrub = Scrub({})
-    assert scrub.json({"token": "abc", "accessKeys": ["abc"], "Api-Key": "abc"}) == {
-        "token": "(3 characters)",
-        "accessKeys": ["(3 characters)"],
-        "Api-Key": "(3 characters)",
-    }
-    headers = {"Set-Cookie": "abc", "X-Other": "abc", "Content-Type": "text/html"}
-    assert scrub.headers(headers) == "Content-Type: text/html; Set-Cookie; X-Other"
+    shown = scrub(json.dumps({"token": "abcd", "accessKeys": ["abcd"], "Api-Key": 'ab\\"cd', "code": 7}), {})
+    assert "abcd" not in shown
+    assert "cd" not in shown.replace("code", "")
+    assert shown.endswith('"code": 7}')
 
 
 def test_scrub_leaves_what_helps() -> None:
-    scrub = Scrub({"HIDREAM_TOKEN": Credentials().hidream_token})
-    body = {"code": 1051, "message": "ref_image field abnormal", "req_key": "i2i_outpainting", "template_id": 20}
-    assert scrub.json(body) == body
-    assert scrub.url("https://h.example/api-pub/gw/v3/image/image_upscaler/async/results?task_id=0123456789&x=1") == (
-        "https://h.example/api-pub/gw/v3/image/image_upscaler/async/results?task_id=0123…(10)"
-        " (the rest of its query dropped)"
-    )
-
-
-def test_the_picture_is_ours_and_small() -> None:
-    from devtools.report_calls import PICTURE
-
-    assert Image.fromarray(PICTURE).size == (384, 512)
-    assert PICTURE.std() > 20
+    body = '{"code": 1051, "message": "ref_image field abnormal", "req_key": "i2i_outpainting", "template_id": 20}'
+    assert scrub(body, {"HIDREAM_TOKEN": KEYS.hidream_token}) == body
+    address = "https://h.example/api-pub/gw/v3/image/image_upscaler/async/results"
+    assert scrub(f"GET {address} -> 200", {}) == f"GET {address} -> 200"

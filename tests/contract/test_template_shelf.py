@@ -19,7 +19,6 @@ from hidream_volcengine.api import (
     Sandbox,
     ServiceError,
     TemplateShelf,
-    template_cache,
 )
 from PIL import Image
 
@@ -276,18 +275,22 @@ def test_a_folder_that_cannot_be_made_is_no_error(make_shelf: MakeShelf, tmp_pat
     assert shelf.thumbnail("default", WOMAN)
 
 
-@pytest.mark.parametrize(("limit", "value"), [("_MOST_THUMBNAILS", 20), ("_MOST_BYTES", 100_000)])
-def test_the_oldest_pictures_go(make_shelf: MakeShelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str,
-                                value: int) -> None:  # fmt: skip
-    monkeypatch.setattr(template_cache, limit, value)
+def test_pictures_go_after_thirty_days(
+    make_shelf: MakeShelf, emulator: Emulator, clock: Clock, tmp_path: Path
+) -> None:
     shelf = make_shelf()
-    for number in range(1, 61):
-        shelf.thumbnail("default", number)
-        sizes = [path.stat().st_size for path in kept(tmp_path, "pictures")]
-        assert (len(sizes) if limit == "_MOST_THUMBNAILS" else sum(sizes)) <= value
-    assert len(sizes) >= 5
-    newest = max(kept(tmp_path, "pictures"), key=lambda path: path.stat().st_mtime_ns)
-    assert newest.read_bytes() == shelf.thumbnail("default", 60)
+    shelf.thumbnail("default", WOMAN)
+    (old,) = kept(tmp_path, "pictures")
+    picture = shelf.thumbnail("default", MAN)
+    for path in kept(tmp_path, "pictures"):
+        os.utime(path, (clock.now - (31 if path == old else 28) * DAY,) * 2)
+    assert len(kept(tmp_path, "pictures")) == 2, "only a new list looks at them"
+    clock.now += DAY + 1
+    shelf.page("default", "woman", 1)
+    assert [path.read_bytes() for path in kept(tmp_path, "pictures")] == [picture]
+    asked_for = asked(emulator, "image")
+    assert shelf.thumbnail("default", WOMAN)
+    assert asked(emulator, "image") == asked_for + 1
 
 
 # ---- failures and crowds

@@ -27,9 +27,8 @@ def mount(point: object, fstype: str, opts: str = "rw") -> Partition:
 @pytest.mark.parametrize(
     "fstype",
     [
-        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "SMBFS", "9p", "afpfs", "webdav", "davfs", "ceph", "glusterfs"),
-        *("lustre", "beegfs", "gpfs", "vboxsf", "vmhgfs", "virtiofs", "fuse.sshfs", "fuse.rclone", "fuse.s3fs"),
-        *("fuse.glusterfs", "fuse.vmhgfs-fuse", "fuse.something-new", "fuse", "macfuse"),
+        *("nfs4", "cifs", "smbfs", "9p", "drvfs", "virtiofs", "vboxsf", "ceph", "ocfs2", "autofs"),
+        *("fuse.sshfs", "fuse.gocryptfs", "fuse", "something-new", ""),
     ],
 )
 def test_remote_types(tmp_path: Path, mounts: list[Partition], fstype: str) -> None:
@@ -37,10 +36,7 @@ def test_remote_types(tmp_path: Path, mounts: list[Partition], fstype: str) -> N
     assert on_network(tmp_path / "journal")
 
 
-@pytest.mark.parametrize(
-    "fstype",
-    ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "apfs", "NTFS", "fuseblk", "fuse.ntfs-3g", "autofs", ""],
-)
+@pytest.mark.parametrize("fstype", ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "apfs", "NTFS", "fuseblk"])
 def test_local_types(tmp_path: Path, mounts: list[Partition], fstype: str) -> None:
     mounts += [mount("/", "nfs"), mount(tmp_path, fstype)]
     assert not on_network(tmp_path / "journal")
@@ -72,9 +68,11 @@ def test_links_are_followed(tmp_path: Path, mounts: list[Partition], monkeypatch
     assert on_network(Path("journal"))
 
 
-def test_the_unknown_is_no_network(tmp_path: Path, mounts: list[Partition], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not on_network(tmp_path)  # no partition at all
+def test_a_folder_on_no_listed_partition_may_be_on_a_network(tmp_path: Path, mounts: list[Partition]) -> None:
+    assert on_network(tmp_path)
 
+
+def test_a_look_that_fails_finds_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(all: bool = False) -> list[Partition]:
         raise PermissionError("/proc/mounts")
 
@@ -87,7 +85,7 @@ def test_the_unknown_is_no_network(tmp_path: Path, mounts: list[Partition], monk
 
 def test_this_machine_answers(tmp_path: Path) -> None:
     assert on_network(tmp_path) in (True, False)
-    assert not on_network(Path("/proc/self"))
+    assert on_network(Path("/proc/self"))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +105,6 @@ def test_unc_paths(path: str, unc: bool) -> None:
 
 
 def test_windows_drives(mounts: list[Partition]) -> None:
-    mounts += [mount("C:\\", "NTFS", "rw,fixed"), mount("Z:\\", "NTFS", "rw,remote"), mount("D:\\", "", "cdrom")]
+    mounts += [mount("C:\\", "NTFS", "rw,fixed"), mount("Z:\\", "NTFS", "rw,remote")]
     assert not filesystems._is_remote(PureWindowsPath(r"c:\ComfyUI"))
     assert filesystems._is_remote(PureWindowsPath(r"z:\ComfyUI"))
-    assert not filesystems._is_remote(PureWindowsPath(r"D:\ComfyUI"))
