@@ -4,7 +4,7 @@
   python -m devtools.registry check                   fails, and says why, while something is missing for publishing
   python -m devtools.registry pack [FILE]             the archive as the registry gets it
   python -m devtools.registry changelog               what CHANGELOG.md says about this version
-  python -m devtools.registry changed COMMIT          this version, if it was another one in COMMIT (or COMMIT is empty)
+  python -m devtools.registry changed COMMIT          this version, if it is to be published: no .dev, and another in COMMIT
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def main(arguments: list[str]) -> int:
             print(f"{target}: {len(pack(target))} files, {target.stat().st_size} bytes")
         elif chosen.command == "changelog":
             print(changelog(version))
-        elif changed_since(*chosen.arguments):
+        elif not version.endswith(".dev") and changed_since(*chosen.arguments):
             print(version)
     except NotReadyError as problem:
         print(f"Not ready for the registry:\n{problem}", file=sys.stderr)

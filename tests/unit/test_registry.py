@@ -74,7 +74,7 @@ def test_name() -> None:
 
 
 def test_fields_of_the_project() -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+", PROJECT["version"])
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev)?", PROJECT["version"])
     assert PROJECT["description"] == " ".join(PROJECT["description"].split())
     assert PROJECT["license"] == {"file": "LICENSE"}
     assert text("LICENSE").startswith("MIT License")
@@ -188,8 +188,9 @@ def test_publishing_fails_until_the_owner_has_given_his_values(copy: Path, capsy
 def test_the_changelog_begins_with_this_version() -> None:
     versions = re.findall(r"^## (.*)$", text("CHANGELOG.md"), re.MULTILINE)
     assert versions[0] == PROJECT["version"]
-    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in versions)
-    numbers = [tuple(map(int, version.split("."))) for version in versions]
+    released = [versions[0].removesuffix(".dev"), *versions[1:]]
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in released)
+    numbers = [tuple(map(int, version.split("."))) for version in released]
     assert numbers == sorted(set(numbers), reverse=True)
 
 
@@ -205,6 +206,9 @@ def test_only_another_version_than_before_is_new(copy: Path, capsys: pytest.Capt
     copy.write_text('[project]\nname = "x"\nversion = "9.9.9"\n', encoding="utf-8")
     assert registry.main(["changed", "HEAD"]) == 0
     assert capsys.readouterr().out == "9.9.9\n"
+    copy.write_text('[project]\nname = "x"\nversion = "9.9.9.dev"\n', encoding="utf-8")
+    assert registry.main(["changed", "HEAD"]) == 0
+    assert capsys.readouterr().out == "", "what is under development is not published"
     copy.write_text(registry._git("show", "HEAD:pyproject.toml"), encoding="utf-8")
     assert registry.main(["changed", "HEAD"]) == 0
     assert capsys.readouterr().out == ""
