@@ -4,7 +4,7 @@
   python -m devtools.registry check                   fails, and says why, while something is missing for publishing
   python -m devtools.registry pack [FILE]             the archive as the registry gets it
   python -m devtools.registry changelog               what CHANGELOG.md says about this version
-  python -m devtools.registry changed COMMIT          this version, if it is to be published: no .dev, and another in COMMIT
+  python -m devtools.registry changed COMMIT          this version, if COMMIT has another one and it is no .dev
 """
 
 from __future__ import annotations
