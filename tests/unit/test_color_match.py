@@ -8,6 +8,7 @@ from hidream_volcengine.api import color_match
 from hidream_volcengine.api.color_match import Field, corrected, mean_offset
 from hidream_volcengine.api.geometry import Placement
 
+from tests.thinned import thinned
 from tests.unit.scenes import Floats, Pixels, Texture, View, as_bytes
 
 PLACEMENT = Placement(400, 320, 80, 70, 240, 180)
@@ -85,7 +86,7 @@ def mean_error(result: Pixels, truth: Pixels, where: np.ndarray) -> float:
 # ---- nothing
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS, ids=str)
+@thinned("placement", PLACEMENTS, ids=str, kept=(0, 2))
 def test_the_same_picture_is_not_changed(placement: Placement) -> None:
     truth = whole_scene(placement)
     field = color_match.measure(truth, cut(truth, placement), placement)
@@ -115,8 +116,8 @@ def test_noise_of_a_service_is_no_cast() -> None:
 # ---- casts
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS, ids=str)
-@pytest.mark.parametrize("cast", [(12, -7, 4), (-30, -30, -30), (0, 0, 2)], ids=str)
+@thinned("placement", PLACEMENTS, ids=str, kept=(0, 2))
+@thinned("cast", [(12, -7, 4), (-30, -30, -30), (0, 0, 2)], ids=str)
 def test_a_cast_is_removed(placement: Placement, cast: tuple[int, int, int]) -> None:
     truth = whole_scene(placement)
     generated = as_bytes(truth + np.array(cast, float))

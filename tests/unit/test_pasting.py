@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from emulator import pictures
+from tests.thinned import examples, thinned
 from tests.unit.scenes import Edges, Floats, Pixels, Texture, View, as_bytes
 
 Size = tuple[int, int]
@@ -142,7 +143,7 @@ def cases(draw: st.DrawFn, longest: int = 60) -> Case:
 
 
 @given(cases(), st.sampled_from([EXACT, BLEND, replace(BLEND, blend_pixels=3), replace(EXACT, correct=True)]))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_exact_keeps_every_byte(case: Case, chosen: Settings) -> None:
     """… and the canvas is that of the formula; blending changes its band only."""
     original, place = noise(case.original), case.placement
@@ -172,7 +173,7 @@ def test_exact_keeps_every_byte(case: Case, chosen: Settings) -> None:
 
 
 @given(cases(), st.fractions(Fraction(1, 20), 8), st.booleans())
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_other_output_sizes(case: Case, factor: Fraction, blended: bool) -> None:
     place, mode = case.placement, BLEND if blended else EXACT
     native = place.native(*case.original)
@@ -394,14 +395,14 @@ EDGE_CASES = [
 """Where and how an outpainted picture may come back."""
 
 
-@pytest.mark.parametrize("case", EDGE_CASES, ids=str)
+@thinned("case", EDGE_CASES, ids=str, kept=(0, 4, 8))
 def test_edges_go_on_where_the_seam_is(case: Case) -> None:
     _, errors = edge_errors(case)
     assert np.abs(errors).max() <= MOST_OFF
     assert abs(errors.mean()) <= MOST_OFF / 2, "no side that all edges are moved to"
 
 
-@pytest.mark.parametrize("case", EDGE_CASES[3::2], ids=str)
+@thinned("case", EDGE_CASES[3::2], ids=str, kept=(1,))
 def test_horizontal_edges_go_on_too(case: Case) -> None:
     _, errors = edge_errors(case, horizontal=True)
     assert np.abs(errors).max() <= MOST_OFF
@@ -409,7 +410,7 @@ def test_horizontal_edges_go_on_too(case: Case) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.37])
-@pytest.mark.parametrize("case", [EDGE_CASES[index] for index in (4, 8, 11)], ids=str)
+@thinned("case", [EDGE_CASES[index] for index in (4, 8, 11)], ids=str, kept=(1,))
 def test_edges_go_on_at_other_sizes_too(case: Case, factor: float) -> None:
     """Here the original is resampled as well, and still meets what is new."""
     chosen = replace(EXACT, output_size="factor", factor=factor)
@@ -421,7 +422,7 @@ def test_edges_go_on_at_other_sizes_too(case: Case, factor: float) -> None:
     assert np.abs(inner).max() <= MOST_OFF
 
 
-@pytest.mark.parametrize("case", EDGE_CASES[4::2], ids=str)
+@thinned("case", EDGE_CASES[4::2], ids=str, kept=(1,))
 def test_the_original_is_put_where_it_belongs_in_what_came_back(case: Case) -> None:
     """`output_size` generated: the generated picture stays, and the original's edges meet its own, inside."""
     view = case.generated_view()
@@ -505,7 +506,7 @@ BLENDS = [
 ]
 
 
-@pytest.mark.parametrize(("placement", "band"), BLENDS, ids=str)
+@thinned(("placement", "band"), BLENDS, ids=str, kept=(0, 3))
 def test_the_blend_band(placement: Placement, band: int) -> None:
     """Its width, where it is, and that nothing else is touched."""
     size, canvas = (placement.width, placement.height), (placement.canvas_width, placement.canvas_height)
@@ -575,7 +576,7 @@ def error_of_new_pixels(pasted: Pasted, case: Case, scene: Texture) -> float:
     return float(np.abs(pasted.pixels[new].astype(float) - truth[new]).mean())
 
 
-@pytest.mark.parametrize(
+@thinned(
     ("shift", "scale"), [((1.3, -0.8), 1.0), ((-6.5, 4.25), 1.0), ((0.0, 0.4), 1.012), ((2.5, -1.5), 0.985)]
 )
 def test_a_small_shift_is_reported_and_on_request_corrected(shift: tuple[float, float], scale: float) -> None:
@@ -599,7 +600,7 @@ def test_a_small_shift_is_reported_and_on_request_corrected(shift: tuple[float, 
     assert corrected.report.before.mean < reported.report.before.mean / 3
 
 
-@pytest.mark.parametrize(("shift", "scale"), [((14.0, 0.0), 1.0), ((0.0, -11.0), 1.0), ((0.0, 0.0), 1.04)])
+@thinned(("shift", "scale"), [((14.0, 0.0), 1.0), ((0.0, -11.0), 1.0), ((0.0, 0.0), 1.04)], kept=(0, 2))
 def test_a_large_shift_is_reported_and_never_corrected(shift: tuple[float, float], scale: float) -> None:
     case, generated, original, _ = moved_texture(shift, scale)
     corrected = paste_back(generated, original, case.placement, replace(EXACT, correct=True))
@@ -636,7 +637,7 @@ def cartoon(width: int, height: int) -> Pixels:
 
 
 @pytest.mark.parametrize("times", [1, 2, 4])
-@pytest.mark.parametrize("name", ["cartoon", "astronaut", "chelsea"])
+@thinned("name", ["cartoon", "astronaut", "chelsea"], kept=(1,))
 def test_what_a_service_puts_in_place_is_never_called_out_of_place(name: str, times: int) -> None:
     """Reduced for a service, painted around, enlarged and sharpened: with the placement that it was painted with."""
     original = cartoon(384, 384) if name == "cartoon" else getattr(skimage.data, name)()

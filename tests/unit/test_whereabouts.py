@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.thinned import thinned
 from tests.unit.scenes import Pixels, Texture, View, as_bytes
 
 SCENE = Texture(seed=3)
@@ -36,7 +37,7 @@ def on_whole_pixels(placement: Placement, factor: int = 1) -> Region:
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
 @pytest.mark.parametrize("enlarged", [1, 2, 4])
-@pytest.mark.parametrize("cast", [0, 25])
+@thinned("cast", [0, 25], kept=(1,))
 def test_whole_pixels_of_a_smaller_canvas(layout: Placement, enlarged: int, cast: int) -> None:
     """What an outpaint node with a limit paints, and an upscaler enlarges: the asked placement is enough to find it."""
     used = layout.within(640, 640)
