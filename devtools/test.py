@@ -10,10 +10,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from devtools import lint
+from devtools import browser, lint, postgres
+from devtools.environment import SetupError
 from devtools.host import ComfyUI, HostError
 
 # Tests wait for servers, browsers and children of their own: more at a time than there are cores, a file each. What
@@ -33,10 +34,10 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 def main(arguments: list[str]) -> int:
     if any(argument != "--thorough" for argument in arguments):
         return lint.main() or _pytest(arguments, {})
-    first = threading.Thread(target=_start_comfyui_once)
-    first.start()
-    failed = lint.main()
-    first.join()
+    with ThreadPoolExecutor(1) as beside:
+        ready = beside.submit(_prepare)
+        failed = lint.main()
+        ready.result()
     for chosen in STAGES:
         failed = failed or _pytest([*chosen, *arguments], _ONE_THREAD)
     return failed
@@ -47,10 +48,14 @@ def _pytest(arguments: tuple[str, ...] | list[str], environment: dict[str, str])
     return subprocess.run(command, env=os.environ | environment, check=False).returncode
 
 
-def _start_comfyui_once() -> None:
-    """Beside lint: after an installation nothing is compiled, and several at once would each compile everything."""
+def _prepare() -> None:
+    """Bring the programs of the tests, and compile what a ComfyUI loads: several workers at once would get in each
+    other's way. What fails here is told better by the tests that need it."""
+    for bring in (browser.ensure, browser.newer_frontend, postgres.ensure):
+        with contextlib.suppress(SetupError):
+            bring()
     base = tempfile.TemporaryDirectory(prefix="comfyui-", ignore_cleanup_errors=True)
-    with contextlib.suppress(HostError), base, ComfyUI(Path(base.name)):  # the tests say it better
+    with contextlib.suppress(HostError), base, ComfyUI(Path(base.name)):
         pass
 
 
