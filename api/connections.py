@@ -76,13 +76,13 @@ def new_session(url: str, network: Network, hooks: Hooks | None = None) -> reque
     return session
 
 
-def trusted(network: Network, url: str) -> bool | str:
+def trusted(network: Network) -> bool | str:
     """The certificates for ``verify``, to which those of the network are added by the session's adapter."""
-    if not network.certificates and (not network.proxy or is_loopback(urlsplit(url).hostname or "")):
-        return True
-    # A path, since some versions of requests replace the adapter's own context for True; and the environment's
-    # bundle, since a session with a proxy of its own does not look for it.
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
+    # A session that takes nothing else from the environment does not look for its bundle.
+    if bundle := os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
+        return bundle
+    # A path, since some versions of requests replace the adapter's own context for True.
+    return DEFAULT_CA_BUNDLE_PATH if network.certificates else True
 
 
 class Line:

@@ -168,7 +168,7 @@ def download(
                     allow_redirects=False,
                     stream=True,
                     timeout=(deadlines.connect, deadlines.poll),
-                    verify=trusted(network, url),
+                    verify=trusted(network),
                 )
                 with response:
                     if response.is_redirect:

@@ -235,7 +235,7 @@ def submit(
                 allow_redirects=False,
                 stream=True,
                 timeout=(deadlines.connect, answer_timeout),
-                verify=trusted(network, url),
+                verify=trusted(network),
             )
             answer = _read(response, time.monotonic() + answer_timeout)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
@@ -352,7 +352,7 @@ def _exchange(
             allow_redirects=False,
             stream=True,
             timeout=(deadlines.connect, deadlines.poll),
-            verify=trusted(network, url),
+            verify=trusted(network),
         )
         answer = _read(response, started + deadlines.connect + deadlines.poll * 2)
     except (ValueError, OSError, urllib3.exceptions.HTTPError) as cause:

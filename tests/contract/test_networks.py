@@ -16,14 +16,18 @@ import pytest
 from hidream_volcengine.api import (
     ConfigurationError,
     ConnectionFailedError,
+    PaidCall,
     Profiles,
     RemoteImageError,
+    ServiceError,
     connections,
     downloads,
 )
 from hidream_volcengine.api.accounts import HiDreamAccount
+from hidream_volcengine.api.diagnosis import _TLS_ADVICE
 from hidream_volcengine.api.networks import Network
 from hidream_volcengine.api.redaction import redact
+from hidream_volcengine.api.templates import Template, fetch_templates, fetch_thumbnail
 from pytest import LogCaptureFixture, MonkeyPatch
 
 from tests.contract import raw_servers as raw
@@ -76,10 +80,13 @@ def tunnel(login: str = "") -> Callable[[Connection], None]:
     return step
 
 
-def service(connection: Connection) -> None:
-    connection.read()
+def hidream(connection: Connection) -> None:
     if "apikey2token" in connection.request_line:
         return connection.answer(200, {"code": 0, "result": {"token": "token-of-the-day"}})
+    if "/template/" in connection.request_line:
+        picture = f"https://{connection.headers['host']}/picture.png"
+        listed = [{"id": 1, "gender": "woman", "show_image": picture}]
+        return connection.answer(200, {"code": 0, "result": {"total_count": 1, "templates": listed}})
     if connection.request_line.startswith("POST"):
         return connection.answer(200, raw.accepted())
     if "/results?" in connection.request_line:
@@ -89,9 +96,19 @@ def service(connection: Connection) -> None:
     return connection.answer(200, raw.png(128, 96), content_type="image/png")
 
 
+def every_service(connection: Connection) -> None:
+    """Both of Volcengine's ways to ask for a picture, and all of HiDream."""
+    connection.read()
+    if "Action=CVSync2AsyncSubmitTask" in connection.request_line:
+        return connection.answer(200, {"code": 10000, "data": {"task_id": "task-1"}})
+    if "Action=" in connection.request_line:
+        return connection.answer(200, raw.finished_picture(status="done"))
+    return hidream(connection)
+
+
 @contextmanager
 def secured(tls_files: tuple[Path, Path]) -> Iterator[RawServer]:
-    with RawServer(service, tls=raw.server_context(tls_files[1])) as server:
+    with RawServer(every_service, tls=raw.server_context(tls_files[1])) as server:
         yield server
 
 
@@ -198,6 +215,120 @@ def test_a_network_shows_no_login() -> None:
     assert "canary" not in f"{network!r} {network}"
     for spelled in (network.proxy_authorization.split(" ")[1], network.proxy_with_login, "canary-p%40ssword%2F1"):
         assert "canary" not in redact(f"<{spelled}>") and "***" in redact(f"<{spelled}>")
+
+
+# ---- the environment's bundle
+
+# What each kind of account asks for when it buys one picture.
+PHASES = {
+    "token": {"submit", "results", "picture"},
+    "api key": {"token", "submit", "results", "picture"},
+    "gateway": {"CVProcess"},
+    "signed": {"CVProcess"},
+    "tasks": {"CVSync2AsyncSubmitTask", "CVSync2AsyncGetResult"},
+}
+WAYS = ("loopback", "direct", "the environment's proxy", "the profile's proxy")
+
+
+def call_of(kind: str, url: str, network: Network) -> PaidCall:
+    keys = {
+        "token": {"HIDREAM_TOKEN": raw.TOKEN},
+        "api key": {"HIDREAM_API_KEY": f"key-for-{url}"},
+        "gateway": {"VOLCENGINE_GATEWAY_API_KEY": raw.TOKEN, "VOLCENGINE_GATEWAY_BASE_URL": url},
+        "signed": {"VOLCENGINE_ACCESS_KEY_ID": "AKLTsome", "VOLCENGINE_SECRET_ACCESS_KEY": raw.TOKEN,
+                   "VOLCENGINE_BASE_URL": url},
+        "tasks": {"VOLCENGINE_GATEWAY_API_KEY": raw.TOKEN, "VOLCENGINE_GATEWAY_BASE_URL": url,
+                  "VOLCENGINE_RESUMABLE": "1"},
+    }[kind]  # fmt: skip
+    if kind in ("token", "api key"):
+        hidream = raw.hidream_account(url, QUICK, keys)
+        auth = replace(hidream.auth, network=network) if kind == "api key" else hidream.auth
+        return raw.hidream_call("", account=replace(hidream, network=network, auth=auth))
+    return raw.volcengine_call("", account=replace(raw.volcengine_account(url, QUICK, keys), network=network))
+
+
+def phase(connection: Connection) -> str:
+    line = connection.request_line
+    if "Action=" in line:
+        return line.partition("Action=")[2].partition("&")[0]
+    if "apikey2token" in line:
+        return "token"
+    return "submit" if line.startswith("POST") else "results" if "/results?" in line else "picture"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", PHASES)
+def test_the_environment_s_bundle_vouches_for_a_host(
+    tls_files: tuple[Path, Path], monkeypatch: MonkeyPatch, way: str, kind: str
+) -> None:
+    """On every request of a purchase, and without the bundle none of them is made."""
+    with secured(tls_files) as server, RawServer(tunnel()) as proxy:
+        if way != "loopback":
+            monkeypatch.setattr(connections, "is_loopback", lambda host: False)
+            monkeypatch.setattr(downloads, "is_loopback", lambda host: False)
+        if way == "direct":
+            monkeypatch.setenv("NO_PROXY", "*")
+        if way == "the environment's proxy":
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        network = Network.of(proxy.url if way == "the profile's proxy" else "")
+        call = call_of(kind, f"https://localhost:{server.port}", network)
+        with pytest.raises(ConnectionFailedError, match="certificate") as caught:
+            raw.run(call)
+        assert caught.value.billed == "no" and server.whole == 0
+        # Its auth has words of its own for an exchange that failed.
+        assert kind == "api key" or caught.value.advice == _TLS_ADVICE
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls_files[0]))
+        assert len(raw.run(call).pictures) == 1
+        assert {phase(connection) for connection in server.connections if connection.head} == PHASES[kind]
+        assert (proxy.accepted > 0) == way.endswith("proxy")
+
+
+def test_a_list_of_templates_and_their_pictures_trust_it_too(
+    tls_files: tuple[Path, Path], monkeypatch: MonkeyPatch
+) -> None:
+    with secured(tls_files) as server:
+        url = f"https://localhost:{server.port}"
+        who = raw.hidream_account(url)
+        listed = Template(1, "woman", f"{url}/picture.png")
+        with pytest.raises(ConnectionFailedError, match="certificate"):
+            fetch_templates(who, "woman")
+        with pytest.raises(ServiceError, match="certificate"):
+            fetch_thumbnail(who, listed)
+        assert server.whole == 0
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls_files[0]))
+        assert fetch_templates(who, "woman") == [listed]
+        assert fetch_thumbnail(who, listed)
+
+
+def test_a_bundle_replaces_the_usual_certificates(
+    tls_files: tuple[Path, Path], tmp_path: Path, monkeypatch: MonkeyPatch
+) -> None:
+    """So it must hold all that are needed; a file with several is one bundle, also with words around them."""
+    ours, theirs = tls_files, raw.make_certificate(tmp_path)
+    both = tmp_path / "both.pem"
+    both.write_bytes("# 公司根证书\n".encode() + ours[0].read_bytes() + b"\r\nmore\r\n" + theirs[0].read_bytes())
+    with secured(ours) as server, secured(theirs) as other:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(theirs[0]))
+        with pytest.raises(ConnectionFailedError, match="certificate"):
+            buy(account(server, Network()))
+        assert server.whole == 0
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(both))
+        assert buy_locally(server, Network()) == buy_locally(other, Network()) == 1
+
+
+@pytest.mark.parametrize("bad", ["missing", "no certificate"])
+def test_a_bundle_that_cannot_be_read_sends_nothing(
+    tls_files: tuple[Path, Path], tmp_path: Path, monkeypatch: MonkeyPatch, bad: str
+) -> None:
+    path = tmp_path / "bundle.pem"
+    if bad != "missing":
+        path.write_text("canary-word of a file that is none of ours")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+    with secured(tls_files) as server:
+        with pytest.raises(ConnectionFailedError) as caught:
+            buy(account(server, Network()))
+        assert caught.value.billed == "no" and server.whole == 0
+        assert "canary" not in str(caught.value)
 
 
 # ---- CA files

@@ -241,6 +241,19 @@ def test_certificates(check: Checking, kind: str, tmp_path: Path) -> None:
 
 
 @every_kind
+def test_a_certificate_of_the_environment_s_bundle(
+    check: Checking, kind: str, tmp_path: Path, monkeypatch: MonkeyPatch
+) -> None:
+    certificate, both = raw.make_certificate(tmp_path)
+    with RawServer(answering(401, {}), tls=raw.server_context(both)) as server:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        assert check(kind, server.url).cause == "key"
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        assert check(kind, server.url).cause == "tls"
+        assert server.whole == 1
+
+
+@every_kind
 def test_a_ca_file_that_was_not_there_when_a_key_was_entered_opens_it_to_nobody(
     editor: ProfileEditor, kind: str, tmp_path: Path
 ) -> None:
