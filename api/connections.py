@@ -23,7 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
 
-from .networks import Network
+from .networks import NO_PROXY, Network
 from .redaction import pack_logger
 
 _CHUNK = 64 * 1024
@@ -68,7 +68,7 @@ def new_session(url: str, network: Network, hooks: Hooks | None = None) -> reque
     if loopback or network.proxy:
         # Or requests would prefer the environment's proxies to the session's.
         session.trust_env = False
-    if network.proxy and not loopback:
+    if network.proxy not in ("", NO_PROXY) and not loopback:
         session.proxies = {"http": network.proxy, "https": network.proxy}
     adapter = _Adapter(network) if hooks is None else HookedAdapter(network, hooks)
     session.mount("http://", adapter)
@@ -155,19 +155,17 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **{**kwargs, **self._trust()})
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        if is_socks(proxy):
-            return super().proxy_manager_for(self._network.proxy_with_login or proxy, **kwargs, **self._trust())
-        # The second context is for the connection to the proxy itself, if that is https.
         own = self._trust()
-        both = {**own, "proxy_ssl_context": own["ssl_context"]} if own else {}
-        return super().proxy_manager_for(proxy, **kwargs, **both)
-
-    def proxy_headers(self, proxy: str) -> dict[str, str]:
-        """Seen by the proxy only. Not from its address: urllib3 writes that into its errors."""
-        headers: dict[str, str] = super().proxy_headers(proxy)
-        if authorization := self._network.proxy_authorization:
-            headers["Proxy-Authorization"] = authorization
-        return headers
+        if own and not is_socks(proxy):
+            # For the connection to the proxy itself, if that is https.
+            own["proxy_ssl_context"] = own["ssl_context"]
+        try:
+            return super().proxy_manager_for(proxy, **kwargs, **own)
+        except requests.exceptions.InvalidSchema:
+            raise requests.exceptions.InvalidSchema("SOCKS proxies need the Python package PySocks") from None
+        except ValueError:
+            # It repeats the address, and a login with it.
+            raise requests.exceptions.ProxyError("the address of the proxy cannot be read") from None
 
     def _trust(self) -> dict[str, Any]:
         if not self._network.certificates:

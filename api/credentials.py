@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ from .profile_values import (
     BadValueError,
     Value,
     bound_to,
+    header_word,
+    retired_in,
 )
 from .redaction import Secret
 from .settings import Budget, CallbackSettings, JournalSettings, Limits
@@ -57,6 +59,12 @@ _WHOLE_KEYS: Mapping[Provider, tuple[tuple[str, ...], ...]] = {
         ("volcengine_access_key_id", "volcengine_secret_access_key"),
     ),
 }
+
+
+def _joined(texts: Iterable[Text]) -> Text:
+    """Texts one after the other, each once."""
+    distinct = list(dict.fromkeys(texts))
+    return Text(" ".join(text.en for text in distinct), "".join(text.zh for text in distinct))
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class _Source:
 
     def key(self, name: str) -> str:
         """A key, if there is one, and only for the hosts and the CA file that it was entered for."""
-        if self.by_environment and KEYS[name].variable:
+        if self.by_environment:
             return self.environment.key(name)
         stored = self.stored.keys.get(name) if self.stored is not None else None
         if self.stored is None or stored is None:
@@ -102,7 +110,7 @@ class _Source:
         if stored.bound_to != bound_to(name, self.text, self.stored.settings.get("ca_file")):
             raise self._moved(name, stored.bound_to)
         try:
-            return KEYS[name].check(stored.value.reveal())
+            return header_word(stored.value.reveal())
         except BadValueError as problem:
             raise bad_setting(f"{name} ({self.profile})", problem) from None
 
@@ -144,7 +152,7 @@ class _Source:
         )
 
     def network(self) -> Network:
-        return Network.of(self.text("proxy"), self.key("proxy_login"), self.text("ca_file"))
+        return Network.of(self.text("proxy"), self.text("ca_file"))
 
     def incomplete(self, missing: str) -> ConfigurationError:
         """``missing``: the variable of what has to be there beside the rest."""
@@ -230,7 +238,7 @@ class Profiles:
             return HiDreamAccount(
                 **_FREE_OF_CHARGE, base_url=sandbox.url, ec_base_url=sandbox.url, auth=token, deadlines=deadlines
             )
-        source = self._source(profile, "HiDream")
+        source = self._paying(profile, "HiDream")
         network = source.network()
         base_url, ec_base_url = source.text("hidream_base_url"), source.text("hidream_ec_base_url")
         origins = frozenset({origin(base_url), origin(ec_base_url)})
@@ -276,7 +284,7 @@ class Profiles:
             return VolcengineAccount(
                 **_FREE_OF_CHARGE, base_url=sandbox.url, path="/volcv/v1", auth=key, deadlines=deadlines
             )
-        source = self._source(profile, "Volcengine")
+        source = self._paying(profile, "Volcengine")
         how_to_pay = partial(
             VolcengineAccount,
             profile=profile,
@@ -351,12 +359,15 @@ class Profiles:
         source = self._source(profile, provider)
         return any(all(source.has_key(name) for name in names) for names in _WHOLE_KEYS[provider])
 
-    def network(self, profile: str, provider: Provider) -> Network:
-        """
-        Raises:
-            ConfigurationError: the profile is not there, or its proxy or CA file is not valid.
-        """
-        return self._source(profile, provider).network()
+    def _paying(self, profile: str, provider: Provider) -> _Source:
+        """As :meth:`_source`, for a profile that is to be used: what an earlier version stored in it is not ignored."""
+        source = self._source(profile, provider)
+        retired = retired_in(source.stored) if source.stored is not None else []
+        if retired:
+            raise ConfigurationError(
+                _joined(entry.what for entry in retired), advice=_joined(entry.advice for entry in retired)
+            )
+        return source
 
     def _source(self, profile: str, provider: Provider) -> _Source:
         by_environment = self.by_environment(profile, provider)

@@ -14,7 +14,7 @@ from .text import Text
 from .transport import find_cause
 
 Cause = Literal[
-    "ok", "no_key", "dns", "proxy", "tls", "connection", "timeout", "key", "clock", "host", "service"
+    "ok", "no_key", "setting", "dns", "proxy", "tls", "connection", "timeout", "key", "clock", "host", "service"
 ]  # fmt: skip
 
 
@@ -26,8 +26,9 @@ class Diagnosis:
 
 
 _PROXY_ADVICE = Text(
-    "Check the proxy of this profile (or HTTPS_PROXY of the server): its address, its port and its login.",
-    "请检查该配置的代理（或服务器的 HTTPS_PROXY）：地址、端口与登录信息。",
+    "Check the proxy of this profile, or HTTPS_PROXY of the server: its address and its port. A login can be in "
+    "HTTPS_PROXY only.",
+    "请检查该配置的代理或服务器的 HTTPS_PROXY：地址与端口。登录信息只能写在 HTTPS_PROXY 中。",
 )
 _DNS_ADVICE = Text(
     "Check the host's spelling and the server's DNS; behind a company network, enter its proxy in the profile.",
@@ -54,6 +55,19 @@ _NO_ANSWER_IN_TIME = Text("The host did not answer in time.", "连接主机超�
 
 # The most telling cause first: urllib3 wraps one in the other.
 _DIAGNOSES: tuple[tuple[type[BaseException], Diagnosis], ...] = (
+    (
+        requests.exceptions.InvalidSchema,
+        Diagnosis(
+            "proxy",
+            Text(
+                "The proxy of the server's environment is a SOCKS proxy, and the Python package PySocks is missing: "
+                "install it where ComfyUI runs, or set an http:// proxy.",
+                "服务器环境变量中的代理是 SOCKS 代理，但缺少 Python 包 PySocks：请在 ComfyUI 的 Python 环境中安装，"
+                "或改用 http:// 代理。",
+            ),
+            _PROXY_ADVICE,
+        ),
+    ),
     (
         urllib3.exceptions.ProxyError,
         Diagnosis(

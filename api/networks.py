@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from .errors import ConfigurationError
-from .redaction import Secret
 from .text import Text
+
+# A profile's proxy where it goes directly, whatever the environment says.
+NO_PROXY = "none"
 
 _LARGEST_CA_FILE = 4 * 2**20
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
@@ -21,44 +21,20 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END
 class Network:
     """What a profile says of the way to its services; the default is the environment's way.
 
-    ``proxy`` replaces the environment's proxies and carries no login itself; ``certificates`` (PEM) are trusted in
+    ``proxy`` replaces the environment's proxies, by none with ``NO_PROXY``; ``certificates`` (PEM) are trusted in
     addition to the usual ones.
     """
 
     proxy: str = ""
-    proxy_login: Secret | None = None
     certificates: str = field(default="", repr=False)
 
     @classmethod
-    def of(cls, proxy: str = "", proxy_login: str = "", ca_file: str = "") -> Network:
+    def of(cls, proxy: str = "", ca_file: str = "") -> Network:
         """
         Raises:
             ConfigurationError: the CA file is missing, or holds no certificate.
         """
-        login = _login(proxy_login) if proxy and proxy_login else None
-        return cls(proxy, login, certificates_of(ca_file) if ca_file else "")
-
-    @property
-    def proxy_authorization(self) -> str:
-        """The header that proves to the proxy who asks; empty without a login."""
-        if self.proxy_login is None:
-            return ""
-        return "Basic " + base64.b64encode(self.proxy_login.reveal().encode("utf-8")).decode("ascii")
-
-    @property
-    def proxy_with_login(self) -> str:
-        """The proxy's address with the login in it: SOCKS knows no headers. Empty without a login."""
-        if self.proxy_login is None:
-            return ""
-        scheme, _, host = self.proxy.partition("://")
-        user, _, password = self.proxy_login.reveal().partition(":")
-        return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{host}"
-
-
-def _login(user_and_password: str) -> Secret:
-    # What libraries write into their errors is not both parts together.
-    Secret(user_and_password.partition(":")[2])
-    return Secret(user_and_password)
+        return cls(proxy, certificates_of(ca_file) if ca_file else "")
 
 
 def certificates_of(ca_file: str) -> str:

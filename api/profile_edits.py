@@ -21,13 +21,17 @@ from .profile_file import ProfileFile, StaleRevisionError, StoredProfile
 from .profile_values import (
     KEYS,
     PROVIDERS,
+    RETIRED_KEYS,
     SETTINGS,
     WITH_THE_KEY,
     BadValueError,
+    Retired,
     Value,
     bound_to,
+    header_word,
+    nothing,
     profile_name,
-    proxy_and_login,
+    retired_in,
     same_name,
     url,
 )
@@ -53,7 +57,7 @@ class RefusedEditError(Exception):
 
 @dataclass(frozen=True)
 class ShownProfile:
-    """A profile as it may be shown: of its keys only which there are."""
+    """A profile as it may be shown: of its keys only which there are. With ``retired`` entries it is not used."""
 
     name: str
     built_in: bool
@@ -61,6 +65,7 @@ class ShownProfile:
     environment: tuple[Provider, ...]
     keys: Mapping[str, bool]
     settings: Mapping[str, Value]
+    retired: tuple[Retired, ...]
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,10 @@ class ProfileEditor:
     def change(
         self, revision: str, name: object, settings: Mapping[str, object], keys: Mapping[str, object]
     ) -> ShownProfiles:
-        """Change some values; the key ``""`` removes one. As :meth:`add`. ``default`` is made if it is not there."""
+        """Change some values; the key ``""`` removes one, retired ones too. As :meth:`add`.
+
+        ``default`` is made if it is not there.
+        """
         with self._change(revision) as (entries, told):
             entry = _find(entries, name)
             if entry is None:
@@ -187,6 +195,7 @@ class ProfileEditor:
             environment=tuple(owner for owner in PROVIDERS if self._profiles.by_environment(name, owner)),
             keys={key: stored is not None and key in stored.keys for key in KEYS},
             settings={setting: _own(stored, setting) for setting in SETTINGS},
+            retired=tuple(retired_in(stored)) if stored is not None else (),
         )
 
     def _default(self, name: str) -> Value:
@@ -203,7 +212,6 @@ class ProfileEditor:
     def _edit(
         self, entry: dict[str, Any], settings: Mapping[str, object], keys: Mapping[str, object], told: _Told
     ) -> None:
-        settings, keys = _with_login_apart(settings, keys)
         for name, value in settings.items():
             checked = _checked(name, SETTINGS[name].check if name in SETTINGS else None, value)
             entry["settings"].pop(name, None)
@@ -211,7 +219,7 @@ class ProfileEditor:
                 entry["settings"][name] = checked
         self._forget_moved(entry, keys, told)
         for name, value in keys.items():
-            key = _checked(name, KEYS[name].check if name in KEYS else None, value)
+            key = _checked(name, header_word if name in KEYS else nothing if name in RETIRED_KEYS else None, value)
             entry["keys"].pop(name, None)
             if key:
                 entry["keys"][name] = {"value": Secret(str(key)).reveal(), "for": self._bound_to(entry, name)}
@@ -225,7 +233,7 @@ class ProfileEditor:
             if self._has_hosts(entry, name) and entry["keys"][name]["for"] == self._bound_to(entry, name):
                 continue
             del entry["keys"][name]
-            told.texts.append(_FORGOTTEN_LOGIN if name == "proxy_login" else _forgotten(name))
+            told.texts.append(_forgotten(name))
 
     def _has_hosts(self, entry: dict[str, Any], name: str) -> bool:
         return all(self._host(entry, host) for host in KEYS[name].hosts)
@@ -256,12 +264,6 @@ class ProfileEditor:
                         f"此处填写的内容（{', '.join(sorted(unused))}）仅在未设置环境变量时生效。",
                     )
                 )
-
-
-_FORGOTTEN_LOGIN = Text(
-    "The proxy or the CA file changed, so the proxy_login was forgotten; enter it again if it is still needed.",
-    "代理或 CA 文件已更改，proxy_login 已被清除；如仍需要，请重新填写。",
-)
 
 
 def _forgotten(name: str) -> Text:
@@ -312,21 +314,6 @@ def _checked(name: str, check: Callable[[object], Value] | None, value: object) 
         raise RefusedEditError(
             Text(f"{name} must be {problem.allowed.en}.", f"{name} 应为{problem.allowed.zh}。")
         ) from None
-
-
-def _with_login_apart(
-    settings: Mapping[str, object], keys: Mapping[str, object]
-) -> tuple[Mapping[str, object], Mapping[str, object]]:
-    """``user:password@host`` is what people paste as a proxy; its login is a key."""
-    if "proxy" not in settings:
-        return settings, keys
-    try:
-        address, login = proxy_and_login(settings["proxy"])
-    except BadValueError as problem:
-        raise RefusedEditError(
-            Text(f"proxy must be {problem.allowed.en}.", f"proxy 应为{problem.allowed.zh}。")
-        ) from None
-    return {**settings, "proxy": address}, {**({"proxy_login": login} if login else {}), **keys}
 
 
 def _own(stored: StoredProfile | None, name: str) -> Value:

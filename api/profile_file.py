@@ -31,7 +31,6 @@ KEY_NAMES = frozenset(
         "volcengine_gateway_api_key",
         "volcengine_access_key_id",
         "volcengine_secret_access_key",
-        "proxy_login",
     }
 )
 _NAME = "profiles.json"
@@ -59,13 +58,15 @@ class StoredKey:
 class StoredProfile:
     """A profile of the file. ``account_id`` is kept when it is renamed or its keys are rotated.
 
-    ``keys`` are those of ``KEY_NAMES``; another version may have stored others, in another form.
+    ``keys`` are those of ``KEY_NAMES``. Another version may have stored others, in another form: of these there are
+    the names only.
     """
 
     name: str
     account_id: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     keys: Mapping[str, StoredKey] = field(default_factory=dict)
+    other_keys: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,9 @@ def _profile(entry: dict[str, Any]) -> StoredProfile:
         for name, key in keys.items()
         if name in KEY_NAMES
     }
-    return StoredProfile(_word(entry["name"]), _word(entry["account"]), settings, stored)
+    return StoredProfile(
+        _word(entry["name"]), _word(entry["account"]), settings, stored, frozenset(keys) - KEY_NAMES
+    )
 
 
 def _word(value: object) -> str:

@@ -55,8 +55,9 @@ class NotSentError(Exception):
 
     @property
     def permanent(self) -> bool:
-        """Whether trying again is pointless (a certificate does not become valid by itself)."""
-        return isinstance(find_cause(self.cause, ssl.SSLCertVerificationError), ssl.SSLCertVerificationError)
+        """Whether trying again is pointless: no certificate becomes valid by itself, and no package installs itself."""
+        reasons = (ssl.SSLCertVerificationError, requests.exceptions.InvalidSchema)
+        return any(find_cause(self.cause, reason) is not None for reason in reasons)
 
 
 class NoAnswerError(Exception):

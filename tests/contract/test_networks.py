@@ -1,4 +1,4 @@
-"""A profile's own proxy and CA file: everything goes that way, and the proxy's login goes to the proxy alone."""
+"""A profile's own proxy and CA file, and those of the environment: everything goes that way."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+import requests
 from hidream_volcengine.api import (
+    CancelToken,
     ConfigurationError,
     ConnectionFailedError,
     PaidCall,
@@ -26,7 +29,6 @@ from hidream_volcengine.api import (
 from hidream_volcengine.api.accounts import HiDreamAccount
 from hidream_volcengine.api.diagnosis import _TLS_ADVICE
 from hidream_volcengine.api.networks import Network
-from hidream_volcengine.api.redaction import redact
 from hidream_volcengine.api.templates import Template, fetch_templates, fetch_thumbnail
 from pytest import LogCaptureFixture, MonkeyPatch
 
@@ -96,6 +98,13 @@ def hidream(connection: Connection) -> None:
     return connection.answer(200, raw.png(128, 96), content_type="image/png")
 
 
+def with_login(url: str, more: str = "") -> str:
+    """As it is written into HTTPS_PROXY."""
+    scheme, _, host = url.partition("://")
+    user, _, password = f"{LOGIN}{more}".partition(":")
+    return f"{scheme}://{user}:{quote(password, safe='')}@{host}"
+
+
 def every_service(connection: Connection) -> None:
     """Both of Volcengine's ways to ask for a picture, and all of HiDream."""
     connection.read()
@@ -127,37 +136,50 @@ def buy(who: HiDreamAccount) -> Any:
 # ---- proxies
 
 
+@pytest.mark.parametrize("whose", ["the profile's", "the environment's"])
 @pytest.mark.parametrize("key", ["HIDREAM_TOKEN", "HIDREAM_API_KEY"])
-def test_everything_goes_through_the_profile_s_proxy(
-    tls_files: tuple[Path, Path], not_loopback: None, key: str, monkeypatch: MonkeyPatch
+def test_everything_goes_through_the_proxy(
+    tls_files: tuple[Path, Path], not_loopback: None, key: str, whose: str, monkeypatch: MonkeyPatch
 ) -> None:
-    """Submit, polls, download and token exchange; the environment's proxy is not asked, nor its exceptions."""
-    with secured(tls_files) as server, RawServer(tunnel(HEADER)) as proxy, RawServer(raw.hanging) as other:
-        monkeypatch.setenv("HTTPS_PROXY", other.url)
-        monkeypatch.setenv("NO_PROXY", "*")
-        network = Network.of(proxy.url, LOGIN, str(tls_files[0]))
+    """Submit, polls, download and token exchange. Beside a profile's proxy that of the environment is not asked, nor
+    its exceptions; a login in the environment's goes to that proxy alone."""
+    login = HEADER if whose == "the environment's" else ""
+    with secured(tls_files) as server, RawServer(tunnel(login)) as proxy, RawServer(raw.hanging) as other:
+        network = Network.of(proxy.url if whose == "the profile's" else "", str(tls_files[0]))
+        monkeypatch.setenv("HTTPS_PROXY", other.url if network.proxy else with_login(proxy.url))
+        monkeypatch.setenv("NO_PROXY", "*" if network.proxy else "")
         delivery = buy(account(server, network, **{key: f"key-{proxy.port}"}))
         assert len(delivery.pictures) == 1
-        expected = {"submit", "results", "picture"} | ({"token"} if key == "HIDREAM_API_KEY" else set())
-        seen = {
-            "token" if "apikey2token" in line else "submit" if line.startswith("POST") else
-            "results" if "/results?" in line else "picture"
-            for line in (connection.request_line for connection in server.connections)
-        }  # fmt: skip
-        assert seen == expected
+        expected = PHASES["api key" if key == "HIDREAM_API_KEY" else "token"]
+        assert {phase(connection) for connection in server.connections} == expected
         assert proxy.accepted == server.accepted and other.accepted == 0
         for connection in proxy.connections:
             assert connection.request_line.startswith(f"CONNECT localhost:{server.port} HTTP/1.")
-            assert connection.headers["proxy-authorization"] == HEADER
+            assert connection.headers.get("proxy-authorization", "") == login
             assert "authorization" not in connection.headers
         for connection in server.connections:
             assert "proxy-authorization" not in connection.headers and "canary" not in str(connection.headers)
 
 
-def test_loopback_never_goes_through_a_profile_s_proxy() -> None:
+@pytest.mark.parametrize("key", ["HIDREAM_TOKEN", "HIDREAM_API_KEY"])
+def test_none_goes_directly_whatever_the_environment_says(
+    tls_files: tuple[Path, Path], not_loopback: None, key: str, monkeypatch: MonkeyPatch
+) -> None:
+    with secured(tls_files) as server, RawServer(raw.hanging) as other:
+        for variable in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(variable, other.url)
+        network = Network.of("none", str(tls_files[0]))
+        assert len(buy(account(server, network, **{key: f"key-{other.port}"})).pictures) == 1
+        assert other.accepted == 0
+
+
+@pytest.mark.parametrize("proxy_of", ["the profile", "the environment"])
+def test_loopback_never_goes_through_a_proxy(proxy_of: str, monkeypatch: MonkeyPatch) -> None:
     with RawServer(raw.serving) as server, RawServer(raw.hanging) as proxy:
-        who = replace(raw.hidream_account(server.url), network=Network.of(proxy.url, LOGIN))
-        assert len(buy(who).pictures) == 1
+        if proxy_of == "the environment":
+            monkeypatch.setenv("HTTP_PROXY", with_login(proxy.url))
+        network = Network.of(proxy.url if proxy_of == "the profile" else "")
+        assert len(buy(replace(raw.hidream_account(server.url), network=network)).pictures) == 1
         assert proxy.accepted == 0
         for connection in server.connections:
             assert "proxy-authorization" not in connection.headers
@@ -165,18 +187,43 @@ def test_loopback_never_goes_through_a_profile_s_proxy() -> None:
 
 @pytest.mark.parametrize("why", ["no login", "wrong login", "nobody there"])
 def test_a_proxy_that_refuses(
-    tls_files: tuple[Path, Path], not_loopback: None, why: str, caplog: LogCaptureFixture
+    tls_files: tuple[Path, Path], not_loopback: None, why: str, caplog: LogCaptureFixture, monkeypatch: MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    login = {"no login": "", "wrong login": f"{LOGIN}-wrong", "nobody there": LOGIN}[why]
     with secured(tls_files) as server, RawServer(tunnel(HEADER)) as proxy:
         url = f"http://127.0.0.1:{raw.closed_port()}" if why == "nobody there" else proxy.url
+        monkeypatch.setenv("HTTPS_PROXY", url if why == "no login" else with_login(url, "-wrong"))
         with pytest.raises(ConnectionFailedError) as caught:
-            buy(account(server, Network.of(url, login, str(tls_files[0]))))
+            buy(account(server, Network.of("", str(tls_files[0]))))
         assert "proxy" in caught.value.what.en and caught.value.billed == "no"
         assert server.accepted == 0
         told = f"{caught.value} {caught.value!r} {caplog.text}"
         assert "canary" not in told and HEADER not in told
+
+
+@pytest.mark.parametrize("scheme", ["socks4", "socks5", "SOCKS5h"])
+@pytest.mark.parametrize("kind", ["token", "api key", "gateway", "signed", "tasks"])
+def test_a_socks_proxy_without_its_package_is_told_before_anything_is_sent(
+    monkeypatch: MonkeyPatch, caplog: LogCaptureFixture, kind: str, scheme: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def missing(*_: Any, **__: Any) -> None:
+        # As requests has it.
+        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", missing)
+    with RawServer(raw.hanging) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", with_login(f"{scheme}://127.0.0.1:{proxy.port}"))
+        with pytest.raises(ConnectionFailedError, match="PySocks") as caught:
+            raw.run(call_of(kind, "https://host.invalid", Network()))
+        with pytest.raises(downloads.DownloadError, match="PySocks"):
+            downloads.download(
+                "https://host.invalid/p.png", max_bytes=9, allow_loopback=False, deadlines=QUICK, cancel=CancelToken()
+            )
+        assert caught.value.billed == "no" and proxy.accepted == 0
+        assert caught.value.text().zh.count("PySocks")
+        assert "canary" not in f"{caught.value} {caught.value!r} {caplog.text}".replace(raw.TOKEN, "")
 
 
 @pytest.mark.parametrize("password", ["canary#1", "canary/1", "canary?1", "canary\\1", "canary1"])
@@ -199,22 +246,32 @@ def test_a_proxy_of_the_environment_that_nobody_can_read_tells_no_password(
     assert "proxy" in told and "canary" not in told.replace(raw.TOKEN, "") + caplog.text
 
 
+@pytest.mark.parametrize("kind", ["token", "api key"])
+def test_a_socks_proxy_of_no_known_version_tells_no_password(
+    monkeypatch: MonkeyPatch, caplog: LogCaptureFixture, kind: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def unknown(proxy_url: str, **_: Any) -> None:
+        # As urllib3 has it.
+        raise ValueError(f"Unable to determine SOCKS version from {proxy_url}")
+
+    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", unknown)
+    monkeypatch.setenv("HTTPS_PROXY", with_login("socks://proxy.example.com"))
+    with pytest.raises(ConnectionFailedError, match="proxy") as caught:
+        raw.run(call_of(kind, "https://host.invalid", Network()))
+    assert "canary" not in f"{caught.value} {caught.value!r} {caplog.text}".replace(raw.TOKEN, "")
+
+
 def test_two_networks_share_no_connection(tls_files: tuple[Path, Path], not_loopback: None) -> None:
     """In one thread, with the connections that are kept for polls."""
     with secured(tls_files) as server, RawServer(tunnel()) as one, RawServer(tunnel()) as other:
         ca_file = str(tls_files[0])
         for proxy in (one, other):
-            assert len(buy(account(server, Network.of(proxy.url, "", ca_file))).pictures) == 1
+            assert len(buy(account(server, Network.of(proxy.url, ca_file))).pictures) == 1
         assert one.accepted == other.accepted >= 3
         with pytest.raises(RemoteImageError):
             buy(account(server, Network.of(one.url)))  # without the CA
-
-
-def test_a_network_shows_no_login() -> None:
-    network = Network.of("http://proxy.example.com:3128", "some body:canary-p@ssword/1".replace(" ", "-"))
-    assert "canary" not in f"{network!r} {network}"
-    for spelled in (network.proxy_authorization.split(" ")[1], network.proxy_with_login, "canary-p%40ssword%2F1"):
-        assert "canary" not in redact(f"<{spelled}>") and "***" in redact(f"<{spelled}>")
 
 
 # ---- the environment's bundle

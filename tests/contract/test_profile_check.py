@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from aiohttp import web
 from hidream_volcengine.api import ProfileEditor, ProfileFile, Profiles, Sandbox, connections, profile_check
 from hidream_volcengine.api.diagnosis import Diagnosis
@@ -22,7 +23,7 @@ from pytest import LogCaptureFixture, MonkeyPatch
 from emulator import Credentials, Emulator
 from tests.contract import raw_servers as raw
 from tests.contract.raw_servers import RawServer, answering
-from tests.contract.test_networks import HEADER, LOGIN, PROXY_VARIABLES, tunnel
+from tests.contract.test_networks import HEADER, PROXY_VARIABLES, tunnel, with_login
 from tests.contract.test_routes import BASE, TOKEN, FakeDesk, assert_headers, assert_refused, serving
 
 from hidream_volcengine.nodes.routes import register  # isort: skip  # after test_routes, which makes it importable
@@ -67,8 +68,7 @@ def check(editor: ProfileEditor) -> Checking:
         revision = editor.shown().revision
         if revision != "none":
             revision = editor.remove(revision, "a").revision
-        extra = {"proxy_login": settings.pop("login")} if "login" in settings else {}
-        editor.add(revision, "a", {**dict.fromkeys(hosts, url), **settings}, {**(keys or usual), **extra})
+        editor.add(revision, "a", {**dict.fromkeys(hosts, url), **settings}, keys or usual)
         found = editor.check("a", provider)
         assert "canary" not in f"{found}" and found.text.en and found.text.zh
         assert found.cause == "ok" or found.advice is not None
@@ -306,13 +306,29 @@ def test_proxies(
         ca_file, url = str(certificate), f"https://localhost:{server.port}"
         found = check(kind, url, ca_file=ca_file, proxy=proxy.url)
         assert found.cause == "proxy" and "login" in found.text.en
-        found = check(kind, url, ca_file=ca_file, proxy=proxy.url, login=f"{LOGIN}-wrong")
-        assert found.cause == "proxy"
+        assert found.advice is not None and "HTTPS_PROXY" in found.advice.en and "HTTPS_PROXY" in found.advice.zh
         nobody = f"http://127.0.0.1:{raw.closed_port()}"
         assert check(kind, url, ca_file=ca_file, proxy=nobody).cause == "proxy"
+        monkeypatch.setenv("HTTPS_PROXY", with_login(proxy.url, "-wrong"))
+        assert check(kind, url, ca_file=ca_file).cause == "proxy"
         assert server.accepted == 0
-        assert check(kind, url, ca_file=ca_file, proxy=proxy.url, login=LOGIN).cause == "key"
+        assert check(kind, url, ca_file=ca_file, proxy="none").cause == "key"
+        before = proxy.accepted
+        monkeypatch.setenv("HTTPS_PROXY", with_login(proxy.url))
+        assert check(kind, url, ca_file=ca_file).cause == "key"
+        assert proxy.accepted == before + 1
     assert "canary" not in caplog.text
+
+
+def test_a_socks_proxy_without_its_package(check: Checking, monkeypatch: MonkeyPatch) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", missing)
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:9")
+    for kind in KINDS:
+        found = check(kind, "https://host.invalid")
+        assert found.cause == "proxy" and "PySocks" in found.text.en and "PySocks" in found.text.zh
 
 
 def test_a_ca_file_that_is_gone(editor: ProfileEditor, tmp_path: Path) -> None:
@@ -320,7 +336,7 @@ def test_a_ca_file_that_is_gone(editor: ProfileEditor, tmp_path: Path) -> None:
     path.write_bytes(raw.make_certificate(tmp_path)[0].read_bytes())
     editor.add("none", "a", {"ca_file": str(path)}, {"hidream_token": CANARY})
     path.unlink()
-    assert editor.check("a", "HiDream").cause == "tls"
+    assert editor.check("a", "HiDream").cause == "setting"
 
 
 def test_it_is_a_connection_of_its_own(check: Checking) -> None:
