@@ -17,7 +17,6 @@ from .choices import DEFAULT_PROFILE, SANDBOX_PROFILE
 from .connections import origin
 from .environment import Environment, bad_setting
 from .errors import ConfigurationError, Provider
-from .networks import Network
 from .profile_file import Contents, ProfileFile, StoredProfile, profile_names
 from .profile_values import (
     KEYS,
@@ -26,8 +25,9 @@ from .profile_values import (
     WITH_THE_KEY,
     BadValueError,
     Value,
-    bound_to,
     header_word,
+    is_bound_to,
+    origins_of,
     retired_in,
 )
 from .redaction import Secret
@@ -101,13 +101,13 @@ class _Source:
         return value or None if isinstance(value, int) else None
 
     def key(self, name: str) -> str:
-        """A key, if there is one, and only for the hosts and the CA file that it was entered for."""
+        """A key, if there is one, and only for the hosts that it was entered for."""
         if self.by_environment:
             return self.environment.key(name)
         stored = self.stored.keys.get(name) if self.stored is not None else None
-        if self.stored is None or stored is None:
+        if stored is None:
             return ""
-        if stored.bound_to != bound_to(name, self.text, self.stored.settings.get("ca_file")):
+        if not is_bound_to(stored.bound_to, origins_of(name, self.text)):
             raise self._moved(name, stored.bound_to)
         try:
             return header_word(stored.value.reveal())
@@ -124,17 +124,16 @@ class _Source:
             return False
 
     def _moved(self, name: str, bound: tuple[str, ...]) -> ConfigurationError:
-        entered_for = ", ".join(bound)
+        entered_for = ", ".join(bound[: len(KEYS[name].hosts)])
         return ConfigurationError(
             Text(
                 f"The key {name} of the profile {self.profile!r} was entered for {entered_for}, and is not sent to "
-                "another host, nor with another CA file.",
-                f"配置 {self.profile!r} 的密钥 {name} 是为 {entered_for} 填写的，不会发送到其他主机，"
-                "也不会配合其他 CA 文件使用。",
+                "another host.",
+                f"配置 {self.profile!r} 的密钥 {name} 是为 {entered_for} 填写的，不会发送到其他主机。",
             ),
             advice=Text(
-                f"Enter it again for those of today in {SETTINGS_DIALOG.en}.",
-                f"请在「{SETTINGS_DIALOG.zh}」中重新填写该密钥以用于当前设置。",
+                f"Enter it again for the hosts of today in {SETTINGS_DIALOG.en}.",
+                f"请在「{SETTINGS_DIALOG.zh}」中重新填写该密钥以用于当前主机。",
             ),
         )
 
@@ -150,9 +149,6 @@ class _Source:
             per_run=self.limit("pictures_per_run"),
             by_environment=self.profile == DEFAULT_PROFILE,
         )
-
-    def network(self) -> Network:
-        return Network.of(self.text("proxy"), self.text("ca_file"))
 
     def incomplete(self, missing: str) -> ConfigurationError:
         """``missing``: the variable of what has to be there beside the rest."""
@@ -239,14 +235,14 @@ class Profiles:
                 **_FREE_OF_CHARGE, base_url=sandbox.url, ec_base_url=sandbox.url, auth=token, deadlines=deadlines
             )
         source = self._paying(profile, "HiDream")
-        network = source.network()
+        proxy = source.text("proxy")
         base_url, ec_base_url = source.text("hidream_base_url"), source.text("hidream_ec_base_url")
         origins = frozenset({origin(base_url), origin(ec_base_url)})
         auth: AuthBase
         if token_value := source.key("hidream_token"):
             auth, name = BearerAuth(Secret(token_value), origins), "hidream_token"
         elif api_key := source.key("hidream_api_key"):
-            auth = ExchangedTokenAuth(Secret(api_key), base_url, origins, deadlines, network)
+            auth = ExchangedTokenAuth(Secret(api_key), base_url, origins, deadlines, proxy)
             name = "hidream_api_key"
         else:
             raise source.no_key("HIDREAM_TOKEN", "HIDREAM_API_KEY")
@@ -261,7 +257,7 @@ class Profiles:
                 polls_per_second=source.limit("polls_per_second"),
             ),
             deadlines=deadlines,
-            network=network,
+            proxy=proxy,
             base_url=base_url,
             ec_base_url=ec_base_url,
             auth=auth,
@@ -293,7 +289,7 @@ class Profiles:
                 at_once=source.limit("volcengine_at_once"), polls_per_second=source.limit("polls_per_second")
             ),
             deadlines=deadlines,
-            network=source.network(),
+            proxy=source.text("proxy"),
             resumable=bool(source.setting("volcengine_resumable")),
         )
         if gateway_key := source.key("volcengine_gateway_api_key"):

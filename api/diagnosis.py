@@ -35,12 +35,11 @@ _DNS_ADVICE = Text(
     "请检查主机名拼写与服务器的 DNS；如在公司网络内，请在配置中填写代理。",
 )
 _TLS_ADVICE = Text(
-    "If a company proxy or a server of your own signs with a CA of its own, enter that CA's certificate as the CA file "
-    "of this profile, and its keys again with it (for keys of the environment: REQUESTS_CA_BUNDLE). Otherwise somebody "
-    "may be listening: do not go on.",
-    "如果公司代理或自建服务器使用自己的 CA 签发证书，请在该配置的 CA 文件中填写其证书路径，"
-    "并重新填写密钥（密钥来自环境变量时：REQUESTS_CA_BUNDLE）；"
-    "否则可能有人在窃听，请勿继续。",
+    "If a company proxy or a server of your own signs with a CA of its own, set REQUESTS_CA_BUNDLE in the environment "
+    "of the ComfyUI server to a file with that CA's certificate and the public ones, and restart the server. Otherwise "
+    "somebody may be listening: do not go on.",
+    "如果公司代理或自建服务器使用自己的 CA 签发证书，请在 ComfyUI 服务器的环境变量中将 REQUESTS_CA_BUNDLE "
+    "设为包含该 CA 证书与公共 CA 证书的文件并重启服务器；否则可能有人在窃听，请勿继续。",
 )
 _TLS_CLOCK_ADVICE = Text(
     "Check the date and the time of the server first: certificates are valid for a time only.",

@@ -93,7 +93,7 @@ def _ask_hidream(account: HiDreamAccount, deadlines: Deadlines) -> tuple[str, An
         return account.base_url, account.auth.ask_for_token(deadlines, afresh=True)
     params = {"gender": "woman", "page_size": "1", "page_index": "1"}
     url = account.ec_base_url + TEMPLATES_PATH
-    answer = get(url, params=params, auth=account.auth, deadlines=deadlines, network=account.network, afresh=True)
+    answer = get(url, params=params, auth=account.auth, deadlines=deadlines, proxy=account.proxy, afresh=True)
     return account.ec_base_url, answer
 
 

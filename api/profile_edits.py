@@ -22,14 +22,16 @@ from .profile_values import (
     KEYS,
     PROVIDERS,
     RETIRED_KEYS,
+    RETIRED_SETTINGS,
     SETTINGS,
     WITH_THE_KEY,
     BadValueError,
     Retired,
     Value,
-    bound_to,
     header_word,
+    is_bound_to,
     nothing,
+    origins_of,
     profile_name,
     retired_in,
     same_name,
@@ -213,7 +215,8 @@ class ProfileEditor:
         self, entry: dict[str, Any], settings: Mapping[str, object], keys: Mapping[str, object], told: _Told
     ) -> None:
         for name, value in settings.items():
-            checked = _checked(name, SETTINGS[name].check if name in SETTINGS else None, value)
+            check = SETTINGS[name].check if name in SETTINGS else nothing if name in RETIRED_SETTINGS else None
+            checked = _checked(name, check, value)
             entry["settings"].pop(name, None)
             if checked not in (None, ""):
                 entry["settings"][name] = checked
@@ -226,11 +229,11 @@ class ProfileEditor:
         self._tell_of_the_environment(entry["name"], {*settings, *keys}, told)
 
     def _forget_moved(self, entry: dict[str, Any], entered: Mapping[str, object], told: _Told) -> None:
-        """A key belongs to the host that it was entered for: no other one ever gets it, by whatever certificate."""
+        """A key belongs to the host that it was entered for: no other one ever gets it."""
         for name in list(entry["keys"]):
             if name not in KEYS or name in entered:
                 continue
-            if self._has_hosts(entry, name) and entry["keys"][name]["for"] == self._bound_to(entry, name):
+            if self._has_hosts(entry, name) and is_bound_to(entry["keys"][name]["for"], self._bound_to(entry, name)):
                 continue
             del entry["keys"][name]
             told.texts.append(_forgotten(name))
@@ -247,14 +250,12 @@ class ProfileEditor:
             raise RefusedEditError(
                 Text(f"{name} needs {missing}, too.", f"填写 {name} 时还需填写 {missing}。"),
             )
-        return list(bound_to(name, partial(self._host, entry), entry["settings"].get("ca_file")))
+        return list(origins_of(name, partial(self._host, entry)))
 
     def _tell_of_the_environment(self, profile: str, changed: set[str], told: _Told) -> None:
         for owner in PROVIDERS:
             prefix = owner.lower()
             unused = {name for name in changed if name.startswith(prefix) and (name in KEYS or name in WITH_THE_KEY)}
-            if "ca_file" in changed:
-                unused.add("ca_file (REQUESTS_CA_BUNDLE)")
             if unused and self._profiles.by_environment(profile, owner):
                 told.texts.append(
                     Text(
@@ -268,8 +269,8 @@ class ProfileEditor:
 
 def _forgotten(name: str) -> Text:
     return Text(
-        f"Its host or the CA file changed, so the key {name} was forgotten: enter it again.",
-        f"主机或 CA 文件已更改，密钥 {name} 已被清除，请重新填写。",
+        f"Its host changed, so the key {name} was forgotten: enter it again.",
+        f"主机已更改，密钥 {name} 已被清除，请重新填写。",
     )
 
 
@@ -323,7 +324,7 @@ def _own(stored: StoredProfile | None, name: str) -> Value:
     if isinstance(value, str) and (name == "proxy" or SETTINGS[name].check is url):
         # Somebody may have written a login into the file.
         value = re.sub(r".*@", "***@", value)
-    # Not checked again: a CA file may be gone, and is to be seen nevertheless.
+    # Not checked again: what is not valid any more is to be seen nevertheless.
     return value if isinstance(value, str) == (unset == "") and isinstance(value, str | int | None) else unset
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
 from .choices import SANDBOX_PROFILE
-from .connections import is_loopback, origin
-from .errors import ConfigurationError, Provider
-from .networks import NO_PROXY, certificates_of
+from .connections import NO_PROXY, is_loopback, origin
+from .errors import Provider
 from .profile_file import StoredProfile
 from .text import Text
 
@@ -136,23 +134,6 @@ def proxy(value: object) -> str:
     return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
 
 
-def ca_file(value: object) -> str:
-    """The absolute path of a PEM file on this server. Not on another one: Windows would show itself to that."""
-    path = text_of(value)
-    if not path:
-        return ""
-    if not os.path.isabs(path) or path.replace("\\", "/").startswith("//"):
-        raise BadValueError(
-            Text("the absolute path of a PEM file on the server", "服务器上 PEM 文件的绝对路径"), path[:200]
-        )
-    try:
-        certificates_of(path)
-    except ConfigurationError:
-        allowed = Text("a readable PEM file with certificates", "可读取且包含证书的 PEM 文件")
-        raise BadValueError(allowed, path[:200]) from None
-    return path
-
-
 def profile_name(value: object) -> str:
     """A name for a profile, trimmed."""
     allowed = Text(
@@ -197,7 +178,6 @@ SETTINGS: Mapping[str, Setting] = {
     "volcengine_resumable": Setting(switch, "VOLCENGINE_RESUMABLE", False),
     "language": Setting(language, "HIDREAM_LANGUAGE", "zh"),
     "proxy": Setting(proxy),
-    "ca_file": Setting(ca_file),
     "pictures_per_day": Setting(limit, "REMOTE_IMAGE_PICTURES_PER_DAY", 0),
     "pictures_per_run": Setting(limit, "REMOTE_IMAGE_PICTURES_PER_RUN", 100),
     "hidream_at_once": Setting(limit, "REMOTE_IMAGE_HIDREAM_AT_ONCE", 4),
@@ -227,15 +207,17 @@ KEYS: Mapping[str, Key] = {
 }
 PROVIDERS: tuple[Provider, ...] = ("HiDream", "Volcengine")
 # Where the environment has the key, these come from there, too.
-WITH_THE_KEY = frozenset({"hidream_user_id", "ca_file"}.union(*(key.hosts for key in KEYS.values())))
+WITH_THE_KEY = frozenset({"hidream_user_id"}.union(*(key.hosts for key in KEYS.values())))
 
 
-def bound_to(name: str, host: Callable[[str], str], ca_file: object) -> tuple[str, ...]:
-    """What a key is entered for, and without which it is not sent: its hosts, and whoever may vouch for them.
+def origins_of(name: str, host: Callable[[str], str]) -> tuple[str, ...]:
+    """What a key is entered for, and without which it is not sent."""
+    return tuple(origin(host(setting)) for setting in KEYS[name].hosts)
 
-    A server of whoever brings a CA file of his own would be believed to be any host.
-    """
-    return (*(origin(host(setting)) for setting in KEYS[name].hosts), *([str(ca_file)] if ca_file else []))
+
+def is_bound_to(bound: Sequence[str], origins: Sequence[str]) -> bool:
+    """Whether a key was entered for these. An earlier version wrote the path of a CA file behind them."""
+    return list(bound[: len(origins)]) == list(origins)
 
 
 # ---- entries of earlier versions
@@ -251,6 +233,7 @@ class Retired:
     advice: Text
 
 
+RETIRED_SETTINGS = frozenset({"ca_file"})
 RETIRED_KEYS = frozenset({"proxy_login"})
 _SOCKS = re.compile(r"socks[^:]*://", re.IGNORECASE)
 _PROXY_ADVICE = Text(
@@ -260,6 +243,15 @@ _PROXY_ADVICE = Text(
     "请在 ComfyUI 服务器的环境变量中设置 HTTPS_PROXY（可为 SOCKS 代理，也可含登录信息），重启服务器，"
     "并将该配置的代理留空；或填写无需登录的代理（例如本机代理）。"
     f"然后在「{SETTINGS_DIALOG.zh}」中删除旧条目。",
+)
+
+
+_CA_ADVICE = Text(
+    "Set REQUESTS_CA_BUNDLE in the environment of the ComfyUI server to a bundle that holds these certificates and "
+    "those of the public CAs (or to this file, if no other host is used), and restart the server. Then remove the old "
+    f"entry in {SETTINGS_DIALOG.en}.",
+    "请在 ComfyUI 服务器的环境变量中将 REQUESTS_CA_BUNDLE 设为同时包含这些证书与公共 CA 证书的文件"
+    f"（若不使用其他主机，也可直接设为该文件），并重启服务器。然后在「{SETTINGS_DIALOG.zh}」中删除旧条目。",
 )
 
 
@@ -292,4 +284,11 @@ def retired_in(profile: StoredProfile) -> list[Retired]:
             f"配置 {name!r} 含有代理的登录信息（proxy_login），配置中不再支持。",
         )
         found.append(Retired("keys", "proxy_login", what, _PROXY_ADVICE))
+    if profile.settings.get("ca_file"):
+        file = str(profile.settings["ca_file"])[:200]
+        what = Text(
+            f"The profile {name!r} has a CA file (ca_file: {file}), which is no longer supported in a profile.",
+            f"配置 {name!r} 有自己的 CA 文件（ca_file：{file}），配置中不再支持。",
+        )
+        found.append(Retired("settings", "ca_file", what, _CA_ADVICE))
     return found

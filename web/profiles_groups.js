@@ -16,7 +16,7 @@ const VOLCENGINE = {
     ["volcengine_resumable"],
   ],
 };
-const NETWORK = { parts: [["proxy", "ca_file"]] };
+const NETWORK = { parts: [["proxy"]] };
 const LIMITS = {
   parts: [
     ["pictures_per_day", "pictures_per_run"],

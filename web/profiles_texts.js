@@ -109,11 +109,6 @@ const EN = {
         "As in http://host:port, without a login, or none. Replaces the proxy of the server's environment; " +
         "127.0.0.1 never goes through one.",
     },
-    ca_file: {
-      label: "CA file",
-      hint: "A PEM file on the server, with its whole path, for a network that encrypts with a certificate of its own. " +
-        "Another one forgets the keys, unless they are typed again; keys of the environment use REQUESTS_CA_BUNDLE.",
-    },
     pictures_per_day: { label: "Pictures a day" },
     pictures_per_run: { label: "Pictures a run" },
     hidream_at_once: { label: "HiDream: tasks at a time" },
@@ -226,11 +221,6 @@ const ZH = {
     proxy: {
       label: "代理",
       hint: "形如 http://host:port（不含登录信息），或 none（直连）。取代服务器环境变量中的代理；127.0.0.1 从不经过代理。",
-    },
-    ca_file: {
-      label: "CA 文件",
-      hint: "服务器上 PEM 文件的完整路径，用于以自有证书加密的网络。更换会清除密钥，除非同时重新输入；" +
-        "环境变量中的密钥使用 REQUESTS_CA_BUNDLE。",
     },
     pictures_per_day: { label: "每天图片数" },
     pictures_per_run: { label: "每次运行图片数" },

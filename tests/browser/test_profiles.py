@@ -385,7 +385,7 @@ def test_readable(frontend: Frontend, panel: Panel, look: str) -> None:
     """Looked at by people; what can be told here is that nothing sticks out."""
     comfy, page = frontend.comfy, frontend.page
     long_name = "很长的名称" * 12
-    order(comfy, "add", name=long_name, settings={"ca_file": ""}, keys={"hidream_token": CANARY})
+    order(comfy, "add", name=long_name, settings={}, keys={"hidream_token": CANARY})
     panel.close()
     for palette in ("light", "dark"):
         page.evaluate("(name) => app.extensionManager.setting.set('Comfy.ColorPalette', name)", palette)

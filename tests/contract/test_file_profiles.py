@@ -145,6 +145,7 @@ def test_the_collector_finds_the_renamed_profile(shop: FileShop, service: str) -
 RETIRED = {
     "login": ("keys", "proxy_login", {"value": "somebody:canary-password", "for": ["http://127.0.0.1:9"]}),
     "socks": ("settings", "proxy", "socks5://127.0.0.1:PORT"),
+    "ca file": ("settings", "ca_file", "/etc/ssl/ours.pem"),
     "login in the address": ("settings", "proxy", "http://somebody:canary-password@127.0.0.1:PORT"),
 }
 

@@ -1,4 +1,4 @@
-"""A profile's own proxy and CA file, and those of the environment: everything goes that way."""
+"""Proxies, a profile's own and the environment's, and the environment's CA bundle: everything goes that way."""
 
 from __future__ import annotations
 
@@ -17,18 +17,15 @@ import pytest
 import requests
 from hidream_volcengine.api import (
     CancelToken,
-    ConfigurationError,
     ConnectionFailedError,
     PaidCall,
-    Profiles,
-    RemoteImageError,
     ServiceError,
     connections,
     downloads,
+    transport,
 )
 from hidream_volcengine.api.accounts import HiDreamAccount
 from hidream_volcengine.api.diagnosis import _TLS_ADVICE
-from hidream_volcengine.api.networks import Network
 from hidream_volcengine.api.templates import Template, fetch_templates, fetch_thumbnail
 from pytest import LogCaptureFixture, MonkeyPatch
 
@@ -54,10 +51,22 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
+def trusted_files(tls_files: tuple[Path, Path], monkeypatch: MonkeyPatch) -> tuple[Path, Path]:
+    """A server's certificate that the environment's bundle vouches for."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls_files[0]))
+    return tls_files
+
+
+@pytest.fixture
 def not_loopback(monkeypatch: MonkeyPatch) -> None:
     """`localhost` is taken for a host out there, which only a proxy reaches."""
-    monkeypatch.setattr(connections, "is_loopback", lambda host: False)
-    monkeypatch.setattr("hidream_volcengine.api.downloads.is_loopback", lambda host: False)
+    out_there(monkeypatch)
+
+
+def out_there(monkeypatch: MonkeyPatch) -> None:
+    # In transport.py, too: a session that is kept for loopback must not be one of these.
+    for module in (connections, downloads, transport):
+        monkeypatch.setattr(module, "is_loopback", lambda host: False)
 
 
 def tunnel(login: str = "") -> Callable[[Connection], None]:
@@ -121,12 +130,12 @@ def secured(tls_files: tuple[Path, Path]) -> Iterator[RawServer]:
         yield server
 
 
-def account(server: RawServer, network: Network, **environment: str) -> HiDreamAccount:
+def account(server: RawServer, proxy: str = "", **environment: str) -> HiDreamAccount:
     keys = environment or {"HIDREAM_TOKEN": raw.TOKEN}
     url = f"https://localhost:{server.port}"
     found = raw.hidream_account(url, QUICK, keys)
-    auth = replace(found.auth, network=network) if "HIDREAM_API_KEY" in environment else found.auth
-    return replace(found, network=network, auth=auth)
+    auth = replace(found.auth, proxy=proxy) if "HIDREAM_API_KEY" in environment else found.auth
+    return replace(found, proxy=proxy, auth=auth)
 
 
 def buy(who: HiDreamAccount) -> Any:
@@ -139,16 +148,16 @@ def buy(who: HiDreamAccount) -> Any:
 @pytest.mark.parametrize("whose", ["the profile's", "the environment's"])
 @pytest.mark.parametrize("key", ["HIDREAM_TOKEN", "HIDREAM_API_KEY"])
 def test_everything_goes_through_the_proxy(
-    tls_files: tuple[Path, Path], not_loopback: None, key: str, whose: str, monkeypatch: MonkeyPatch
+    trusted_files: tuple[Path, Path], not_loopback: None, key: str, whose: str, monkeypatch: MonkeyPatch
 ) -> None:
     """Submit, polls, download and token exchange. Beside a profile's proxy that of the environment is not asked, nor
     its exceptions; a login in the environment's goes to that proxy alone."""
     login = HEADER if whose == "the environment's" else ""
-    with secured(tls_files) as server, RawServer(tunnel(login)) as proxy, RawServer(raw.hanging) as other:
-        network = Network.of(proxy.url if whose == "the profile's" else "", str(tls_files[0]))
-        monkeypatch.setenv("HTTPS_PROXY", other.url if network.proxy else with_login(proxy.url))
-        monkeypatch.setenv("NO_PROXY", "*" if network.proxy else "")
-        delivery = buy(account(server, network, **{key: f"key-{proxy.port}"}))
+    with secured(trusted_files) as server, RawServer(tunnel(login)) as proxy, RawServer(raw.hanging) as other:
+        own = proxy.url if whose == "the profile's" else ""
+        monkeypatch.setenv("HTTPS_PROXY", other.url if own else with_login(proxy.url))
+        monkeypatch.setenv("NO_PROXY", "*" if own else "")
+        delivery = buy(account(server, own, **{key: f"key-{proxy.port}"}))
         assert len(delivery.pictures) == 1
         expected = PHASES["api key" if key == "HIDREAM_API_KEY" else "token"]
         assert {phase(connection) for connection in server.connections} == expected
@@ -163,13 +172,12 @@ def test_everything_goes_through_the_proxy(
 
 @pytest.mark.parametrize("key", ["HIDREAM_TOKEN", "HIDREAM_API_KEY"])
 def test_none_goes_directly_whatever_the_environment_says(
-    tls_files: tuple[Path, Path], not_loopback: None, key: str, monkeypatch: MonkeyPatch
+    trusted_files: tuple[Path, Path], not_loopback: None, key: str, monkeypatch: MonkeyPatch
 ) -> None:
-    with secured(tls_files) as server, RawServer(raw.hanging) as other:
+    with secured(trusted_files) as server, RawServer(raw.hanging) as other:
         for variable in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(variable, other.url)
-        network = Network.of("none", str(tls_files[0]))
-        assert len(buy(account(server, network, **{key: f"key-{other.port}"})).pictures) == 1
+        assert len(buy(account(server, "none", **{key: f"key-{other.port}"})).pictures) == 1
         assert other.accepted == 0
 
 
@@ -178,8 +186,8 @@ def test_loopback_never_goes_through_a_proxy(proxy_of: str, monkeypatch: MonkeyP
     with RawServer(raw.serving) as server, RawServer(raw.hanging) as proxy:
         if proxy_of == "the environment":
             monkeypatch.setenv("HTTP_PROXY", with_login(proxy.url))
-        network = Network.of(proxy.url if proxy_of == "the profile" else "")
-        assert len(buy(replace(raw.hidream_account(server.url), network=network)).pictures) == 1
+        own = proxy.url if proxy_of == "the profile" else ""
+        assert len(buy(replace(raw.hidream_account(server.url), proxy=own)).pictures) == 1
         assert proxy.accepted == 0
         for connection in server.connections:
             assert "proxy-authorization" not in connection.headers
@@ -187,14 +195,14 @@ def test_loopback_never_goes_through_a_proxy(proxy_of: str, monkeypatch: MonkeyP
 
 @pytest.mark.parametrize("why", ["no login", "wrong login", "nobody there"])
 def test_a_proxy_that_refuses(
-    tls_files: tuple[Path, Path], not_loopback: None, why: str, caplog: LogCaptureFixture, monkeypatch: MonkeyPatch
+    trusted_files: tuple[Path, Path], not_loopback: None, why: str, caplog: LogCaptureFixture, monkeypatch: MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with secured(tls_files) as server, RawServer(tunnel(HEADER)) as proxy:
+    with secured(trusted_files) as server, RawServer(tunnel(HEADER)) as proxy:
         url = f"http://127.0.0.1:{raw.closed_port()}" if why == "nobody there" else proxy.url
         monkeypatch.setenv("HTTPS_PROXY", url if why == "no login" else with_login(url, "-wrong"))
         with pytest.raises(ConnectionFailedError) as caught:
-            buy(account(server, Network.of("", str(tls_files[0]))))
+            buy(account(server))
         assert "proxy" in caught.value.what.en and caught.value.billed == "no"
         assert server.accepted == 0
         told = f"{caught.value} {caught.value!r} {caplog.text}"
@@ -216,7 +224,7 @@ def test_a_socks_proxy_without_its_package_is_told_before_anything_is_sent(
     with RawServer(raw.hanging) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", with_login(f"{scheme}://127.0.0.1:{proxy.port}"))
         with pytest.raises(ConnectionFailedError, match="PySocks") as caught:
-            raw.run(call_of(kind, "https://host.invalid", Network()))
+            raw.run(call_of(kind, "https://host.invalid"))
         with pytest.raises(downloads.DownloadError, match="PySocks"):
             downloads.download(
                 "https://host.invalid/p.png", max_bytes=9, allow_loopback=False, deadlines=QUICK, cancel=CancelToken()
@@ -259,19 +267,16 @@ def test_a_socks_proxy_of_no_known_version_tells_no_password(
     monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", unknown)
     monkeypatch.setenv("HTTPS_PROXY", with_login("socks://proxy.example.com"))
     with pytest.raises(ConnectionFailedError, match="proxy") as caught:
-        raw.run(call_of(kind, "https://host.invalid", Network()))
+        raw.run(call_of(kind, "https://host.invalid"))
     assert "canary" not in f"{caught.value} {caught.value!r} {caplog.text}".replace(raw.TOKEN, "")
 
 
-def test_two_networks_share_no_connection(tls_files: tuple[Path, Path], not_loopback: None) -> None:
+def test_two_proxies_share_no_connection(trusted_files: tuple[Path, Path], not_loopback: None) -> None:
     """In one thread, with the connections that are kept for polls."""
-    with secured(tls_files) as server, RawServer(tunnel()) as one, RawServer(tunnel()) as other:
-        ca_file = str(tls_files[0])
+    with secured(trusted_files) as server, RawServer(tunnel()) as one, RawServer(tunnel()) as other:
         for proxy in (one, other):
-            assert len(buy(account(server, Network.of(proxy.url, ca_file))).pictures) == 1
+            assert len(buy(account(server, proxy.url)).pictures) == 1
         assert one.accepted == other.accepted >= 3
-        with pytest.raises(RemoteImageError):
-            buy(account(server, Network.of(one.url)))  # without the CA
 
 
 # ---- the environment's bundle
@@ -287,7 +292,7 @@ PHASES = {
 WAYS = ("loopback", "direct", "the environment's proxy", "the profile's proxy")
 
 
-def call_of(kind: str, url: str, network: Network) -> PaidCall:
+def call_of(kind: str, url: str, proxy: str = "") -> PaidCall:
     keys = {
         "token": {"HIDREAM_TOKEN": raw.TOKEN},
         "api key": {"HIDREAM_API_KEY": f"key-for-{url}"},
@@ -299,9 +304,9 @@ def call_of(kind: str, url: str, network: Network) -> PaidCall:
     }[kind]  # fmt: skip
     if kind in ("token", "api key"):
         hidream = raw.hidream_account(url, QUICK, keys)
-        auth = replace(hidream.auth, network=network) if kind == "api key" else hidream.auth
-        return raw.hidream_call("", account=replace(hidream, network=network, auth=auth))
-    return raw.volcengine_call("", account=replace(raw.volcengine_account(url, QUICK, keys), network=network))
+        auth = replace(hidream.auth, proxy=proxy) if kind == "api key" else hidream.auth
+        return raw.hidream_call("", account=replace(hidream, proxy=proxy, auth=auth))
+    return raw.volcengine_call("", account=replace(raw.volcengine_account(url, QUICK, keys), proxy=proxy))
 
 
 def phase(connection: Connection) -> str:
@@ -321,14 +326,13 @@ def test_the_environment_s_bundle_vouches_for_a_host(
     """On every request of a purchase, and without the bundle none of them is made."""
     with secured(tls_files) as server, RawServer(tunnel()) as proxy:
         if way != "loopback":
-            monkeypatch.setattr(connections, "is_loopback", lambda host: False)
-            monkeypatch.setattr(downloads, "is_loopback", lambda host: False)
+            out_there(monkeypatch)
         if way == "direct":
             monkeypatch.setenv("NO_PROXY", "*")
         if way == "the environment's proxy":
             monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        network = Network.of(proxy.url if way == "the profile's proxy" else "")
-        call = call_of(kind, f"https://localhost:{server.port}", network)
+        own = proxy.url if way == "the profile's proxy" else ""
+        call = call_of(kind, f"https://localhost:{server.port}", own)
         with pytest.raises(ConnectionFailedError, match="certificate") as caught:
             raw.run(call)
         assert caught.value.billed == "no" and server.whole == 0
@@ -367,10 +371,11 @@ def test_a_bundle_replaces_the_usual_certificates(
     with secured(ours) as server, secured(theirs) as other:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(theirs[0]))
         with pytest.raises(ConnectionFailedError, match="certificate"):
-            buy(account(server, Network()))
+            buy(account(server))
         assert server.whole == 0
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(both))
-        assert buy_locally(server, Network()) == buy_locally(other, Network()) == 1
+        for each in (server, other):
+            assert len(buy(account(each)).pictures) == 1
 
 
 @pytest.mark.parametrize("bad", ["missing", "no certificate"])
@@ -383,77 +388,6 @@ def test_a_bundle_that_cannot_be_read_sends_nothing(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
     with secured(tls_files) as server:
         with pytest.raises(ConnectionFailedError) as caught:
-            buy(account(server, Network()))
+            buy(account(server))
         assert caught.value.billed == "no" and server.whole == 0
         assert "canary" not in str(caught.value)
-
-
-# ---- CA files
-
-
-def test_a_ca_file_is_trusted_beside_the_others(
-    tls_files: tuple[Path, Path], tmp_path: Path, monkeypatch: MonkeyPatch
-) -> None:
-    """Also where the environment names a bundle, directly, and for a host that only the environment's bundle knows."""
-    ours, theirs = tls_files, raw.make_certificate(tmp_path)
-    with secured(ours) as server, secured(theirs) as other:
-        with pytest.raises(ConnectionFailedError, match="certificate"):
-            buy(account(server, Network()))
-        assert server.whole == 0
-        network = Network.of(ca_file=str(ours[0]))
-        assert network != Network()
-        assert buy_locally(server, network) == 1
-        monkeypatch.setattr(connections, "DEFAULT_CA_BUNDLE_PATH", str(theirs[0]))
-        assert buy_locally(server, network) == buy_locally(other, network) == 1
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(theirs[0]))
-        assert buy_locally(server, network) == 1
-
-
-def buy_locally(server: RawServer, network: Network) -> int:
-    """Submit and polls directly; the picture's host is loopback, as the service is."""
-    return len(buy(account(server, network)).pictures)
-
-
-BAD_FILES = {
-    "empty": b"",
-    "no PEM": b"canary-word of a file that is none of ours",
-    "a key": b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-    "broken": b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-    "binary": bytes(range(256)) * 10,
-}
-
-
-@pytest.mark.parametrize("bad", [*BAD_FILES, "missing", "folder"])
-def test_a_ca_file_that_is_none_ends_a_call_before_anything_is_sent(tmp_path: Path, bad: str) -> None:
-    path = tmp_path / "ca.pem"
-    if bad == "folder":
-        path.mkdir()
-    elif bad in BAD_FILES:
-        path.write_bytes(BAD_FILES[bad])
-    with pytest.raises(ConfigurationError) as caught:
-        Network.of(ca_file=str(path))
-    assert str(path) in str(caught.value) and "canary" not in str(caught.value)
-
-
-def test_a_ca_file_may_have_words_around_its_certificates(tls_files: tuple[Path, Path], tmp_path: Path) -> None:
-    path = tmp_path / "ca.pem"
-    certificate = tls_files[0].read_bytes()
-    path.write_bytes("# 公司根证书\n".encode() + certificate + b"\r\nmore\r\n" + certificate)
-    with secured(tls_files) as server:
-        assert buy_locally(server, Network.of(ca_file=str(path))) == 1
-
-
-def test_a_ca_file_that_is_gone_is_found_when_the_profile_is_used(tmp_path: Path, tls_files: tuple[Path, Path]) -> None:
-    from hidream_volcengine.api import ProfileEditor, ProfileFile
-
-    path = tmp_path / "ca.pem"
-    path.write_bytes(tls_files[0].read_bytes())
-    file = ProfileFile(lambda: tmp_path / "private")
-    profiles = Profiles({}, raw.no_sandbox, file)
-    editor = ProfileEditor(profiles, file)
-    editor.add("none", "a", {"ca_file": str(path)}, {"hidream_token": raw.TOKEN})
-    assert "BEGIN CERTIFICATE" in profiles.hidream("a").network.certificates
-    path.unlink()
-    with pytest.raises(ConfigurationError, match="ca_file"):
-        profiles.hidream("a")
-    assert editor.shown().profiles[1].settings["ca_file"] == str(path), "it is to be seen nevertheless"
