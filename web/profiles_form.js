@@ -201,9 +201,11 @@ export class ProfileForm {
   /** What an earlier version stored, what to set in its place, and a button that removes it. */
   #drawRetired(entries) {
     const { language } = this.#desk;
-    const sentences = new Set(["what", "advice"].flatMap((part) => entries.map((entry) => entry[part][language])));
+    const sentences = entries.flatMap(({ what, advice }) => [what[language], advice[language]]);
+    // Advice that several have in common stands behind the last of them.
+    const distinct = [...new Set(sentences.reverse())].reverse();
     this.#retired.parentElement.hidden = !entries.length;
-    this.#retired.replaceChildren(...[...sentences].map((textContent) => made("p", { textContent })));
+    this.#retired.replaceChildren(...distinct.map((textContent) => made("p", { textContent })));
     if (entries.length) this.#retired.append(made("div", { className: "row" }, this.#removeRetired));
   }
 

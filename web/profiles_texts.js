@@ -106,8 +106,8 @@ const EN = {
     proxy: {
       label: "Proxy",
       hint:
-        "As in http://host:port, without a login, or none. Replaces the proxy of the server's environment; " +
-        "127.0.0.1 never goes through one.",
+        "As in http://host:port, without a login; “none” goes directly. Left empty, the proxy of the server's environment " +
+        "applies. 127.0.0.1 never goes through one.",
     },
     pictures_per_day: { label: "Pictures a day" },
     pictures_per_run: { label: "Pictures a run" },
@@ -220,7 +220,8 @@ const ZH = {
     },
     proxy: {
       label: "代理",
-      hint: "形如 http://host:port（不含登录信息），或 none（直连）。取代服务器环境变量中的代理；127.0.0.1 从不经过代理。",
+      hint:
+        "形如 http://host:port（不含登录信息）；填“none”表示直连，留空则使用服务器环境变量中的代理。127.0.0.1 从不经过代理。",
     },
     pictures_per_day: { label: "每天图片数" },
     pictures_per_run: { label: "每次运行图片数" },
