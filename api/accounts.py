@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from requests.auth import AuthBase
 
-from .networks import Network
 from .settings import Budget, Limits
 from .transport import Deadlines
 
@@ -25,7 +24,7 @@ class Account:
     budget: Budget = field(default_factory=Budget)
     limits: Limits = field(default_factory=Limits)
     deadlines: Deadlines = field(default_factory=Deadlines)
-    network: Network = field(default_factory=Network)
+    proxy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,6 @@ from requests.auth import AuthBase
 
 from .connections import NoAuth, origin
 from .errors import AuthenticationError, ConfigurationError, ConnectionFailedError
-from .networks import Network
 from .redaction import Secret
 from .text import Text
 from .transport import Answer, Deadlines, get
@@ -92,7 +91,7 @@ class ExchangedTokenAuth(AuthBase):
     base_url: str
     origins: frozenset[str]
     deadlines: Deadlines = field(default_factory=Deadlines)
-    network: Network = field(default_factory=Network)
+    proxy: str = ""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         _check_pinned(request, self.origins)
@@ -130,7 +129,7 @@ class ExchangedTokenAuth(AuthBase):
             headers={"Api-Key": self.api_key.reveal()},
             auth=NoAuth(),
             deadlines=deadlines,
-            network=self.network,
+            proxy=self.proxy,
             afresh=afresh,
         )
 

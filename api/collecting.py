@@ -416,7 +416,7 @@ class _Fetcher:
                     allow_loopback=loopback,
                     deadlines=deadlines,
                     cancel=self.cancel,
-                    network=self.service.account.network,
+                    proxy=self.service.account.proxy,
                 ) as stream:
                     return apart(self._read, stream)
             except RefusedUrlError as problem:

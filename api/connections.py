@@ -18,14 +18,13 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util.ssl_ import create_urllib3_context
 
-from .networks import Network
 from .redaction import pack_logger
 
+# A profile's proxy where it goes directly, whatever the environment says.
+NO_PROXY = "none"
 _CHUNK = 64 * 1024
 _SMALL_CHUNK = 1024
 
@@ -60,29 +59,29 @@ class _Session(requests.Session):
         return None
 
 
-def new_session(url: str, network: Network, hooks: Hooks | None = None) -> requests.Session:
-    """A session for ``url`` that keeps no cookies, and never takes a loopback address through a proxy."""
+def new_session(url: str, proxy: str, hooks: Hooks | None = None) -> requests.Session:
+    """A session for ``url`` that keeps no cookies, and never takes a loopback address through a proxy.
+
+    Args:
+        proxy: a profile's: an address, ``NO_PROXY``, or "" for those of the environment.
+    """
     session = _Session()
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     loopback = is_loopback(urlsplit(url).hostname or "")
-    if loopback or network.proxy:
+    if loopback or proxy:
         # Or requests would prefer the environment's proxies to the session's.
         session.trust_env = False
-    if network.proxy and not loopback:
-        session.proxies = {"http": network.proxy, "https": network.proxy}
-    adapter = _Adapter(network) if hooks is None else HookedAdapter(network, hooks)
+    if proxy not in ("", NO_PROXY) and not loopback:
+        session.proxies = {"http": proxy, "https": proxy}
+    adapter = _Adapter() if hooks is None else HookedAdapter(hooks)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
 
 
-def trusted(network: Network, url: str) -> bool | str:
-    """The certificates for ``verify``, to which those of the network are added by the session's adapter."""
-    if not network.certificates and (not network.proxy or is_loopback(urlsplit(url).hostname or "")):
-        return True
-    # A path, since some versions of requests replace the adapter's own context for True; and the environment's
-    # bundle, since a session with a proxy of its own does not look for it.
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
+def trusted() -> bool | str:
+    """The certificates for ``verify``: the environment's bundle, which a session of its own proxy does not look for."""
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
 
 class Line:
@@ -138,10 +137,9 @@ class Hooks:
 
 
 class _Adapter(HTTPAdapter):
-    """An adapter for a network; nothing is retried below it."""
+    """An adapter that retries nothing, and says of a proxy that cannot be used no more than that."""
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
+    def __init__(self) -> None:
         super().__init__(max_retries=0)
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
@@ -151,38 +149,22 @@ class _Adapter(HTTPAdapter):
             # The host's address was read before this; the error repeats a part of the other one, and its login with it.
             raise requests.exceptions.ProxyError("the address of the proxy cannot be read") from None
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **{**kwargs, **self._trust()})
-
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        if is_socks(proxy):
-            return super().proxy_manager_for(self._network.proxy_with_login or proxy, **kwargs, **self._trust())
-        # The second context is for the connection to the proxy itself, if that is https.
-        own = self._trust()
-        both = {**own, "proxy_ssl_context": own["ssl_context"]} if own else {}
-        return super().proxy_manager_for(proxy, **kwargs, **both)
-
-    def proxy_headers(self, proxy: str) -> dict[str, str]:
-        """Seen by the proxy only. Not from its address: urllib3 writes that into its errors."""
-        headers: dict[str, str] = super().proxy_headers(proxy)
-        if authorization := self._network.proxy_authorization:
-            headers["Proxy-Authorization"] = authorization
-        return headers
-
-    def _trust(self) -> dict[str, Any]:
-        if not self._network.certificates:
-            return {}
-        context = create_urllib3_context()
-        context.load_verify_locations(cadata=self._network.certificates)
-        return {"ssl_context": context}
+        try:
+            return super().proxy_manager_for(proxy, **kwargs)
+        except requests.exceptions.InvalidSchema:
+            raise requests.exceptions.InvalidSchema("SOCKS proxies need the Python package PySocks") from None
+        except ValueError:
+            # It repeats the address, and a login with it.
+            raise requests.exceptions.ProxyError("the address of the proxy cannot be read") from None
 
 
 class HookedAdapter(_Adapter):
     """An adapter whose connections call hooks."""
 
-    def __init__(self, network: Network, hooks: Hooks) -> None:
+    def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
-        super().__init__(network)
+        super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)

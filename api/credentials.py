@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from .choices import DEFAULT_PROFILE, SANDBOX_PROFILE
 from .connections import origin
 from .environment import Environment, bad_setting
 from .errors import ConfigurationError, Provider
-from .networks import Network
 from .profile_file import Contents, ProfileFile, StoredProfile, profile_names
 from .profile_values import (
     KEYS,
@@ -26,7 +25,10 @@ from .profile_values import (
     WITH_THE_KEY,
     BadValueError,
     Value,
-    bound_to,
+    header_word,
+    is_bound_to,
+    origins_of,
+    retired_in,
 )
 from .redaction import Secret, hide_address
 from .settings import Budget, JournalSettings, Limits
@@ -57,6 +59,12 @@ _WHOLE_KEYS: Mapping[Provider, tuple[tuple[str, ...], ...]] = {
         ("volcengine_access_key_id", "volcengine_secret_access_key"),
     ),
 }
+
+
+def _joined(texts: Iterable[Text]) -> Text:
+    """Texts one after the other, each once."""
+    distinct = list(dict.fromkeys(texts))
+    return Text(" ".join(text.en for text in distinct), "".join(text.zh for text in distinct))
 
 
 @dataclass(frozen=True)
@@ -93,16 +101,16 @@ class _Source:
         return value or None if isinstance(value, int) else None
 
     def key(self, name: str) -> str:
-        """A key, if there is one, and only for the hosts and the CA file that it was entered for."""
-        if self.by_environment and KEYS[name].variable:
+        """A key, if there is one, and only for the hosts that it was entered for."""
+        if self.by_environment:
             return self.environment.key(name)
         stored = self.stored.keys.get(name) if self.stored is not None else None
-        if self.stored is None or stored is None:
+        if stored is None:
             return ""
-        if stored.bound_to != bound_to(name, self.text, self.stored.settings.get("ca_file")):
+        if not is_bound_to(stored.bound_to, origins_of(name, self.text)):
             raise self._moved(name, stored.bound_to)
         try:
-            return KEYS[name].check(stored.value.reveal())
+            return header_word(stored.value.reveal())
         except BadValueError as problem:
             raise bad_setting(f"{name} ({self.profile})", problem) from None
 
@@ -116,17 +124,16 @@ class _Source:
             return False
 
     def _moved(self, name: str, bound: tuple[str, ...]) -> ConfigurationError:
-        entered_for = ", ".join(bound)
+        entered_for = ", ".join(bound[: len(KEYS[name].hosts)])
         return ConfigurationError(
             Text(
                 f"The key {name} of the profile {self.profile!r} was entered for {entered_for}, and is not sent to "
-                "another host, nor with another CA file.",
-                f"配置 {self.profile!r} 的密钥 {name} 是为 {entered_for} 填写的，不会发送到其他主机，"
-                "也不会配合其他 CA 文件使用。",
+                "another host.",
+                f"配置 {self.profile!r} 的密钥 {name} 是为 {entered_for} 填写的，不会发送到其他主机。",
             ),
             advice=Text(
-                f"Enter it again for those of today in {SETTINGS_DIALOG.en}.",
-                f"请在「{SETTINGS_DIALOG.zh}」中重新填写该密钥以用于当前设置。",
+                f"Enter it again for the hosts of today in {SETTINGS_DIALOG.en}.",
+                f"请在「{SETTINGS_DIALOG.zh}」中重新填写该密钥以用于当前主机。",
             ),
         )
 
@@ -142,9 +149,6 @@ class _Source:
             per_run=self.limit("pictures_per_run"),
             by_environment=self.profile == DEFAULT_PROFILE,
         )
-
-    def network(self) -> Network:
-        return Network.of(self.text("proxy"), self.key("proxy_login"), self.text("ca_file"))
 
     def incomplete(self, missing: str) -> ConfigurationError:
         """``missing``: the variable of what has to be there beside the rest."""
@@ -232,8 +236,8 @@ class Profiles:
             return HiDreamAccount(
                 **_FREE_OF_CHARGE, base_url=sandbox.url, ec_base_url=sandbox.url, auth=token, deadlines=deadlines
             )
-        source = self._source(profile, "HiDream")
-        network = source.network()
+        source = self._paying(profile, "HiDream")
+        proxy = source.text("proxy")
         base_url, ec_base_url = source.text("hidream_base_url"), source.text("hidream_ec_base_url")
         origins = frozenset({origin(base_url), origin(ec_base_url)})
         notify_url = source.text("notify_url")
@@ -242,7 +246,7 @@ class Profiles:
         if token_value := source.key("hidream_token"):
             auth, name = BearerAuth(Secret(token_value), origins), "hidream_token"
         elif api_key := source.key("hidream_api_key"):
-            auth = ExchangedTokenAuth(Secret(api_key), base_url, origins, deadlines, network)
+            auth = ExchangedTokenAuth(Secret(api_key), base_url, origins, deadlines, proxy)
             name = "hidream_api_key"
         else:
             raise source.no_key("HIDREAM_TOKEN", "HIDREAM_API_KEY")
@@ -257,7 +261,7 @@ class Profiles:
                 polls_per_second=source.limit("polls_per_second"),
             ),
             deadlines=deadlines,
-            network=network,
+            proxy=proxy,
             base_url=base_url,
             ec_base_url=ec_base_url,
             auth=auth,
@@ -281,7 +285,7 @@ class Profiles:
             return VolcengineAccount(
                 **_FREE_OF_CHARGE, base_url=sandbox.url, path="/volcv/v1", auth=key, deadlines=deadlines
             )
-        source = self._source(profile, "Volcengine")
+        source = self._paying(profile, "Volcengine")
         how_to_pay = partial(
             VolcengineAccount,
             profile=profile,
@@ -290,7 +294,7 @@ class Profiles:
                 at_once=source.limit("volcengine_at_once"), polls_per_second=source.limit("polls_per_second")
             ),
             deadlines=deadlines,
-            network=source.network(),
+            proxy=source.text("proxy"),
             resumable=bool(source.setting("volcengine_resumable")),
         )
         if gateway_key := source.key("volcengine_gateway_api_key"):
@@ -352,12 +356,15 @@ class Profiles:
         source = self._source(profile, provider)
         return any(all(source.has_key(name) for name in names) for names in _WHOLE_KEYS[provider])
 
-    def network(self, profile: str, provider: Provider) -> Network:
-        """
-        Raises:
-            ConfigurationError: the profile is not there, or its proxy or CA file is not valid.
-        """
-        return self._source(profile, provider).network()
+    def _paying(self, profile: str, provider: Provider) -> _Source:
+        """As :meth:`_source`, for a profile that is to be used: what an earlier version stored in it is not ignored."""
+        source = self._source(profile, provider)
+        retired = retired_in(source.stored) if source.stored is not None else []
+        if retired:
+            raise ConfigurationError(
+                _joined(entry.what for entry in retired), advice=_joined(entry.advice for entry in retired)
+            )
+        return source
 
     def _source(self, profile: str, provider: Provider) -> _Source:
         by_environment = self.by_environment(profile, provider)

@@ -14,7 +14,7 @@ from .text import Text
 from .transport import find_cause
 
 Cause = Literal[
-    "ok", "no_key", "dns", "proxy", "tls", "connection", "timeout", "key", "clock", "host", "service"
+    "ok", "no_key", "setting", "dns", "proxy", "tls", "connection", "timeout", "key", "clock", "host", "service"
 ]  # fmt: skip
 
 
@@ -26,20 +26,20 @@ class Diagnosis:
 
 
 _PROXY_ADVICE = Text(
-    "Check the proxy of this profile (or HTTPS_PROXY of the server): its address, its port and its login.",
-    "请检查该配置的代理（或服务器的 HTTPS_PROXY）：地址、端口与登录信息。",
+    "Check the proxy of this profile, or HTTPS_PROXY of the server: its address and its port. A login can be in "
+    "HTTPS_PROXY only.",
+    "请检查该配置的代理或服务器的 HTTPS_PROXY：地址与端口。登录信息只能写在 HTTPS_PROXY 中。",
 )
 _DNS_ADVICE = Text(
     "Check the host's spelling and the server's DNS; behind a company network, enter its proxy in the profile.",
     "请检查主机名拼写与服务器的 DNS；如在公司网络内，请在配置中填写代理。",
 )
 _TLS_ADVICE = Text(
-    "If a company proxy or a server of your own signs with a CA of its own, enter that CA's certificate as the CA file "
-    "of this profile, and its keys again with it (for keys of the environment: REQUESTS_CA_BUNDLE). Otherwise somebody "
-    "may be listening: do not go on.",
-    "如果公司代理或自建服务器使用自己的 CA 签发证书，请在该配置的 CA 文件中填写其证书路径，"
-    "并重新填写密钥（密钥来自环境变量时：REQUESTS_CA_BUNDLE）；"
-    "否则可能有人在窃听，请勿继续。",
+    "If a company proxy or a server of your own signs with a CA of its own, set REQUESTS_CA_BUNDLE in the environment "
+    "of the ComfyUI server to a file with that CA's certificate and the public ones, and restart the server. Otherwise "
+    "somebody may be listening: do not go on.",
+    "如果公司代理或自建服务器使用自己的 CA 签发证书，请在 ComfyUI 服务器的环境变量中将 REQUESTS_CA_BUNDLE "
+    "设为包含该 CA 证书与公共 CA 证书的文件并重启服务器；否则可能有人在窃听，请勿继续。",
 )
 _TLS_CLOCK_ADVICE = Text(
     "Check the date and the time of the server first: certificates are valid for a time only.",
@@ -54,6 +54,19 @@ _NO_ANSWER_IN_TIME = Text("The host did not answer in time.", "连接主机超�
 
 # The most telling cause first: urllib3 wraps one in the other.
 _DIAGNOSES: tuple[tuple[type[BaseException], Diagnosis], ...] = (
+    (
+        requests.exceptions.InvalidSchema,
+        Diagnosis(
+            "proxy",
+            Text(
+                "The proxy of the server's environment is a SOCKS proxy, and the Python package PySocks is missing: "
+                "install it where ComfyUI runs, or set an http:// proxy.",
+                "服务器环境变量中的代理是 SOCKS 代理，但缺少 Python 包 PySocks：请在 ComfyUI 的 Python 环境中安装，"
+                "或改用 http:// 代理。",
+            ),
+            _PROXY_ADVICE,
+        ),
+    ),
     (
         urllib3.exceptions.ProxyError,
         Diagnosis(

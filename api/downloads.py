@@ -18,9 +18,8 @@ import urllib3
 
 from .cancel import CancelToken
 from .connections import Hooks, Line, NoAuth, blocks, is_loopback, log_exchange, new_session, trusted
-from .networks import Network
 from .text import Text
-from .transport import DIRECT, Deadlines
+from .transport import Deadlines
 
 _MAX_REDIRECTS = 3
 # Bytes per second. A transfer that is slower than this over its whole length has no end to wait for.
@@ -141,7 +140,7 @@ def download(
     allow_loopback: bool,
     deadlines: Deadlines,
     cancel: CancelToken,
-    network: Network = DIRECT,
+    proxy: str = "",
 ) -> IO[bytes]:
     """Fetch a result picture once, without credentials, into a temporary file (in memory while small).
 
@@ -158,7 +157,7 @@ def download(
         started = time.monotonic()
         shown = without_query(_checked_url(url, allow_loopback))
         line = Line()
-        with line, new_session(url, network, _guard(allow_loopback, line)) as session, cancel.calling(line.cut):
+        with line, new_session(url, proxy, _guard(allow_loopback, line)) as session, cancel.calling(line.cut):
             _this_thread.downloading = True
             try:
                 response = session.get(
@@ -168,7 +167,7 @@ def download(
                     allow_redirects=False,
                     stream=True,
                     timeout=(deadlines.connect, deadlines.poll),
-                    verify=trusted(network, url),
+                    verify=trusted(),
                 )
                 with response:
                     if response.is_redirect:

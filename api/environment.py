@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from .errors import ConfigurationError
-from .profile_values import KEYS, SETTINGS, BadValueError, Value, limit, switch
+from .profile_values import KEYS, SETTINGS, BadValueError, Value, header_word, limit, switch
 from .redaction import pack_logger
 from .settings import JournalSettings
 from .text import Text
@@ -28,7 +28,7 @@ class Environment:
         return self._variables.get(variable, "").strip()
 
     def has_key(self, name: str) -> bool:
-        return bool(KEYS[name].variable and self.value(KEYS[name].variable))
+        return bool(self.value(KEYS[name].variable))
 
     def key(self, name: str) -> str:
         """
@@ -36,7 +36,7 @@ class Environment:
             ConfigurationError: the variable holds what cannot be a key.
         """
         try:
-            return KEYS[name].check(self.value(KEYS[name].variable))
+            return header_word(self.value(KEYS[name].variable))
         except BadValueError as problem:
             raise _bad_variable(KEYS[name].variable, problem) from None
 

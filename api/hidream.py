@@ -230,7 +230,7 @@ class HiDreamService:
             cancel=phases.cancel,
             before_sending=phases.before_sending,
             on_sent=phases.on_sent,
-            network=self.account.network,
+            proxy=self.account.proxy,
         )
         return self._accepted(answer, request_id)
 
@@ -269,7 +269,7 @@ class HiDreamService:
                 params=params,
                 auth=self.account.auth,
                 deadlines=self.account.deadlines,
-                network=self.account.network,
+                proxy=self.account.proxy,
             )
         except requests.RequestException as problem:
             raise PollError(type(problem).__name__) from problem

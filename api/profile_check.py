@@ -74,7 +74,8 @@ def check_profile(
     try:
         account = profiles.hidream(profile) if provider == "HiDream" else profiles.volcengine(profile)
     except ConfigurationError as problem:
-        return Diagnosis(_cause_of(profiles, profile, provider), problem.what, problem.advice)
+        cause: Cause = "setting" if profiles.has_key(profile, provider) else "no_key"
+        return Diagnosis(cause, problem.what, problem.advice)
     deadlines = replace(account.deadlines, connect=_CONNECT_S, poll=_ANSWER_S)
     try:
         host, answer = (
@@ -87,22 +88,12 @@ def check_profile(
     return _judged(account, host, answer, now())
 
 
-def _cause_of(profiles: Profiles, profile: str, provider: Provider) -> Cause:
-    if not profiles.has_key(profile, provider):
-        return "no_key"
-    try:
-        profiles.network(profile, provider)
-    except ConfigurationError:
-        return "tls"
-    return "host"
-
-
 def _ask_hidream(account: HiDreamAccount, deadlines: Deadlines) -> tuple[str, Answer]:
     if isinstance(account.auth, ExchangedTokenAuth):
         return account.base_url, account.auth.ask_for_token(deadlines, afresh=True)
     params = {"gender": "woman", "page_size": "1", "page_index": "1"}
     url = account.ec_base_url + TEMPLATES_PATH
-    answer = get(url, params=params, auth=account.auth, deadlines=deadlines, network=account.network, afresh=True)
+    answer = get(url, params=params, auth=account.auth, deadlines=deadlines, proxy=account.proxy, afresh=True)
     return account.ec_base_url, answer
 
 

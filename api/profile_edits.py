@@ -22,13 +22,19 @@ from .profile_file import ProfileFile, StaleRevisionError, StoredProfile
 from .profile_values import (
     KEYS,
     PROVIDERS,
+    RETIRED_KEYS,
+    RETIRED_SETTINGS,
     SETTINGS,
     WITH_THE_KEY,
     BadValueError,
+    Retired,
     Value,
-    bound_to,
+    header_word,
+    is_bound_to,
+    nothing,
+    origins_of,
     profile_name,
-    proxy_and_login,
+    retired_in,
     same_name,
     url,
 )
@@ -54,7 +60,7 @@ class RefusedEditError(Exception):
 
 @dataclass(frozen=True)
 class ShownProfile:
-    """A profile as it may be shown: of its keys only which there are."""
+    """A profile as it may be shown: of its keys only which there are. With ``retired`` entries it is not used."""
 
     name: str
     built_in: bool
@@ -62,6 +68,7 @@ class ShownProfile:
     environment: tuple[Provider, ...]
     keys: Mapping[str, bool]
     settings: Mapping[str, Value]
+    retired: tuple[Retired, ...]
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,10 @@ class ProfileEditor:
     def change(
         self, revision: str, name: object, settings: Mapping[str, object], keys: Mapping[str, object]
     ) -> ShownProfiles:
-        """Change some values; the key ``""`` removes one. As :meth:`add`. ``default`` is made if it is not there."""
+        """Change some values; the key ``""`` removes one, retired ones too. As :meth:`add`.
+
+        ``default`` is made if it is not there.
+        """
         with self._change(revision) as (entries, told):
             entry = _find(entries, name)
             if entry is None:
@@ -188,6 +198,7 @@ class ProfileEditor:
             environment=tuple(owner for owner in PROVIDERS if self._profiles.by_environment(name, owner)),
             keys={key: stored is not None and key in stored.keys for key in KEYS},
             settings={setting: _own(stored, setting) for setting in SETTINGS},
+            retired=tuple(retired_in(stored)) if stored is not None else (),
         )
 
     def _default(self, name: str) -> Value:
@@ -206,29 +217,29 @@ class ProfileEditor:
     def _edit(
         self, entry: dict[str, Any], settings: Mapping[str, object], keys: Mapping[str, object], told: _Told
     ) -> None:
-        settings, keys = _with_login_apart(settings, keys)
         for name, value in settings.items():
-            checked = _checked(name, SETTINGS[name].check if name in SETTINGS else None, value)
+            check = SETTINGS[name].check if name in SETTINGS else nothing if name in RETIRED_SETTINGS else None
+            checked = _checked(name, check, value)
             entry["settings"].pop(name, None)
             if checked not in (None, ""):
                 entry["settings"][name] = checked
         self._forget_moved(entry, keys, told)
         for name, value in keys.items():
-            key = _checked(name, KEYS[name].check if name in KEYS else None, value)
+            key = _checked(name, header_word if name in KEYS else nothing if name in RETIRED_KEYS else None, value)
             entry["keys"].pop(name, None)
             if key:
                 entry["keys"][name] = {"value": Secret(str(key)).reveal(), "for": self._bound_to(entry, name)}
         self._tell_of_the_environment(entry["name"], {*settings, *keys}, told)
 
     def _forget_moved(self, entry: dict[str, Any], entered: Mapping[str, object], told: _Told) -> None:
-        """A key belongs to the host that it was entered for: no other one ever gets it, by whatever certificate."""
+        """A key belongs to the host that it was entered for: no other one ever gets it."""
         for name in list(entry["keys"]):
             if name not in KEYS or name in entered:
                 continue
-            if self._has_hosts(entry, name) and entry["keys"][name]["for"] == self._bound_to(entry, name):
+            if self._has_hosts(entry, name) and is_bound_to(entry["keys"][name]["for"], self._bound_to(entry, name)):
                 continue
             del entry["keys"][name]
-            told.texts.append(_FORGOTTEN_LOGIN if name == "proxy_login" else _forgotten(name))
+            told.texts.append(_forgotten(name))
 
     def _has_hosts(self, entry: dict[str, Any], name: str) -> bool:
         return all(self._host(entry, host) for host in KEYS[name].hosts)
@@ -242,14 +253,12 @@ class ProfileEditor:
             raise RefusedEditError(
                 Text(f"{name} needs {missing}, too.", f"填写 {name} 时还需填写 {missing}。"),
             )
-        return list(bound_to(name, partial(self._host, entry), entry["settings"].get("ca_file")))
+        return list(origins_of(name, partial(self._host, entry)))
 
     def _tell_of_the_environment(self, profile: str, changed: set[str], told: _Told) -> None:
         for owner in PROVIDERS:
             prefix = owner.lower()
             unused = {name for name in changed if name.startswith(prefix) and (name in KEYS or name in WITH_THE_KEY)}
-            if "ca_file" in changed:
-                unused.add("ca_file (REQUESTS_CA_BUNDLE)")
             if unused and self._profiles.by_environment(profile, owner):
                 told.texts.append(
                     Text(
@@ -261,16 +270,10 @@ class ProfileEditor:
                 )
 
 
-_FORGOTTEN_LOGIN = Text(
-    "The proxy or the CA file changed, so the proxy_login was forgotten; enter it again if it is still needed.",
-    "代理或 CA 文件已更改，proxy_login 已被清除；如仍需要，请重新填写。",
-)
-
-
 def _forgotten(name: str) -> Text:
     return Text(
-        f"Its host or the CA file changed, so the key {name} was forgotten: enter it again.",
-        f"主机或 CA 文件已更改，密钥 {name} 已被清除，请重新填写。",
+        f"Its host changed, so the key {name} was forgotten: enter it again.",
+        f"主机已更改，密钥 {name} 已被清除，请重新填写。",
     )
 
 
@@ -317,21 +320,6 @@ def _checked(name: str, check: Callable[[object], Value] | None, value: object) 
         ) from None
 
 
-def _with_login_apart(
-    settings: Mapping[str, object], keys: Mapping[str, object]
-) -> tuple[Mapping[str, object], Mapping[str, object]]:
-    """``user:password@host`` is what people paste as a proxy; its login is a key."""
-    if "proxy" not in settings:
-        return settings, keys
-    try:
-        address, login = proxy_and_login(settings["proxy"])
-    except BadValueError as problem:
-        raise RefusedEditError(
-            Text(f"proxy must be {problem.allowed.en}.", f"proxy 应为{problem.allowed.zh}。")
-        ) from None
-    return {**settings, "proxy": address}, {**({"proxy_login": login} if login else {}), **keys}
-
-
 def _own(stored: StoredProfile | None, name: str) -> Value:
     """What the profile sets itself, as far as it can be shown."""
     unset = SETTINGS[name].unset
@@ -339,7 +327,7 @@ def _own(stored: StoredProfile | None, name: str) -> Value:
     if isinstance(value, str) and (name == "proxy" or SETTINGS[name].check is url):
         # Somebody may have written a login into the file.
         value = re.sub(r".*@", "***@", value)
-    # Not checked again: a CA file may be gone, and is to be seen nevertheless.
+    # Not checked again: what is not valid any more is to be seen nevertheless.
     return value if isinstance(value, str) == (unset == "") and isinstance(value, str | int | None) else unset
 
 

@@ -23,8 +23,19 @@ from .files import TEMPORARY, alone, write_whole
 from .redaction import Secret
 from .text import Text
 
+# The keys that this version uses. Here and not with the rest of them: ComfyUI's start reads the file, too.
+KEY_NAMES = frozenset(
+    {
+        "hidream_token",
+        "hidream_api_key",
+        "volcengine_gateway_api_key",
+        "volcengine_access_key_id",
+        "volcengine_secret_access_key",
+    }
+)
 _NAME = "profiles.json"
 _LOCK = "profiles.lock"
+# Of a new file. A file of a newer version keeps its number, and whatever is in it that is not known here.
 _VERSION = 1
 _LARGEST = 4 * 2**20
 _LOCK_WAITS_S = 10.0
@@ -45,12 +56,17 @@ class StoredKey:
 
 @dataclass(frozen=True)
 class StoredProfile:
-    """A profile of the file. ``account_id`` is kept when it is renamed or its keys are rotated."""
+    """A profile of the file. ``account_id`` is kept when it is renamed or its keys are rotated.
+
+    ``keys`` are those of ``KEY_NAMES``. Another version may have stored others, in another form: of these there are
+    the names only.
+    """
 
     name: str
     account_id: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     keys: Mapping[str, StoredKey] = field(default_factory=dict)
+    other_keys: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -92,7 +108,7 @@ class ProfileFile:
             return _contents(data)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # Without the cause: it may repeat a part of the file.
-            raise self._unusable("it is damaged, or of a newer version") from None
+            raise self._unusable("it is damaged, or of a version that stores profiles in another way") from None
 
     def names(self) -> tuple[str, ...]:
         """Of the profiles in it; read again only when it is another file, as every node's widget asks for them.
@@ -218,7 +234,10 @@ def _on_windows(path: Path) -> Text:
 def _contents(data: bytes) -> Contents:
     """Raises ValueError, KeyError, TypeError or AttributeError for what is no file of profiles."""
     document = json.loads(data.decode("utf-8"))
-    if len(data) > _LARGEST or not isinstance(document, dict) or document["version"] != _VERSION:
+    if len(data) > _LARGEST or not isinstance(document, dict):
+        raise ValueError
+    version = document["version"]
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ValueError
     profiles = tuple(_profile(entry) for entry in document["profiles"])
     if len({profile.name for profile in profiles}) != len(profiles):
@@ -230,8 +249,14 @@ def _profile(entry: dict[str, Any]) -> StoredProfile:
     settings, keys = entry.get("settings", {}), entry.get("keys", {})
     if not isinstance(settings, dict):
         raise TypeError
-    stored = {name: StoredKey(Secret(_word(key["value"])), tuple(map(_word, key["for"]))) for name, key in keys.items()}
-    return StoredProfile(_word(entry["name"]), _word(entry["account"]), settings, stored)
+    stored = {
+        name: StoredKey(Secret(_word(key["value"])), tuple(map(_word, key["for"])))
+        for name, key in keys.items()
+        if name in KEY_NAMES
+    }
+    return StoredProfile(
+        _word(entry["name"]), _word(entry["account"]), settings, stored, frozenset(keys) - KEY_NAMES
+    )
 
 
 def _word(value: object) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import SplitResult, unquote, urlsplit
-
-from requests import adapters
+from typing import Literal
+from urllib.parse import SplitResult, urlsplit
 
 from .choices import SANDBOX_PROFILE
-from .connections import is_loopback, origin
-from .errors import ConfigurationError, Provider
-from .networks import certificates_of
+from .connections import NO_PROXY, is_loopback, origin
+from .errors import Provider
+from .profile_file import StoredProfile
 from .text import Text
 
 SETTINGS_DIALOG = Text("Settings → HiDream & Volcengine", "设置 → HiDream 与火山引擎")
@@ -31,7 +29,6 @@ _LONGEST_NAME = 64
 _MOST = 10**9 - 1
 # Whatever else could stand there, the libraries on the way to a host read each in a way of its own.
 _HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?", re.IGNORECASE | re.ASCII)
-_SOCKS = ("socks4", "socks4a", "socks5", "socks5h")
 
 
 class BadValueError(Exception):
@@ -132,61 +129,28 @@ def limit(value: object) -> int | None:
 
 
 def proxy(value: object) -> str:
-    """The address of a proxy, without a login."""
-    address, login = proxy_and_login(value)
-    if login:
-        raise BadValueError(Text("a proxy without user and password", "不含用户名和密码的代理地址"))
-    return address
-
-
-def proxy_and_login(value: object) -> tuple[str, str]:
-    """A proxy's address, and the ``user:password`` that people write into it; ``host:port`` alone means http."""
+    """The address of a proxy, ``none``, or "" for the environment's; ``host:port`` alone means http."""
     given = text_of(value)
-    if not given:
-        return "", ""
+    if given.lower() in ("", NO_PROXY):
+        return given.lower()
     whole = given if "://" in given else f"http://{given}"
-    bad = BadValueError(Text("http://host:port", "http://host:port"))
+    allowed = Text(
+        "http://host:port without a login, or none (a SOCKS proxy, or one with a login, goes into HTTPS_PROXY in the "
+        "environment of the server)",
+        "http://host:port（不含登录信息）或 none（SOCKS 代理或需要登录的代理请写入服务器环境变量 HTTPS_PROXY）",
+    )
     try:
         parts = urlsplit(whole)
         host, port = parts.hostname or "", parts.port
-        plain = _HOST.fullmatch(parts.netloc.rpartition("@")[2]) and port != 0
+        plain = _HOST.fullmatch(parts.netloc) and port != 0
     except ValueError:
-        raise bad from None
+        raise BadValueError(allowed) from None
     if not plain or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise bad
-    if parts.scheme in _SOCKS and not isinstance(adapters.SOCKSProxyManager, type):
-        raise BadValueError(
-            Text("http://host:port (SOCKS needs the Python package PySocks)", "http://host:port（SOCKS 需要 PySocks）")
-        )
-    if parts.scheme not in ("http", "https", *_SOCKS):
-        raise bad
+        raise BadValueError(allowed)
+    if parts.scheme not in ("http", "https"):
+        raise BadValueError(allowed)
     shown = f"[{host}]" if ":" in host else host
-    login = unquote(f"{parts.username or ''}:{parts.password or ''}") if "@" in parts.netloc else ""
-    return f"{parts.scheme}://{shown}" + (f":{port}" if port else ""), login
-
-
-def proxy_login(value: object) -> str:
-    login = header_word(value)
-    if login and not login.partition(":")[0]:
-        raise BadValueError(Text("user:password", "用户名:密码"))
-    return login
-
-
-def ca_file(value: object) -> str:
-    """The absolute path of a PEM file on this server. Not on another one: Windows would show itself to that."""
-    path = text_of(value)
-    if not path:
-        return ""
-    if not os.path.isabs(path) or path.replace("\\", "/").startswith("//"):
-        raise BadValueError(
-            Text("the absolute path of a PEM file on the server", "服务器上 PEM 文件的绝对路径"), path[:200]
-        )
-    try:
-        certificates_of(path)
-    except ConfigurationError:
-        allowed = Text("a readable PEM file with certificates", "可读取且包含证书的 PEM 文件")
-        raise BadValueError(allowed, path[:200]) from None
-    return path
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
 
 
 def profile_name(value: object) -> str:
@@ -234,7 +198,6 @@ SETTINGS: Mapping[str, Setting] = {
     "language": Setting(language, "HIDREAM_LANGUAGE", "zh"),
     "notify_url": Setting(notify_url, "REMOTE_IMAGE_NOTIFY_URL"),
     "proxy": Setting(proxy),
-    "ca_file": Setting(ca_file),
     "pictures_per_day": Setting(limit, "REMOTE_IMAGE_PICTURES_PER_DAY", 0),
     "pictures_per_run": Setting(limit, "REMOTE_IMAGE_PICTURES_PER_RUN", 100),
     "hidream_at_once": Setting(limit, "REMOTE_IMAGE_HIDREAM_AT_ONCE", 4),
@@ -249,10 +212,9 @@ SETTINGS: Mapping[str, Setting] = {
 class Key:
     """A secret, for the hosts that ``hosts`` (settings) name and for no others."""
 
-    owner: Provider | None
+    owner: Provider
     hosts: tuple[str, ...]
-    variable: str = ""
-    check: Callable[[object], str] = header_word
+    variable: str
 
 
 _HIDREAM_HOSTS = ("hidream_base_url", "hidream_ec_base_url")
@@ -262,16 +224,91 @@ KEYS: Mapping[str, Key] = {
     "volcengine_gateway_api_key": Key("Volcengine", ("volcengine_gateway_base_url",), "VOLCENGINE_GATEWAY_API_KEY"),
     "volcengine_access_key_id": Key("Volcengine", ("volcengine_base_url",), "VOLCENGINE_ACCESS_KEY_ID"),
     "volcengine_secret_access_key": Key("Volcengine", ("volcengine_base_url",), "VOLCENGINE_SECRET_ACCESS_KEY"),
-    "proxy_login": Key(None, ("proxy",), check=proxy_login),
 }
 PROVIDERS: tuple[Provider, ...] = ("HiDream", "Volcengine")
 # Where the environment has the key, these come from there, too.
-WITH_THE_KEY = frozenset({"hidream_user_id", "ca_file"}.union(*(key.hosts for key in KEYS.values() if key.owner)))
+WITH_THE_KEY = frozenset({"hidream_user_id"}.union(*(key.hosts for key in KEYS.values())))
 
 
-def bound_to(name: str, host: Callable[[str], str], ca_file: object) -> tuple[str, ...]:
-    """What a key is entered for, and without which it is not sent: its hosts, and whoever may vouch for them.
+def origins_of(name: str, host: Callable[[str], str]) -> tuple[str, ...]:
+    """What a key is entered for, and without which it is not sent."""
+    return tuple(origin(host(setting)) for setting in KEYS[name].hosts)
 
-    A server of whoever brings a CA file of his own would be believed to be any host.
-    """
-    return (*(origin(host(setting)) for setting in KEYS[name].hosts), *([str(ca_file)] if ca_file else []))
+
+def is_bound_to(bound: Sequence[str], origins: Sequence[str]) -> bool:
+    """Whether a key was entered for these. An earlier version wrote the path of a CA file behind them."""
+    return list(bound[: len(origins)]) == list(origins)
+
+
+# ---- entries of earlier versions
+
+
+@dataclass(frozen=True)
+class Retired:
+    """An entry of the file that is not used any more: where it stands, what it is, and what to do instead."""
+
+    part: Literal["settings", "keys"]
+    name: str
+    what: Text
+    advice: Text
+
+
+RETIRED_SETTINGS = frozenset({"ca_file"})
+RETIRED_KEYS = frozenset({"proxy_login"})
+_SOCKS = re.compile(r"socks[^:]*://", re.IGNORECASE)
+_PROXY_ADVICE = Text(
+    "Set HTTPS_PROXY in the environment of the ComfyUI server (it can be a SOCKS proxy and have a login), restart the "
+    "server and leave the proxy of the profile empty; or enter a proxy without a login, such as one on this machine. "
+    f"Then remove the old entry in {SETTINGS_DIALOG.en}.",
+    "请在 ComfyUI 服务器的环境变量中设置 HTTPS_PROXY（可为 SOCKS 代理，也可含登录信息），重启服务器，"
+    "并将该配置的代理留空；或填写无需登录的代理（例如本机代理）。"
+    f"然后在「{SETTINGS_DIALOG.zh}」中删除旧条目。",
+)
+
+
+_CA_ADVICE = Text(
+    "Set REQUESTS_CA_BUNDLE in the environment of the ComfyUI server to a bundle that holds these certificates and "
+    "those of the public CAs (or to this file, if no other host is used), and restart the server. Then remove the old "
+    f"entry in {SETTINGS_DIALOG.en}.",
+    "请在 ComfyUI 服务器的环境变量中将 REQUESTS_CA_BUNDLE 设为同时包含这些证书与公共 CA 证书的文件"
+    f"（若不使用其他主机，也可直接设为该文件），并重启服务器。然后在「{SETTINGS_DIALOG.zh}」中删除旧条目。",
+)
+
+
+def nothing(value: object) -> str:
+    """What a retired entry can be changed to."""
+    if value != "":
+        raise BadValueError(Text("empty: it is not used any more", "空：该项已不再使用"))
+    return ""
+
+
+def retired_in(profile: StoredProfile) -> list[Retired]:
+    """What an earlier version stored in a profile, and no version after it uses: never ignored, since it did matter."""
+    name, found = profile.name, []
+    proxy_address = str(profile.settings.get("proxy") or "").strip()
+    if _SOCKS.match(proxy_address):
+        what = Text(
+            f"The proxy of the profile {name!r} is a SOCKS proxy, which is no longer supported in a profile.",
+            f"配置 {name!r} 的代理是 SOCKS 代理，配置中不再支持。",
+        )
+        found.append(Retired("settings", "proxy", what, _PROXY_ADVICE))
+    elif "@" in proxy_address:
+        what = Text(
+            f"The proxy of the profile {name!r} has a login in its address, which is no longer supported in a profile.",
+            f"配置 {name!r} 的代理地址含有登录信息，配置中不再支持。",
+        )
+        found.append(Retired("settings", "proxy", what, _PROXY_ADVICE))
+    if "proxy_login" in profile.other_keys:
+        what = Text(
+            f"The profile {name!r} has a login for its proxy (proxy_login), which is no longer supported in a profile.",
+            f"配置 {name!r} 含有代理的登录信息（proxy_login），配置中不再支持。",
+        )
+        found.append(Retired("keys", "proxy_login", what, _PROXY_ADVICE))
+    if profile.settings.get("ca_file"):
+        file = str(profile.settings["ca_file"])[:200]
+        what = Text(
+            f"The profile {name!r} has a CA file (ca_file: {file}), which is no longer supported in a profile.",
+            f"配置 {name!r} 有自己的 CA 文件（ca_file：{file}），配置中不再支持。",
+        )
+        found.append(Retired("settings", "ca_file", what, _CA_ADVICE))
+    return found

@@ -174,7 +174,7 @@ def _ask(account: HiDreamAccount, params: Mapping[str, str]) -> Answer:
             params=params,
             auth=account.auth,
             deadlines=account.deadlines,
-            network=account.network,
+            proxy=account.proxy,
         )
     except requests.RequestException as problem:
         error = _unreachable("HiDream", NotSentError(problem))
@@ -227,7 +227,7 @@ def fetch_thumbnail(account: HiDreamAccount, template: Template) -> bytes:
             max_bytes=_MAX_PICTURE_BYTES,
             allow_loopback=is_loopback(urlsplit(account.ec_base_url).hostname or ""),
             deadlines=deadlines,
-            network=account.network,
+            proxy=account.proxy,
             cancel=CancelToken(),
         ) as stream:
             stream.seek(0)

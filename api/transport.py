@@ -21,9 +21,7 @@ from requests.auth import AuthBase
 
 from .cancel import CancelToken
 from .connections import Hooks, Line, blocks, is_loopback, log_exchange, new_session, trusted
-from .networks import Network
 
-DIRECT = Network()
 _MAX_JSON_BYTES = 256 * 2**20
 _MOST_SESSIONS = 8
 
@@ -55,8 +53,9 @@ class NotSentError(Exception):
 
     @property
     def permanent(self) -> bool:
-        """Whether trying again is pointless (a certificate does not become valid by itself)."""
-        return isinstance(find_cause(self.cause, ssl.SSLCertVerificationError), ssl.SSLCertVerificationError)
+        """Whether trying again is pointless: no certificate becomes valid by itself, and no package installs itself."""
+        reasons = (ssl.SSLCertVerificationError, requests.exceptions.InvalidSchema)
+        return any(find_cause(self.cause, reason) is not None for reason in reasons)
 
 
 class NoAnswerError(Exception):
@@ -200,7 +199,7 @@ def submit(
     cancel: CancelToken,
     before_sending: Callable[[], None] = lambda: None,
     on_sent: Callable[[], None] = lambda: None,
-    network: Network = DIRECT,
+    proxy: str = "",
 ) -> Answer:
     """POST ``body`` once, over a connection of its own; no redirect is followed.
 
@@ -224,7 +223,7 @@ def submit(
 
     hooks = Hooks(connected=lambda sock, direct: line.connected(sock), ready=ready)
     started = time.monotonic()
-    with _counted_submit(), line, new_session(url, network, hooks) as session, cancel.calling(counting.abort):
+    with _counted_submit(), line, new_session(url, proxy, hooks) as session, cancel.calling(counting.abort):
         try:
             response = session.post(
                 url,
@@ -235,7 +234,7 @@ def submit(
                 allow_redirects=False,
                 stream=True,
                 timeout=(deadlines.connect, answer_timeout),
-                verify=trusted(network, url),
+                verify=trusted(),
             )
             answer = _read(response, time.monotonic() + answer_timeout)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
@@ -269,14 +268,14 @@ def _read(response: requests.Response, deadline: float) -> Answer:
 _thread = threading.local()
 
 
-def _thread_session(url: str, network: Network) -> requests.Session:
-    """This thread's session for polls (requests' sessions are not to be shared between threads, nor networks)."""
-    sessions: dict[tuple[bool, Network], requests.Session] = _thread.__dict__.setdefault("sessions", {})
-    slot = (is_loopback(urlsplit(url).hostname or ""), network)
+def _thread_session(url: str, proxy: str) -> requests.Session:
+    """This thread's session for polls (requests' sessions are not to be shared between threads, nor proxies)."""
+    sessions: dict[tuple[bool, str], requests.Session] = _thread.__dict__.setdefault("sessions", {})
+    slot = (is_loopback(urlsplit(url).hostname or ""), proxy)
     if slot not in sessions:
         if len(sessions) >= _MOST_SESSIONS:
             sessions.pop(next(iter(sessions))).close()
-        sessions[slot] = new_session(url, network)
+        sessions[slot] = new_session(url, proxy)
     return sessions[slot]
 
 
@@ -287,7 +286,7 @@ def get(
     headers: Mapping[str, str] | None = None,
     auth: AuthBase,
     deadlines: Deadlines,
-    network: Network = DIRECT,
+    proxy: str = "",
     afresh: bool = False,
 ) -> Answer:
     """One free GET; no redirect is followed.
@@ -299,7 +298,7 @@ def get(
         requests.RequestException: no answer.
     """
     return _exchange(
-        "GET", url, params=params, headers=headers, auth=auth, deadlines=deadlines, network=network, afresh=afresh
+        "GET", url, params=params, headers=headers, auth=auth, deadlines=deadlines, proxy=proxy, afresh=afresh
     )
 
 
@@ -310,7 +309,7 @@ def ask(
     params: Mapping[str, str],
     auth: AuthBase,
     deadlines: Deadlines,
-    network: Network = DIRECT,
+    proxy: str = "",
     afresh: bool = False,
 ) -> Answer:
     """One free POST of JSON, for services whose polls are POSTs; otherwise as :func:`get`."""
@@ -321,7 +320,7 @@ def ask(
         headers={"Content-Type": "application/json"},
         auth=auth,
         deadlines=deadlines,
-        network=network,
+        proxy=proxy,
         afresh=afresh,
         data=body,
     )
@@ -335,12 +334,12 @@ def _exchange(
     headers: Mapping[str, str] | None,
     auth: AuthBase,
     deadlines: Deadlines,
-    network: Network,
+    proxy: str,
     afresh: bool,
     data: bytes | None = None,
 ) -> Answer:
     started = time.monotonic()
-    session = new_session(url, network) if afresh else _thread_session(url, network)
+    session = new_session(url, proxy) if afresh else _thread_session(url, proxy)
     try:
         response = session.request(
             method,
@@ -352,7 +351,7 @@ def _exchange(
             allow_redirects=False,
             stream=True,
             timeout=(deadlines.connect, deadlines.poll),
-            verify=trusted(network, url),
+            verify=trusted(),
         )
         answer = _read(response, started + deadlines.connect + deadlines.poll * 2)
     except (ValueError, OSError, urllib3.exceptions.HTTPError) as cause:

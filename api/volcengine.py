@@ -134,7 +134,7 @@ class VolcengineService:
                 cancel=phases.cancel,
                 before_sending=phases.before_sending,
                 on_sent=phases.on_sent,
-                network=self.account.network,
+                proxy=self.account.proxy,
             )
         )
         # The service's own id is what its support knows.
@@ -192,7 +192,7 @@ def ask_for_result(account: VolcengineAccount, task_id: str, deadlines: Deadline
         params=_action("CVSync2AsyncGetResult"),
         auth=account.auth,
         deadlines=deadlines,
-        network=account.network,
+        proxy=account.proxy,
         afresh=afresh,
     )
 

@@ -128,6 +128,10 @@ def _one(profile: api.ShownProfile) -> dict[str, Any]:
         "environment": list(profile.environment),
         "keys": dict(profile.keys),
         "settings": dict(profile.settings),
+        "retired": [
+            {"part": entry.part, "name": entry.name, "what": _both(entry.what), "advice": _both(entry.advice)}
+            for entry in profile.retired
+        ],
     }
 
 

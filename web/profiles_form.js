@@ -2,13 +2,14 @@
 import { button, enable, made, Told } from "./profiles_elements.js";
 import { Groups, keyedServices, providersNamed } from "./profiles_groups.js";
 
-const NOTHING = { name: "", built_in: false, in_file: false, environment: [], keys: {}, settings: {} };
+const NOTHING = { name: "", built_in: false, in_file: false, environment: [], keys: {}, settings: {}, retired: [] };
 const MOST_NAME = 64;
 let forms = 0;
 
 /**
  * @typedef {object} Desk
  * @property {object} texts
+ * @property {"en" | "zh"} language
  * @property {object} defaults what applies where a setting is left empty
  * @property {(form: ProfileForm, action: string, content: object) => Promise<void>} send
  * @property {(form: ProfileForm, provider: string) => Promise<{sentences: string[], isProblem: boolean}>} check
@@ -22,6 +23,8 @@ export class ProfileForm {
   #id = `hidream-volcengine-profile-${++forms}`;
   #title = made("span");
   #tags = made("span", { className: "row" });
+  #retired = made("div", { className: "told" });
+  #removeRetired;
   #unsaved = made("small");
   #isBusy = false;
   #head;
@@ -98,6 +101,7 @@ export class ProfileForm {
     this.#profile = profile;
     for (const field of this.#groups?.fields ?? []) field.show(profile, keep);
     if (this.#nameInput && !keep) this.#nameInput.value = "";
+    if (!profile.built_in) this.#drawRetired(profile.retired);
     this.#draw();
   }
 
@@ -120,8 +124,11 @@ export class ProfileForm {
     this.#discard = button(texts.discard, () => this.#forget());
     this.#rename = button(texts.rename, () => this.#ask(this.#renaming));
     this.#remove = button(texts.remove, () => this.#ask(this.#removing));
+    this.#removeRetired = button(texts.removeRetired, () => this.#submit(this.#profile.retired));
+    this.#retired.toggleAttribute("data-problem", true);
     this.#buildQuestions(desk);
     const actions = made("div", { className: "row" }, this.#save, this.#discard, this.#rename, this.#remove);
+    this.#body.append(made("div", {}, this.#retired));
     this.#body.append(this.#nameRow, ...this.#groups.elements, this.told.element, this.#unsaved, actions);
     this.#body.append(this.#renaming, this.#removing);
     this.#body.addEventListener("input", () => this.#draw());
@@ -167,6 +174,7 @@ export class ProfileForm {
     this.#drawTags(texts, profile, isChanged);
     if (profile.built_in) return;
     this.#nameRow.hidden = !isNew;
+    enable(this.#removeRetired, !this.#isBusy);
     this.#discard.textContent = isNew ? texts.cancel : texts.discard;
     enable(this.#save, isChanged && !this.#isBusy);
     enable(this.#discard, (isChanged || isNew) && !this.#isBusy);
@@ -185,8 +193,20 @@ export class ProfileForm {
     if (environment.length) words.push(texts.fromEnvironment(providersNamed(texts, (each) => environment.includes(each))));
     if (services.length) words.push(texts.keyed(services));
     if (!words.length && !this.isNew) words.push(texts.unkeyed);
+    if (profile.retired.length) words.push(texts.retired);
     if (isChanged) words.push(texts.draft);
     this.#tags.replaceChildren(...words.map((textContent) => made("span", { className: "tag", textContent })));
+  }
+
+  /** What an earlier version stored, what to set in its place, and a button that removes it. */
+  #drawRetired(entries) {
+    const { language } = this.#desk;
+    const sentences = entries.flatMap(({ what, advice }) => [what[language], advice[language]]);
+    // Advice that several have in common stands behind the last of them.
+    const distinct = [...new Set(sentences.reverse())].reverse();
+    this.#retired.parentElement.hidden = !entries.length;
+    this.#retired.replaceChildren(...distinct.map((textContent) => made("p", { textContent })));
+    if (entries.length) this.#retired.append(made("div", { className: "row" }, this.#removeRetired));
   }
 
   #enter(event) {
@@ -200,7 +220,8 @@ export class ProfileForm {
     this.told.say([]);
   }
 
-  async #submit() {
+  /** Save what was typed, and `removed`, entries of an earlier version, as empty. */
+  async #submit(removed = []) {
     const { fields } = this.#groups;
     if (this.isNew && !this.#nameInput.value.trim()) {
       this.#nameInput.focus();
@@ -209,6 +230,7 @@ export class ProfileForm {
     // Only numbers can be wrong here: what else is allowed, the server says.
     if (!fields.every((field) => field.isValid)) return;
     const content = { settings: {}, keys: {} };
+    for (const { part, name } of removed) content[part][name] = "";
     for (const field of fields) if (field.isChanged) content[field.group][field.name] = field.value;
     if (this.isNew) await this.#send("add", content, this.#nameInput.value.trim());
     else await this.#send("change", content);

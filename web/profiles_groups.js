@@ -19,7 +19,7 @@ const VOLCENGINE = {
     ["volcengine_resumable"],
   ],
 };
-const NETWORK = { parts: [["proxy", "proxy_login", "ca_file"]] };
+const NETWORK = { parts: [["proxy"]] };
 const LIMITS = {
   parts: [
     ["pictures_per_day", "pictures_per_run"],
@@ -31,7 +31,7 @@ const GROUPS = { hidream: HIDREAM, volcengine: VOLCENGINE, network: NETWORK, lim
 
 const KEYS = new Set([
   "hidream_token", "hidream_api_key", "volcengine_gateway_api_key", "volcengine_access_key_id",
-  "volcengine_secret_access_key", "proxy_login",
+  "volcengine_secret_access_key",
 ]);
 const NUMBERS = new Set(LIMITS.parts.flat());
 

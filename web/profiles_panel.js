@@ -37,6 +37,7 @@ class Panel {
     const texts = textsFor(isChinese);
     this.#desk = {
       texts,
+      language: this.language,
       send: (form, action, content) => this.#send(form, action, content),
       check: (form, provider) => this.#check(form, provider),
       drop: () => this.#drop(),

@@ -30,6 +30,8 @@ const EN = {
     "Its tasks stay in the journal, with the pictures that were bought; those still under way are not fetched any more. " +
     "A workflow that names it still opens, and says so when it is queued. " +
     "Entered again, also with the same key, it is another account, and buys anew.",
+  retired: "old entry",
+  removeRetired: "Remove the old entry",
   builtIn: "built in",
   fromEnvironment: (services) => `${services.join(" and ")}: environment`,
   keyed: (services) => `has keys: ${services.join(", ")}`,
@@ -60,6 +62,7 @@ const EN = {
   causes: {
     ok: "All right",
     no_key: "No key",
+    setting: "A setting has to be changed",
     dns: "Host name not found",
     proxy: "Proxy",
     tls: "Encryption (TLS)",
@@ -107,13 +110,9 @@ const EN = {
     },
     proxy: {
       label: "Proxy",
-      hint: "As in http://host:port. Replaces the proxy of the server's environment; 127.0.0.1 never goes through one.",
-    },
-    proxy_login: { label: "Login at the proxy", hint: "user:password" },
-    ca_file: {
-      label: "CA file",
-      hint: "A PEM file on the server, with its whole path, for a network that encrypts with a certificate of its own. " +
-        "Another one forgets the keys, unless they are typed again; keys of the environment use REQUESTS_CA_BUNDLE.",
+      hint:
+        "As in http://host:port, without a login; “none” goes directly. Left empty, the proxy of the server's environment " +
+        "applies. 127.0.0.1 never goes through one.",
     },
     pictures_per_day: { label: "Pictures a day" },
     pictures_per_run: { label: "Pictures a run" },
@@ -154,6 +153,8 @@ const ZH = {
   removeMeans:
     "其任务和已购买的图片仍保留在付费日志中，但尚未完成的任务不再自动取回。写有此名称的工作流仍可打开，运行时会提示。" +
     "重新添加后（即使密钥相同）视为另一个账户，会重新购买。",
+  retired: "有旧条目",
+  removeRetired: "删除旧条目",
   builtIn: "内置",
   fromEnvironment: (services) => `${services.join("、")}：环境变量`,
   keyed: (services) => `已有密钥：${services.join("、")}`,
@@ -183,6 +184,7 @@ const ZH = {
   causes: {
     ok: "正常",
     no_key: "没有密钥",
+    setting: "有设置需要更改",
     dns: "找不到主机名",
     proxy: "代理",
     tls: "加密连接（TLS）",
@@ -227,13 +229,8 @@ const ZH = {
     },
     proxy: {
       label: "代理",
-      hint: "形如 http://host:port。取代服务器环境变量中的代理；127.0.0.1 从不经过代理。",
-    },
-    proxy_login: { label: "代理的登录信息", hint: "用户名:密码" },
-    ca_file: {
-      label: "CA 文件",
-      hint: "服务器上 PEM 文件的完整路径，用于以自有证书加密的网络。更换会清除密钥，除非同时重新输入；" +
-        "环境变量中的密钥使用 REQUESTS_CA_BUNDLE。",
+      hint:
+        "形如 http://host:port（不含登录信息）；填“none”表示直连，留空则使用服务器环境变量中的代理。127.0.0.1 从不经过代理。",
     },
     pictures_per_day: { label: "每天图片数" },
     pictures_per_run: { label: "每次运行图片数" },

@@ -28,6 +28,7 @@ WORDS: dict[str, dict[str, str]] = {
         "gone": "is not there any more", "forgotten": "forgotten when you save", "not saved": "not saved",
         "environment": "Environment variables of the ComfyUI server hold the keys of HiDream",
         "unknown": "This server has no profile named",
+        "old entry": "old entry", "remove the old entry": "Remove the old entry",
     },
     "zh": {
         "add": "添加配置", "save": "保存", "rename": "重命名", "remove": "删除", "cancel": "取消",
@@ -37,6 +38,7 @@ WORDS: dict[str, dict[str, str]] = {
         "gone": "已不存在", "forgotten": "保存时清除", "not saved": "未保存",
         "environment": "HiDream 的密钥由 ComfyUI 服务器的环境变量提供",
         "unknown": "此服务器没有名为",
+        "old entry": "有旧条目", "remove the old entry": "删除旧条目",
     },
 }  # fmt: skip
 
@@ -49,6 +51,7 @@ class Form:
         self.root = panel.root.locator(f'[data-profile="{name}"]')
         self.head = self.root.locator(".head")
         self.told = self.root.locator(".body > .told")
+        self.retired = self.root.locator(".body > div > .told[data-problem]")
 
     def field(self, name: str) -> Locator:
         return self.root.locator(f'[data-field="{name}"]')

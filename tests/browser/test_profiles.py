@@ -15,6 +15,7 @@ from playwright.sync_api import Route, expect
 from emulator import Credentials, Emulator
 from tests.browser.frontend import NEWER, Frontend, Json, example_workflow
 from tests.browser.settings_dialog import Form, Panel, forget_profiles, nodes_offer, order
+from tests.host.buying import journal_folder
 
 CANARY = "canary-typed-in-the-dialog"
 NODE = 2
@@ -348,6 +349,37 @@ def test_what_the_environment_decides_is_shown_only(frontend: Frontend, language
 
 
 @two_looks
+def test_what_an_earlier_version_stored_is_told_and_removed(frontend: Frontend, language: str, look: str) -> None:
+    order(frontend.comfy, "add", name="studio", settings={"pictures_per_run": 7}, keys={"hidream_token": CANARY})
+    file = journal_folder(frontend.comfy) / "profiles.json"
+    document = json.loads(file.read_bytes())
+    document["profiles"][0]["settings"].update(ca_file="/etc/ssl/company-ca.pem", proxy="socks5://127.0.0.1:1080")
+    document["profiles"][0]["keys"]["proxy_login"] = {"value": f"me:{CANARY}", "for": ["socks5://127.0.0.1:1080"]}
+    file.write_text(json.dumps(document), encoding="ascii")
+    panel = Panel(frontend, language)
+    panel.open()
+    form = panel.opened("studio")
+    expect(form.head).to_contain_text(panel.words["old entry"])
+    for part in ("ca_file", "/etc/ssl/company-ca.pem", "REQUESTS_CA_BUNDLE", "SOCKS", "proxy_login", "HTTPS_PROXY"):
+        expect(form.retired).to_contain_text(part)
+    frontend.screenshot(f"profiles-retired-{look}")
+    form.check("HiDream").click()
+    expect(form.checked("HiDream")).to_contain_text("REQUESTS_CA_BUNDLE")
+    form.type(pictures_per_day="3")
+    form.button("remove the old entry").click()
+    expect(form.told).to_contain_text(panel.words["saved"])
+    expect(form.retired).to_be_hidden()
+    expect(form.head).not_to_contain_text(panel.words["old entry"])
+    expect(form.field("proxy")).to_have_value("")
+    expect(form.field("pictures_per_day")).to_have_value("3")
+    expect(form.state("hidream_token")).to_have_text(panel.words["stored"])
+    [left] = json.loads(file.read_bytes())["profiles"]
+    assert left["settings"] == {"pictures_per_run": 7, "pictures_per_day": 3}
+    assert left["keys"].keys() == {"hidream_token"}
+    frontend.screenshot(f"profiles-retired-removed-{look}")
+
+
+@two_looks
 def test_a_workflow_with_an_unknown_profile_loads_as_it_is(frontend: Frontend, language: str, look: str) -> None:
     workflow = example_workflow("hidream_upscale")
     next(node for node in workflow["nodes"] if node["id"] == NODE)["widgets_values"][0] = "a colleague's"
@@ -385,7 +417,7 @@ def test_readable(frontend: Frontend, panel: Panel, look: str) -> None:
     """Looked at by people; what can be told here is that nothing sticks out."""
     comfy, page = frontend.comfy, frontend.page
     long_name = "很长的名称" * 12
-    order(comfy, "add", name=long_name, settings={"ca_file": ""}, keys={"hidream_token": CANARY})
+    order(comfy, "add", name=long_name, settings={}, keys={"hidream_token": CANARY})
     panel.close()
     for palette in ("light", "dark"):
         page.evaluate("(name) => app.extensionManager.setting.set('Comfy.ColorPalette', name)", palette)

@@ -58,11 +58,9 @@ from hidream_volcengine.api import (
     images,
     polling,
     submits,
-    transport,
     volcengine,
 )
 from hidream_volcengine.api.accounts import HiDreamAccount, VolcengineAccount
-from hidream_volcengine.api.networks import Network
 from PIL import Image
 
 TOKEN = "canary-token-5f1c"
@@ -405,12 +403,6 @@ def server_context(certificate_with_key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate_with_key)
     return context
-
-
-def trusting(certificate: Path) -> Callable[..., Any]:
-    """`transport.submit`, to be put in its place: it trusts this certificate, too."""
-    network = Network.of(ca_file=str(certificate))
-    return lambda *args, **named: transport.submit(*args, **{**named, "network": network})
 
 
 # ---- calls

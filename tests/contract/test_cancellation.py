@@ -107,7 +107,7 @@ def test_a_stalled_tls_handshake_is_cut() -> None:
 
 def test_between_the_handshake_and_the_first_byte(monkeypatch: MonkeyPatch, tmp_path: Path) -> None:
     certificate, with_key = raw.make_certificate(tmp_path)
-    monkeypatch.setattr(hidream, "submit", raw.trusting(certificate))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     cancel = CancelToken()
     context = raw.server_context(with_key)
     shaken = threading.Event()
@@ -137,7 +137,7 @@ def test_in_a_stalled_upload(provider: str) -> None:
 
 def test_in_an_upload_over_tls(monkeypatch: MonkeyPatch, tmp_path: Path) -> None:
     certificate, with_key = raw.make_certificate(tmp_path)
-    monkeypatch.setattr(hidream, "submit", raw.trusting(certificate))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     with RawServer(raw.stalled, tls=raw.server_context(with_key)) as server:
         running = Running(raw.hidream_call(server.url, image=LARGE, deadlines=LONG))
         until(lambda: server.connections and server.connections[0].head)
@@ -451,7 +451,7 @@ def test_a_cancel_cuts_a_connection_inside_an_https_proxy(monkeypatch: MonkeyPat
     certificate, with_key = raw.make_certificate(tmp_path)
     context = raw.server_context(with_key)
     monkeypatch.setattr(connections, "is_loopback", lambda host: False)
-    monkeypatch.setattr(hidream, "submit", raw.trusting(certificate))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     with RawServer(raw.stalled, tls=context) as server, RawServer(relaying(server.port), tls=context) as proxy:
         for name in ("HTTPS_PROXY", "https_proxy"):
             monkeypatch.setenv(name, proxy.url)

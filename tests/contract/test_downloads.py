@@ -661,7 +661,7 @@ def test_a_submit_through_a_proxy_that_dies_after_the_last_byte_is_ambiguous(
 
     # A host that is not loopback and that the certificate names: told by the proxy's eyes only.
     monkeypatch.setattr(connections, "is_loopback", lambda host: False)
-    monkeypatch.setattr(hidream, "submit", raw.trusting(certificate))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     with RawServer(tunnel) as server:
         monkeypatch.setenv("HTTPS_PROXY", server.url)
         monkeypatch.setenv("https_proxy", server.url)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hidream_volcengine.api import Collector, InvalidInputError, ProfileEditor, ProfileFile, Profiles, Run, fetch
+from hidream_volcengine.api import (
+    Collector,
+    ConfigurationError,
+    InvalidInputError,
+    ProfileEditor,
+    ProfileFile,
+    Profiles,
+    Run,
+    fetch,
+)
 from hidream_volcengine.api.accounts import HiDreamAccount, VolcengineAccount
 from hidream_volcengine.api.hidream import UPSCALE, HiDreamService
 from pytest import MonkeyPatch
 
 from tests.contract import paying
 from tests.contract.paying import KEYS, PATIENT, A, B, Clock, Shop, both_providers, cvprocess, idle_watch, park, upscale
-from tests.contract.raw_servers import until
+from tests.contract.raw_servers import RawServer, hanging, until
 
 GOOD = {"hidream_token": KEYS.hidream_token, "volcengine_gateway_api_key": KEYS.gateway_api_key}
 
@@ -128,6 +138,48 @@ def test_the_collector_finds_the_renamed_profile(shop: FileShop, service: str) -
 
     with shop.buys(0):
         until(collected, paying.PATIENCE)
+
+
+# ---- entries of an earlier version
+
+RETIRED = {
+    "login": ("keys", "proxy_login", {"value": "somebody:canary-password", "for": ["http://127.0.0.1:9"]}),
+    "socks": ("settings", "proxy", "socks5://127.0.0.1:PORT"),
+    "ca file": ("settings", "ca_file", "/etc/ssl/ours.pem"),
+    "login in the address": ("settings", "proxy", "http://somebody:canary-password@127.0.0.1:PORT"),
+}
+
+
+@pytest.mark.parametrize("case", RETIRED)
+def test_a_profile_with_a_retired_entry_sends_nothing_until_it_is_removed(shop: FileShop, case: str) -> None:
+    """What was bought stays, what is under way stays parked, and both are there again afterwards, unpaid."""
+    part, name, value = RETIRED[case]
+    park(shop, "variation")
+    shop.mend()
+    shop.buy(upscale(shop.of("mine"), A))
+    with RawServer(hanging) as proxy, shop.sends_nothing():
+        document = json.loads(shop.file.path.read_bytes())
+        stored = value.replace("PORT", str(proxy.port)) if isinstance(value, str) else value
+        document["profiles"][0][part][name] = stored
+        shop.file.path.write_text(json.dumps(document), encoding="ascii")
+        for use in (shop.profiles.hidream, shop.profiles.volcengine):
+            with pytest.raises(ConfigurationError, match="Then remove the old entry in Settings") as caught:
+                use("mine")
+            assert "canary" not in str(caught.value)
+        assert isinstance(shop.clock, Clock)
+        shop.clock.now += 700
+        Collector(shop.journal, shop.profiles).collect_once()
+        for provider in ("HiDream", "Volcengine"):
+            assert shop.editor.check("mine", provider).cause == "setting"
+        assert proxy.accepted == 0
+    assert sorted(shop.states) == ["delivered", "parked"]
+    shop.editor.change(shop.revision, "mine", **{"settings": {}, "keys": {}, part: {name: ""}})
+    with shop.sends_nothing():
+        shop.buy(upscale(shop.of("mine"), A))
+    with shop.buys(0):
+        shop.buy(paying.photo_set(shop.of("mine"), A))
+    with shop.buys(1):
+        shop.buy(cvprocess(shop.volcengine_of("mine"), A))
 
 
 @both_providers

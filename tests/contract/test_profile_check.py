@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from aiohttp import web
 from hidream_volcengine.api import ProfileEditor, ProfileFile, Profiles, Sandbox, connections, profile_check
 from hidream_volcengine.api.diagnosis import Diagnosis
-from hidream_volcengine.api.profile_values import KEYS as KEYS_BY_NAME
-from hidream_volcengine.api.profile_values import SETTINGS
 from pytest import LogCaptureFixture, MonkeyPatch
 
 from emulator import Credentials, Emulator
 from tests.contract import raw_servers as raw
 from tests.contract.raw_servers import RawServer, answering
-from tests.contract.test_networks import HEADER, LOGIN, PROXY_VARIABLES, tunnel
+from tests.contract.test_networks import HEADER, PROXY_VARIABLES, tunnel, with_login
 from tests.contract.test_routes import BASE, TOKEN, FakeDesk, assert_headers, assert_refused, serving
 
 from hidream_volcengine.nodes.routes import register  # isort: skip  # after test_routes, which makes it importable
@@ -67,8 +66,7 @@ def check(editor: ProfileEditor) -> Checking:
         revision = editor.shown().revision
         if revision != "none":
             revision = editor.remove(revision, "a").revision
-        extra = {"proxy_login": settings.pop("login")} if "login" in settings else {}
-        editor.add(revision, "a", {**dict.fromkeys(hosts, url), **settings}, {**(keys or usual), **extra})
+        editor.add(revision, "a", {**dict.fromkeys(hosts, url), **settings}, keys or usual)
         found = editor.check("a", provider)
         assert "canary" not in f"{found}" and found.text.en and found.text.zh
         assert found.cause == "ok" or found.advice is not None
@@ -231,52 +229,18 @@ def test_a_name_that_nobody_knows(check: Checking, kind: str, monkeypatch: Monke
 
 
 @every_kind
-def test_certificates(check: Checking, kind: str, tmp_path: Path) -> None:
+def test_certificates(check: Checking, kind: str, tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
     certificate, both = raw.make_certificate(tmp_path)
     with RawServer(answering(401, {}), tls=raw.server_context(both)) as server:
         found = check(kind, server.url)
-        assert found.cause == "tls" and found.advice is not None and "CA file" in found.advice.en
+        assert found.cause == "tls" and found.advice is not None
+        assert "REQUESTS_CA_BUNDLE" in found.advice.en and "REQUESTS_CA_BUNDLE" in found.advice.zh
         assert server.whole == 0, "nothing was sent"
-        assert check(kind, server.url, ca_file=str(certificate)).cause == "key"
-
-
-@every_kind
-def test_a_ca_file_that_was_not_there_when_a_key_was_entered_opens_it_to_nobody(
-    editor: ProfileEditor, kind: str, tmp_path: Path
-) -> None:
-    """Who may change a profile could send it to a server of his own, by a proxy, and vouch for that himself."""
-    certificate, both = raw.make_certificate(tmp_path)
-    provider, keys = KINDS[kind]
-    with RawServer(answering(401, {}), tls=raw.server_context(both)) as server:
-        hosts = {name: server.url for name in SETTINGS if name.endswith("base_url")}
-        revision = editor.add("none", "a", hosts, keys).revision
-        assert editor.check("a", provider).cause == "tls"
-        shown = editor.change(revision, "a", {"ca_file": str(certificate)}, {})
-        assert [key for key in keys if any(key in text.en for text in shown.told)] == list(keys)
-        assert editor.check("a", provider).cause == "no_key"
-        shown = editor.change(shown.revision, "a", {}, keys)
-        document = json.loads(editor._file.path.read_text())
-        other = tmp_path / "other.pem"
-        other.write_bytes(certificate.read_bytes())
-        document["profiles"][0]["settings"]["ca_file"] = str(other)
-        editor._file.path.write_text(json.dumps(document))
-        assert editor.check("a", provider).cause == "no_key"
-        assert server.whole == 0
-
-
-@every_kind
-def test_a_ca_file_is_not_for_the_keys_of_the_environment(tmp_path: Path, kind: str) -> None:
-    certificate, both = raw.make_certificate(tmp_path)
-    provider, keys = KINDS[kind]
-    file = ProfileFile(lambda: tmp_path / "private")
-    with RawServer(answering(401, {}), tls=raw.server_context(both)) as server:
-        hosts = {setting.variable: server.url for name, setting in SETTINGS.items() if name.endswith("base_url")}
-        environment = hosts | {KEYS_BY_NAME[name].variable: key for name, key in keys.items()}
-        editor = ProfileEditor(Profiles(environment, raw.no_sandbox, file), file)
-        told = editor.change("none", "default", {"ca_file": str(certificate)}, {}).told
-        assert len(told) == 1 and "REQUESTS_CA_BUNDLE" in told[0].en and "REQUESTS_CA_BUNDLE" in told[0].zh
-        assert editor.check("default", provider).cause == "tls"
-        assert server.whole == 0
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        assert check(kind, server.url).cause == "key"
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        assert check(kind, server.url).cause == "tls", "it is looked up each time"
+        assert server.whole == 1
 
 
 @every_kind
@@ -290,24 +254,33 @@ def test_proxies(
         RawServer(answering(401, {}), tls=raw.server_context(both)) as server,
         RawServer(tunnel(HEADER)) as proxy,
     ):
-        ca_file, url = str(certificate), f"https://localhost:{server.port}"
-        found = check(kind, url, ca_file=ca_file, proxy=proxy.url)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        url = f"https://localhost:{server.port}"
+        found = check(kind, url, proxy=proxy.url)
         assert found.cause == "proxy" and "login" in found.text.en
-        found = check(kind, url, ca_file=ca_file, proxy=proxy.url, login=f"{LOGIN}-wrong")
-        assert found.cause == "proxy"
+        assert found.advice is not None and "HTTPS_PROXY" in found.advice.en and "HTTPS_PROXY" in found.advice.zh
         nobody = f"http://127.0.0.1:{raw.closed_port()}"
-        assert check(kind, url, ca_file=ca_file, proxy=nobody).cause == "proxy"
+        assert check(kind, url, proxy=nobody).cause == "proxy"
+        monkeypatch.setenv("HTTPS_PROXY", with_login(proxy.url, "-wrong"))
+        assert check(kind, url).cause == "proxy"
         assert server.accepted == 0
-        assert check(kind, url, ca_file=ca_file, proxy=proxy.url, login=LOGIN).cause == "key"
+        assert check(kind, url, proxy="none").cause == "key"
+        before = proxy.accepted
+        monkeypatch.setenv("HTTPS_PROXY", with_login(proxy.url))
+        assert check(kind, url).cause == "key"
+        assert proxy.accepted == before + 1
     assert "canary" not in caplog.text
 
 
-def test_a_ca_file_that_is_gone(editor: ProfileEditor, tmp_path: Path) -> None:
-    path = tmp_path / "ca.pem"
-    path.write_bytes(raw.make_certificate(tmp_path)[0].read_bytes())
-    editor.add("none", "a", {"ca_file": str(path)}, {"hidream_token": CANARY})
-    path.unlink()
-    assert editor.check("a", "HiDream").cause == "tls"
+def test_a_socks_proxy_without_its_package(check: Checking, monkeypatch: MonkeyPatch) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", missing)
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:9")
+    for kind in KINDS:
+        found = check(kind, "https://host.invalid")
+        assert found.cause == "proxy" and "PySocks" in found.text.en and "PySocks" in found.text.zh
 
 
 def test_it_is_a_connection_of_its_own(check: Checking) -> None:

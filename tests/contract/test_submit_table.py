@@ -140,7 +140,7 @@ def test_a_cut_tls_handshake_is_made_again_and_the_call_then_bought_once(
     monkeypatch: MonkeyPatch, tls_files: tuple[Path, Path]
 ) -> None:
     certificate, with_key = tls_files
-    monkeypatch.setattr(volcengine, "submit", raw.trusting(certificate))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     good = raw.over_tls(raw.server_context(with_key), answering(200, raw.finished_picture()))
     with RawServer(raw.cut_handshake, raw.cut_handshake, good) as server:
         delivery = raw.run(raw.volcengine_call(f"https://127.0.0.1:{server.port}"))
@@ -214,9 +214,7 @@ def test_a_reset_after_the_last_byte_is_ambiguous(provider: str, phase: str, ima
 def test_a_tls_connection_broken_after_the_last_byte_is_ambiguous(
     provider: str, monkeypatch: MonkeyPatch, tls_files: tuple[Path, Path]
 ) -> None:
-    trusting = raw.trusting(tls_files[0])
-    monkeypatch.setattr(volcengine, "submit", trusting)
-    monkeypatch.setattr(hidream, "submit", trusting)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls_files[0]))
     with RawServer(resetting("whole"), tls=raw.server_context(tls_files[1])) as server:
         ambiguous(CALLS[provider](server.url, image=LARGE), server)
 
@@ -225,9 +223,7 @@ def test_a_tls_connection_broken_after_the_last_byte_is_ambiguous(
 def test_a_tls_connection_broken_in_the_body_is_not_sent(
     provider: str, monkeypatch: MonkeyPatch, tls_files: tuple[Path, Path]
 ) -> None:
-    trusting = raw.trusting(tls_files[0])
-    monkeypatch.setattr(volcengine, "submit", trusting)
-    monkeypatch.setattr(hidream, "submit", trusting)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls_files[0]))
     with RawServer(resetting("body"), tls=raw.server_context(tls_files[1])) as server:
         error = failing(CALLS[provider](server.url, image=LARGE))
         assert type(error) is ConnectionFailedError and error.billed == "no"

@@ -29,7 +29,6 @@ from hidream_volcengine.api import (
 )
 from hidream_volcengine.api.auth import BearerAuth, origin
 from hidream_volcengine.api.claims import Claim
-from hidream_volcengine.api.networks import Network
 from hidream_volcengine.api.redaction import Secret
 from hidream_volcengine.api.transport import Answer, NoAnswerError, NotSentError, Phases, ask, submit
 from hypothesis import given, settings
@@ -51,7 +50,7 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def without_hooks(monkeypatch: MonkeyPatch) -> None:
     """As over a SOCKS proxy: urllib3 has connection classes of its own for those, and nobody sees them connect."""
     hooked = transport.new_session
-    monkeypatch.setattr(transport, "new_session", lambda url, network, hooks: hooked(url, network))
+    monkeypatch.setattr(transport, "new_session", lambda url, proxy, hooks: hooked(url, proxy))
 
 
 def key_for(url: str) -> BearerAuth:
@@ -101,9 +100,10 @@ def test_what_must_be_done_first_and_fails_leaves_the_request_unsent(body: bytes
         assert what_came(server) == b""
 
 
-def test_it_is_done_after_the_handshake(tls_files: tuple[Path, Path]) -> None:
+def test_it_is_done_after_the_handshake(tls_files: tuple[Path, Path], monkeypatch: MonkeyPatch) -> None:
     """A handshake may fail and be made again any number of times; it sends nothing that could be accepted."""
     certificate, with_key = tls_files
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     calls: list[str] = []
     with RawServer(raw.cut_handshake) as server:
         with pytest.raises(NotSentError):
@@ -111,7 +111,7 @@ def test_it_is_done_after_the_handshake(tls_files: tuple[Path, Path]) -> None:
         assert calls == []
     with RawServer(received, tls=raw.server_context(with_key)) as server:
         with pytest.raises(Unwritten):
-            sent(server.url, network=Network.of(ca_file=str(certificate)), before_sending=unwritten)
+            sent(server.url, before_sending=unwritten)
         assert what_came(server) == b""
         assert isinstance(server.connections[0].sock, ssl.SSLSocket), "the handshake was not finished"
 
@@ -156,17 +156,18 @@ class Watched:
 
 @pytest.mark.parametrize("body", [b"{}", BODY], ids=["small", "large"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_it_is_done_once_and_before_the_first_byte(body: bytes, tls: bool, tls_files: tuple[Path, Path]) -> None:
+def test_it_is_done_once_and_before_the_first_byte(
+    body: bytes, tls: bool, tls_files: tuple[Path, Path], monkeypatch: MonkeyPatch
+) -> None:
     certificate, with_key = tls_files
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     watched = Watched()
     context = raw.server_context(with_key) if tls else None
     if context is not None:
         # Tickets of TLS 1.3 go the other way; what is looked for here is what the client sends.
         context.num_tickets = 0
     with RawServer(watched.step, tls=context) as server:
-        answer = sent(
-            server.url, body, before_sending=watched.before_sending, network=Network.of(ca_file=str(certificate))
-        )
+        answer = sent(server.url, body, before_sending=watched.before_sending)
         assert (answer.status, server.whole) == (200, 1)
         assert (watched.called, watched.early) == (1, [False])
         assert bytes(server.connections[0].body) == body

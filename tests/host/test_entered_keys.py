@@ -23,7 +23,7 @@ from tests.host.test_secrets_in_host import REMOTE, all_nodes
 from tests.host.test_task_list import ask, token
 
 # "studio" sends its keys as they are, "signed" exchanges one and signs with the others.
-STUDIO = {"hidream_token": "token", "volcengine_gateway_api_key": "gateway", "proxy_login": "somebody:login"}
+STUDIO = {"hidream_token": "token", "volcengine_gateway_api_key": "gateway"}
 SIGNED = {"hidream_api_key": "hidream", "volcengine_access_key_id": "access", "volcengine_secret_access_key": "secret"}
 WRONG: list[dict[str, Any]] = [
     {"keys": {"hidream_token": f"two words {CANARY}"}},

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import ConfigurationError, profile_file
-from hidream_volcengine.api.profile_file import Contents, ProfileFile, StaleRevisionError
+from hidream_volcengine.api import ConfigurationError, ProfileEditor, Profiles, profile_file
+from hidream_volcengine.api.auth import BearerAuth
+from hidream_volcengine.api.profile_file import KEY_NAMES, Contents, ProfileFile, StaleRevisionError
+from hidream_volcengine.api.profile_values import HIDREAM_BASE_URL, HIDREAM_EC_BASE_URL, KEYS
 from hidream_volcengine.api.redaction import redact
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,13 +160,19 @@ DAMAGE = {
     "a list": b"[]",
     "null": b"null",
     "no version": b'{"profiles": []}',
-    "a newer version": b'{"version": 2, "profiles": []}',
+    "version 0": b'{"version": 0, "profiles": []}',
+    "a version that is no number": b'{"version": "2", "profiles": []}',
+    "a version that is true": b'{"version": true, "profiles": []}',
     "profiles are a number": b'{"version": 1, "profiles": 1}',
     "a profile is a word": b'{"version": 1, "profiles": ["a"]}',
     "no name": b'{"version": 1, "profiles": [{"account": "x"}]}',
     "no account": b'{"version": 1, "profiles": [{"name": "x"}]}',
     "settings are a list": b'{"version": 1, "profiles": [{"name": "x", "account": "y", "settings": []}]}',
-    "keys are words": b'{"version": 1, "profiles": [{"name": "x", "account": "y", "keys": {"a": "canary-key"}}]}',
+    "keys are a word": b'{"version": 1, "profiles": [{"name": "x", "account": "y", "keys": "canary-key"}]}',
+    "a key is a word":
+        b'{"version": 1, "profiles": [{"name": "x", "account": "y", "keys": {"hidream_token": "canary-key"}}]}',
+    "a newer version, a key is a word":
+        b'{"version": 2, "profiles": [{"name": "x", "account": "y", "keys": {"hidream_token": "canary-key"}}]}',
     "twice": b'{"version": 1, "profiles": [{"name": "x", "account": "y"}, {"name": "x", "account": "z"}]}',
     "deep": b"[" * 100_000,
     "endless": b'{"version": 1, "profiles": []}' + b" " * (5 * 2**20),
@@ -196,25 +204,84 @@ def test_a_file_that_cannot_be_read(file: ProfileFile) -> None:
         raise AssertionError("not reached")
 
 
-def test_what_a_newer_version_wrote_survives(file: ProfileFile) -> None:
-    newer = {
-        "version": 1,
-        "colour": {"a": [1, 2]},
-        "profiles": [
-            entry(
-                "a",
-                settings={"language": "en", "newer_setting": [1]},
-                keys={"newer_key": {"value": "something", "for": ["x"], "until": 5}},
-                newer_part={"x": None},
-            )
-        ],
-    }
+def test_the_keys_that_are_read_are_those_that_are_used() -> None:
+    assert KEYS.keys() == KEY_NAMES
+
+
+NEWER_KEYS = {
+    "as today": {"value": "something", "for": ["x"], "until": 5},
+    "word": "canary",
+    "list": [{"a": 1}, None],
+    "number": 1234567890123456789012345,
+    "nothing": None,
+    "object": {"for": 7, "\u6d77": "\u8fb9 \u2600"},
+}
+NEWER = {
+    "version": 7,
+    "colour": {"a": [1, 2.5, 1e-07], "": {}},
+    "profiles": [
+        {
+            "newer_part": {"x": None},
+            "name": "a",
+            "account": "account-of-a",
+            "keys": {
+                **NEWER_KEYS,
+                "hidream_token": {"value": "key-of-a", "for": [f"{HIDREAM_BASE_URL}:443", f"{HIDREAM_EC_BASE_URL}:443"],
+                                  "newer": [True]},
+            },
+            "settings": {"newer_setting": [1], "newer_switch": False, "newer_word": "\ud800", "language": "en"},
+        },
+        {"name": "b", "newer_part": "words", "account": "account-of-b"},
+    ],
+    "more": "words",
+}  # fmt: skip
+
+
+@pytest.fixture
+def newer(file: ProfileFile) -> ProfileEditor:
+    """Profiles that a newer version wrote."""
     file.path.parent.mkdir()
-    file.path.write_text(json.dumps(newer), encoding="utf-8")
-    add(file, "b")
+    file.path.write_text(json.dumps(NEWER, indent=1), encoding="ascii")
+    return ProfileEditor(Profiles({}, lambda: pytest.fail("no sandbox"), file), file)
+
+
+def test_what_a_newer_version_wrote_is_used(file: ProfileFile, newer: ProfileEditor) -> None:
+    assert file.names() == ("a", "b")
+    account = Profiles({}, lambda: pytest.fail("no sandbox"), file).hidream("a")
+    assert isinstance(account.auth, BearerAuth) and account.auth.token.reveal() == "key-of-a"
+    assert (account.language, account.account_id) == ("en", "account-of-a")
+    _, shown, *_ = newer.shown().profiles
+    assert {name for name, there in shown.keys.items() if there} == {"hidream_token"}
+    assert shown.settings["language"] == "en"
+
+
+def test_what_a_newer_version_wrote_survives_each_change(file: ProfileFile, newer: ProfileEditor) -> None:
+    before = file.path.read_text(encoding="ascii")
+
+    def is_now(expected: str) -> str:
+        assert file.path.read_text(encoding="ascii") == expected
+        return file.read().revision
+
+    revision = newer.change(file.read().revision, "a", {"language": "zh"}, {}).revision
+    is_now(changed := before.replace('"en"', '"zh"'))
+    revision = newer.rename(revision, "a", "c").revision
+    is_now(changed := changed.replace('"name": "a"', '"name": "c"'))
+    revision = newer.add(revision, "d", {"language": "en"}, {"hidream_token": "another-key"}).revision
+    newer.remove(revision, "d")
+    revision = is_now(changed)
+    # A key takes its own place only.
+    newer.change(revision, "c", {}, {"hidream_api_key": "key-to-exchange", "hidream_token": ""})
     written = json.loads(file.path.read_bytes())
-    assert written["profiles"].pop()["name"] == "b"
-    assert written == newer
+    del written["profiles"][0]["keys"]["hidream_api_key"]
+    expected = json.loads(changed)
+    del expected["profiles"][0]["keys"]["hidream_token"]
+    assert json.dumps(written, indent=1) == json.dumps(expected, indent=1)
+
+
+def test_a_key_of_a_newer_version_stays_when_the_host_changes(file: ProfileFile, newer: ProfileEditor) -> None:
+    newer.change(file.read().revision, "a", {"hidream_base_url": "https://other.example.com"}, {})
+    keys = json.loads(file.path.read_bytes())["profiles"][0]["keys"]
+    assert json.dumps(keys) == json.dumps(NEWER_KEYS)
 
 
 CHILD = """

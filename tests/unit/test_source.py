@@ -20,7 +20,7 @@ SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((R
 API_LAYERS = [
     {"text", "choices", "redaction", "settings", "keys", "files", "workers"},
     {"errors"},
-    {"cancel", "networks", "profile_file"},
+    {"cancel", "profile_file"},
     {"geometry", "checks", "connections", "wire", "owners", "filesystems", "records", "states"},
     {"images", "transport", "store", "schema", "profile_values"},
     {"downloads", "padding", "uploads", "resampling", "color_match", "accounts", "environment"},
