@@ -27,6 +27,7 @@ from hidream_volcengine.api import (
     JournalSettings,
     ModerationError,
     PaidCall,
+    ProfileEditor,
     ProfileFile,
     Profiles,
     Sandbox,
@@ -225,6 +226,22 @@ def test_keys_stay_bound_to_their_hosts(fixture: Path, tmp_path: Path, emulator:
     for account in (lambda: profiles.hidream("studio"), lambda: profiles.volcengine("网关")):
         with pytest.raises(ConfigurationError, match="was entered for"):
             account()
+
+
+def test_what_profiles_no_longer_have_is_told_before_buying(fixture: Path, tmp_path: Path, emulator: Emulator) -> None:
+    """0.1 had logins of proxies and CA files in profiles; their keys stay once the old entry is removed."""
+    opened = Opened(fixture, "user", tmp_path / "user", emulator)
+    file = ProfileFile(lambda: opened.folder)
+    profiles = Profiles({}, _no_sandbox, file)
+    editor = ProfileEditor(profiles, file)
+    for name, told, entry in (
+        ("proxy login", "HTTPS_PROXY", ({}, {"proxy_login": ""})),
+        ("own CA", "REQUESTS_CA_BUNDLE", ({"ca_file": ""}, {})),
+    ):
+        with pytest.raises(ConfigurationError, match=told):
+            profiles.hidream(name)
+        editor.change(file.read().revision, name, *entry)
+        assert profiles.hidream(name).base_url == "https://www.hidreamai.com"
 
 
 def _no_sandbox() -> Sandbox:
