@@ -24,11 +24,12 @@ from tests.host.prompts import (
     submits,
     until,
 )
+from tests.thinned import thinned
 
 # ---- image to image
 
 
-@pytest.mark.parametrize(
+@thinned(
     ("aspect_ratio", "size"),
     [
         ("9:16", (576, 1024)),
@@ -39,6 +40,7 @@ from tests.host.prompts import (
         ("3:2", (1008, 672)),
         ("16:9", (1024, 576)),
     ],
+    kept=(0, 3),
 )
 def test_image_to_image_has_the_chosen_shape(
     comfy: ComfyUI, emulator: Emulator, aspect_ratio: str, size: tuple[int, int]
@@ -254,7 +256,7 @@ def test_the_largest_result_is_not_refused_in_contradiction(comfy: ComfyUI, emul
 SET = [(768, 1024), (900, 1200), (768, 1024), (900, 1200)]
 
 
-@pytest.mark.parametrize(
+@thinned(
     ("original", "fit", "sent"),
     [
         ((768, 1024), "error", (768, 1024)),
@@ -268,6 +270,7 @@ SET = [(768, 1024), (900, 1200), (768, 1024), (900, 1200)]
         ((3000, 2000), "pad", (1536, 2048)),
         ((768, 1024), "pad", (768, 1024)),
     ],
+    kept=(2, 3, 4, 7),
 )
 def test_a_photo_is_fitted(
     comfy: ComfyUI, emulator: Emulator, original: tuple[int, int], fit: str, sent: tuple[int, int]

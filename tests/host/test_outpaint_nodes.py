@@ -19,12 +19,13 @@ from tests.host.prompts import (
     run_outpaint,
     submits,
 )
+from tests.thinned import thinned
 
 MOST_ERROR = 2.0
 """Of 255: how far the original's pixels may be off where the placement says they are."""
 
 
-@pytest.mark.parametrize(
+@thinned(
     ("original", "widgets", "rectangle"),
     [
         ((600, 400), {}, (256, 341, 512, 341)),
@@ -44,6 +45,7 @@ MOST_ERROR = 2.0
         ),
         ((333, 127), {"canvas_width": 1023, "canvas_height": 65, "ratio": 1.0}, (426, 0, 170, 65)),
     ],
+    kept=(0, 2, 10),
 )
 def test_the_original_lies_where_the_placement_says(
     comfy: ComfyUI,

@@ -26,6 +26,7 @@ from tests.host.prompts import (
     pixels,
     run_outpaint,
 )
+from tests.thinned import thinned
 
 NAMES = ("canvas_width", "canvas_height", "x", "y", "width", "height")
 PLACEMENT, LEFT, TOP, RIGHT, BOTTOM, CANVAS_WIDTH, CANVAS_HEIGHT, IMAGE, MASK = range(9)
@@ -106,7 +107,7 @@ def sides(left: int, top: int, right: int, bottom: int) -> dict[str, Any]:
 # ---- numbers
 
 
-@pytest.mark.parametrize(
+@thinned(
     ("original", "widgets", "expected"),
     [
         ((300, 200), {}, (356, 200, 28, 0, 300, 200)),
@@ -125,6 +126,7 @@ def sides(left: int, top: int, right: int, bottom: int) -> dict[str, Any]:
         ((60, 40), {**sides(2, 2, 2, 2), "ratio": 0.1, "position": "offset", "x_offset": 999}, (64, 44, 2, 2, 60, 40)),
         ((300, 200), {"left": 7, "canvas_width": 16}, (356, 200, 28, 0, 300, 200)),
     ],
+    kept=(0, 3, 5, 7, 10, 12),
 )
 def test_where_the_original_goes(
     comfy: ComfyUI,
