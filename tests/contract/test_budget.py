@@ -41,6 +41,7 @@ from tests.contract.paying import (
     upscale,
 )
 from tests.contract.raw_servers import photo, until
+from tests.thinned import thinned
 
 PER_DAY, PER_RUN = "REMOTE_IMAGE_PICTURES_PER_DAY", "REMOTE_IMAGE_PICTURES_PER_RUN"
 both_limits = pytest.mark.parametrize("variable", [PER_DAY, PER_RUN])
@@ -257,12 +258,12 @@ def test_the_count_survives_a_restart_and_is_one_for_all_processes(shop: Shop) -
 # ---- many at once
 
 
-def test_200_parallel_requests_with_a_budget_of_50_buy_exactly_50(shop: Shop) -> None:
-    shop.settings.update({PER_DAY: "50", **UNLIMITED})
+@thinned(("number", "budget"), [(60, 15), (200, 50)])
+def test_of_parallel_requests_exactly_those_within_the_budget_are_bought(shop: Shop, number: int, budget: int) -> None:
+    shop.settings.update({PER_DAY: str(budget), **UNLIMITED})
     account = shop.hidream
-    small = [photo(16, 16, seed) for seed in range(200)]
     outcomes: list[Result | BaseException] = []
-    begin = threading.Barrier(200)
+    begin = threading.Barrier(number)
 
     def one(call: PaidCall) -> None:
         begin.wait(PATIENCE)
@@ -271,12 +272,12 @@ def test_200_parallel_requests_with_a_budget_of_50_buy_exactly_50(shop: Shop) ->
         except BaseException as problem:
             outcomes.append(problem)
 
-    for pixels in small:
-        threading.Thread(target=one, args=(upscale(account, pixels),), daemon=True).start()
-    until(lambda: len(outcomes) == 200, 3 * PATIENCE)
+    for seed in range(number):
+        threading.Thread(target=one, args=(upscale(account, photo(16, 16, seed)),), daemon=True).start()
+    until(lambda: len(outcomes) == number, 3 * PATIENCE)
     errors = [outcome.error if isinstance(outcome, Result) else outcome for outcome in outcomes]
     assert {type(error) for error in errors if error is not None} == {QuotaError}
-    assert (shop.accepted, shop.emulator.billed, errors.count(None)) == (50, 50, 50)
+    assert (shop.accepted, shop.emulator.billed, errors.count(None)) == (budget, budget, budget)
 
 
 def test_parallel_batches_of_several_calls_never_overshoot(shop: Shop) -> None:

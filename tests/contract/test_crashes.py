@@ -16,6 +16,7 @@ import pytest
 from emulator import Emulator
 from tests.contract import buyer
 from tests.contract.buyer import Errand, Visit, accepted, children, polls, slow, submits, until, visit
+from tests.thinned import thinned
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="forks and POSIX signals")
 
@@ -64,7 +65,7 @@ def explained(visited: Visit) -> bool:
 # ---- kill -9
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
+@thinned("side", ["before", "after"], kept=(1,))
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_purchase_killed_at_any_commit(provider: str, side: str, emulator: Emulator, tmp_path: Path) -> None:
     ambiguous = 0
@@ -116,7 +117,7 @@ BATCHES = {
 }
 
 
-@pytest.mark.parametrize("batch", list(BATCHES))
+@thinned("batch", list(BATCHES), kept=(1, 3))
 def test_a_batch_killed_at_any_commit(batch: str, emulator: Emulator, tmp_path: Path) -> None:
     for number, side in itertools.product(range(1, MANY), ["before", "after"]):
         emulator.clear()
@@ -180,7 +181,7 @@ def test_a_killed_process_that_nobody_collected_is_dead(emulator: Emulator, tmp_
 # ---- the answer is lost
 
 
-@pytest.mark.parametrize("lost", [{"reset": "after"}, {"cut": 0.3}, {"status": 502, "accept": True}], ids=str)
+@thinned("lost", [{"reset": "after"}, {"cut": 0.3}, {"status": 502, "accept": True}], ids=str)
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_an_answer_lost_after_acceptance(
     provider: str, lost: dict[str, Any], emulator: Emulator, tmp_path: Path
@@ -225,7 +226,7 @@ def stopped_clock(folder: Path) -> Path:
     return clock
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@thinned("provider", PROVIDERS, kept=(0, 1))
 def test_an_owner_stopped_after_any_commit_does_no_harm(provider: str, emulator: Emulator, tmp_path: Path) -> None:
     """Each point on a journal of its own, all side by side: whoever takes over looks for some seconds first."""
     commits = visit(errand(emulator, tmp_path / "alive", provider=provider, pictures=(999,))).commits

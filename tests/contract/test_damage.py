@@ -22,6 +22,7 @@ import pytest
 from emulator import Emulator
 from tests.contract import buyer
 from tests.contract.buyer import Errand, Outcome, Visit, accepted, children, polls, slow, submits, until, visit
+from tests.thinned import every_case, thinned
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="forks and POSIX signals")
 
@@ -157,8 +158,8 @@ def test_a_full_disk_before_the_submit(provider: str, emulator: Emulator, tmp_pa
         assert len(submits(emulator)) == 2
 
 
-@pytest.mark.parametrize("room_again", [False, True], ids=["for good", "for a while"])
-@pytest.mark.parametrize("provider", ["hidream", "volcengine", "resumable"])
+@thinned("room_again", [False, True], ids=["for good", "for a while"], kept=(1,))
+@thinned("provider", ["hidream", "volcengine", "resumable"], kept=(0, 1))
 def test_a_disk_that_fills_up_after_acceptance(provider: str, room_again: bool, tmp_path: Path) -> None:
     """The picture is delivered all the same, what is needed to find it is in the log, and nothing is bought twice."""
     with Emulator(latency=2.0) as emulator, on_a_small_disk(emulator, tmp_path, provider=provider) as (wanted, disk):
@@ -190,7 +191,7 @@ def test_a_disk_that_fills_up_after_acceptance(provider: str, room_again: bool, 
             assert again.outcome.problem and again.outcome.problem.is_a("AmbiguousSubmitError"), again
 
 
-@pytest.mark.parametrize("provider", ["hidream", "volcengine"])
+@thinned("provider", ["hidream", "volcengine"])
 @pytest.mark.parametrize("fresh", [True, False], ids=["a new journal", "a journal that was used"])
 def test_every_file_stops_growing_at_any_size(fresh: bool, provider: str, emulator: Emulator, tmp_path: Path) -> None:
     """As on a disk with that much room: refused with nothing sent, or delivered; never sent and lost."""
@@ -198,7 +199,8 @@ def test_every_file_stops_growing_at_any_size(fresh: bool, provider: str, emulat
     used = errand(emulator, tmp_path / "used", provider=provider)
     if not fresh:
         assert visit(used, pictures=(9,)).outcome.delivered
-    for kilobytes in range(4, 600, 8 if fresh else 4):
+    step = (8 if fresh else 4) if every_case() else 24
+    for kilobytes in range(4, 600, step):
         emulator.clear()
         folder = tmp_path / str(kilobytes)
         wanted = errand(emulator, folder, provider=provider)
@@ -217,7 +219,7 @@ def test_every_file_stops_growing_at_any_size(fresh: bool, provider: str, emulat
         assert sum(accepted(emulator).values()) <= 1, f"{kilobytes} kB: bought twice"
         if not bought:
             assert again.outcome.delivered, (kilobytes, again)
-        if seen["delivered"] > 8:
+        if seen["delivered"] > (8 if every_case() else 1):
             break
     assert seen["refused"] and seen["delivered"]
 
@@ -440,7 +442,7 @@ def test_several_processes_find_the_damage_at_once(emulator: Emulator, tmp_path:
         assert len(list(Path(wanted.directory).glob("journal.damaged*.sqlite3"))) == 1
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
+@thinned("side", ["before", "after"], kept=(1,))
 def test_killed_while_a_damaged_journal_is_replaced(side: str, emulator: Emulator, tmp_path: Path) -> None:
     """Half of a new journal must not pass for a whole one."""
     original = past(emulator, tmp_path / "past")

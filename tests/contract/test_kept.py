@@ -60,6 +60,7 @@ from tests.contract.paying import (
     upscale,
 )
 from tests.contract.raw_servers import until
+from tests.thinned import thinned
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +116,7 @@ def away(shop: Shop, what: str) -> Iterator[None]:
     kept.rename(gone)
 
 
-@pytest.mark.parametrize("what", ["a picture", "the store"])
+@thinned("what", ["a picture", "the store"])
 @pytest.mark.parametrize("kind", ["upscale", "four", "cvsync2async", "by url", "cvprocess"])
 def test_what_comes_back_to_the_store_is_delivered_from_there(shop: Shop, kind: str, what: str) -> None:
     first = bought(shop, kind)

@@ -19,6 +19,7 @@ from emulator import Recorded
 from tests.contract import paying
 from tests.contract.paying import PATIENCE, A, B, Buying, C, Shop, cvprocess, img2img, pictures
 from tests.contract.raw_servers import until
+from tests.thinned import thinned
 
 DEEDS = 60
 FAULTS: list[dict[str, Any]] = [
@@ -145,7 +146,7 @@ def wish_of(record: Recorded) -> int:
 
 
 @pytest.mark.parametrize("resumable", ["0", "1"], ids=["cvprocess", "resumable"])
-@pytest.mark.parametrize("seed", [1, 2])
+@thinned("seed", [1, 2])
 def test_many_hands_buy_nothing_twice_and_lose_nothing(
     tmp_path: Path, monkeypatch: MonkeyPatch, seed: int, resumable: str
 ) -> None:

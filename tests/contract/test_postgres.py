@@ -14,6 +14,7 @@ import pytest
 from emulator import Emulator
 from tests.contract import buyer
 from tests.contract.buyer import Errand, Outcome, Visit, accepted, children, polls, slow, submits, until, visit
+from tests.thinned import thinned
 
 if TYPE_CHECKING:
     from devtools.postgres import PostgreSQL
@@ -102,7 +103,7 @@ def explained(visited: Visit) -> bool:
     return True
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@thinned("provider", PROVIDERS, kept=(0, 1))
 def test_killed_after_any_commit(provider: str, errand: Callable[..., Errand], emulator: Emulator) -> None:
     ambiguous = 0
     for number in range(1, 100):
@@ -254,7 +255,7 @@ def test_the_database_is_gone_before_a_submit(
     assert len(submits(emulator)) == 2
 
 
-@pytest.mark.parametrize("back", [False, True], ids=["for good", "for a while"])
+@thinned("back", [False, True], ids=["for good", "for a while"], kept=(1,))
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_database_is_killed_after_acceptance(
     provider: str, back: bool, errand: Callable[..., Errand], emulator: Emulator, postgres: PostgreSQL

@@ -45,6 +45,7 @@ from tests.contract.paying import (
     upscale,
 )
 from tests.contract.raw_servers import until
+from tests.thinned import thinned
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +78,7 @@ def assert_resumed(shop: Shop, service: str) -> None:
 
 
 @pytest.mark.parametrize("service", ["outpaint", "img2img", "upscale", "variation", "cvsync2async"])
-@pytest.mark.parametrize("restarted", [False, True])
+@thinned("restarted", [False, True], kept=(1,))
 def test_an_interrupted_task_is_resumed(shop: Shop, service: str, restarted: bool) -> None:
     park(shop, service)
     if restarted:

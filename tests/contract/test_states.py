@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from emulator import Emulator
 from tests.contract import buyer
 from tests.contract.buyer import Errand, Outcome, submits
+from tests.thinned import every_case
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="forks and POSIX signals")
 
@@ -204,10 +205,10 @@ class ResumableLives(Lives):
     faults: ClassVar = [*LOSING, *PASSING, *[fault for fault in LATER if "task_status" not in fault["do"]]]
 
 
-def bounded(machine: type[Lives], examples: int) -> Any:
+def bounded(machine: type[Lives], number: int) -> Any:
     case = machine.TestCase
     case.settings = settings(
-        max_examples=examples,
+        max_examples=number if every_case() else 3,
         stateful_step_count=12,
         # Each example starts an emulator and a dozen processes.
         suppress_health_check=list(HealthCheck),

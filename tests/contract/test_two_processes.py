@@ -14,6 +14,7 @@ from hidream_volcengine.api import Batch, Run
 from emulator import Emulator, Recorded
 from tests.contract import buyer, paying
 from tests.contract.buyer import Errand, Visit, accepted, children, polls, slow, submits, until
+from tests.thinned import every_case, thinned
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="forks")
 
@@ -43,7 +44,7 @@ def at_once(*errands: Errand) -> list[Visit]:
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_same_request_twice_at_once(provider: str, emulator: Emulator, tmp_path: Path) -> None:
     """Many rounds, each on a journal of its own: the schema too is made by two at once."""
-    for number in range(12):
+    for number in range(12 if every_case() else 4):
         emulator.clear()
         wanted = errand(emulator, tmp_path / str(number), provider=provider)
         visits = at_once(wanted, wanted)
@@ -52,9 +53,9 @@ def test_the_same_request_twice_at_once(provider: str, emulator: Emulator, tmp_p
         assert len(submits(emulator)) == 1, number
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@thinned("provider", PROVIDERS)
 def test_the_same_requests_in_four_processes(provider: str, emulator: Emulator, tmp_path: Path) -> None:
-    for number in range(4):
+    for number in range(4 if every_case() else 2):
         emulator.clear()
         wanted = errand(emulator, tmp_path, provider=provider, pictures=(1, 2, 3), take=number)
         visits = at_once(wanted, wanted, wanted, wanted)
