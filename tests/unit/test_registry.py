@@ -372,8 +372,14 @@ def _steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
     return [step for job in workflow["jobs"].values() for step in job.get("steps", [])]
 
 
-def test_there_are_two_workflows() -> None:
-    assert [path.name for path in WORKFLOWS] == ["publish.yml", "test.yml"]
+def test_there_are_three_workflows() -> None:
+    assert [path.name for path in WORKFLOWS] == ["publish.yml", "test.yml", "thorough.yml"]
+
+
+def test_every_case_runs_every_night() -> None:
+    workflow = _workflow(ROOT / ".github" / "workflows" / "thorough.yml")
+    assert set(workflow["on"]) == {"schedule", "workflow_dispatch"}
+    assert [step["run"] for step in _steps(workflow) if "run" in step] == ["python dev.py test --thorough"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
