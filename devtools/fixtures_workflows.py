@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from devtools import browser
+from devtools import browser, checkout
 from devtools.host import ComfyUI
 from emulator import Emulator
 
@@ -166,10 +166,8 @@ def _write(path: Path, content: Any) -> None:
 
 
 def _frontends() -> dict[str, list[str]]:
-    from tests.browser.conftest import arguments_for
-    from tests.browser.frontend import NEWER
-
-    return {"1.32.9": arguments_for("own"), NEWER: arguments_for(NEWER)}
+    """ComfyUI's arguments for each frontend."""
+    return {"1.32.9": [], checkout.NEWER_FRONTEND: [f"--front-end-root={checkout.newer_frontend()}"]}
 
 
 @contextmanager

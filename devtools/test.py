@@ -13,7 +13,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from devtools import browser, lint, postgres
+from devtools import browser, checkout, lint, postgres
 from devtools.environment import SetupError
 from devtools.host import ComfyUI, HostError
 
@@ -51,7 +51,7 @@ def _pytest(arguments: tuple[str, ...] | list[str], environment: dict[str, str])
 def _prepare() -> None:
     """Bring the programs of the tests, and compile what a ComfyUI loads: several workers at once would get in each
     other's way. What fails here is told better by the tests that need it."""
-    for bring in (browser.ensure, browser.newer_frontend, postgres.ensure):
+    for bring in (browser.ensure, checkout.newer_frontend, postgres.ensure):
         with contextlib.suppress(SetupError):
             bring()
     base = tempfile.TemporaryDirectory(prefix="comfyui-", ignore_cleanup_errors=True)

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling
 
 from devtools.environment import SetupError
 from tests import thinned
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+
     from devtools.postgres import PostgreSQL
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +60,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("thorough")])
     items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+
+
+_BESIDE_THE_GRAPH = ("test_profiles.py", "test_tasks_tab.py", "test_tasks_words.py", "test_template_picker.py")
+
+
+class _Units(LoadFileScheduling):
+    """Each file is a unit; the browser tests are three, so that few workers start a ComfyUI and open a page."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        if not file.startswith("tests/browser/"):
+            return file
+        if "own-canvas" in nodeid or "own-vue" in nodeid:
+            return "tests/browser in the old frontend"
+        return f"tests/browser {'beside' if file.endswith(_BESIDE_THE_GRAPH) else 'in'} the graph"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Units | None:
+    return _Units(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_finish() -> None:

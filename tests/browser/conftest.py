@@ -1,6 +1,6 @@
 """The pack in real frontends: the host's own and a newer one, each served by a ComfyUI of its own, in a Chromium.
 
-The nodes use the profile `sandbox`, whose emulator the pack starts by itself.
+The nodes use the profile `sandbox`, whose emulator the pack starts by itself. `default` is the fixture `service`.
 """
 
 from __future__ import annotations
@@ -8,36 +8,46 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import sys
-import tempfile
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, ViewportSize, expect, sync_playwright
+from playwright.sync_api import BrowserContext
 
 from devtools import browser as chromium
 from devtools import checkout
-from devtools.environment import HOST, SetupError, logged
+from devtools.environment import SetupError
 from devtools.host import ComfyUI
-from tests.browser.frontend import NEWER, READY, Frontend
-from tests.host.buying import collector_kept_away, forget_purchases
+from emulator import Credentials, Emulator
+from tests.browser.frontend import Frontend
+from tests.browser.looks import FIRST, look_of, mark_thorough, sort
+from tests.browser.settings_dialog import forget_profiles, order
+from tests.browser.window import Window
+from tests.host.buying import collector_kept_away
 
-# Only against a hang: CI's machine is slow, and busy with other tests.
-MILLISECONDS = 90_000
-expect.set_options(timeout=MILLISECONDS)
-_VIEWPORT = ViewportSize(width=1600, height=1000)
-_STORES = "cookies,local_storage,indexeddb,service_workers,cache_storage"
-_PAGE = Path(__file__).with_name("page.js")
+_WINDOW = pytest.StashKey[Window]()
 
-_INSIDE_WHEEL = "comfyui_frontend_package/static/"
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+    mark_thorough(items)
+    yield
+    sort(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
+    """Close the window before tests of other folders: while it is open, they could not use asyncio.run()."""
+    yield
+    window = item.session.stash.get(_WINDOW, None)
+    if window and nextitem and nextitem.path.parent != item.path.parent:
+        window.close()
 
 
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], ComfyUI]]:
-    """`serve("own")`, `serve(NEWER)`: the ComfyUI that serves that frontend, started once for the whole run."""
+    """`serve("own")`, `serve("newer")`: the ComfyUI that serves that frontend, started once for the whole run."""
     with ExitStack() as running:
 
         @functools.cache
@@ -45,16 +55,51 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
             base = tmp_path_factory.mktemp("comfyui")
             (base / "input").mkdir()
             shutil.copyfile(checkout.ensure() / "input" / "example.png", base / "input" / "example.png")
-            comfy = running.enter_context(ComfyUI(base, arguments=arguments_for(version)))
+            arguments = [] if version == "own" else [f"--front-end-root={checkout.newer_frontend()}"]
+            comfy = running.enter_context(ComfyUI(base, arguments=arguments, preloaded=True))
             running.enter_context(collector_kept_away(comfy))
             return comfy
 
         yield serve
 
 
-@pytest.fixture(scope="module", params=["own", NEWER])
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    """A service of this process, which counts what is asked of it and can be told to fail."""
+    with Emulator(port=0, latency=0.2, credentials=Credentials()) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
+def service(serve: Callable[[str], ComfyUI], version: str, emulator: Emulator) -> Iterator[Emulator]:
+    """The emulator as HiDream: the profile `default` has its address, a key and a budget."""
+    settings = {"hidream_base_url": emulator.url, "hidream_ec_base_url": emulator.url, "pictures_per_day": 50}
+    keys = {"hidream_token": Credentials().hidream_token}
+    order(serve(version), "change", name="default", settings=settings, keys=keys)
+    yield emulator
+    forget_profiles(serve(version))
+
+
+@pytest.fixture(scope="module")
 def version(request: pytest.FixtureRequest) -> str:
+    """Which frontend: "own" or "newer"."""
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def look(request: pytest.FixtureRequest) -> str:
+    """Renderer and language: "vue-zh"."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def language(look: str) -> str:
+    return look.split("-")[1]
+
+
+@pytest.fixture
+def first_look(request: pytest.FixtureRequest) -> bool:
+    return look_of(request.node) == FIRST
 
 
 @pytest.fixture(scope="session")
@@ -68,85 +113,23 @@ def chromium_path() -> Path:
 
 
 @pytest.fixture(scope="session")
-def chromium_profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keeps what Chromium has fetched and compiled of a frontend: the next page takes a third less of a core."""
-    return tmp_path_factory.mktemp("chromium")
+def window(
+    chromium_path: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Window]:
+    window = Window(chromium_path, tmp_path_factory.mktemp("chromium"))
+    request.session.stash[_WINDOW] = window
+    yield window
+    window.close()
 
 
 @pytest.fixture(scope="module")
-def browser(chromium_path: Path, chromium_profile: Path) -> Iterator[BrowserContext]:
-    # For one module only: while it is open, no other test could use asyncio.run().
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch_persistent_context(
-            chromium_profile, executable_path=chromium_path, args=list(chromium.ARGUMENTS), viewport=_VIEWPORT
-        )
-        browser.add_init_script(path=_PAGE)
-        yield browser
-        browser.close()
+def browser(window: Window) -> BrowserContext:
+    return window.context
 
 
 @pytest.fixture(scope="module")
-def open_frontend(browser: BrowserContext, serve: Callable[[str], ComfyUI], version: str) -> Callable[..., Frontend]:
-    """`open_frontend(locale="zh", vue_nodes=True)`: a new page with these settings."""
-    return functools.partial(open_page, browser, serve(version), version)
-
-
-@pytest.fixture(scope="module")
-def look(request: pytest.FixtureRequest) -> str:
-    """Renderer and language of a module that is parametrized with them: "vue-zh"."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def language(look: str) -> str:
-    return look.split("-")[1]
-
-
-@pytest.fixture(scope="module")
-def shared_frontend(open_frontend: Callable[..., Frontend], look: str) -> Iterator[Frontend]:
-    """One page for all tests of a module with this look."""
-    renderer, locale = look.split("-")
-    frontend = open_frontend(locale=locale, vue_nodes=renderer == "vue")
-    yield frontend
-    frontend.page.close()
-
-
-def open_page(
-    browser: BrowserContext, comfy: ComfyUI, version: str, *, locale: str = "en", vue_nodes: bool = False
+def shared_frontend(
+    window: Window, serve: Callable[[str], ComfyUI], version: str, look: str, request: pytest.FixtureRequest
 ) -> Frontend:
-    """A new page of this ComfyUI, with these settings."""
-    # The frontend opens the panel by itself when a run fails, and keeps it open for the next page.
-    closed = {"Comfy.Minimap.Visible": False, "Comfy.RightSidePanel.IsOpen": False}
-    settings = {"Comfy.Locale": locale, "Comfy.VueNodes.Enabled": vue_nodes, **closed}
-    comfy.request("POST", "/settings", json=settings)
-    # Every page buys for itself.
-    forget_purchases(comfy)
-    page = browser.new_page()
-    # And finds nothing that another has left in the browser.
-    browser.new_cdp_session(page).send("Storage.clearDataForOrigin", {"origin": comfy.url, "storageTypes": _STORES})
-    page.set_default_timeout(MILLISECONDS)
-    frontend = Frontend(page, comfy, version)
-    frontend.watch()
-    page.goto(comfy.url)
-    page.wait_for_function(READY)
-    page.locator('[data-testid="queue-button"]').first.wait_for()
-    return frontend
-
-
-def arguments_for(version: str) -> list[str]:
-    """ComfyUI's own, to serve that frontend."""
-    return [] if version == "own" else [f"--front-end-root={_newer_frontend()}"]
-
-
-def _newer_frontend() -> Path:
-    target = HOST / f"frontend-{NEWER}"
-    if not target.exists():
-        with tempfile.TemporaryDirectory(dir=HOST) as temporary:
-            requirement = Path(__file__).with_name(f"frontend-{NEWER}.txt")
-            download = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--progress-bar=off"]
-            logged(f"Fetching the frontend {NEWER}", [*download, "--dest", temporary, "-r", str(requirement)])
-            unpacked = Path(temporary) / "unpacked"
-            with zipfile.ZipFile(next(Path(temporary).glob("*.whl"))) as wheel:
-                wheel.extractall(unpacked, [name for name in wheel.namelist() if name.startswith(_INSIDE_WHEEL)])
-            shutil.move(unpacked / _INSIDE_WHEEL, target)
-    return target
+    """One page for all tests with this look."""
+    return window.show(serve(version), version, look, request.session.testsfailed)

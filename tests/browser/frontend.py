@@ -6,18 +6,29 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from devtools.environment import ROOT
 from devtools.host import PACK_FOLDER, ComfyUI
 
 Json = dict[str, Any]
 
-NEWER = "1.58.1"
 SCREENSHOTS = ROOT / "out" / "screenshots"
 
 _OUR_WORDS = (PACK_FOLDER, "node_status", "NodeStatus", "HiDream", "Volcengine")
 READY = "!!window.app?.graph && !!window.LiteGraph?.registered_node_types.VolcengineAPIOutpaintCanvas"
+# The frontend opens the panel by itself when a run fails, and keeps it open for the next page.
+CLOSED = {"Comfy.Minimap.Visible": False, "Comfy.RightSidePanel.IsOpen": False}
+_CHANGE_SETTINGS = """async (settings) => {
+    for (const [name, value] of Object.entries(settings)) await app.extensionManager.setting.set(name, value);
+}"""
+_LOCALE = "() => app.extensionManager.setting.get('Comfy.Locale')"
+_LOAD = """async (workflow) => {
+    await app.loadGraphData(workflow);
+    const tabs = app.extensionManager.workflow;
+    const others = tabs.openWorkflows.filter(({path}) => path !== tabs.activeWorkflow.path);
+    for (const tab of others) await tabs.closeWorkflow(tab);
+}"""
 _RUN = """async () => {
     const ends = ["execution_success", "execution_error", "execution_interrupted"];
     const ended = new Promise((resolve) => ends.forEach((type) =>
@@ -39,9 +50,30 @@ class Frontend:
     problems: list[str] = field(default_factory=list)
     """Errors in the console or of the page that have to do with this pack."""
 
+    def tidied(self) -> bool:
+        """Close what an earlier module may have left open; False if a dialog is still there."""
+        self.page.unroute_all()
+        self.page.evaluate(_CHANGE_SETTINGS, CLOSED)
+        self.problems.clear()
+        return self.page.get_by_role("dialog").count() == 0
+
     def load(self, workflow: Json) -> None:
-        self.page.evaluate("(workflow) => app.loadGraphData(workflow)", workflow)
+        """Show it in the only tab: with each that stays open the page gets slower."""
+        self.page.evaluate(_LOAD, workflow)
         self.page.wait_for_function("(count) => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
+
+    def refresh_choices(self) -> None:
+        """Have the page ask anew which files and profiles there are."""
+        self.page.evaluate("app.refreshComboInNodes()")
+
+    def speak(self, locale: str) -> None:
+        """Change the language and wait until the page has the other words."""
+        if self.page.evaluate(_LOCALE) == locale:
+            return
+        button = self.page.locator('[data-testid="queue-button"]').first
+        words = button.inner_text()
+        self.page.evaluate(_CHANGE_SETTINGS, {"Comfy.Locale": locale})
+        expect(button).not_to_have_text(words, use_inner_text=True)
 
     def run(self) -> Json:
         """Click on Run and wait; returns the prompt's entry in /history."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from devtools.host import ComfyUI
 from devtools.workflow import to_prompt
-from tests.browser.frontend import NEWER, Frontend, Json
+from tests.browser.frontend import Frontend, Json
+from tests.browser.looks import looks
 
 LOADER, PLACEMENT, HIDREAM, MASK_TO_IMAGE, PREVIEW = range(1, 6)
 PICTURE = "landscape.png"
@@ -58,30 +59,23 @@ _STEP_IS_OVER = "async () => { await app.extensionManager.workflow.activeWorkflo
 _CHANGED = "(before) => app.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length > before"
 
 
-pytestmark = pytest.mark.parametrize(
-    ("version", "look"), [("own", "canvas-en"), (NEWER, "canvas-zh"), (NEWER, "vue-en")], indirect=True
-)
+pytestmark = looks("newer-canvas-zh", "newer-vue-en")
 
 
 @pytest.fixture(scope="module")
-def shared_frontend(
-    open_frontend: Callable[..., Frontend], serve: Callable[[str], ComfyUI], version: str, look: str
-) -> Iterator[Frontend]:
-    # Before the page asks which files there are.
-    serve(version).upload(_landscape(), PICTURE)
-    renderer, locale = look.split("-")
-    frontend = open_frontend(locale=locale, vue_nodes=renderer == "vue")
-    yield frontend
-    frontend.page.close()
+def with_picture(shared_frontend: Frontend) -> Frontend:
+    shared_frontend.comfy.upload(_landscape(), PICTURE)
+    shared_frontend.refresh_choices()
+    return shared_frontend
 
 
 @pytest.fixture
-def frontend(shared_frontend: Frontend) -> Iterator[Frontend]:
-    shared_frontend.page.mouse.move(1300, 800)
-    shared_frontend.load(_workflow())
-    shared_frontend.page.evaluate(_LOOK_AT, PLACEMENT)
-    yield shared_frontend
-    assert shared_frontend.problems == []
+def frontend(with_picture: Frontend) -> Iterator[Frontend]:
+    with_picture.page.mouse.move(1300, 800)
+    with_picture.load(_workflow())
+    with_picture.page.evaluate(_LOOK_AT, PLACEMENT)
+    yield with_picture
+    assert with_picture.problems == []
 
 
 @pytest.fixture
@@ -169,6 +163,7 @@ class Editor:
         ]
 
 
+@pytest.mark.smoke
 def test_shows_the_placement_and_saves_nothing(frontend: Frontend, editor: Editor, look: str, language: str) -> None:
     for words in WORDS[language]:
         expect(editor.root.locator(".numbers")).to_contain_text(words)
@@ -185,6 +180,7 @@ def test_shows_the_placement_and_saves_nothing(frontend: Frontend, editor: Edito
     frontend.screenshot(f"placement_editor-{look}")
 
 
+@pytest.mark.smoke
 def test_dragging_moves_and_is_one_step_to_undo(frontend: Frontend, editor: Editor) -> None:
     page = frontend.page
     before, steps = editor.values(), page.evaluate(_UNDO_STEPS)

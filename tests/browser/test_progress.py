@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from devtools import checkout
-from devtools.host import ComfyUI
-from emulator import Credentials, Emulator
-from tests.browser.conftest import arguments_for, open_page
-from tests.browser.frontend import NEWER, Frontend, example_workflow
+from emulator import Emulator
+from tests.browser.frontend import Frontend, example_workflow
+from tests.browser.looks import looks
 from tests.host.buying import forget_purchases, hold, mend
 
 NODE = 2
@@ -48,36 +45,7 @@ _INTO_SUBGRAPH = """(id) => {
 }"""
 _OPEN_SUBGRAPH = "() => app.canvas.setGraph(window.inner.graph)"
 
-pytestmark = pytest.mark.parametrize(
-    ("version", "look"),
-    [("own", "canvas-zh"), ("own", "canvas-en"), (NEWER, "canvas-en"), (NEWER, "vue-zh")],
-    indirect=True,
-)
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Emulator]:
-    with Emulator(port=0, latency=0.2, credentials=Credentials()) as emulator:
-        yield emulator
-
-
-@pytest.fixture(scope="module")
-def comfy(tmp_path_factory: pytest.TempPathFactory, version: str, service: Emulator) -> Iterator[ComfyUI]:
-    """One whose service the tests can hold up."""
-    base = tmp_path_factory.mktemp("comfyui")
-    (base / "input").mkdir()
-    shutil.copyfile(checkout.ensure() / "input" / "example.png", base / "input" / "example.png")
-    environment = {"HIDREAM_TOKEN": Credentials().hidream_token, "HIDREAM_BASE_URL": service.url}
-    with ComfyUI(base, environment=environment, arguments=arguments_for(version)) as comfy:
-        yield comfy
-
-
-@pytest.fixture(scope="module")
-def shared_frontend(browser: BrowserContext, comfy: ComfyUI, version: str, look: str) -> Iterator[Frontend]:
-    renderer, locale = look.split("-")
-    frontend = open_page(browser, comfy, version, locale=locale, vue_nodes=renderer == "vue")
-    yield frontend
-    frontend.page.close()
+pytestmark = looks("own-canvas-zh", "newer-canvas-en")
 
 
 @pytest.fixture
@@ -111,6 +79,7 @@ def block(page: Page) -> Locator:
     return page.locator("[data-node-status] [data-progress]")
 
 
+@pytest.mark.smoke
 def test_what_is_shown_and_how_it_ends(frontend: Frontend, look: str, tell: Callable[..., None]) -> None:
     page = frontend.page
     file, height = page.evaluate(_FILE), page.evaluate(_HEIGHT, NODE)
@@ -172,6 +141,7 @@ def test_another_workflows_run_is_not_shown(frontend: Frontend, tell: Callable[.
     expect(block(page)).to_have_count(1)
 
 
+@pytest.mark.smoke
 def test_a_run_from_its_begin_to_its_end(frontend: Frontend, service: Emulator, look: str) -> None:
     """Three pictures, of which one stays away until the others are shown; nothing of it is in the file."""
     page = frontend.page

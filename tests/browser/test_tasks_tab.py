@@ -1,15 +1,13 @@
 """The Tasks tab with a real server: what is bought appears, and comes into the graph again without being bought.
 
-The profile `default` is an emulator of this process, which counts what is asked of it and can be told to fail.
+The profile `default` is the emulator of `service`.
 """
 
 from __future__ import annotations
 
-import functools
 import io
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,9 +16,9 @@ from PIL import Image, PngImagePlugin
 from playwright.sync_api import Route, expect
 
 from devtools.host import ComfyUI
-from emulator import Credentials, Emulator
-from tests.browser.conftest import arguments_for
-from tests.browser.frontend import NEWER, Frontend, example_workflow
+from emulator import Emulator
+from tests.browser.frontend import Frontend, example_workflow
+from tests.browser.looks import looks
 from tests.browser.tasks_tab import TasksTab
 from tests.host.buying import Bought, hold, mend, sends_nothing, start_over, tasks
 from tests.host.prompts import failed, until
@@ -43,44 +41,16 @@ _UNDO_STEPS = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.
 _NO_CLIPBOARD = "() => Object.defineProperty(navigator, 'clipboard', {value: undefined, configurable: true})"
 _QUEUE = "() => { app.queuePrompt(0, 1); }"
 
-pytestmark = pytest.mark.parametrize(
-    ("version", "look"), [("own", "canvas-en"), (NEWER, "canvas-zh"), (NEWER, "vue-en")], indirect=True
-)
-
-
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[Emulator]:
-    with Emulator(port=0, latency=0.2, credentials=Credentials()) as emulator:
-        yield emulator
-
-
-@pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory, emulator: Emulator) -> Iterator[Callable[[str], ComfyUI]]:
-    """Instead of the usual one, which has no keys."""
-    keys = Credentials()
-    environment = {
-        "HIDREAM_TOKEN": keys.hidream_token,
-        "HIDREAM_BASE_URL": emulator.url,
-        "HIDREAM_EC_BASE_URL": emulator.url,
-        "REMOTE_IMAGE_PICTURES_PER_DAY": "50",
-    }
-    with ExitStack() as running:
-
-        @functools.cache
-        def serve(version: str) -> ComfyUI:
-            base = tmp_path_factory.mktemp("comfyui")
-            return running.enter_context(ComfyUI(base, environment=environment, arguments=arguments_for(version)))
-
-        yield serve
+pytestmark = looks("newer-canvas-zh", "newer-vue-en")
 
 
 @pytest.fixture
-def comfy(shared_frontend: Frontend, emulator: Emulator) -> Iterator[ComfyUI]:
+def comfy(shared_frontend: Frontend, service: Emulator) -> Iterator[ComfyUI]:
     comfy = shared_frontend.comfy
-    start_over(comfy, emulator)
+    start_over(comfy, service)
     yield comfy
     # What a failed test has left running.
-    mend(emulator)
+    mend(service)
     comfy.interrupt()
     until(lambda: not comfy.request("GET", "/queue").json()["queue_running"], "nothing runs")
 
@@ -120,14 +90,15 @@ def shown(frontend: Frontend, node: int) -> Any:
 # ---- what appears
 
 
+@pytest.mark.smoke
 def test_a_task_is_seen_while_it_runs(
-    tab: TasksTab, comfy: ComfyUI, emulator: Emulator, shared_frontend: Frontend, language: str
+    tab: TasksTab, comfy: ComfyUI, service: Emulator, shared_frontend: Frontend, language: str
 ) -> None:
     workflow = example_workflow("hidream_image_to_image")
     next(node for node in workflow["nodes"] if node["id"] == 2)["widgets_values"][0] = "default"
     comfy.upload(Image.radial_gradient("L"), "example.png")
     shared_frontend.load(workflow)
-    hold(emulator)
+    hold(service)
     shared_frontend.page.evaluate(_QUEUE)
     row = tab.rows
     expect(row.locator(".word")).to_have_text("In progress" if language == "en" else "进行中")
@@ -135,7 +106,7 @@ def test_a_task_is_seen_while_it_runs(
     expect(row.locator(".summary")).to_contain_text("a watercolour painting")
     expect(row.locator(".thumbnail img")).to_have_count(0)
     shared_frontend.screenshot(f"tasks-running-{language}")
-    mend(emulator)
+    mend(service)
     expect(row).to_have_attribute("data-state", "delivered")
     expect(row.locator(".thumbnail img")).to_be_visible()
     expect(row.locator(".badge")).to_have_text("2")
@@ -148,8 +119,8 @@ def test_a_task_is_seen_while_it_runs(
     shared_frontend.screenshot(f"tasks-delivered-{language}")
 
 
-def test_a_failed_picture_of_a_set_is_left_out(tab: TasksTab, comfy: ComfyUI, emulator: Emulator) -> None:
-    emulator.add_fault({"endpoint": "img2img", "phase": "submit", "do": {"task_status": [3, 1, 1]}})
+def test_a_failed_picture_of_a_set_is_left_out(tab: TasksTab, comfy: ComfyUI, service: Emulator) -> None:
+    service.add_fault({"endpoint": "img2img", "phase": "submit", "do": {"task_status": [3, 1, 1]}})
     workflow = Bought(comfy, "HiDreamAPIImageToImage", img_count=3, on_partial="return the rest")
     assert len(workflow.run()) == 2
     [task] = tasks(comfy)
@@ -163,8 +134,9 @@ def test_a_failed_picture_of_a_set_is_left_out(tab: TasksTab, comfy: ComfyUI, em
 # ---- into the graph
 
 
+@pytest.mark.smoke
 def test_a_picture_becomes_load_image(
-    tab: TasksTab, comfy: ComfyUI, emulator: Emulator, shared_frontend: Frontend, look: str
+    tab: TasksTab, comfy: ComfyUI, service: Emulator, shared_frontend: Frontend, look: str
 ) -> None:
     journal_id = bought(comfy)
     thumbnail = tab.row(journal_id).locator(".head .thumbnail")
@@ -178,7 +150,7 @@ def test_a_picture_becomes_load_image(
     assert node["at"] == pytest.approx([panel["x"] + panel["width"] + 150, panel["y"] + 200], abs=1)
     assert len(tab.nodes()) == 2
     shared_frontend.page.wait_for_function(f"(before) => ({_UNDO_STEPS})() === before + 1", arg=steps)
-    with sends_nothing(emulator):
+    with sends_nothing(service):
         assert (shown(shared_frontend, node["id"]) == pixels(picture_of(comfy, journal_id))).all()
     shared_frontend.screenshot(f"tasks-load-image-{look}")
 
@@ -195,14 +167,14 @@ def test_the_second_picture_of_a_set(tab: TasksTab, comfy: ComfyUI, shared_front
 
 
 def test_a_task_becomes_a_result_node(
-    tab: TasksTab, comfy: ComfyUI, emulator: Emulator, shared_frontend: Frontend, look: str
+    tab: TasksTab, comfy: ComfyUI, service: Emulator, shared_frontend: Frontend, look: str
 ) -> None:
     journal_id = bought(comfy, img_count=1)
     tab.drag(tab.row(journal_id).locator(".name"), 150, 200)
     node = tab.node("RemoteTaskResult")
     wanted = {"task_id": journal_id, "profile": "default", "endpoint": "hidream image to image"}
     assert {name: node["values"][name] for name in wanted} == wanted
-    with sends_nothing(emulator):
+    with sends_nothing(service):
         assert (shown(shared_frontend, node["id"]) == pixels(picture_of(comfy, journal_id))).all()
     shared_frontend.screenshot(f"tasks-result-node-{look}")
 
@@ -278,8 +250,8 @@ def test_another_file_of_that_name_stays(tab: TasksTab, comfy: ComfyUI, shared_f
 # ---- what can be done
 
 
-def test_submit_again(tab: TasksTab, comfy: ComfyUI, emulator: Emulator, shared_frontend: Frontend, look: str) -> None:
-    emulator.add_fault({"phase": "submit", "do": {"status": 500, "accept": True}})
+def test_submit_again(tab: TasksTab, comfy: ComfyUI, service: Emulator, shared_frontend: Frontend, look: str) -> None:
+    service.add_fault({"phase": "submit", "do": {"status": 500, "accept": True}})
     workflow = Bought(comfy)
     failed(comfy, workflow.graph.prompt, "AmbiguousSubmitError")
     row = tab.rows
@@ -288,21 +260,21 @@ def test_submit_again(tab: TasksTab, comfy: ComfyUI, emulator: Emulator, shared_
     expect(row.locator(".error")).not_to_be_empty()
     row.locator('[data-action="submit-again"]').click()
     shared_frontend.screenshot(f"tasks-submit-again-{look}")
-    with sends_nothing(emulator):
+    with sends_nothing(service):
         row.locator('[data-confirm="submit-again"]').click()
         expect(row.locator('[data-action="submit-again"]')).to_be_hidden()
     workflow.run()
     expect(tab.rows).to_have_count(2)
-    assert len(emulator.accepted) == 2
+    assert len(service.accepted) == 2
     tab.filter(group="attention")
     expect(tab.rows).to_have_count(0)
     tab.filter(group="all")
 
 
 def test_stop_waiting_and_collect(
-    tab: TasksTab, comfy: ComfyUI, emulator: Emulator, shared_frontend: Frontend, look: str
+    tab: TasksTab, comfy: ComfyUI, service: Emulator, shared_frontend: Frontend, look: str
 ) -> None:
-    hold(emulator)
+    hold(service)
     running = Bought(comfy).start()
     row = tab.rows
     expect(row).to_have_attribute("data-state", "submitted")
@@ -311,11 +283,11 @@ def test_stop_waiting_and_collect(
     row.locator('[data-confirm="stop-waiting"]').click()
     assert running.end().error["exception_type"] == "hidream_volcengine.TaskTimeoutError"
     expect(row).to_have_attribute("data-state", "parked")
-    mend(emulator)
+    mend(service)
     row.locator('[data-action="collect"]').click()
     expect(row).to_have_attribute("data-state", "stored")
     expect(row.locator(".thumbnail img")).to_be_visible()
-    assert len(emulator.accepted) == 1
+    assert len(service.accepted) == 1
 
 
 def test_ids_are_copied(tab: TasksTab, comfy: ComfyUI, shared_frontend: Frontend, language: str) -> None:
@@ -330,11 +302,14 @@ def test_ids_are_copied(tab: TasksTab, comfy: ComfyUI, shared_frontend: Frontend
     expect(row.locator(".said")).to_have_text("The ids were copied." if language == "en" else "编号已复制。")
     assert page.evaluate("navigator.clipboard.readText()") == wanted
     page.evaluate(_NO_CLIPBOARD)
-    row.locator("[data-copy]").click()
-    field = row.locator("textarea")
-    expect(field).to_have_value(wanted)
-    expect(field).to_be_focused()
-    assert page.evaluate("getSelection().toString()") == wanted
+    try:
+        row.locator("[data-copy]").click()
+        field = row.locator("textarea")
+        expect(field).to_have_value(wanted)
+        expect(field).to_be_focused()
+        assert page.evaluate("getSelection().toString()") == wanted
+    finally:
+        page.evaluate("() => delete navigator.clipboard")
 
 
 def test_open_and_save(tab: TasksTab, comfy: ComfyUI, shared_frontend: Frontend) -> None:

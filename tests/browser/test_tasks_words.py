@@ -13,7 +13,8 @@ from PIL import Image
 from playwright.sync_api import Route, expect
 
 from devtools.environment import ROOT
-from tests.browser.frontend import NEWER, Frontend
+from tests.browser.frontend import Frontend
+from tests.browser.looks import looks
 from tests.browser.tasks_tab import TasksTab
 
 NODE_OF = {
@@ -51,11 +52,7 @@ _ASKS_ON = """(event) => {
 }"""
 LONG_NAME = "工作室的一个名字很长的配置"
 
-pytestmark = pytest.mark.parametrize(
-    ("version", "look"),
-    [("own", "canvas-en"), ("own", "canvas-zh"), (NEWER, "canvas-zh"), (NEWER, "vue-en")],
-    indirect=True,
-)
+pytestmark = looks("own-canvas-zh", "newer-canvas-zh", "newer-vue-en")
 
 
 class Server:
@@ -144,6 +141,7 @@ def changed(frontend: Frontend) -> None:
     frontend.page.evaluate("app.api.dispatchCustomEvent('hidream_volcengine.tasks', {})")
 
 
+@pytest.mark.smoke
 def test_each_state_says_what_it_means_for_money(
     server: Server, open_tab: Callable[[], TasksTab], shared_frontend: Frontend, language: str
 ) -> None:

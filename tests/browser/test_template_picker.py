@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.browser.frontend import NEWER, Frontend, Json, example_workflow
+from tests.browser.frontend import Frontend, Json, example_workflow
+from tests.browser.looks import looks
 
 LOADER, NODE = 1, 2
 TEMPLATE_ID = 2
@@ -54,11 +55,7 @@ _UNDO = "async () => { await app.extensionManager.workflow.activeWorkflow.change
 _STEPS = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length"
 _VALUE = "(id) => app.graph.getNodeById(id).widgets.find(({name}) => name === 'template_id').value"
 
-pytestmark = pytest.mark.parametrize(
-    ("version", "look"),
-    [("own", "canvas-zh"), ("own", "vue-en"), (NEWER, "canvas-en"), (NEWER, "vue-zh")],
-    indirect=True,
-)
+pytestmark = looks("own-canvas-zh", "own-vue-en", "newer-canvas-en")
 
 
 @pytest.fixture
@@ -128,6 +125,7 @@ class Picker:
         self.page.route(re.compile(rf"/hidream_volcengine/templates{path}"), answer)
 
 
+@pytest.mark.smoke
 def test_a_click_fills_the_number_and_nothing_else_is_saved(frontend: Frontend, picker: Picker, look: str) -> None:
     page, before = frontend.page, frontend.widget_values()
     assert before == {node["id"]: node.get("widgets_values") for node in workflow()["nodes"]}
