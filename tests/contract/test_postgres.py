@@ -81,7 +81,7 @@ def test_bought_by_one_server_and_reused_by_another(
     assert buyer.states(errand("three")) == ["delivered", "delivered"]
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@thinned("provider", PROVIDERS)
 def test_two_servers_with_the_same_request_at_once(
     provider: str, errand: Callable[..., Errand], emulator: Emulator
 ) -> None:
@@ -103,7 +103,7 @@ def explained(visited: Visit) -> bool:
     return True
 
 
-@thinned("provider", PROVIDERS, kept=(0, 1))
+@thinned("provider", PROVIDERS)
 def test_killed_after_any_commit(provider: str, errand: Callable[..., Errand], emulator: Emulator) -> None:
     ambiguous = 0
     for number in range(1, 100):
@@ -146,15 +146,19 @@ def test_a_server_on_another_machine_died(errand: Callable[..., Errand], emulato
     assert relief.outcome.delivered and len(submits(emulator)) == 1
 
 
-def test_two_hundred_calls_at_once_with_a_budget_of_fifty(errand: Callable[..., Errand], emulator: Emulator) -> None:
-    day = {"REMOTE_IMAGE_PICTURES_PER_DAY": "50"}
+@thinned("calls", [30, 100])
+def test_many_calls_at_once_within_a_budget(
+    calls: int, errand: Callable[..., Errand], emulator: Emulator
+) -> None:
+    budget = calls // 2
+    day = {"REMOTE_IMAGE_PICTURES_PER_DAY": str(budget)}
     servers = [
-        errand(name, pictures=tuple(range(first, first + 100)), together=False, environment=day)
+        errand(name, pictures=tuple(range(first, first + calls)), together=False, environment=day)
         for name, first in (("one", 0), ("two", 1000))
     ]
     with children(*servers) as born:
         outcomes = [outcome for child in born for outcome in child.wait().outcomes]
-    assert sum(outcome.delivered for outcome in outcomes) == emulator.billed == 50
+    assert sum(outcome.delivered for outcome in outcomes) == emulator.billed == budget
     for outcome in outcomes:
         if not outcome.delivered:
             assert outcome.problem and outcome.problem.is_a("QuotaError"), outcome
@@ -256,7 +260,7 @@ def test_the_database_is_gone_before_a_submit(
 
 
 @thinned("back", [False, True], ids=["for good", "for a while"], kept=(1,))
-@pytest.mark.parametrize("provider", PROVIDERS)
+@thinned("provider", PROVIDERS)
 def test_the_database_is_killed_after_acceptance(
     provider: str, back: bool, errand: Callable[..., Errand], emulator: Emulator, postgres: PostgreSQL
 ) -> None:

@@ -208,7 +208,7 @@ class ResumableLives(Lives):
 def bounded(machine: type[Lives], number: int) -> Any:
     case = machine.TestCase
     case.settings = settings(
-        max_examples=number if every_case() else 3,
+        max_examples=number if every_case() else 2,
         stateful_step_count=12,
         # Each example starts an emulator and a dozen processes.
         suppress_health_check=list(HealthCheck),

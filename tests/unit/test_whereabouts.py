@@ -36,7 +36,7 @@ def on_whole_pixels(placement: Placement, factor: int = 1) -> Region:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
-@pytest.mark.parametrize("enlarged", [1, 2, 4])
+@thinned("enlarged", [1, 2, 4], kept=(0, 2))
 @thinned("cast", [0, 25], kept=(1,))
 def test_whole_pixels_of_a_smaller_canvas(layout: Placement, enlarged: int, cast: int) -> None:
     """What an outpaint node with a limit paints, and an upscaler enlarges: the asked placement is enough to find it."""
@@ -69,7 +69,7 @@ def test_a_padded_picture_that_was_scaled_as_it_is(layout: Placement, limit: int
     assert (found.width, found.height) == pytest.approx((region.width, region.height), abs=0.1)
 
 
-@pytest.mark.parametrize("enlarged", [1, 4])
+@thinned("enlarged", [1, 4])
 def test_the_canvas_that_was_asked_for_comes_out(enlarged: int) -> None:
     """Pasted back by the placement that was asked for: its very canvas, and nothing out of place."""
     layout = LAYOUTS["two sides"]
