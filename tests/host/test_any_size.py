@@ -19,7 +19,6 @@ from devtools.host import PACK_FOLDER, ComfyUI, Prompt
 from devtools.workflow import to_prompt
 from tests.host import tiny_checkpoint
 from tests.host.prompts import Pixels, fields_of, photo, pixels
-from tests.thinned import thinned
 
 WIDTH, HEIGHT = 6000, 4000
 SIZES = {
@@ -40,7 +39,8 @@ def photograph() -> Pixels:
     return np.clip(detailed, 0, 255).astype(np.uint8)
 
 
-@thinned("name", SIZES, kept=(2,))
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", SIZES)
 def test_every_pixel_of_a_large_photograph_is_kept(name: str, comfy: ComfyUI, photograph: Pixels) -> None:
     tiny_checkpoint.write(comfy.base / "models" / "checkpoints", "512-inpainting-ema.safetensors")
     prompt = _prompt(name, comfy)

@@ -17,6 +17,7 @@ import pytest
 
 from devtools.environment import ROOT
 from tests.host.prompts import until
+from tests.thinned import thinned
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Ctrl-C for another process is POSIX's")
 
@@ -55,10 +56,11 @@ def answers(url: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize(
+@thinned(
     ("moment", "number"),
     [("ComfyUI with the pack: ", signal.SIGTERM), ("Ctrl-C stops everything", signal.SIGINT)],
     ids=["at work", "served"],
+    kept=(1,),
 )
 def test_ctrl_c_ends_all_of_it(tmp_path: Path, moment: str, number: signal.Signals) -> None:
     said = tmp_path / "said.txt"
