@@ -65,8 +65,8 @@ def explained(visited: Visit) -> bool:
 # ---- kill -9
 
 
-@thinned("side", ["before", "after"], kept=(1,))
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("side", ["before", "after"])
+@thinned("provider", PROVIDERS, kept=(0, 1))
 def test_a_purchase_killed_at_any_commit(provider: str, side: str, emulator: Emulator, tmp_path: Path) -> None:
     ambiguous = 0
     for number in range(1, MANY):

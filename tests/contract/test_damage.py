@@ -442,7 +442,7 @@ def test_several_processes_find_the_damage_at_once(emulator: Emulator, tmp_path:
         assert len(list(Path(wanted.directory).glob("journal.damaged*.sqlite3"))) == 1
 
 
-@thinned("side", ["before", "after"], kept=(1,))
+@pytest.mark.parametrize("side", ["before", "after"])
 def test_killed_while_a_damaged_journal_is_replaced(side: str, emulator: Emulator, tmp_path: Path) -> None:
     """Half of a new journal must not pass for a whole one."""
     original = past(emulator, tmp_path / "past")

@@ -17,7 +17,6 @@ from pytest import MonkeyPatch
 
 from tests.contract import paying
 from tests.contract.paying import A, Shop, park, pictures, upscale
-from tests.thinned import thinned
 
 
 class Killed(BaseException):
@@ -68,7 +67,7 @@ def at_every_commit(tmp_path: Path, side: str, live: Callable[[Shop, int], bool]
     pytest.fail("it never survived")
 
 
-@thinned("side", ["before", "after"], kept=(1,))
+@pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("service", ["upscale", "cvsync2async"])
 def test_killed_in_a_look(tmp_path: Path, monkeypatch: MonkeyPatch, service: str, side: str) -> None:
     paying.brisk(monkeypatch)
