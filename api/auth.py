@@ -12,10 +12,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Annotated
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import requests
-from pydantic import BaseModel, ValidationError
+from pydantic import BeforeValidator
 from requests.auth import AuthBase
 
 from .connections import NoAuth, origin
@@ -23,6 +24,7 @@ from .errors import AuthenticationError, ConfigurationError, ConnectionFailedErr
 from .redaction import Secret
 from .text import Text
 from .transport import Answer, Deadlines, get
+from .wire import WholeNumber, WireAnswer, Word, as_object, json_object
 
 
 def _check_pinned(request: requests.PreparedRequest, origins: frozenset[str]) -> None:
@@ -51,15 +53,15 @@ class BearerAuth(AuthBase):
 # ---- HiDream's api-key exchange
 
 
-class _TokenResult(BaseModel):
-    token: str
+class _TokenResult(WireAnswer):
+    token: Word = ""
 
 
-class _TokenAnswer(BaseModel):
-    code: int
-    message: str = ""
-    request_id: str = ""
-    result: _TokenResult | None = None
+class _TokenAnswer(WireAnswer):
+    code: WholeNumber = None
+    message: Word = ""
+    request_id: Word = ""
+    result: Annotated[_TokenResult, BeforeValidator(as_object)] = _TokenResult()
 
 
 # Tokens live one day (www.hidreamai.com/docs/pixeling/user/token.html); the unit of `expire_time` is not documented.
@@ -142,11 +144,9 @@ class ExchangedTokenAuth(AuthBase):
                 provider="HiDream",
                 vendor_message=str(cause),
             ) from None
-        try:
-            parsed = _TokenAnswer.model_validate_json(answer.body)
-        except ValidationError:
-            parsed = None
-        if parsed is not None and parsed.code == 0 and parsed.result is not None and parsed.result.token:
+        parsed = _TokenAnswer.model_validate(json_object(answer.body) or {})
+        # A token decides, never a code beside it.
+        if parsed.result.token and answer.status < 300:
             return Secret(parsed.result.token)
         if answer.status >= 500 or answer.status in (408, 429):
             raise ConnectionFailedError(
@@ -157,9 +157,9 @@ class ExchangedTokenAuth(AuthBase):
         raise AuthenticationError(
             Text("The API key could not be exchanged for a token.", "API key 无法兑换令牌。"),
             provider="HiDream",
-            code=parsed.code if parsed is not None else f"HTTP {answer.status}",
-            vendor_message=parsed.message if parsed is not None else "",
-            request_id=parsed.request_id if parsed is not None else "",
+            code=parsed.code if parsed.code is not None else f"HTTP {answer.status}",
+            vendor_message=parsed.message,
+            request_id=parsed.request_id,
         )
 
 

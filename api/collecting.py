@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import io
 import time
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Stor
 from .submits import Service
 from .text import Text
 from .transport import Deadlines
+from .wire import base64_bytes
 from .workers import apart
 
 if TYPE_CHECKING:
@@ -385,10 +385,10 @@ class _Fetcher:
         if not sub_task.base64:  # a URL: do not wait for a thread of the pool
             return None
         try:
-            # Of the text itself: the module base64 copies it first.
-            data = apart(binascii.a2b_base64, sub_task.base64.split(",", 1)[-1])
+            data = apart(base64_bytes, sub_task.base64)
         except ValueError:
-            return None
+            # No base64, and paid all the same: kept as it came.
+            data = sub_task.base64.encode("utf-8", "replace")
         if not data:
             return None
         try:

@@ -67,6 +67,7 @@ def new_session(url: str, proxy: str, hooks: Hooks | None = None) -> requests.Se
     """
     session = _Session()
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    session.headers["Accept-Encoding"] = "gzip"
     loopback = is_loopback(urlsplit(url).hostname or "")
     if loopback or proxy:
         # Or requests would prefer the environment's proxies to the session's.
@@ -136,11 +137,33 @@ class Hooks:
     ready: Callable[[socket.socket], None] = lambda sock: None
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer that skips what comes ahead of it (102 Processing, 103 Early Hints), as http.client skips 100."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 101 < status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
 class _Adapter(HTTPAdapter):
     """An adapter that retries nothing, and says of a proxy that cannot be used no more than that."""
 
     def __init__(self) -> None:
         super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools(direct=True)
+
+    def _pools(self, *, direct: bool) -> dict[str, type[HTTPConnectionPool]]:
+        return _pools_of(_Connection)
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
         try:
@@ -151,12 +174,16 @@ class _Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         try:
-            return super().proxy_manager_for(proxy, **kwargs)
+            manager = super().proxy_manager_for(proxy, **kwargs)
         except requests.exceptions.InvalidSchema:
             raise requests.exceptions.InvalidSchema("SOCKS proxies need the Python package PySocks") from None
         except ValueError:
             # It repeats the address, and a login with it.
             raise requests.exceptions.ProxyError("the address of the proxy cannot be read") from None
+        if not is_socks(proxy):
+            # urllib3 has connection classes of its own for those; there a cancel waits for the socket's timeout.
+            manager.pool_classes_by_scheme = self._pools(direct=False)
+        return manager
 
 
 class HookedAdapter(_Adapter):
@@ -166,16 +193,8 @@ class HookedAdapter(_Adapter):
         self._hooks = hooks
         super().__init__()
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _hooked_pools(self._hooks, direct=True)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        if not is_socks(proxy):
-            # urllib3 has connection classes of its own for those; there a cancel waits for the socket's timeout.
-            manager.pool_classes_by_scheme = _hooked_pools(self._hooks, direct=False)
-        return manager
+    def _pools(self, *, direct: bool) -> dict[str, type[HTTPConnectionPool]]:
+        return _hooked_pools(self._hooks, direct=direct)
 
 
 def is_socks(proxy: str) -> bool:
@@ -183,7 +202,7 @@ def is_socks(proxy: str) -> bool:
 
 
 def _hooked_pools(hooks: Hooks, *, direct: bool) -> dict[str, type[HTTPConnectionPool]]:
-    class Hooked(HTTPConnection):
+    class Hooked(_Connection):
         def _new_conn(self) -> socket.socket:
             if direct:
                 hooks.resolving(self.host, self.port)
@@ -195,14 +214,18 @@ def _hooked_pools(hooks: Hooks, *, direct: bool) -> dict[str, type[HTTPConnectio
             super().connect()
             hooks.ready(self.sock)
 
-    class HookedTls(Hooked, HTTPSConnection):
+    return _pools_of(Hooked)
+
+
+def _pools_of(connection: type[HTTPConnection]) -> dict[str, type[HTTPConnectionPool]]:
+    class Tls(connection, HTTPSConnection):  # type: ignore[misc, valid-type]
         pass
 
     class Pool(HTTPConnectionPool):
-        ConnectionCls = Hooked
+        ConnectionCls = connection
 
     class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = HookedTls
+        ConnectionCls = Tls
 
     return {"http": Pool, "https": TlsPool}
 

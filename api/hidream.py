@@ -38,10 +38,10 @@ from .errors import (
     refusal,
 )
 from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
-from .redaction import pack_logger, shortened
+from .redaction import pack_logger, words_of
 from .settings import Ceiling, Limits
 from .text import Text
-from .transport import Answer, Phases, get, submit
+from .transport import Answer, NoAnswerError, Phases, get, submit
 from .wire import (
     ImageField,
     NotAccepted,
@@ -237,9 +237,11 @@ class HiDreamService:
     def _accepted(self, answer: Answer, request_id: str) -> Accepted:
         body = json_object(answer.body) or {}
         code = code_of(body.get("code"))
-        message = shortened(str(body.get("message") or ""), 500) or excerpt(answer.body)
+        message = words_of(str(body.get("message") or ""), 500) or excerpt(answer.body)
         result = body.get("result")
         submitted = _Submitted.model_validate(result if isinstance(result, dict) else {})
+        if not submitted.task_id and answer.broken:
+            raise NoAnswerError(answer.broken)
         if not submitted.task_id:
             pack_logger().debug("%s: no task, code=%s request_id=%s", self.endpoint.name, code, request_id)
             raise NotAccepted(
@@ -301,7 +303,7 @@ class HiDreamService:
                 "HiDream",
                 meaning,
                 code=f"task_status {status}",
-                vendor_message=shortened(" ".join(filter(None, words)), 500),
+                vendor_message=words_of(" ".join(filter(None, words)), 500),
                 request_id=task.request_id,
                 task_id=task.task_id,
             )

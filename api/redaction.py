@@ -95,6 +95,15 @@ def shortened(text: str, limit: int) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
+# A picture in base64, or another long run of data; ids and hashes are shorter.
+_DATA = re.compile(r"(?:data:[\w/+.-]+;base64,)?[A-Za-z0-9+/_\\-]{100,}={0,2}")
+
+
+def words_of(text: str, limit: int) -> str:
+    """The words of a service, on one line and cut to ``limit`` characters, without secrets and without picture data."""
+    return shortened(_DATA.sub(lambda data: f"({len(data[0])} characters of data)", text), limit)
+
+
 class _RedactingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redact(record.getMessage()), ()

@@ -30,7 +30,7 @@ from .errors import (
 )
 from .geometry import fit_within
 from .images import UndecodableImageError, decode, encode, resize
-from .redaction import shortened
+from .redaction import shortened, words_of
 from .submits import _unreachable
 from .text import Text
 from .transport import Answer, NotSentError, get
@@ -192,7 +192,7 @@ _TOLD_APART = (AuthenticationError, QuotaError, RateLimitError)
 def _failure(answer: Answer, body: Mapping[str, Any] | None) -> Exception:
     code = code_of((body or {}).get("code"))
     meaning = meaning_of("HiDream", answer.status, code)
-    message = shortened(str((body or {}).get("message") or ""), 500) or excerpt(answer.body)
+    message = words_of(str((body or {}).get("message") or ""), 500) or excerpt(answer.body)
     told: dict[str, Any] = {
         "advice": _ADVICE,
         "provider": "HiDream",

@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +22,10 @@ from requests.auth import AuthBase
 
 from .cancel import CancelToken
 from .connections import Hooks, Line, blocks, is_loopback, log_exchange, new_session, trusted
+from .wire import json_object
 
 _MAX_JSON_BYTES = 256 * 2**20
+_GZIP = b"\x1f\x8b"
 _MOST_SESSIONS = 8
 
 
@@ -64,11 +67,12 @@ class NoAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer, read whole."""
+    """An HTTP answer. ``broken`` says why its transfer did not end as it should; ``body`` is what came by then."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    broken: str = ""
 
 
 def find_cause(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
@@ -245,22 +249,39 @@ def submit(
             log_exchange("POST", url, f"not sent ({type(cause).__name__})", started, sent=counting.handed_over)
             raise NotSentError(cause) from cause
     log_exchange("POST", url, answer.status, started, sent=len(body), received=len(answer.body))
+    if answer.broken and json_object(answer.body) is None:
+        raise NoAnswerError(answer.broken)
     return answer
 
 
 def _read(response: requests.Response, deadline: float) -> Answer:
-    """The whole answer; ValueError if it grows or drips beyond all measure."""
+    """The answer as far as it came: an object in it may be whole although the transfer was not."""
     chunks: list[bytes] = []
-    size = 0
+    size, broken = 0, ""
     with response:
-        for chunk in blocks(response, decode=True):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > _MAX_JSON_BYTES:
-                raise ValueError(f"the answer is larger than {_MAX_JSON_BYTES} bytes")
-            if time.monotonic() > deadline:
-                raise ValueError("the answer did not end in time")
-    return Answer(response.status_code, response.headers, b"".join(chunks))
+        try:
+            for chunk in blocks(response, decode=False):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > _MAX_JSON_BYTES:
+                    broken = f"the answer is larger than {_MAX_JSON_BYTES} bytes"
+                    break
+                if time.monotonic() > deadline:
+                    broken = "the answer did not end in time"
+                    break
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
+            broken = str(cause) or type(cause).__name__
+    return Answer(response.status_code, response.headers, _unpacked(b"".join(chunks)), broken)
+
+
+def _unpacked(data: bytes) -> bytes:
+    """The bytes themselves say whether they are compressed: gateways label plain JSON as gzip, and the reverse."""
+    if not data.startswith(_GZIP):
+        return data
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, _MAX_JSON_BYTES)
+    except zlib.error:
+        return data
 
 
 # ---- free requests
@@ -354,6 +375,8 @@ def _exchange(
             verify=trusted(),
         )
         answer = _read(response, started + deadlines.connect + deadlines.poll * 2)
+        if answer.broken and json_object(answer.body) is None:
+            raise requests.RequestException(answer.broken)
     except (ValueError, OSError, urllib3.exceptions.HTTPError) as cause:
         log_exchange(method, url, f"failed ({type(cause).__name__})", started)
         if isinstance(cause, requests.RequestException):

@@ -29,11 +29,11 @@ from .errors import (
     refusal,
 )
 from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
-from .redaction import pack_logger, shortened
+from .redaction import pack_logger, words_of
 from .settings import Ceiling
 from .text import Text
-from .transport import Answer, Deadlines, Phases, ask, submit
-from .wire import ImageField, NotAccepted, PromptField, WireRequest, code_of, excerpt, json_object
+from .transport import Answer, Deadlines, NoAnswerError, Phases, ask, submit
+from .wire import ImageField, NotAccepted, PromptField, WireRequest, as_object, code_of, excerpt, json_object
 from .workers import apart
 
 SUCCESS = 10000
@@ -122,27 +122,28 @@ class VolcengineService:
         """
         resumable = self.account.resumable
         deadlines = self.account.deadlines
-        answer = _Answer.of(
-            submit(
-                self.account.base_url + self.account.path,
-                apart(request.json_bytes),
-                params=_action("CVSync2AsyncSubmitTask" if resumable else "CVProcess"),
-                headers={},
-                auth=self.account.auth,
-                answer_timeout=deadlines.hidream_answer if resumable else deadlines.cvprocess_answer,
-                deadlines=deadlines,
-                cancel=phases.cancel,
-                before_sending=phases.before_sending,
-                on_sent=phases.on_sent,
-                proxy=self.account.proxy,
-            )
+        came = submit(
+            self.account.base_url + self.account.path,
+            apart(request.json_bytes),
+            params=_action("CVSync2AsyncSubmitTask" if resumable else "CVProcess"),
+            headers={},
+            auth=self.account.auth,
+            answer_timeout=deadlines.hidream_answer if resumable else deadlines.cvprocess_answer,
+            deadlines=deadlines,
+            cancel=phases.cancel,
+            before_sending=phases.before_sending,
+            on_sent=phases.on_sent,
+            proxy=self.account.proxy,
         )
+        answer = _Answer.of(came)
         # The service's own id is what its support knows.
         service_id = answer.request_id or request_id
         picture = answer.picture()
         # Whatever was asked for: a gateway may know one action only, and what it brings is paid.
         if answer.succeeded and (picture is not None or answer.task_id):
             return Accepted(TaskRef("Volcengine", VOLCENGINE_OUTPAINT, answer.task_id, service_id), picture)
+        if came.broken:
+            raise NoAnswerError(came.broken)
         raise answer.refusal()
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:
@@ -247,10 +248,10 @@ class _Answer:
     @classmethod
     def of(cls, answer: Answer) -> _Answer:
         body = json_object(answer.body) or {}
-        data = _object(body.get("data"))
-        metadata = _object(body.get("ResponseMetadata"))
-        error = _object(metadata.get("Error") or body.get("error"))
-        algorithm = _object(data.get("algorithm_base_resp"))
+        data = as_object(body.get("data"))
+        metadata = as_object(body.get("ResponseMetadata"))
+        error = as_object(metadata.get("Error") or body.get("error"))
+        algorithm = as_object(data.get("algorithm_base_resp"))
         code = code_of(body.get("code"))
         if code is None:
             code = code_of(error.get("Code") or error.get("code"))
@@ -258,7 +259,7 @@ class _Answer:
         read = cls(
             status=answer.status,
             code=code,
-            message=shortened(message, 500) or _rest(body) or excerpt(answer.body),
+            message=words_of(message, 500) or _rest(body) or excerpt(answer.body),
             request_id=str(body.get("request_id") or metadata.get("RequestId") or data.get("request_id") or ""),
             retry_after=answer.headers.get("Retry-After", ""),
             algorithm_code=None if algorithm.get("status_code") == "" else code_of(algorithm.get("status_code")),
@@ -302,7 +303,7 @@ class _Answer:
         meaning, code, message = meaning_of("Volcengine", self.status, self.code), self.code, self.message
         if self.algorithm_failed:
             meaning, code = _ALGORITHM_FAILED, self.algorithm_code
-            message = shortened(self.algorithm_message, 500) or message
+            message = words_of(self.algorithm_message, 500) or message
         return NotAccepted(
             meaning,
             status=self.status,
@@ -319,18 +320,15 @@ _ALGORITHM_FAILED = Meaning(
 
 
 def _first(value: Any) -> str:
-    """The first text of a list; empty for an empty list, ``null`` or another type."""
-    return value[0] if isinstance(value, list) and value and isinstance(value[0], str) else ""
+    """The first text that is not empty, of a list or alone; empty if there is none."""
+    texts = value if isinstance(value, list) else [value]
+    return next((text for text in texts if isinstance(text, str) and text.strip()), "")
 
 
 def _rest(body: dict[str, Any]) -> str:
     """An answer without words of its own, and without its pictures."""
     told = {name: value for name, value in body.items() if name != "data"}
-    return shortened(json.dumps(told, ensure_ascii=False), 300) if body else ""
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return words_of(json.dumps(told, ensure_ascii=False), 300) if body else ""
 
 
 def _text(value: Any) -> str:

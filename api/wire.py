@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import binascii
 import json
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from .errors import InvalidInputError, Meaning, Outcome
-from .redaction import shortened
+from .redaction import words_of
 from .text import Text
 
 _EXCERPT_OF = 16 * 1024
@@ -96,13 +99,62 @@ WholeNumber = Annotated[int | None, BeforeValidator(_whole_number)]
 RealNumber = Annotated[float | None, BeforeValidator(_real_number)]
 
 
+_DECODER = json.JSONDecoder(strict=False)
+
+
 def json_object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object in ``body``, or ``None``."""
+    """The JSON object that ``body`` begins with, or ``None``.
+
+    Read as gateways send it: with a byte order mark, with raw control characters in its texts, with something behind
+    it, in GBK, or in UTF-8 with characters that were cut in two.
+    """
+    for text in _readings(body):
+        try:
+            parsed, _ = _DECODER.raw_decode(text.lstrip("\ufeff\0 \t\r\n"))
+        except (ValueError, RecursionError):
+            continue
+        return parsed if isinstance(parsed, dict) else None
+    return None
+
+
+def _readings(body: bytes) -> Iterator[str]:
+    """What the bytes may say, the most likely first."""
     try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return parsed if isinstance(parsed, dict) else None
+        yield body.decode(json.detect_encoding(body))
+        return
+    except UnicodeDecodeError:
+        mended = body.decode("utf-8", "replace")
+    # One bad character is a cut one; more of them are another encoding.
+    if mended.count("\ufffd") <= 1:
+        yield mended
+    with suppress(UnicodeDecodeError):
+        yield body.decode("gb18030")
+    yield mended
+
+
+def base64_bytes(text: str) -> bytes:
+    """The bytes of a base64 text: also with a ``data:`` prefix, blanks, the URL's alphabet, or without its padding.
+
+    Raises:
+        ValueError: it is no base64.
+    """
+    if text[:5].lower() == "data:":
+        text = text.partition(",")[2]
+    if "-" in text or "_" in text:
+        text = text.translate(_URL_ALPHABET)
+    missing = -len(text.strip()) % 4
+    if missing or any(blank in text for blank in " \t\r\n"):
+        text = "".join(text.split()).rstrip("=")
+        text += "=" * (-len(text) % 4)
+    return binascii.a2b_base64(text)
+
+
+_URL_ALPHABET = str.maketrans("-_", "+/")
+
+
+def as_object(value: object) -> dict[str, Any]:
+    """The JSON object that ``value`` is; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def code_of(value: object) -> int | str | None:
@@ -115,7 +167,7 @@ def code_of(value: object) -> int | str | None:
 
 def excerpt(body: bytes, limit: int = 300) -> str:
     """The beginning of an answer that could not be read otherwise, on one line."""
-    return shortened(body[:_EXCERPT_OF].decode("utf-8", "replace"), limit)
+    return words_of(body[:_EXCERPT_OF].decode("utf-8", "replace"), limit)
 
 
 class NotAccepted(Exception):

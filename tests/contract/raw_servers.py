@@ -623,6 +623,11 @@ def results(*entries: Any, **more: Any) -> dict[str, Any]:
 def serving(connection: Connection) -> None:
     """A HiDream that accepts every submit as ``task-1``, has its one picture ready, and delivers it."""
     connection.read()
+    serving_what_was_read(connection)
+
+
+def serving_what_was_read(connection: Connection) -> None:
+    """As :func:`serving`, for a request that was read already."""
     if connection.request_line.startswith("POST"):
         return connection.answer(200, accepted())
     if "/results?" in connection.request_line:

@@ -1,0 +1,188 @@
+"""What came of an answer is read, however its transfer ended: a whole JSON object with a task id or a picture counts.
+
+Each server counts the submits that reached it whole: a paid request is never sent again for a broken transfer.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hidream_volcengine.api import AmbiguousSubmitError, Journal, JournalSettings, TaskFailedError
+
+from tests.contract import raw_servers as raw
+from tests.contract.raw_servers import Connection, RawServer
+
+_OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+
+_EARLY = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nX: y\r\n\r\n"
+
+
+def _chunk(body: bytes) -> bytes:
+    return f"{len(body):x}\r\n".encode() + body + b"\r\n"
+
+
+def _sized(body: bytes, more: int = 0) -> bytes:
+    return f"Content-Length: {len(body) + more}\r\n\r\n".encode() + body
+
+
+TRANSFERS: dict[str, Callable[[bytes], bytes]] = {
+    "the last chunk is missing": lambda body: _OK + b"Transfer-Encoding: chunked\r\n\r\n" + _chunk(body),
+    "cut in the size of a chunk": lambda body: _OK + b"Transfer-Encoding: chunked\r\n\r\n" + _chunk(body) + b"3f",
+    "Content-Length is too large": lambda body: _OK + _sized(body, 100),
+    "something behind the object": lambda body: _OK + _sized(body + b"\0\0<!-- gateway -->"),
+    "102 and 103 first": lambda body: _EARLY + _OK + _sized(body),
+    "labelled as gzip, and plain": lambda body: _OK + b"Content-Encoding: gzip\r\n" + _sized(body),
+    "an unknown label": lambda body: _OK + b"Content-Encoding: aws-chunked\r\n" + _sized(body),
+    "gzip without a label": lambda body: _OK + _sized(gzip.compress(body)),
+    "gzip, cut behind the object": lambda body: _OK + b"Content-Encoding: gzip\r\n" + _sized(gzip.compress(body), 9),
+    "a byte order mark": lambda body: _OK + _sized(b"\xef\xbb\xbf" + body),
+    "characters cut in two": lambda body: _OK + _sized(body.replace(b"Success", "成功".encode()[:5])),
+    "GBK": lambda body: _OK + _sized(body.replace(b"Success", "提交成功".encode("gbk"))),
+    "a raw line break in a text": lambda body: _OK + _sized(body.replace(b"Success", b"Suc\ncess")),
+}
+every_transfer = pytest.mark.parametrize("transfer", TRANSFERS)
+
+
+@pytest.fixture(autouse=True)
+def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw.brisk(monkeypatch)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(JournalSettings(tmp_path))
+    yield journal
+    journal.close()
+
+
+def sending(transfer: str, answer: dict[str, Any]) -> raw.Step:
+    """Answers every submit in this way; polls and pictures are served as ever."""
+    data = TRANSFERS[transfer](json.dumps(answer).encode())
+
+    def step(connection: Connection) -> None:
+        connection.read()
+        if connection.request_line.startswith("POST") and "GetResult" not in connection.request_line:
+            return connection.send(data)
+        if "GetResult" in connection.request_line:
+            return connection.answer(200, raw.finished_picture(status="done"))
+        if "/results?" in connection.request_line:
+            picture = f"http://{connection.headers['host']}/picture.png"
+            return connection.answer(200, raw.results(raw.sub_task(image=picture)))
+        return connection.answer(200, raw.png(128, 96), content_type="image/png")
+
+    return step
+
+
+def submits(server: RawServer) -> int:
+    return sum(connection.whole and "GetResult" not in connection.request_line for connection in server.submits)
+
+
+@every_transfer
+@pytest.mark.parametrize("service", ["hidream", "cvprocess"])
+def test_an_accepted_submit_is_accepted(service: str, transfer: str, journal: Journal) -> None:
+    answer = raw.accepted() if service == "hidream" else raw.finished_picture()
+    call = raw.hidream_call if service == "hidream" else raw.volcengine_call
+    with RawServer(sending(transfer, answer)) as server:
+        assert len(raw.run(call(server.url), journal).pictures) == 1
+        assert len(raw.run(call(server.url), journal).pictures) == 1, "from the store"
+        assert submits(server) == 1
+
+
+@every_transfer
+def test_a_poll_is_read(transfer: str) -> None:
+    def step(connection: Connection) -> None:
+        connection.read()
+        if "/results?" in connection.request_line:
+            picture = f"http://{connection.headers['host']}/picture.png"
+            body = raw.results(raw.sub_task(image=picture))
+            return connection.send(TRANSFERS[transfer](json.dumps(body).encode()))
+        return raw.serving_what_was_read(connection)
+
+    with RawServer(step) as server:
+        assert len(raw.run(raw.hidream_call(server.url)).pictures) == 1
+        assert submits(server) == 1
+
+
+@pytest.mark.parametrize("transfer", ["the last chunk is missing", "Content-Length is too large"])
+@pytest.mark.parametrize("refusal", [{"code": 1051, "message": "bad image"}, {"code": 0}, {"message": "x"}], ids=str)
+def test_a_refusal_in_a_broken_transfer_refuses_nothing(
+    transfer: str, refusal: dict[str, Any], journal: Journal
+) -> None:
+    with RawServer(sending(transfer, refusal)) as server:
+        for _ in range(2):
+            with pytest.raises(AmbiguousSubmitError):
+                raw.run(raw.hidream_call(server.url), journal)
+        assert submits(server) == 1
+
+
+@pytest.mark.parametrize("service", ["hidream", "cvprocess"])
+def test_half_an_object_is_no_answer(service: str, journal: Journal) -> None:
+    whole = json.dumps(raw.accepted() if service == "hidream" else raw.finished_picture()).encode()
+    call = raw.hidream_call if service == "hidream" else raw.volcengine_call
+
+    def step(connection: Connection) -> None:
+        connection.read()
+        connection.send(_OK + f"Content-Length: {len(whole)}\r\n\r\n".encode() + whole[:-20])
+
+    with RawServer(step) as server:
+        for _ in range(2):
+            with pytest.raises(AmbiguousSubmitError):
+                raw.run(call(server.url), journal)
+        assert submits(server) == 1
+
+
+# ---- pictures in an answer
+
+_PNG = raw.png(128, 96)
+_BASE64 = base64.b64encode(_PNG).decode()
+DRESSES: dict[str, Any] = {
+    "as the page has it": [_BASE64],
+    "without padding": [_BASE64.rstrip("=")],
+    "in lines": ["\r\n".join(_BASE64[at : at + 76] for at in range(0, len(_BASE64), 76))],
+    "URL-safe": [_BASE64.translate(str.maketrans("+/", "-_"))],
+    "a data: prefix": [f"data:image/png;base64,{_BASE64}"],
+    "no list": _BASE64,
+    "empty ones first": ["", "  ", _BASE64],
+    "nulls first": [None, _BASE64],
+}
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+def test_a_picture_in_an_answer(dress: str, journal: Journal) -> None:
+    with RawServer(raw.answering(200, raw.finished_picture(binary_data_base64=DRESSES[dress]))) as server:
+        [picture] = raw.run(raw.volcengine_call(server.url), journal).pictures
+        assert picture.shape == (96, 128, 3)
+        raw.run(raw.volcengine_call(server.url), journal)
+        assert submits(server) == 1
+
+
+@pytest.mark.parametrize("text", ["A", "AAAAA", "no picture at all!", "iVBORw0KGgo" * 20])
+def test_what_is_no_picture_is_kept_and_said_to_be_kept(text: str, journal: Journal, tmp_path: Path) -> None:
+    with RawServer(raw.answering(200, raw.finished_picture(binary_data_base64=[text]))) as server:
+        [error] = raw.run(raw.volcengine_call(server.url), journal).errors
+        assert submits(server) == 1
+    assert isinstance(error, TaskFailedError)
+    assert "kept in the store" in error.what.en
+    assert [path for path in (tmp_path / "store").rglob("*.bin") if path.is_file()], "it was said to be kept"
+
+
+def test_no_error_quotes_a_picture(journal: Journal) -> None:
+    """A validation error that echoes the request, and an answer that is not understood."""
+    for number, answer in enumerate(
+        (
+            {"code": 50500, "message": f"field binary_data_base64[0]={raw.SMALL} is odd"},
+            {"code": 1, "echo": {"binary_data_base64": [raw.SMALL]}},
+            {"errors": [raw.SMALL]},
+        )
+    ):
+        with RawServer(raw.answering(400 if number == 2 else 200, answer)) as server:
+            with pytest.raises(Exception) as told:
+                raw.run(raw.volcengine_call(server.url, take=number), journal)
+            assert raw.SMALL[40:80] not in str(told.value)
+
