@@ -180,7 +180,6 @@ def test_shows_the_placement_and_saves_nothing(frontend: Frontend, editor: Edito
     frontend.screenshot(f"placement_editor-{look}")
 
 
-@pytest.mark.smoke
 def test_dragging_moves_and_is_one_step_to_undo(frontend: Frontend, editor: Editor) -> None:
     page = frontend.page
     before, steps = editor.values(), page.evaluate(_UNDO_STEPS)

@@ -79,7 +79,6 @@ def block(page: Page) -> Locator:
     return page.locator("[data-node-status] [data-progress]")
 
 
-@pytest.mark.smoke
 def test_what_is_shown_and_how_it_ends(frontend: Frontend, look: str, tell: Callable[..., None]) -> None:
     page = frontend.page
     file, height = page.evaluate(_FILE), page.evaluate(_HEIGHT, NODE)

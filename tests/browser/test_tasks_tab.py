@@ -134,7 +134,6 @@ def test_a_failed_picture_of_a_set_is_left_out(tab: TasksTab, comfy: ComfyUI, se
 # ---- into the graph
 
 
-@pytest.mark.smoke
 def test_a_picture_becomes_load_image(
     tab: TasksTab, comfy: ComfyUI, service: Emulator, shared_frontend: Frontend, look: str
 ) -> None:

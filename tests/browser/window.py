@@ -41,7 +41,11 @@ class Window:
         if self._context is None:
             playwright = self._running.enter_context(sync_playwright())
             self._context = playwright.chromium.launch_persistent_context(
-                self._profile, executable_path=self._program, args=list(chromium.ARGUMENTS), viewport=_VIEWPORT
+                self._profile,
+                executable_path=self._program,
+                args=list(chromium.ARGUMENTS),
+                viewport=_VIEWPORT,
+                reduced_motion="reduce",
             )
             self._running.callback(self._context.close)
             self._context.add_init_script(path=_PAGE)

@@ -60,7 +60,7 @@ def answers(url: str) -> bool:
     ("moment", "number"),
     [("ComfyUI with the pack: ", signal.SIGTERM), ("Ctrl-C stops everything", signal.SIGINT)],
     ids=["at work", "served"],
-    kept=(1,),
+    kept=(0,),
 )
 def test_ctrl_c_ends_all_of_it(tmp_path: Path, moment: str, number: signal.Signals) -> None:
     said = tmp_path / "said.txt"

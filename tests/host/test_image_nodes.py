@@ -211,6 +211,7 @@ def test_upscale(comfy: ComfyUI, emulator: Emulator, ratio: int) -> None:
     assert emulator.billed == 3
 
 
+@pytest.mark.thorough
 def test_upscale_beyond_pillows_pixel_limit(comfy: ComfyUI) -> None:
     """Pillow calls 89 megapixels a decompression bomb; the expected size is the limit here."""
     graph = Graph(comfy)
