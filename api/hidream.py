@@ -240,8 +240,8 @@ class HiDreamService:
         message = words_of(str(body.get("message") or ""), 500) or excerpt(answer.body)
         result = body.get("result")
         submitted = _Submitted.model_validate(result if isinstance(result, dict) else {})
-        if not submitted.task_id and answer.broken:
-            raise NoAnswerError(answer.broken)
+        if not submitted.task_id and answer.broken is not None:
+            raise NoAnswerError(str(answer.broken)) from answer.broken
         if not submitted.task_id:
             pack_logger().debug("%s: no task, code=%s request_id=%s", self.endpoint.name, code, request_id)
             raise NotAccepted(

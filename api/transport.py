@@ -67,12 +67,12 @@ class NoAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer. ``broken`` says why its transfer did not end as it should; ``body`` is what came by then."""
+    """An HTTP answer. ``broken`` is why its transfer did not end as it should; ``body`` is what came by then."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-    broken: str = ""
+    broken: Exception | None = None
 
 
 def find_cause(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
@@ -249,28 +249,29 @@ def submit(
             log_exchange("POST", url, f"not sent ({type(cause).__name__})", started, sent=counting.handed_over)
             raise NotSentError(cause) from cause
     log_exchange("POST", url, answer.status, started, sent=len(body), received=len(answer.body))
-    if answer.broken and json_object(answer.body) is None:
-        raise NoAnswerError(answer.broken)
+    if answer.broken is not None and json_object(answer.body) is None:
+        raise NoAnswerError(str(answer.broken)) from answer.broken
     return answer
 
 
 def _read(response: requests.Response, deadline: float) -> Answer:
     """The answer as far as it came: an object in it may be whole although the transfer was not."""
     chunks: list[bytes] = []
-    size, broken = 0, ""
+    size = 0
+    broken: Exception | None = None
     with response:
         try:
             for chunk in blocks(response, decode=False):
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > _MAX_JSON_BYTES:
-                    broken = f"the answer is larger than {_MAX_JSON_BYTES} bytes"
+                    broken = ValueError(f"the answer is larger than {_MAX_JSON_BYTES} bytes")
                     break
                 if time.monotonic() > deadline:
-                    broken = "the answer did not end in time"
+                    broken = ValueError("the answer did not end in time")
                     break
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
-            broken = str(cause) or type(cause).__name__
+            broken = cause
     return Answer(response.status_code, response.headers, _unpacked(b"".join(chunks)), broken)
 
 
@@ -375,8 +376,8 @@ def _exchange(
             verify=trusted(),
         )
         answer = _read(response, started + deadlines.connect + deadlines.poll * 2)
-        if answer.broken and json_object(answer.body) is None:
-            raise requests.RequestException(answer.broken)
+        if answer.broken is not None and json_object(answer.body) is None:
+            raise answer.broken
     except (ValueError, OSError, urllib3.exceptions.HTTPError) as cause:
         log_exchange(method, url, f"failed ({type(cause).__name__})", started)
         if isinstance(cause, requests.RequestException):

@@ -142,8 +142,8 @@ class VolcengineService:
         # Whatever was asked for: a gateway may know one action only, and what it brings is paid.
         if answer.succeeded and (picture is not None or answer.task_id):
             return Accepted(TaskRef("Volcengine", VOLCENGINE_OUTPAINT, answer.task_id, service_id), picture)
-        if came.broken:
-            raise NoAnswerError(came.broken)
+        if came.broken is not None:
+            raise NoAnswerError(str(came.broken)) from came.broken
         raise answer.refusal()
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:

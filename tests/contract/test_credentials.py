@@ -466,6 +466,24 @@ def test_an_exchange_without_a_token(answer: Any, expected: type[RemoteImageErro
         assert server.submits == [] and server.accepted == 1
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"code": 0, "message": None, "request_id": None, "result": {"token": "abc", "expire_time": "1 day"}},
+        {"code": 0, "message": 7, "request_id": 8, "result": {"token": "abc"}},
+        {"code": 200, "message": "ok", "result": {"token": "abc"}},
+        {"code": "success", "result": {"token": "abc"}},
+        {"result": {"token": "abc"}},
+    ],
+    ids=str,
+)
+def test_a_token_decides_and_no_word_beside_it(answer: dict[str, Any]) -> None:
+    with RawServer(answering(200, answer)) as server:
+        origins = frozenset({origin(server.url)})
+        auth = ExchangedTokenAuth(Secret(f"key-{answer}"), server.url, origins, QUICK)
+        assert auth.token().reveal() == "abc"
+
+
 def test_an_exchange_that_cannot_be_reached() -> None:
     account = raw.hidream_account(
         f"http://127.0.0.1:{raw.closed_port()}", environment={"HIDREAM_API_KEY": "some-api-key"}

@@ -695,7 +695,7 @@ def test_volcengine_algorithm_error(picture: dict[str, Any]) -> None:
         {"binary_data_base64": None, "image_urls": []},
         {"binary_data_base64": [None]},
         {"binary_data_base64": [""]},
-        {"binary_data_base64": "not a list"},
+        {"binary_data_base64": 7},
         {"image_urls": [{}]},
     ],
     ids=str,
