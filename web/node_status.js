@@ -84,6 +84,8 @@ class NodeStatus {
     const isHigher = this.#isHigher();
     const wasSilent = this.#widget.hidden ?? true;
     const texts = textsFor(chinese());
+    // A run may have ended while another workflow was open, whose nodes have the same numbers.
+    for (const id of [...this.#blocks.keys()]) if (!runs.has(id)) this.#blocks.delete(id);
     for (const [id, block] of this.#blocks) {
       const { state, at } = runs.get(id);
       const elapsed = state.elapsed + (performance.now() - at) / 1000;
