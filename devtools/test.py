@@ -24,7 +24,7 @@ _INTERRUPTS = ("tests/contract/test_cancellation.py", "tests/host/test_parallel_
 _FOLDERS = ("tests/browser", "tests/host", "tests/contract", "tests/unit")
 _BY_FILE = ("--dist=loadfile", "--no-loadscope-reorder", "--durations=25")
 STAGES = (
-    (*_FOLDERS, *(f"--ignore={path}" for path in _INTERRUPTS), "--numprocesses=3", *_BY_FILE),
+    (*_FOLDERS, *(f"--ignore={path}" for path in _INTERRUPTS), "--numprocesses=4", *_BY_FILE),
     (*_INTERRUPTS, "--numprocesses=2", *_BY_FILE),
 )
 # Side by side they have no core to spare, and threads that wait for one by spinning cost a quarter more.

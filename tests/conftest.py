@@ -62,19 +62,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if not item.get_closest_marker("thorough")]
 
 
-_BESIDE_THE_GRAPH = ("test_profiles.py", "test_tasks_tab.py", "test_tasks_words.py", "test_template_picker.py")
-
-
 class _Units(LoadFileScheduling):
-    """Each file is a unit; the browser tests are three, so that few workers start a ComfyUI and open a page."""
+    """Each file is a unit; the browser tests are two, so that few workers start a ComfyUI and open a page."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
         if not file.startswith("tests/browser/"):
             return file
-        if "own-canvas" in nodeid or "own-vue" in nodeid:
-            return "tests/browser in the old frontend"
-        return f"tests/browser {'beside' if file.endswith(_BESIDE_THE_GRAPH) else 'in'} the graph"
+        old = "own-canvas" in nodeid or "own-vue" in nodeid
+        return f"tests/browser in the {'old' if old else 'newer'} frontend"
 
 
 @pytest.hookimpl(optionalhook=True)
