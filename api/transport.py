@@ -25,7 +25,8 @@ from .connections import Hooks, Line, blocks, is_loopback, log_exchange, new_ses
 from .wire import json_object
 
 _MAX_JSON_BYTES = 256 * 2**20
-_GZIP = b"\x1f\x8b"
+# How gzip and zlib ("deflate") begin; JSON never does.
+_COMPRESSED = (b"\x1f\x8b", b"\x78")
 _MOST_SESSIONS = 8
 
 
@@ -277,12 +278,15 @@ def _read(response: requests.Response, deadline: float) -> Answer:
 
 def _unpacked(data: bytes) -> bytes:
     """The bytes themselves say whether they are compressed: gateways label plain JSON as gzip, and the reverse."""
-    if not data.startswith(_GZIP):
-        return data
-    try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, _MAX_JSON_BYTES)
-    except zlib.error:
-        return data
+    unpacked = b""
+    while data.startswith(_COMPRESSED) and len(unpacked) < _MAX_JSON_BYTES:
+        member = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, as its header says
+        try:
+            unpacked += member.decompress(data, _MAX_JSON_BYTES - len(unpacked))
+        except zlib.error:
+            break
+        data = member.unused_data
+    return unpacked or data
 
 
 # ---- free requests

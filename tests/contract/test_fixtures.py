@@ -6,7 +6,6 @@ explained stays explained, and keys stay bound to their hosts.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sqlite3
@@ -36,6 +35,7 @@ from hidream_volcengine.api import (
 from hidream_volcengine.api.schema import SCHEMA_VERSION
 from PIL import Image
 
+from devtools.fixtures_workflows import pixels_sha256
 from emulator import Emulator
 from tests.contract.paying import (
     KEYS,
@@ -160,10 +160,6 @@ def opened(request: pytest.FixtureRequest, fixture: Path, tmp_path: Path, emulat
     opened = Opened(fixture, str(request.param), tmp_path / "user", emulator, url)
     yield opened
     opened.journal.close()
-
-
-def pixels_sha256(picture: np.ndarray[Any, Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(picture[..., :3]).tobytes()).hexdigest()
 
 
 def test_every_state_is_in_the_fixtures(opened: Opened) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ TRANSFERS: dict[str, Callable[[bytes], bytes]] = {
     "an unknown label": lambda body: _OK + b"Content-Encoding: aws-chunked\r\n" + _sized(body),
     "gzip without a label": lambda body: _OK + _sized(gzip.compress(body)),
     "gzip, cut behind the object": lambda body: _OK + b"Content-Encoding: gzip\r\n" + _sized(gzip.compress(body), 9),
+    "deflate": lambda body: _OK + b"Content-Encoding: deflate\r\n" + _sized(zlib.compress(body)),
+    "gzip in two members": lambda body: _OK + _sized(gzip.compress(body[:30]) + gzip.compress(body[30:])),
     "a byte order mark": lambda body: _OK + _sized(b"\xef\xbb\xbf" + body),
     "characters cut in two": lambda body: _OK + _sized(body.replace(b"Success", "成功".encode()[:5])),
     "GBK": lambda body: _OK + _sized(body.replace(b"Success", "提交成功".encode("gbk"))),

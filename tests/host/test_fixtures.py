@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from devtools.fixtures_workflows import pixels_sha256
 from devtools.host import ComfyUI
 from devtools.workflow import to_prompt
 from emulator import Emulator
@@ -42,7 +42,3 @@ def test_every_workflow_brings_its_pictures_and_buys_nothing(
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def pixels_sha256(picture: np.ndarray[Any, Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(picture[..., :3]).tobytes()).hexdigest()
