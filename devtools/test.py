@@ -54,6 +54,8 @@ def _prepare() -> None:
     for bring in (browser.ensure, checkout.newer_frontend, postgres.ensure):
         with contextlib.suppress(SetupError):
             bring()
+    # pytest rewrites the tests' assertions when it first imports them: otherwise each worker would.
+    subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q"], capture_output=True, check=False)
     base = tempfile.TemporaryDirectory(prefix="comfyui-", ignore_cleanup_errors=True)
     with contextlib.suppress(HostError), base, ComfyUI(Path(base.name)):
         pass

@@ -15,6 +15,7 @@ from devtools.host import ComfyUI
 from emulator import Emulator
 from tests.host.buying import REUSED, Bought, buys, mend, sends_nothing, start_over, tasks, together, until_states
 from tests.host.prompts import Graph, failed, photo, submits
+from tests.thinned import thinned
 
 A_RUN, A_DAY = "REMOTE_IMAGE_PICTURES_PER_RUN", "REMOTE_IMAGE_PICTURES_PER_DAY"
 
@@ -45,7 +46,7 @@ def over_budget(comfy: ComfyUI, prompt: dict[str, Any], variable: str, *numbers:
     assert "Billed: no" in told
 
 
-@pytest.mark.parametrize(
+@thinned(
     ("class_type", "seeds", "widgets"),
     [
         ("HiDreamAPIUpscale", (1, 2, 3, 4), {}),
@@ -53,6 +54,7 @@ def over_budget(comfy: ComfyUI, prompt: dict[str, Any], variable: str, *numbers:
         ("HiDreamAPIImageToImage", (1,), {"img_count": 4}),
         ("VolcengineAPIOutpaint", (1,), {"variants": 4}),
     ],
+    kept=(0, 2),
 )
 def test_four_pictures_are_over_the_budget_of_a_run(
     thrifty: ComfyUI, emulator: Emulator, class_type: str, seeds: tuple[int, ...], widgets: dict[str, int]

@@ -204,7 +204,7 @@ def test_every_pixel_of_a_large_photograph_comes_back(
     assert emulator.billed == bought
 
 
-@pytest.mark.parametrize("position", ["center", "bottom right"])
+@thinned("position", ["bottom right", "center"])
 def test_the_placement_that_an_outpaint_node_returns_leads_back_too(comfy: ComfyUI, position: str) -> None:
     """1024 px for 3024: the canvas is what that placement says at the photograph's scale."""
     photograph = photo(2500, 1701)
