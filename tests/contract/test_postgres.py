@@ -132,7 +132,8 @@ def test_another_server_finishes_what_a_killed_one_bought(errand: Callable[..., 
     relief = visit(errand("two"))
     assert relief.outcome.delivered and relief.plan == (0, 0, 1)
     [submit] = submits(emulator)
-    assert {poll.task_id for poll in polls(emulator)} == {submit.task_id}
+    # A kill may cut a poll in two: that one names no task.
+    assert {poll.task_id for poll in polls(emulator)} - {""} == {submit.task_id}
 
 
 def test_a_server_on_another_machine_died(errand: Callable[..., Errand], emulator: Emulator, postgres_url: str) -> None:

@@ -120,7 +120,8 @@ def test_another_process_finishes_what_a_killed_one_bought(provider: str, emulat
             visited = joined.wait()
     assert visited.outcome.delivered
     [submit] = submits(emulator)
-    assert {poll.task_id for poll in polls(emulator)} == {submit.task_id}
+    # A kill may cut a poll in two: that one names no task.
+    assert {poll.task_id for poll in polls(emulator)} - {""} == {submit.task_id}
 
 
 def test_another_process_finishes_what_an_interrupted_one_bought(emulator: Emulator, tmp_path: Path) -> None:
