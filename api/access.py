@@ -34,8 +34,6 @@ class Access:
         self._changed = changed
         self._opening = threading.Lock()
         self._database: Database | None = None
-        self.opened = 0
-        """How often it was opened; another number may mean another journal."""
 
     @property
     def is_open(self) -> bool:
@@ -49,7 +47,6 @@ class Access:
         settings = self._settings
         with self._opening:
             if self._database is None:
-                self.opened += 1
                 self._database = (
                     salvage.open_postgresql(settings.url, self._store if settings.store else None)
                     if settings.url

@@ -49,10 +49,7 @@ def put_attempt(connection: Connection, attempt: Attempt, now: float, **values: 
         "state": attempt.state,
         "owner": attempt.owner,
         "fence": attempt.fence,
-        "request_id": attempt.request_id,
-        "task_id": clean(attempt.task.task_id),
-        "sub_task_ids": json.dumps([clean(sub_task_id) for sub_task_id in attempt.task.sub_task_ids]),
-        "result_url": clean(attempt.result_url),
+        **task_values(attempt),
         "account": attempt.account,
         "profile": attempt.profile,
         "endpoint": attempt.task.endpoint,
@@ -68,6 +65,16 @@ def put_attempt(connection: Connection, attempt: Attempt, now: float, **values: 
         "total": attempt.total,
     }
     connection.execute(insert(attempts).values(**{**row, **values}))
+
+
+def task_values(attempt: Attempt) -> dict[str, str]:
+    """The columns of what the service called the task."""
+    return {
+        "request_id": clean(attempt.task.request_id),
+        "task_id": clean(attempt.task.task_id),
+        "sub_task_ids": json.dumps([clean(sub_task_id) for sub_task_id in attempt.task.sub_task_ids]),
+        "result_url": clean(attempt.result_url),
+    }
 
 
 def clean(text: str) -> str:

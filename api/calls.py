@@ -170,14 +170,18 @@ class Batch:
             raise
 
     def _get(self, call: PaidCall, order: Order, watch: Watch, waiting: Waiting) -> Delivery:
+        journal = self._journal
         waited_for = ""
         lost: Attempt | None = None
         while True:
             watch.cancel.check()
             try:
-                found = self._journal.claim(order, waited_for)
+                # What was sent once is gone on with, and never bought again, whatever the journal says of its request.
+                found = journal.claim_task(lost.journal_id) if lost else journal.claim(order, waited_for)
             except JournalError as error:
                 raise _after_acceptance(error, lost) from None
+            if found is None:
+                raise _after_acceptance(_gone(), lost)
             if isinstance(found, Explained):
                 raise found.error
             if isinstance(found, Busy):
@@ -198,9 +202,10 @@ class Batch:
                     with found as claim:
                         delivery = self._work(call, order, claim, watch)
                 except ClaimLost:
-                    lost = found.attempt
+                    lost = found.attempt if found.was_sent else None
                     continue
                 except TaskForgottenError:
+                    lost = None
                     continue
                 # What came after an interrupt is in the store for the next run; here nobody waits for it.
                 watch.cancel.check()
@@ -367,9 +372,15 @@ def _by_task_id(task_id: str) -> Text:
     )
 
 
+def _gone() -> JournalError:
+    return JournalError(
+        Text("The journal lost this request while it was under way.", "该请求进行期间，付费日志丢失了它的记录。")
+    )
+
+
 def _after_acceptance(error: JournalError, lost: Attempt | None) -> JournalError:
-    """The journal was lost under a task that the service has."""
-    if lost is not None and lost.resumable:
+    """The journal was lost under a request that was sent."""
+    if lost is not None:
         error.billed, error.task_id = "unknown", lost.task.task_id
     return error
 

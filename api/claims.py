@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -12,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, select, update
 
-from .attempts import clean, json_of, put_attempt, put_request, put_result
+from .attempts import clean, json_of, put_attempt, put_request, put_result, task_values
 from .cancel import CallCancelled
 from .errors import AmbiguousSubmitError, RemoteImageError
 from .images import Encoded
@@ -20,9 +19,13 @@ from .orders import Attempt, ClaimLost, StoredResult, moment_of
 from .polling import TaskRef
 from .redaction import pack_logger
 from .schema import attempts, requests
-from .states import JournalError, State
+from .states import DamagedError, JournalError, State
 from .store import SideCar, Store
 from .text import Text
+
+# From its first byte on; what was certainly not accepted is none of these.
+_SENT = frozenset(State) - {State.PREPARED, State.REFUSED, State.CANCELLED}
+_GIVEN_UP = (State.PREPARED, State.SUBMITTING, State.AMBIGUOUS, State.CANCELLED)
 
 
 class Claims:
@@ -31,11 +34,9 @@ class Claims:
     def __init__(
         self,
         writing: Callable[[], AbstractContextManager[tuple[Connection, float]]],
-        opened: Callable[[], int],
         store: Store,
     ) -> None:
         self.writing = writing
-        self.opened = opened
         self.store = store
         self.changed = threading.Condition()
         self._held: dict[str, Claim] = {}
@@ -50,6 +51,12 @@ class Claims:
     def ids(self) -> list[str]:
         with self.changed:
             return [*self._held, *(claim.journal_id for claim in self._unwritten)]
+
+    def of(self, key: str) -> list[Claim]:
+        """Those of one request, also those that ended and could not be written down yet."""
+        with self.changed:
+            known = {*self._held.values(), *self._unwritten}
+        return [claim for claim in known if claim.attempt.key == key]
 
     def unwritten(self) -> list[Claim]:
         with self.changed:
@@ -82,7 +89,6 @@ class Claim:
         self._claims = claims
         self.attempt = attempt
         self.fence = attempt.fence
-        self._opened = claims.opened()
         self._state = attempt.state
         self._lock = threading.Lock()
         self._pending: dict[str, Any] = {}
@@ -97,6 +103,11 @@ class Claim:
     def state(self) -> State:
         """How far it came, whether that is written down or not."""
         return self._state
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether the service may have accepted it."""
+        return self._state in _SENT
 
     def __enter__(self) -> Claim:
         return self
@@ -170,15 +181,7 @@ class Claim:
         pack_logger().info(
             "%s accepted: %s task_id=%s request_id=%s", task.endpoint, self.journal_id, task.task_id, task.request_id
         )
-        self._try(
-            state=State.SUBMITTED,
-            task_id=clean(task.task_id),
-            request_id=clean(task.request_id),
-            sub_task_ids=json.dumps([clean(sub_task_id) for sub_task_id in task.sub_task_ids]),
-            result_url=clean(result_url),
-            error=None,
-            submitted_at=...,
-        )
+        self._try(state=State.SUBMITTED, error=None, submitted_at=...)
 
     def confirmed(self) -> None:
         """The service knows the task."""
@@ -308,7 +311,11 @@ class Claim:
 
     def _flush(self) -> None:
         try:
-            self._write(self._pending)
+            try:
+                self._write(self._pending)
+            except DamagedError:
+                # The next use opens the journal again, or another in its place.
+                self._write(self._pending)
         except JournalError as error:
             pack_logger().error(
                 "%s could not be written down and will be tried again (%s): task_id=%s request_id=%s",
@@ -327,7 +334,7 @@ class Claim:
         self._claims.note(self, written=True)
 
     def write_again(self) -> None:
-        """Called by the heartbeat for what could not be written."""
+        """Write what could not be written, and the attempt itself if the journal has lost it."""
         with self._lock, suppress(ClaimLost):
             self._flush()
 
@@ -341,34 +348,49 @@ class Claim:
         mine = attempts.c.id == self.journal_id
         with self._claims.writing() as (connection, now):
             filled = {name: now if value is ... else value for name, value in values.items()}
+            if self.attempt.resumable:
+                # With each change: an older copy of the journal may have been put in its place.
+                filled |= task_values(self.attempt)
             guarded = and_(mine, attempts.c.fence == self.fence)
             if must_own:
                 # Somebody may have given it up for lost, and even asked for it to be submitted again.
                 guarded = and_(guarded, attempts.c.owner == self.attempt.owner)
-            if connection.execute(update(attempts).where(guarded).values(changed_at=now, **filled)).rowcount:
+            if connection.execute(update(attempts).where(guarded).values(changed_at=now, **filled)).rowcount or (
+                self._state in _SENT and self._put_back(connection, now, filled)
+            ):
                 self._put_results(connection)
                 return now
             # What was given up for lost, and came late, always settles the attempt.
-            late = and_(mine, attempts.c.task_id == "", attempts.c.state.in_((State.AMBIGUOUS, State.SUBMITTING)))
+            late = and_(mine, attempts.c.task_id == "", attempts.c.state.in_(_GIVEN_UP))
+            settled = {**filled, "owner": None, "holds_slot": False, "error": None, "changed_at": now}
             if filled.get("state") is State.STORED:
-                settled = {**filled, "error": None}
-                found = connection.execute(update(attempts).where(late).values(changed_at=now, **settled)).rowcount
-                if found or self._insert_forgotten(connection, now, settled):
+                if connection.execute(update(attempts).where(late).values(settled)).rowcount:
                     self._put_results(connection)
-            elif filled.get("task_id") or filled.get("result_url"):
-                settled = {**filled, "state": State.PARKED, "owner": None, "holds_slot": False, "error": None}
-                connection.execute(update(attempts).where(late).values(changed_at=now, **settled))
-                self._insert_forgotten(connection, now, settled)
+                    return now
+            elif self.attempt.resumable:
+                connection.execute(update(attempts).where(late).values({**settled, "state": State.PARKED}))
         raise ClaimLost
 
-    def _insert_forgotten(self, connection: Connection, now: float, settled: Mapping[str, Any]) -> bool:
-        """The row again, if the journal was replaced meanwhile and knows nothing of it."""
-        if self._claims.opened() == self._opened:
+    def _put_back(self, connection: Connection, now: float, filled: Mapping[str, Any]) -> bool:
+        """The row again, if the journal has lost it: nothing that was sent is ever sent again for want of a row."""
+        # What was only adopted may have been forgotten on purpose.
+        if self.attempt.unconfirmed:
             return False
         if connection.execute(select(attempts.c.id).where(attempts.c.id == self.journal_id)).first() is not None:
             return False
         put_request(connection, self.attempt, now)
-        put_attempt(connection, self.attempt, now, **{"counted": self.attempt.pictures, **settled})
+        connection.execute(update(requests).where(requests.c.key == self.attempt.key).values(submit_again=False))
+        known = {
+            "state": self._state,
+            "holds_slot": self._state in (State.SUBMITTING, State.SUBMITTED),
+            "counted": self.attempt.pictures,
+            "admitted_at": self.attempt.tried_at,
+            "submitting_at": self.attempt.tried_at,
+        }
+        put_attempt(connection, self.attempt, now, **{**known, **filled})
+        for side_car in self._claims.store.side_cars_of(self.journal_id):
+            put_result(connection, self.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
+        pack_logger().warning("the journal had lost %s; it was written down again", self.journal_id)
         return True
 
     def _put_results(self, connection: Connection) -> None:

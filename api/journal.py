@@ -77,7 +77,7 @@ class Journal:
         self._access = Access(settings, self.store, clock, self._say_changed)
         self.waits = Waits(self._say_changed)
         self._leases = Leases()
-        self._claims = Claims(lambda: self._access.writing(), lambda: self._access.opened, self.store)
+        self._claims = Claims(lambda: self._access.writing(), self.store)
         self._changed = self._claims.changed
         self._beating = False
         self._closed = False
@@ -148,7 +148,9 @@ class Journal:
         return row is None or not self._leases.is_living(row, now)
 
     def is_busy(self, journal_id: str) -> bool:
-        """Whether somebody works on this attempt."""
+        """Whether somebody works on this attempt, or has not been able to write down what became of it."""
+        if journal_id in self._claims.ids():
+            return True
         with self._access.reading() as (connection, now):
             found = read_attempts(connection, attempts.c.id == journal_id)
             return bool(found) and found[0].state in UNDER_WAY and not self._is_free(connection, now, found[0])
@@ -165,12 +167,18 @@ class Journal:
             JournalError: nothing can be written down, so nothing may be submitted.
         """
         self._begin()
+        # What is under way here, whatever became of the journal since.
+        sent = [claim for claim in self._claims.of(order.key) if claim.was_sent]
+        for claim in sent:
+            claim.write_again()
         with self._owning() as own, self._access.writing() as (connection, now):
             standing, attempt, busy = self._standing(connection, now, order.key)
             if attempt is not None and attempt.journal_id == waited_for and attempt.state is State.REFUSED:
                 return Explained(told_again(attempt))
             if busy and attempt is not None:
                 return Busy(attempt.journal_id)
+            if standing is Standing.NEW and sent:
+                return Busy(sent[0].journal_id)
             if attempt is not None and attempt.state is State.SUBMITTING:
                 # Its owner is gone, and nobody knows what became of the request.
                 attempt = self._settle_orphan(connection, now, attempt)
