@@ -49,6 +49,7 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float]) -> Da
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(directory)
         database = _sound(directory, store, clock)
         if database is None:
             with _alone(directory):
@@ -64,6 +65,17 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float]) -> Da
     with suppress(OSError):
         (directory / _MADE).touch()
     return database
+
+
+def _make_private(directory: Path) -> None:
+    """Also what an older version, a copy or another umask left open: prompts and links to pictures are in there."""
+    if os.name != "posix":
+        return
+    for path in (directory, *_parts(directory / _JOURNAL)):
+        with suppress(OSError):
+            mode = path.stat().st_mode & 0o777
+            if mode & 0o077:
+                path.chmod(mode & 0o700)
 
 
 def _sound(directory: Path, store: Store, clock: Callable[[], float]) -> Database | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -61,7 +62,7 @@ class Books:
                 directory, profiles = self._directory(), self._profiles()
                 journal = api.Journal(profiles.journal_settings(directory), on_change=self._announcer.announce)
                 # Daemon threads would die in the middle of a submit.
-                atexit.register(_leave, journal)
+                atexit.register(_leave, journal, os.getpid())
                 self._collector = api.Collector(journal, profiles)
                 self._collector.start()
                 self._journal = journal
@@ -115,7 +116,9 @@ class Books:
         return self._thumbnails().of(sha256, partial(journal.stored, sha256)) if sha256 else None
 
 
-def _leave(journal: api.Journal) -> None:
+def _leave(journal: api.Journal, pid: int) -> None:
+    if os.getpid() != pid:
+        return  # a forked child: the journal is its parent's
     api.wait_for_submits(_GRACE_AT_EXIT)
     journal.close()
 

@@ -122,11 +122,25 @@ _runs: OrderedDict[str, api.Run] = OrderedDict()
 def _current_run() -> api.Run:
     """The run of a workflow that this node belongs to; its nodes share one."""
     context = get_executing_context()
-    prompt_id = context.prompt_id if context is not None else ""
+    prompt_id = (context.prompt_id if context is not None else "") or _name_of_nameless_run()
     run = _runs.setdefault(prompt_id, api.Run(prompt_id))
     while len(_runs) > _REMEMBERED_RUNS:
         _runs.popitem(last=False)
     return run
+
+
+_this_start = once(lambda: uuid.uuid4().hex)
+
+
+def _name_of_nameless_run() -> str:
+    """`POST /prompt` takes an empty `prompt_id`; such a run has a budget of its own all the same.
+
+    ComfyUI counts what it takes from its queue. Without a queue each node is a run.
+    """
+    with contextlib.suppress(Exception):
+        running: dict[int, Any] = PromptServer.instance.prompt_queue.currently_running
+        return next(f"{_this_start()}-{number}" for number, item in running.items() if not item[1])
+    return uuid.uuid4().hex
 
 
 def _raised(error: RemoteImageError) -> NoReturn:

@@ -607,3 +607,17 @@ def test_many_rows_and_many_calls_at_once(rows: int, calls: int, emulator: Emula
     again = visit(wanted, pictures=tuple(range(calls)), together=False)
     assert sum(outcome.delivered for outcome in again.outcomes) == budget
     assert emulator.billed == budget
+
+
+# ---- who may read it
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_what_was_left_open_is_made_private(emulator: Emulator, tmp_path: Path) -> None:
+    wanted = errand(emulator, tmp_path)
+    assert visit(wanted).outcome.delivered
+    folder, file = Path(wanted.directory), journal_file(wanted)
+    folder.chmod(0o755)
+    file.chmod(0o644)
+    assert visit(wanted).outcome.delivered
+    assert [path.stat().st_mode & 0o777 for path in (folder, file)] == [0o700, 0o600]

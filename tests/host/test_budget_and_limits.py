@@ -14,7 +14,7 @@ import pytest
 from devtools.host import ComfyUI
 from emulator import Emulator
 from tests.host.buying import REUSED, Bought, buys, mend, sends_nothing, start_over, tasks, together, until_states
-from tests.host.prompts import Graph, failed, photo, submits
+from tests.host.prompts import Graph, failed, photo, submits, until
 from tests.thinned import thinned
 
 A_RUN, A_DAY = "REMOTE_IMAGE_PICTURES_PER_RUN", "REMOTE_IMAGE_PICTURES_PER_DAY"
@@ -106,6 +106,21 @@ def test_a_day_has_a_budget_too(thrifty: ComfyUI, emulator: Emulator) -> None:
         over_budget(thrifty, Bought(thrifty, "HiDreamAPIUpscale", 6).graph.prompt, A_DAY, 5, 1)
         three.run()
     assert three.says(REUSED), "what was bought costs nothing"
+
+
+def test_a_run_without_an_id_has_a_budget_of_its_own(thrifty: ComfyUI, emulator: Emulator) -> None:
+    """`POST /prompt` takes an empty `prompt_id`."""
+
+    def run(*seeds: int) -> None:
+        prompt = Bought(thrifty, "HiDreamAPIUpscale", *seeds).graph.prompt
+        thrifty.request("POST", "/prompt", json={"prompt": prompt, "prompt_id": ""})
+        until(lambda: thrifty.request("GET", "/prompt").json()["exec_info"]["queue_remaining"] == 0, "the run ends")
+
+    run(1, 2, 3, 4)
+    assert emulator.requests == []
+    run(1, 2)
+    run(3, 4)
+    assert emulator.billed == 4
 
 
 def test_what_was_refused_is_given_back(thrifty: ComfyUI, emulator: Emulator) -> None:

@@ -1,0 +1,38 @@
+"""The journal at the end of a process."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+# nodes/__init__.py imports ComfyUI; this module does not.
+_package = types.ModuleType("hidream_volcengine.nodes")
+_package.__path__ = [str(Path(__file__).resolve().parents[2] / "nodes")]
+sys.modules.setdefault(_package.__name__, _package)
+
+from hidream_volcengine.api import Journal  # noqa: E402
+from hidream_volcengine.nodes import books  # noqa: E402
+
+
+class Closing:
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_leaves_the_journal_to_its_parent() -> None:
+    journal, mine = Closing(), os.getpid()
+    child = os.fork()
+    if child == 0:
+        books._leave(cast(Journal, journal), mine)
+        os._exit(int(journal.closed))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    books._leave(cast(Journal, journal), mine)
+    assert journal.closed
