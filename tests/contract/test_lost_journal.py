@@ -9,10 +9,21 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from hidream_volcengine.api import RemoteImageError
+from hidream_volcengine.api import AmbiguousSubmitError, RemoteImageError
 
 from tests.contract import paying
-from tests.contract.paying import PATIENCE, A, Buying, Shop, errors_of, img2img, pictures, upscale
+from tests.contract.paying import (
+    PATIENCE,
+    A,
+    Buying,
+    Shop,
+    cvprocess,
+    equal,
+    errors_of,
+    img2img,
+    pictures,
+    upscale,
+)
 from tests.contract.raw_servers import until
 
 
@@ -193,3 +204,47 @@ def test_a_copy_in_which_it_was_to_be_submitted_again(shop: Shop) -> None:
     assert len(pictures(buying.wait())) == 1
     with shop.buys(0):
         assert len(pictures(shop.buy(upscale(shop.hidream, A)))) == 1
+
+
+@pytest.mark.parametrize("loss", ["rows", "every file"])
+def test_an_unclear_answer_stays_explained(loss: str, shop: Shop) -> None:
+    shop.fault("submit", status=502, accept=True)
+    with shop.answers_held() as may_answer:
+        buying = shop.buying(upscale(shop.hidream, A))
+        until(lambda: shop.accepted == 1, PATIENCE)
+        LOSSES[loss](shop)
+        may_answer.set()
+        [result] = buying.wait()
+    assert isinstance(result.error, AmbiguousSubmitError)
+    shop.journal.acknowledge()
+    with shop.buys(0):
+        assert isinstance(shop.trouble(upscale(shop.hidream, A)), AmbiguousSubmitError)
+
+
+@pytest.mark.parametrize("loss", ["rows", "every file"])
+def test_a_picture_in_the_answer_is_reused(loss: str, shop: Shop) -> None:
+    with shop.answers_held() as may_answer:
+        buying = shop.buying(cvprocess(shop.volcengine, A))
+        until(lambda: shop.accepted == 1, PATIENCE)
+        LOSSES[loss](shop)
+        may_answer.set()
+        came = pictures(buying.wait())
+    shop.journal.acknowledge()
+    with shop.sends_nothing():
+        assert equal(pictures(shop.buy(cvprocess(shop.volcengine, A))), came)
+
+
+def test_pictures_that_were_stored_before_are_not_asked_for_again(shop: Shop) -> None:
+    """Of a task that is gone on with: one of its pictures came in an earlier run."""
+    shop.emulator.add_fault({"phase": "image", "skip": 1, "times": None, "do": {"status": 404}})
+    shop.buying(img2img(shop.hidream, A, count=2)).wait()
+    assert (shop.states, len(shop.stored_pictures())) == (["parked"], 1)
+    shop.hold()
+    buying = shop.buying(img2img(shop.hidream, A, count=2))
+    polls = len(shop.emulator.requests)
+    until(lambda: len(shop.emulator.requests) > polls, PATIENCE)
+    delete_rows(shop)
+    shop.mend()
+    assert len(pictures(buying.wait())) == 2
+    with shop.sends_nothing():
+        assert len(pictures(shop.buy(img2img(shop.hidream, A, count=2)))) == 2

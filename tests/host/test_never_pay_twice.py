@@ -54,6 +54,19 @@ def test_finished_workflows_are_reused(comfy: ComfyUI, emulator: Emulator) -> No
     assert {task["state"] for task in tasks(comfy)} == {"delivered"}
 
 
+def test_rows_that_are_deleted_while_a_task_is_waited_for(comfy: ComfyUI, emulator: Emulator) -> None:
+    hold(emulator)
+    workflow = Bought(comfy)
+    running = workflow.start()
+    until(lambda: [record for record in emulator.requests if record.phase == "result"], "a poll")
+    change_journal(comfy, *(f"DELETE FROM {table}" for table in ("results", "attempts", "requests")))  # noqa: S608
+    mend(emulator)
+    assert running.end().status == "success"
+    assert len(emulator.accepted) == 1
+    with sends_nothing(emulator):
+        assert len(workflow.run()) == 1
+
+
 def test_another_take_is_another_picture(comfy: ComfyUI, emulator: Emulator) -> None:
     with buys(emulator, 2):
         one, two = (Bought(comfy, "HiDreamAPIOutpaint", canvas_width=128, take=take) for take in (0, 1))
