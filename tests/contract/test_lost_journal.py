@@ -6,14 +6,17 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
-from hidream_volcengine.api import AmbiguousSubmitError, RemoteImageError
+from hidream_volcengine.api import AmbiguousSubmitError, Journal, JournalSettings, RemoteImageError
 
 from tests.contract import paying
 from tests.contract.paying import (
     PATIENCE,
+    PATIENT,
     A,
     Buying,
     Shop,
@@ -236,9 +239,12 @@ def test_a_picture_in_the_answer_is_reused(loss: str, shop: Shop) -> None:
 
 def test_pictures_that_were_stored_before_are_not_asked_for_again(shop: Shop) -> None:
     """Of a task that is gone on with: one of its pictures came in an earlier run."""
+    shop.deadlines = replace(PATIENT, download=0.4)
     shop.emulator.add_fault({"phase": "image", "skip": 1, "times": None, "do": {"status": 404}})
     shop.buying(img2img(shop.hidream, A, count=2)).wait()
     assert (shop.states, len(shop.stored_pictures())) == (["parked"], 1)
+    shop.deadlines = PATIENT
+    shop.mend()
     shop.hold()
     buying = shop.buying(img2img(shop.hidream, A, count=2))
     polls = len(shop.emulator.requests)
@@ -248,3 +254,17 @@ def test_pictures_that_were_stored_before_are_not_asked_for_again(shop: Shop) ->
     assert len(pictures(buying.wait())) == 2
     with shop.sends_nothing():
         assert len(pictures(shop.buy(img2img(shop.hidream, A, count=2)))) == 2
+
+
+def test_rows_that_a_replica_of_postgresql_never_got(shop: Shop, postgres_url: str) -> None:
+    settings = JournalSettings(shop.folder, url=postgres_url, store=shop.folder / "store")
+    with closing(Journal(settings)) as journal:
+        shop.journal = journal
+        buying = waited_for(shop)
+        with psycopg.connect(postgres_url) as connection:
+            for table in ("results", "attempts", "requests"):
+                connection.execute(f"DELETE FROM {table}")  # type: ignore[arg-type]  # noqa: S608
+        shop.mend()
+        ends_well(shop, buying)
+        with shop.buys(0):
+            assert len(pictures(shop.buy(upscale(shop.hidream, A)))) == 1
