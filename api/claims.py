@@ -93,6 +93,7 @@ class Claim:
         self._lock = threading.Lock()
         self._pending: dict[str, Any] = {}
         self._pending_results: list[tuple[int, str, str, RemoteImageError | None]] = []
+        self._kept = False
         self._ended = False
 
     @property
@@ -122,7 +123,7 @@ class Claim:
     def _leave(self, error: BaseException | None) -> None:
         if self._state is State.PREPARED:
             self._end(State.CANCELLED, counted=0, error=json_of(error) if isinstance(error, RemoteImageError) else None)
-        elif self._state is State.SUBMITTING and self._pending_results:
+        elif self._state is State.SUBMITTING and self._kept:
             # The answer was the picture, and that is in the store.
             self.stored()
         elif self._state is State.SUBMITTING:
@@ -270,6 +271,7 @@ class Claim:
             # Nothing to fetch it from again: the next time says that it is lost, and does not buy another one.
             side_car = side_car.model_copy(update={"sha256": hashlib.sha256(encoded.data).hexdigest()})
         self._pending_results.append((position, sub_task_id, side_car.sha256, None))
+        self._kept = True
         return True
 
     def moved(self, position: int, result: StoredResult) -> None:

@@ -11,10 +11,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from hidream_volcengine.api import AmbiguousSubmitError, Journal, JournalSettings, RemoteImageError
+from hidream_volcengine.api import AmbiguousSubmitError, Journal, JournalSettings, RemoteImageError, images
+from hidream_volcengine.api.claims import Claim
+from hidream_volcengine.api.images import Encoded
+from hidream_volcengine.api.orders import Busy
+from hidream_volcengine.api.polling import TaskRef
 
 from tests.contract import paying
 from tests.contract.paying import (
+    ANY_CALL,
     PATIENCE,
     PATIENT,
     A,
@@ -123,6 +128,17 @@ def waited_for(shop: Shop) -> Buying:
     return buying
 
 
+def asked_and_lost(shop: Shop, loss: str, service: str) -> Buying:
+    """The journal is lost between the request and its answer; the call has ended."""
+    with shop.answers_held() as may_answer:
+        buying = shop.buying(ANY_CALL[service](shop, A))
+        until(lambda: shop.accepted == 1, PATIENCE)
+        LOSSES[loss](shop)
+        may_answer.set()
+        until(lambda: not buying.alive, PATIENCE)
+    return buying
+
+
 @every_loss
 def test_while_a_task_is_waited_for(loss: str, shop: Shop) -> None:
     buying = waited_for(shop)
@@ -138,12 +154,7 @@ def test_while_a_task_is_waited_for(loss: str, shop: Shop) -> None:
 
 @every_loss
 def test_while_the_answer_to_a_submit_is_on_its_way(loss: str, shop: Shop) -> None:
-    with shop.answers_held() as may_answer:
-        buying = shop.buying(upscale(shop.hidream, A))
-        until(lambda: shop.accepted == 1, PATIENCE)
-        LOSSES[loss](shop)
-        may_answer.set()
-        ends_well(shop, buying)
+    ends_well(shop, asked_and_lost(shop, loss, "upscale"))
 
 
 @every_loss
@@ -212,12 +223,7 @@ def test_a_copy_in_which_it_was_to_be_submitted_again(shop: Shop) -> None:
 @pytest.mark.parametrize("loss", ["rows", "every file"])
 def test_an_unclear_answer_stays_explained(loss: str, shop: Shop) -> None:
     shop.fault("submit", status=502, accept=True)
-    with shop.answers_held() as may_answer:
-        buying = shop.buying(upscale(shop.hidream, A))
-        until(lambda: shop.accepted == 1, PATIENCE)
-        LOSSES[loss](shop)
-        may_answer.set()
-        [result] = buying.wait()
+    [result] = asked_and_lost(shop, loss, "upscale").wait()
     assert isinstance(result.error, AmbiguousSubmitError)
     shop.journal.acknowledge()
     with shop.buys(0):
@@ -226,12 +232,7 @@ def test_an_unclear_answer_stays_explained(loss: str, shop: Shop) -> None:
 
 @pytest.mark.parametrize("loss", ["rows", "every file"])
 def test_a_picture_in_the_answer_is_reused(loss: str, shop: Shop) -> None:
-    with shop.answers_held() as may_answer:
-        buying = shop.buying(cvprocess(shop.volcengine, A))
-        until(lambda: shop.accepted == 1, PATIENCE)
-        LOSSES[loss](shop)
-        may_answer.set()
-        came = pictures(buying.wait())
+    came = pictures(asked_and_lost(shop, loss, "cvprocess").wait())
     shop.journal.acknowledge()
     with shop.sends_nothing():
         assert equal(pictures(shop.buy(cvprocess(shop.volcengine, A))), came)
@@ -268,3 +269,19 @@ def test_rows_that_a_replica_of_postgresql_never_got(shop: Shop, postgres_url: s
         ends_well(shop, buying)
         with shop.buys(0):
             assert len(pictures(shop.buy(upscale(shop.hidream, A)))) == 1
+
+
+def test_a_picture_in_an_answer_is_kept_while_another_node_asks_for_it(shop: Shop) -> None:
+    """What the other node has written down is no reason to call the attempt ambiguous when the first one breaks off."""
+    call = cvprocess(shop.volcengine, A)
+    order = call.order("", 0)
+    claim = shop.journal.claim(order)
+    assert isinstance(claim, Claim)
+    picture = Encoded.of(images.encode(A))
+    with suppress(RuntimeError), claim:
+        claim.submitting()
+        claim.answered(TaskRef("Volcengine", call.service.name, ""))
+        assert claim.keep(0, "", picture)
+        assert isinstance(shop.journal.claim(order), Busy)
+        raise RuntimeError
+    assert shop.states == ["stored"]
