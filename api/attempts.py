@@ -68,7 +68,7 @@ def put_attempt(connection: Connection, attempt: Attempt, now: float, **values: 
 
 
 def task_values(attempt: Attempt) -> dict[str, str]:
-    """The columns of what the service called the task."""
+    """The ids and the result address that the service gave the task, as columns of the table ``attempts``."""
     return {
         "request_id": clean(attempt.task.request_id),
         "task_id": clean(attempt.task.task_id),

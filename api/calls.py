@@ -176,7 +176,7 @@ class Batch:
         while True:
             watch.cancel.check()
             try:
-                # What was sent once is gone on with, and never bought again, whatever the journal says of its request.
+                # An attempt that was sent is resumed by its journal id; claim() might find no row and buy it again.
                 found = journal.claim_task(lost.journal_id) if lost else journal.claim(order, waited_for)
             except JournalError as error:
                 raise _after_acceptance(error, lost) from None

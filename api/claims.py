@@ -23,8 +23,9 @@ from .states import DamagedError, JournalError, State
 from .store import SideCar, Store
 from .text import Text
 
-# From its first byte on; what was certainly not accepted is none of these.
+# The service may have accepted an attempt in one of these states.
 _SENT = frozenset(State) - {State.PREPARED, State.REFUSED, State.CANCELLED}
+# A late answer still settles an attempt in one of these states.
 _GIVEN_UP = (State.PREPARED, State.SUBMITTING, State.AMBIGUOUS, State.CANCELLED)
 
 
@@ -53,7 +54,7 @@ class Claims:
             return [*self._held, *(claim.journal_id for claim in self._unwritten)]
 
     def of(self, key: str) -> list[Claim]:
-        """Those of one request, also those that ended and could not be written down yet."""
+        """The claims on one request, also those whose end could not be written down yet."""
         with self.changed:
             known = {*self._held.values(), *self._unwritten}
         return [claim for claim in known if claim.attempt.key == key]
@@ -316,7 +317,7 @@ class Claim:
             try:
                 self._write(self._pending)
             except DamagedError:
-                # The next use opens the journal again, or another in its place.
+                # The second try opens the journal again, or makes a new one.
                 self._write(self._pending)
         except JournalError as error:
             pack_logger().error(
@@ -336,7 +337,7 @@ class Claim:
         self._claims.note(self, written=True)
 
     def write_again(self) -> None:
-        """Write what could not be written, and the attempt itself if the journal has lost it."""
+        """Write the changes that could not be written, and the attempt's row if the journal has lost it."""
         with self._lock, suppress(ClaimLost):
             self._flush()
 
@@ -351,7 +352,7 @@ class Claim:
         with self._claims.writing() as (connection, now):
             filled = {name: now if value is ... else value for name, value in values.items()}
             if self.attempt.resumable:
-                # With each change: an older copy of the journal may have been put in its place.
+                # In every update: an older copy of the journal, with a row without the task id, may have been restored.
                 filled |= task_values(self.attempt)
             guarded = and_(mine, attempts.c.fence == self.fence)
             if must_own:
@@ -374,8 +375,11 @@ class Claim:
         raise ClaimLost
 
     def _put_back(self, connection: Connection, now: float, filled: Mapping[str, Any]) -> bool:
-        """The row again, if the journal has lost it: nothing that was sent is ever sent again for want of a row."""
-        # What was only adopted may have been forgotten on purpose.
+        """Insert the attempt's row again if the journal has lost it; returns whether it did.
+
+        Without its row, an equal request would be submitted again.
+        """
+        # forget() deletes the row of an adopted task on purpose.
         if self.attempt.unconfirmed:
             return False
         if connection.execute(select(attempts.c.id).where(attempts.c.id == self.journal_id)).first() is not None:
@@ -392,7 +396,7 @@ class Claim:
         put_attempt(connection, self.attempt, now, **{**known, **filled})
         for side_car in self._claims.store.side_cars_of(self.journal_id):
             put_result(connection, self.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
-        pack_logger().warning("the journal had lost %s; it was written down again", self.journal_id)
+        pack_logger().warning("the journal had lost the attempt %s; its row was inserted again", self.journal_id)
         return True
 
     def _put_results(self, connection: Connection) -> None:

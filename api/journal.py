@@ -148,7 +148,7 @@ class Journal:
         return row is None or not self._leases.is_living(row, now)
 
     def is_busy(self, journal_id: str) -> bool:
-        """Whether somebody works on this attempt, or has not been able to write down what became of it."""
+        """Whether a process works on this attempt, or this one could not write down its end yet."""
         if journal_id in self._claims.ids():
             return True
         with self._access.reading() as (connection, now):
@@ -167,7 +167,7 @@ class Journal:
             JournalError: nothing can be written down, so nothing may be submitted.
         """
         self._begin()
-        # What is under way here, whatever became of the journal since.
+        # Attempts that this process has sent: the journal may have lost their rows.
         sent = [claim for claim in self._claims.of(order.key) if claim.was_sent]
         for claim in sent:
             claim.write_again()

@@ -68,7 +68,10 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float]) -> Da
 
 
 def _make_private(directory: Path) -> None:
-    """Also what an older version, a copy or another umask left open: prompts and links to pictures are in there."""
+    """Take the folder and the journal's files away from other users: they hold prompts and links to pictures.
+
+    An older version, a copy or another umask may have left them readable.
+    """
     if os.name != "posix":
         return
     for path in (directory, *_parts(directory / _JOURNAL)):

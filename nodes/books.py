@@ -118,7 +118,7 @@ class Books:
 
 def _leave(journal: api.Journal, pid: int) -> None:
     if os.getpid() != pid:
-        return  # a forked child: the journal is its parent's
+        return  # this is a forked child: its parent closes the journal
     api.wait_for_submits(_GRACE_AT_EXIT)
     journal.close()
 

@@ -122,24 +122,24 @@ _runs: OrderedDict[str, api.Run] = OrderedDict()
 def _current_run() -> api.Run:
     """The run of a workflow that this node belongs to; its nodes share one."""
     context = get_executing_context()
-    prompt_id = (context.prompt_id if context is not None else "") or _name_of_nameless_run()
+    prompt_id = (context.prompt_id if context is not None else "") or _substitute_prompt_id()
     run = _runs.setdefault(prompt_id, api.Run(prompt_id))
     while len(_runs) > _REMEMBERED_RUNS:
         _runs.popitem(last=False)
     return run
 
 
-_this_start = once(lambda: uuid.uuid4().hex)
+_start_id = once(lambda: uuid.uuid4().hex)
 
 
-def _name_of_nameless_run() -> str:
-    """`POST /prompt` takes an empty `prompt_id`; such a run has a budget of its own all the same.
+def _substitute_prompt_id() -> str:
+    """An id for a run that was queued with an empty `prompt_id`, so that the budget per run applies to it, too.
 
-    ComfyUI counts what it takes from its queue. Without a queue each node is a run.
+    It is made of ComfyUI's number of the queue item; without a queue, each node is a run.
     """
     with contextlib.suppress(Exception):
         running: dict[int, Any] = PromptServer.instance.prompt_queue.currently_running
-        return next(f"{_this_start()}-{number}" for number, item in running.items() if not item[1])
+        return next(f"{_start_id()}-{number}" for number, item in running.items() if not item[1])
     return uuid.uuid4().hex
 
 

@@ -272,7 +272,7 @@ def test_rows_that_a_replica_of_postgresql_never_got(shop: Shop, postgres_url: s
 
 
 def test_a_picture_in_an_answer_is_kept_while_another_node_asks_for_it(shop: Shop) -> None:
-    """What the other node has written down is no reason to call the attempt ambiguous when the first one breaks off."""
+    """The other node writes the attempt down; when the first call breaks off, the attempt is stored, not ambiguous."""
     call = cvprocess(shop.volcengine, A)
     order = call.order("", 0)
     claim = shop.journal.claim(order)

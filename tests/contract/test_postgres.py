@@ -132,7 +132,7 @@ def test_another_server_finishes_what_a_killed_one_bought(errand: Callable[..., 
     relief = visit(errand("two"))
     assert relief.outcome.delivered and relief.plan == (0, 0, 1)
     [submit] = submits(emulator)
-    # A kill may cut a poll in two: that one names no task.
+    # The kill may cut a poll in two: the emulator then records it without a task id.
     assert {poll.task_id for poll in polls(emulator)} - {""} == {submit.task_id}
 
 

@@ -120,7 +120,7 @@ def test_another_process_finishes_what_a_killed_one_bought(provider: str, emulat
             visited = joined.wait()
     assert visited.outcome.delivered
     [submit] = submits(emulator)
-    # A kill may cut a poll in two: that one names no task.
+    # The kill may cut a poll in two: the emulator then records it without a task id.
     assert {poll.task_id for poll in polls(emulator)} - {""} == {submit.task_id}
 
 

@@ -99,7 +99,7 @@ def forget_purchases(comfy: ComfyUI) -> None:
     """Every test buys for itself: what an earlier one bought is no longer known to the journal."""
     journal = journal_folder(comfy) / "journal.sqlite3"
     if journal.exists():
-        # What a thread still works on would be written down again.
+        # The row of an attempt that a thread still works on would be inserted again.
         with suppress(AssertionError), closing(sqlite3.connect(journal, timeout=30)) as connection:
             until(lambda: not connection.execute(_HELD).fetchone(), "nobody works on a task", 5)
         tables = ("results", "attempts", "requests", "limits")
