@@ -19,13 +19,14 @@ from devtools.host import ComfyUI, HostError
 
 # Tests wait for servers, browsers and children of their own: more at a time than there are cores, a file each. What
 # takes longest begins, and the short files of tests/unit fill the gaps at the end. Those that say how soon an interrupt
-# is felt wait more than they work; nothing else runs beside these two files.
+# is felt wait more than they work: beside these two files one worker only reckons, so that a core is left to them.
 _INTERRUPTS = ("tests/contract/test_cancellation.py", "tests/host/test_parallel_and_interrupt.py")
+BESIDE_THEM = tuple(f"tests/unit/test_{name}.py" for name in ("pasting", "registration", "whereabouts", "color_match"))
 _FOLDERS = ("tests/browser", "tests/host", "tests/contract", "tests/unit")
 _BY_FILE = ("--dist=loadfile", "--no-loadscope-reorder", "--durations=25")
 STAGES = (
-    (*_FOLDERS, *(f"--ignore={path}" for path in _INTERRUPTS), "--numprocesses=4", *_BY_FILE),
-    (*_INTERRUPTS, "--numprocesses=2", *_BY_FILE),
+    (*_FOLDERS, *(f"--ignore={path}" for path in (*_INTERRUPTS, *BESIDE_THEM)), "--numprocesses=4", *_BY_FILE),
+    (*_INTERRUPTS, *BESIDE_THEM, "--numprocesses=3", *_BY_FILE),
 )
 # Side by side they have no core to spare, and threads that wait for one by spinning cost a quarter more.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

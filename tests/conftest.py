@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
 from devtools.environment import SetupError
+from devtools.test import BESIDE_THEM
 from tests import thinned
 
 if TYPE_CHECKING:
@@ -63,10 +64,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class _Units(LoadFileScheduling):
-    """Each file is a unit; the browser tests are two, so that few workers start a ComfyUI and open a page."""
+    """Each file is a unit; the browser tests are two, so that few workers start a ComfyUI and open a page.
+
+    What runs beside the tests of interrupts is one unit, so that it keeps one worker busy and no more.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
+        if file in BESIDE_THEM:
+            return "beside the tests of interrupts"
         if not file.startswith("tests/browser/"):
             return file
         old = "own-canvas" in nodeid or "own-vue" in nodeid

@@ -41,7 +41,7 @@ SEARCHES = {
     "outpaint any size": "outpaint_any_size_local",
 }
 # What the nodes of the others show is seen in the tests of progress, tasks and placements.
-RUN = ("fetch_a_paid_task_again", "hidream_image_to_image", "hidream_outpaint")
+RUN = ("fetch_a_paid_task_again", "hidream_outpaint")
 
 pytestmark = looks("newer-canvas-en")
 
@@ -88,7 +88,6 @@ def test_runs_and_is_saved_as_it_was(
     assert frontend.problems == []
 
 
-@pytest.mark.smoke
 def test_found_in_the_template_browser_with_thumbnails(frontend: Frontend, language: str) -> None:
     page = frontend.page
     page.evaluate("() => app.graph.clear()")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -41,15 +42,29 @@ def page_of(node: str, locale: str) -> str:
 
 
 def has_the_headings_of(help_page: Locator, written: str) -> None:
-    expect(help_page.locator("h1")).to_have_text(written.partition("\n")[0].removeprefix("# "))
+    expect(help_page.locator("h1")).to_have_text(title_of(written))
     expect(help_page.locator("h2")).to_have_text(re.findall("^## (.+)$", written, re.MULTILINE))
 
 
-def open_help(frontend: Frontend, node: str) -> Locator:
-    """By the button above the selected node."""
+def open_help(frontend: Frontend, node: str, written: str) -> Locator:
+    """The page as ``written``, by the button above the selected node."""
     frontend.page.evaluate(_SHOW_ONLY, node)
-    frontend.page.locator('[data-testid="info-button"]').click()
-    return frontend.page.locator(".node-help-content")
+    help_page = frontend.page.locator(".node-help-content")
+    deadline = time.monotonic() + 90
+    while True:
+        # A button that the frontend still shows of the node before opens nothing.
+        frontend.page.locator('[data-testid="info-button"]').click()
+        try:
+            expect(help_page.locator("h1")).to_have_text(title_of(written), timeout=10_000)
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return help_page
+
+
+def title_of(written: str) -> str:
+    return written.partition("\n")[0].removeprefix("# ")
 
 
 @pytest.mark.parametrize("node", [pytest.param(NODES[0], marks=pytest.mark.smoke), *NODES[1:]])
@@ -58,7 +73,7 @@ def test_opens_with_its_picture_in_the_users_language(
 ) -> None:
     frontend = shared_frontend
     written = page_of(node, language)
-    help_page = open_help(frontend, node)
+    help_page = open_help(frontend, node, written)
     has_the_headings_of(help_page, written)
 
     picture = help_page.locator("img")
@@ -85,7 +100,8 @@ def test_other_languages_have_the_english_pages(shared_frontend: Frontend, langu
     shared_frontend.speak("fr")
     try:
         for node in NODES:
-            has_the_headings_of(open_help(shared_frontend, node), page_of(node, "en"))
+            written = page_of(node, "en")
+            has_the_headings_of(open_help(shared_frontend, node, written), written)
     finally:
         shared_frontend.speak(language)
     assert shared_frontend.problems == []

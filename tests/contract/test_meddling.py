@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hidream_volcengine.api import AmbiguousSubmitError, CallCancelled, Collector, PaidCall
 from pytest import MonkeyPatch
 
@@ -145,7 +144,7 @@ def wish_of(record: Recorded) -> int:
     return int(record.body.get("seed") or re.sub(r"\D", "", record.body["prompt"]) or 0)
 
 
-@pytest.mark.parametrize("resumable", ["0", "1"], ids=["cvprocess", "resumable"])
+@thinned("resumable", ["1", "0"], ids=["resumable", "cvprocess"])
 @thinned("seed", [1, 2])
 def test_many_hands_buy_nothing_twice_and_lose_nothing(
     tmp_path: Path, monkeypatch: MonkeyPatch, seed: int, resumable: str

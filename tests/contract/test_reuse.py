@@ -41,6 +41,7 @@ from tests.contract.paying import (
     pictures,
     upscale,
 )
+from tests.thinned import thinned
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def assert_reused(notes: tuple[str, str]) -> None:
 
 
 @every_service
-@pytest.mark.parametrize("meanwhile", ["nothing", "another process", "a restart", "the service forgot"])
+@thinned("meanwhile", ["another process", "the service forgot", "nothing", "a restart"], kept=(0, 1))
 def test_what_was_bought_comes_from_the_store(shop: Shop, service: str, meanwhile: str) -> None:
     with shop.buys(1):
         first = pictures(shop.buy(ANY_CALL[service](shop, A)))
@@ -142,7 +143,7 @@ def test_another_take_is_another_picture(shop: Shop, service: str) -> None:
         assert equal(pictures(shop.buy(ANY_CALL[service](shop, A))), first)
 
 
-@pytest.mark.parametrize("restarted", [False, True])
+@thinned("restarted", [True, False])
 def test_several_pictures_of_a_task_keep_their_order(shop: Shop, restarted: bool) -> None:
     with shop.buys(2):
         first = pictures(shop.buy(img2img(shop.hidream, A, count=3), photo_set(shop.hidream, A)))

@@ -18,6 +18,7 @@ from devtools.workflow import to_prompt
 from tests.host import examples
 from tests.host.buying import tasks
 from tests.host.prompts import Pixels, pixels
+from tests.thinned import thinned
 
 PASSED_ON = "passed on"  # the number of a node that saves what the last paid node was given
 TITLE_BAR = 30
@@ -133,7 +134,7 @@ def test_of_one_node(
     assert len(tasks(comfy)) == 1
 
 
-@pytest.mark.parametrize("name", PASTED)
+@thinned("name", PASTED, kept=(1,))
 def test_every_pixel_of_the_original_is_in_the_result(
     name: str, run: Callable[..., tuple[Prompt, Result]], comfy: ComfyUI, picture: Image.Image
 ) -> None:
@@ -195,6 +196,7 @@ def test_a_square_product_photo_becomes_a_set(
     assert sorted(task["endpoint"] for task in tasks(comfy)) == ["hidream model photo set", "hidream outpaint"]
 
 
+@pytest.mark.thorough
 def test_an_old_photo_is_enlarged_and_gone_over_lightly(
     run: Callable[..., tuple[Prompt, Result]], comfy: ComfyUI
 ) -> None:

@@ -271,7 +271,7 @@ SET = [(768, 1024), (900, 1200), (768, 1024), (900, 1200)]
         ((3000, 2000), "pad", (1536, 2048)),
         ((768, 1024), "pad", (768, 1024)),
     ],
-    kept=(3, 4),
+    kept=(4,),
 )
 def test_a_photo_is_fitted(
     comfy: ComfyUI, emulator: Emulator, original: tuple[int, int], fit: str, sent: tuple[int, int]
@@ -346,6 +346,7 @@ def test_a_template_that_the_service_does_not_have(comfy: ComfyUI, emulator: Emu
     assert emulator.billed == 0
 
 
+@pytest.mark.thorough
 def test_a_list_goes_on_through_other_remote_nodes(comfy: ComfyUI, emulator: Emulator) -> None:
     """Each picture of a set, in its own size, upscaled: ComfyUI maps the node over the list, all calls at once."""
     graph = Graph(comfy)
@@ -413,6 +414,7 @@ def test_progress_of_a_batch_moves_while_it_waits(comfy: ComfyUI, emulator: Emul
 # ---- fetching again
 
 
+@pytest.mark.thorough
 def test_a_task_of_each_service_is_fetched_again_for_nothing(comfy: ComfyUI, emulator: Emulator) -> None:
     endpoints = {
         "HiDreamAPIOutpaint": "hidream outpaint",
