@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, Delete, Insert, Update, event
 
 from . import salvage
-from .schema import Database, attempts, requests, results
+from .leases import HEARTBEAT
+from .marks import Mark
+from .schema import Database, attempts, older_copy, requests, results
 from .settings import JournalSettings
 from .states import DamagedError
 from .store import Store
@@ -34,6 +37,10 @@ class Access:
         self._changed = changed
         self._opening = threading.Lock()
         self._database: Database | None = None
+        self._noting = threading.Lock()
+        self._mark = Mark()
+        self._written = Mark()
+        self._written_at = -HEARTBEAT
 
     @property
     def is_open(self) -> bool:
@@ -48,11 +55,20 @@ class Access:
         with self._opening:
             if self._database is None:
                 self._database = (
-                    salvage.open_postgresql(settings.url, self._store if settings.store else None)
+                    salvage.open_postgresql(
+                        settings.url, self._store if settings.store else None, settings.directory, self._mark
+                    )
                     if settings.url
-                    else salvage.open_sqlite(settings.directory, self._store, self._clock)
+                    else salvage.open_sqlite(settings.directory, self._store, self._clock, self._mark)
                 )
+                with self._database.reading() as connection:
+                    self._mark = Database.mark(connection)
             return self._database
+
+    @property
+    def mark(self) -> Mark:
+        """The journal as this process has changed it last."""
+        return self._mark
 
     @contextmanager
     def writing(self) -> Iterator[tuple[Connection, float]]:
@@ -60,13 +76,30 @@ class Access:
         database = self.open()
         try:
             with database.writing() as connection:
+                if Database.mark(connection).is_behind(self._mark):
+                    # A server that took over may not have had the last changes yet.
+                    raise older_copy()
                 changes = _changes_of(connection)
                 yield connection, database.now(connection)
+                mark = database.count_up(connection) if changes else None
         except DamagedError:
             self._drop(database)
             raise
-        if changes:
+        if mark is not None:
+            with self._noting:
+                self._mark = self._mark.or_later(mark)
+            if time.monotonic() - self._written_at >= HEARTBEAT:
+                self.write_mark()
             self._changed()
+
+    def write_mark(self) -> None:
+        """Note beside the journal how far it has come; after a commit, and at most once per heartbeat."""
+        with self._noting:
+            if self._mark != self._written:
+                self._written_at = time.monotonic()
+                with suppress(OSError):
+                    salvage.write_mark_of(self._settings, self._mark)
+                    self._written = self._mark
 
     @contextmanager
     def reading(self) -> Iterator[tuple[Connection, float]]:
@@ -87,6 +120,7 @@ class Access:
                 database.close()
 
     def close(self) -> None:
+        self.write_mark()
         with self._opening:
             database, self._database = self._database, None
         if database is not None:

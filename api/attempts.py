@@ -11,7 +11,6 @@ from .errors import Provider, RemoteImageError
 from .orders import Attempt, StoredResult
 from .polling import TaskRef
 from .records import ErrorRecord
-from .redaction import redact
 from .schema import attempts, requests, results
 
 _LAST_TASKS = 10
@@ -70,16 +69,19 @@ def put_attempt(connection: Connection, attempt: Attempt, now: float, **values: 
 def task_values(attempt: Attempt) -> dict[str, str]:
     """The ids and the result address that the service gave the task, as columns of the table ``attempts``."""
     return {
-        "request_id": clean(attempt.task.request_id),
-        "task_id": clean(attempt.task.task_id),
-        "sub_task_ids": json.dumps([clean(sub_task_id) for sub_task_id in attempt.task.sub_task_ids]),
-        "result_url": clean(attempt.result_url),
+        "request_id": storable(attempt.task.request_id),
+        "task_id": storable(attempt.task.task_id),
+        "sub_task_ids": json.dumps([storable(sub_task_id) for sub_task_id in attempt.task.sub_task_ids]),
+        "result_url": storable(attempt.result_url),
     }
 
 
-def clean(text: str) -> str:
-    """A service's word as it may be kept: no NUL, which a database refuses, whole characters, and no secret."""
-    return redact(text).replace("\0", "")
+def storable(text: str) -> str:
+    """An id or an address of a service as a database takes it: without NUL, and without halves of characters.
+
+    It is not redacted: a task could not be fetched by an id with a part taken out. Whoever shows it redacts it.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
 
 
 def read_attempts(connection: Connection, which: Any, *, order: Any = None, limit: int | None = None) -> list[Attempt]:
@@ -142,7 +144,7 @@ def put_result(
         insert(results).values(
             attempt=journal_id,
             position=position,
-            sub_task_id=clean(sub_task_id),
+            sub_task_id=storable(sub_task_id),
             sha256=sha256,
             error=json_of(error) if error else None,
         )

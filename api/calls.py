@@ -10,7 +10,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .cancel import NotSubmitted
-from .collecting import Delivery, PicturesGoneError, TaskForgottenError, check_room, collect, from_store, picture_lost
+from .collecting import (
+    Delivery,
+    PicturesGoneError,
+    TaskForgottenError,
+    check_room,
+    collect,
+    from_store,
+    keep_beside_an_error,
+    picture_lost,
+)
 from .errors import (
     AuthenticationError,
     InvalidInputError,
@@ -22,7 +31,7 @@ from .errors import (
 from .keys import request_key
 from .orders import ANY_PICTURE, Attempt, Busy, ClaimLost, Explained, Finished, Order, Purchase
 from .polling import Accepted, Progress, TaskRef, Watch
-from .redaction import pack_logger, shortened
+from .redaction import pack_logger, redact, shortened
 from .standing import Standing
 from .states import JournalError, State
 from .submits import Service, submit_until_decided
@@ -231,7 +240,8 @@ class Batch:
         else:
             # The answer is the picture itself: it is stored before anything is written down about it.
             claim.answered(accepted.task)
-        return collect(claim, service, journal, watch, source="bought", answered=picture)
+        delivery = collect(claim, service, journal, watch, source="bought", answered=picture)
+        return replace(delivery, note=accepted.note)
 
     def _submit(self, call: PaidCall, claim: Claim, watch: Watch, admit: Callable[[], None]) -> Accepted:
         # Its own frame: the encoded picture ends with it, and not with the wait for the task.
@@ -239,7 +249,8 @@ class Batch:
         request = call.request.model_copy(update=dict(apart(_encoded, call, watch)))
         usual = journal.usual_seconds(service.name, sandbox=service.account.sandbox)
         expected = usual.median if usual else None
-        return submit_until_decided(service, request, claim, journal, watch, self._check, admit, expected)
+        keep = partial(keep_beside_an_error, claim, service, watch)
+        return submit_until_decided(service, request, claim, journal, watch, self._check, admit, keep, expected)
 
     def _check(self) -> None:
         if self._failed.is_set():
@@ -265,7 +276,7 @@ def notes_of(results: Sequence[Result]) -> list[Text]:
         for source in ("bought", "resumed", "reused")
     }
     total = sum(count.values())
-    notes = []
+    notes = list(dict.fromkeys(delivery.note for delivery in deliveries if delivery.note is not None))
     if count["reused"]:
         notes.append(
             Text(
@@ -381,7 +392,7 @@ def _gone() -> JournalError:
 def _after_acceptance(error: JournalError, lost: Attempt | None) -> JournalError:
     """The journal was lost under a request that was sent."""
     if lost is not None:
-        error.billed, error.task_id = "unknown", lost.task.task_id
+        error.billed, error.task_id = "unknown", redact(lost.task.task_id)
     return error
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, select, update
 
-from .attempts import clean, json_of, put_attempt, put_request, put_result, task_values
+from . import forgotten
+from .attempts import json_of, put_attempt, put_request, put_result, storable, task_values
 from .cancel import CallCancelled
 from .errors import AmbiguousSubmitError, RemoteImageError
 from .images import Encoded
+from .marks import Mark
 from .orders import Attempt, ClaimLost, StoredResult, moment_of
 from .polling import TaskRef
 from .redaction import pack_logger
@@ -25,6 +27,8 @@ from .text import Text
 
 # The service may have accepted an attempt in one of these states.
 _SENT = frozenset(State) - {State.PREPARED, State.REFUSED, State.CANCELLED}
+# Nothing is to be fetched any more.
+_SETTLED = (State.STORED, State.FAILED, State.REFUSED)
 # A late answer still settles an attempt in one of these states.
 _GIVEN_UP = (State.PREPARED, State.SUBMITTING, State.AMBIGUOUS, State.CANCELLED)
 
@@ -36,9 +40,11 @@ class Claims:
         self,
         writing: Callable[[], AbstractContextManager[tuple[Connection, float]]],
         store: Store,
+        mark: Callable[[], Mark],
     ) -> None:
         self.writing = writing
         self.store = store
+        self.mark = mark
         self.changed = threading.Condition()
         self._held: dict[str, Claim] = {}
         self._unwritten: set[Claim] = set()
@@ -95,6 +101,7 @@ class Claim:
         self._pending: dict[str, Any] = {}
         self._pending_results: list[tuple[int, str, str, RemoteImageError | None]] = []
         self._kept = False
+        self._known = False
         self._ended = False
 
     @property
@@ -183,10 +190,21 @@ class Claim:
         pack_logger().info(
             "%s accepted: %s task_id=%s request_id=%s", task.endpoint, self.journal_id, task.task_id, task.request_id
         )
-        self._try(state=State.SUBMITTED, error=None, submitted_at=...)
+        try:
+            self._try(state=State.SUBMITTED, error=None, submitted_at=...)
+        finally:
+            self._put_task()
+
+    def _put_task(self) -> None:
+        """The task beside the journal, so that it survives that."""
+        try:
+            self._claims.store.put_task(self._side_car(count=self.attempt.pictures))
+        except (OSError, ValueError) as problem:
+            pack_logger().warning("%s could not be written into the store: %s", self.journal_id, problem)
 
     def confirmed(self) -> None:
-        """The service knows the task."""
+        """The service has a state of the task."""
+        self._known = True
         if self.attempt.unconfirmed:
             self.attempt = replace(self.attempt, submitted_at=self.attempt.tried_at)
             self._try(submitted_at=...)
@@ -213,7 +231,7 @@ class Claim:
     def answered(self, task: TaskRef) -> None:
         """The answer brought the picture itself: :meth:`keep` and :meth:`stored` write it down."""
         self.attempt = replace(self.attempt, task=task)
-        self._pending["request_id"] = clean(task.request_id)
+        self._pending["request_id"] = storable(task.request_id)
         pack_logger().info("%s answered: %s request_id=%s", task.endpoint, self.journal_id, task.request_id)
 
     def done(self, total: int) -> None:
@@ -234,28 +252,13 @@ class Claim:
             False if it must be fetched again next time.
         """
         attempt = self.attempt
-        side_car = SideCar(
+        side_car = self._side_car(
             media_type=encoded.media_type,
             width=encoded.width,
             height=encoded.height,
-            journal_id=attempt.journal_id,
-            key=attempt.key,
-            provider=attempt.task.provider,
-            endpoint=attempt.task.endpoint,
-            profile=attempt.profile,
-            account=attempt.account,
-            sandbox=attempt.sandbox,
-            take=attempt.take,
-            task_id=clean(attempt.task.task_id),
-            request_id=clean(attempt.task.request_id),
-            sub_task_ids=[clean(single) for single in attempt.task.sub_task_ids],
             position=position,
             count=len(attempt.task.sub_task_ids),
-            sub_task_id=clean(sub_task_id),
-            bought_at=attempt.tried_at,
-            pixels=attempt.expected_pixels,
-            pictures=attempt.pictures,
-            summary=attempt.summary,
+            sub_task_id=storable(sub_task_id),
         )
         try:
             side_car = self._claims.store.put(encoded.data, side_car)
@@ -274,6 +277,30 @@ class Claim:
         self._pending_results.append((position, sub_task_id, side_car.sha256, None))
         self._kept = True
         return True
+
+    def _side_car(self, **more: Any) -> SideCar:
+        attempt, mark = self.attempt, self._claims.mark()
+        return SideCar(
+            journal_id=attempt.journal_id,
+            key=attempt.key,
+            provider=attempt.task.provider,
+            endpoint=attempt.task.endpoint,
+            profile=attempt.profile,
+            account=attempt.account,
+            sandbox=attempt.sandbox,
+            take=attempt.take,
+            task_id=storable(attempt.task.task_id),
+            request_id=storable(attempt.task.request_id),
+            sub_task_ids=[storable(single) for single in attempt.task.sub_task_ids],
+            bought_at=attempt.tried_at,
+            pixels=attempt.expected_pixels,
+            pictures=attempt.pictures,
+            summary=attempt.summary,
+            result_url=storable(attempt.result_url),
+            journal=mark.journal,
+            journal_count=mark.count,
+            **more,
+        )
 
     def moved(self, position: int, result: StoredResult) -> None:
         """The service lists this stored picture at another place now."""
@@ -335,6 +362,9 @@ class Claim:
             raise
         self._pending, self._pending_results = {}, []
         self._claims.note(self, written=True)
+        if self._ended and self._state in _SETTLED and self.attempt.resumable:
+            with suppress(OSError):
+                self._claims.store.forget_task(self.journal_id)
 
     def write_again(self) -> None:
         """Write the changes that could not be written, and the attempt's row if the journal has lost it."""
@@ -362,6 +392,7 @@ class Claim:
                 self._state in _SENT and self._put_back(connection, now, filled)
             ):
                 self._put_results(connection)
+                self._note_what_is_known(connection, now)
                 return now
             # What was given up for lost, and came late, always settles the attempt.
             late = and_(mine, attempts.c.task_id == "", attempts.c.state.in_(_GIVEN_UP))
@@ -373,6 +404,12 @@ class Claim:
             elif self.attempt.resumable:
                 connection.execute(update(attempts).where(late).values({**settled, "state": State.PARKED}))
         raise ClaimLost
+
+    def _note_what_is_known(self, connection: Connection, now: float) -> None:
+        if self._state in _SETTLED and self.fence > 1:
+            forgotten.drop(connection, self.journal_id)
+        elif self._ended and self._known and self._state is State.PARKED:
+            forgotten.note_known(connection, now, self.journal_id)
 
     def _put_back(self, connection: Connection, now: float, filled: Mapping[str, Any]) -> bool:
         """Insert the attempt's row again if the journal has lost it; returns whether it did.

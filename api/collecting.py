@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from .cancel import CancelToken
+from .cancel import CallCancelled, CancelToken
 from .connections import is_loopback
 from .downloads import DownloadError, RefusedUrlError, download, without_query
 from .errors import (
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 # Nothing that was hashed when it was bought is refused for its size when it is read again.
 _ANY_SIZE = 2**40
-# Volcengine forgets an asynchronous task after 12 h, as its table of states says: then "not found" is its last word.
-_KEPT_FOR = 12 * 3600.0
 _LINK_LIVES = 24 * 3600.0
 # So many answers in a row, over some 8 s, that there is no such task settle that about one that was never submitted
 # here. Each earlier look of the collector counts as one.
@@ -54,13 +52,17 @@ Source = Literal["bought", "resumed", "reused"]
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a call brought: pictures in the service's order, and an error for each that did not come."""
+    """What a call brought: pictures in the service's order, and an error for each that did not come.
+
+    ``note``: what the service said that does not fit to its pictures.
+    """
 
     task: TaskRef | None
     pictures: tuple[Pixels, ...] = ()
     errors: tuple[RemoteImageError, ...] = ()
     journal_id: str = ""
     source: Source = "bought"
+    note: Text | None = None
 
 
 class TaskForgottenError(Exception):
@@ -236,6 +238,17 @@ def collect(
     return Delivery(task, tuple(pictures), tuple(errors), attempt.journal_id, source)
 
 
+def keep_beside_an_error(claim: Claim, service: Service, watch: Watch, picture: SubTask) -> bool:
+    """Store a picture that came with an HTTP error; returns whether it could be had and stored."""
+    fetcher = _Fetcher(service, claim.attempt.task, claim.attempt.expected_pixels, watch.cancel)
+    try:
+        encoded = fetcher.in_answer(picture) or fetcher.fetch(picture)[1]
+    except (RemoteImageError, CallCancelled) as problem:
+        pack_logger().warning("%s: a picture that came with an error was not kept: %s", claim.journal_id, problem)
+        return False
+    return claim.keep(0, "", encoded)
+
+
 def _wait_or_make_do(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Sequence[SubTask]:
     """The task's pictures; those that are in the store already, if the service says nothing more of it."""
     attempt = claim.attempt
@@ -267,8 +280,12 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Seq
             if claim.attempt.unconfirmed and claim.attempt.polls + unknown >= _UNKNOWN_FOR_GOOD:
                 claim.forget()
                 raise _never_known(task, problem) from problem
-            if service.provider == "Volcengine" and age > _KEPT_FOR:
-                return [SubTask("", started=True, error=_not_found(task))]
+            if service.provider == "Volcengine":
+                # A state that its page has: after that time it is the last word.
+                if age > service.kept_for:
+                    return [SubTask("", started=True, error=_not_found(task))]
+            elif problem.certain and journal.note_unknown(claim.attempt, service.kept_for):
+                raise _forgotten(claim) from problem
             raise
         except PollError:
             unknown = 0
@@ -318,12 +335,32 @@ def _never_known(task: TaskRef, problem: UnknownTaskError) -> InvalidInputError:
     )
 
 
+def _forgotten(claim: Claim) -> TaskTimeoutError:
+    task = claim.attempt.task
+    error = TaskTimeoutError(
+        Text(
+            "The service has answered for a long time that it does not know this task: it has probably forgotten it.",
+            "服务端长时间答复查不到该任务，很可能已不再保留。",
+        ),
+        advice=Text(
+            "Queue again to ask once more, free of charge. To buy it anew, change `take`.",
+            "重新运行可再次查询（免费）；如需重新购买，请修改 `take`。",
+        ),
+        provider=task.provider,
+        request_id=task.request_id,
+        task_id=task.task_id,
+    )
+    if not claim.attempt.adopted:
+        error.journal_id = claim.journal_id
+    return error
+
+
 def _not_found(task: TaskRef) -> ServiceError:
     return ServiceError(
         Text(
-            "The service no longer knows this task (not_found): it keeps results for 12 hours, and this one was not "
+            "The service no longer knows this task (not_found): it keeps results for 24 hours, and this one was not "
             "fetched in time.",
-            "服务端已查不到该任务（not_found）：结果只保留 12 小时，未能及时取回。",
+            "服务端已查不到该任务（not_found）：结果只保留 24 小时，未能及时取回。",
         ),
         advice=TaskFailedError.default_advice,
         provider=task.provider,

@@ -61,7 +61,7 @@ class RemoteImageError(Exception):
         billed: Billed | None = None,
     ) -> None:
         self.what = Text(redact(what.en), redact(what.zh))
-        self.advice = advice or self.default_advice
+        self.advice = Text(redact(advice.en), redact(advice.zh)) if advice else self.default_advice
         self.provider = provider
         self.code = redact(code) if isinstance(code, str) else code
         self.vendor_message = redact(vendor_message)
@@ -75,7 +75,8 @@ class RemoteImageError(Exception):
 
     def add_context(self, context: Text) -> None:
         """Say what became of the rest of the batch."""
-        self._context = Text(f"{self._context.en} {context.en}".strip(), f"{self._context.zh}{context.zh}")
+        en, zh = f"{self._context.en} {context.en}".strip(), f"{self._context.zh}{context.zh}"
+        self._context = Text(redact(en), redact(zh))
 
     def text(self) -> Text:
         """The whole message: what happened, the service's own words and ids, whether it was billed, what to do."""
@@ -216,6 +217,7 @@ class Meaning:
     error: type[RemoteImageError]
     outcome: Outcome
     what: Text
+    advice: Text | None = None
 
 
 _INPUT_MODERATED = Text("The input image was rejected by the content check.", "输入图片未通过内容审核。")
@@ -226,7 +228,17 @@ _TOO_FAST = Text("The service is limiting the rate of requests.", "服务端限�
 _TOO_MANY = Text("Too many requests at once for this account.", "并发请求数超过账户上限。")
 _NO_RESULT = Text("The algorithm produced no picture; change the prompt.", "算法无生成结果，请更换提示词。")
 
-# Codes: Volcengine's table (volcengine.com/docs/6444/69728); HiDream's few known ones
+_ARGUMENT = Text("The service found a parameter of the request wrong or missing.", "服务端认为请求参数有误或缺失。")
+_TOO_LARGE = Text("The image is too large for the service.", "图片超过服务端上限。")
+_MAKE_SMALLER = Text("Make the image smaller and queue again.", "请缩小图片后重新运行。")
+_VIDEO = Text("The service expected a video it can read.", "服务端要求可读取的视频。")
+
+
+def _input(what: Text, advice: Text | None = None) -> Meaning:
+    return Meaning(InvalidInputError, Outcome.REFUSED, what, advice)
+
+
+# Codes: Volcengine's tables (volcengine.com/docs/6444/69728); HiDream's few known ones
 # (hidreamai.com/doc/commercial/request, and the client HiDream-ai/hidream-api-gen).
 VENDOR_CODES: dict[tuple[Provider, int], Meaning] = {
     ("Volcengine", 50411): Meaning(ModerationError, Outcome.REFUSED, _INPUT_MODERATED),
@@ -257,6 +269,56 @@ VENDOR_CODES: dict[tuple[Provider, int], Meaning] = {
     ("Volcengine", 50520): Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, _INTERNAL),
     ("Volcengine", 50521): Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, _INTERNAL),
     ("Volcengine", 50522): Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, _INTERNAL),
+    # The common table of all its visual services (shared facts 3.0).
+    ("Volcengine", 50200): _input(_ARGUMENT),
+    ("Volcengine", 50201): _input(_ARGUMENT),
+    ("Volcengine", 50204): _input(_ARGUMENT),
+    ("Volcengine", 50205): _input(_TOO_LARGE, _MAKE_SMALLER),
+    ("Volcengine", 50206): _input(Text("The service found no image in the request.", "服务端未在请求中找到图片。")),
+    ("Volcengine", 50207): _input(
+        Text(
+            "The service cannot decode the image: it is too small, or damaged.",
+            "服务端无法解码图片：尺寸过小或已损坏。",
+        ),
+        Text("Use a larger image, or save it anew, and queue again.", "请换用更大的图片或重新保存后再运行。"),
+    ),
+    ("Volcengine", 50209): _input(_VIDEO),
+    ("Volcengine", 50210): _input(_VIDEO),
+    ("Volcengine", 50211): _input(_VIDEO),
+    ("Volcengine", 50213): _input(
+        Text("The body of the request is too large for the service.", "请求体超过服务端上限。"), _MAKE_SMALLER
+    ),
+    ("Volcengine", 50214): _input(_VIDEO),
+    ("Volcengine", 50215): _input(
+        Text(
+            "The service could not process this: the image or the parameters are unsuitable.",
+            "服务端处理失败：图片或参数不适用。",
+        ),
+        Text("Change the image or the parameters and queue again.", "请更换图片或参数后重新运行。"),
+    ),
+    ("Volcengine", 60102): _input(
+        Text("The service found no face in the image.", "服务端未在图片中检测到人脸。"),
+        Text("Use an image with a face.", "请使用包含人脸的图片。"),
+    ),
+    ("Volcengine", 60208): Meaning(ModerationError, Outcome.REFUSED, _INPUT_MODERATED),
+    ("Volcengine", 50400): Meaning(
+        AuthenticationError,
+        Outcome.REFUSED,
+        Text("This account has no access to this service.", "该账户无权使用此服务。"),
+        Text(
+            "Open the service for this account in the console, then queue again.",
+            "请在控制台为该账户开通此服务，然后重新运行。",
+        ),
+    ),
+    ("Volcengine", 50402): Meaning(
+        ConfigurationError,
+        Outcome.REFUSED,
+        Text("This host does not offer the interface that was called.", "该服务地址不提供所调用的接口。"),
+        Text(
+            "This gateway does not offer it: use another one, or Volcengine itself.",
+            "该网关不提供此接口：请改用其他网关，或直接使用火山引擎。",
+        ),
+    ),
     ("HiDream", 1051): Meaning(
         InvalidInputError,
         Outcome.REFUSED,
@@ -284,6 +346,19 @@ TASK_STATUS: dict[int, Meaning] = {
     1006: Meaning(TaskFailedError, Outcome.FAILED, _NO_RESULT),
 }
 
+NO_BALANCE = Meaning(QuotaError, Outcome.REFUSED, Text("The account's balance is not enough.", "账户余额不足。"))
+GATEWAY_FAILED = Meaning(
+    AmbiguousSubmitError,
+    Outcome.AMBIGUOUS,
+    Text(
+        "The gateway says that its call of the service failed: the service may have accepted it.",
+        "网关报告调用上游服务失败，服务端可能已经受理。",
+    ),
+)
+ALGORITHM_FAILED = Meaning(
+    TaskFailedError, Outcome.FAILED, Text("The service's algorithm reported an error.", "服务端算法报告错误。")
+)
+
 _KEY_REFUSED = Text("The service did not accept the key.", "服务端未接受该密钥。")
 _HTTP_STATUS: dict[int, Meaning] = {
     HTTPStatus.UNAUTHORIZED: Meaning(AuthenticationError, Outcome.REFUSED, _KEY_REFUSED),
@@ -292,13 +367,20 @@ _HTTP_STATUS: dict[int, Meaning] = {
         Outcome.REFUSED,
         Text("The service denied access with this key.", "服务端拒绝了该密钥的访问。"),
     ),
-    HTTPStatus.PAYMENT_REQUIRED: Meaning(
-        QuotaError, Outcome.REFUSED, Text("The account's balance is not enough.", "账户余额不足。")
-    ),
+    HTTPStatus.PAYMENT_REQUIRED: NO_BALANCE,
     HTTPStatus.REQUEST_TIMEOUT: Meaning(
         AmbiguousSubmitError,
         Outcome.AMBIGUOUS,
         Text("The service gave up waiting for the request.", "服务端等待请求超时。"),
+    ),
+    **dict.fromkeys(
+        # 499 is what proxies say when the connection ended before the answer of the service behind them.
+        (HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, 499),
+        Meaning(
+            AmbiguousSubmitError,
+            Outcome.AMBIGUOUS,
+            Text("The service did not say what became of the request.", "服务端未说明该请求的处理结果。"),
+        ),
     ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Meaning(
         InvalidInputError,
@@ -313,6 +395,20 @@ _HTTP_STATUS: dict[int, Meaning] = {
 _AUTHENTICATION_WORDS = frozenset({"SignatureDoesNotMatch"})
 
 
+_SUCCESS_CODES = frozenset({0, 1, 200, 201, 10000})
+_SUCCESS_WORDS = frozenset({"", "ok", "success", "successful", "succeed", "succeeded", "done", "completed", "true"})
+
+
+def is_success(code: int | str | None) -> bool:
+    """Whether a code says success: by the services' own numbers, by a gateway's, or because there is none."""
+    return code is None or code in _SUCCESS_CODES or (isinstance(code, str) and code.lower() in _SUCCESS_WORDS)
+
+
+def known_code(provider: Provider, code: int | str | None) -> Meaning | None:
+    """What a code of the service's own table means."""
+    return VENDOR_CODES.get((provider, code)) if isinstance(code, int) else None
+
+
 def meaning_of(provider: Provider, status: int, code: int | str | None) -> Meaning:
     """Row of the submit table for an answer that brought neither a task id nor a picture.
 
@@ -321,7 +417,7 @@ def meaning_of(provider: Provider, status: int, code: int | str | None) -> Meani
         status: HTTP status.
         code: the ``code`` of a JSON body (``None`` when there was no JSON object, or no code in it).
     """
-    known = VENDOR_CODES.get((provider, code)) if isinstance(code, int) else None
+    known = known_code(provider, code)
     if known is not None and not (status >= 500 and known.outcome in (Outcome.REFUSED, Outcome.BUSY)):
         return known
     if isinstance(code, str) and code in _AUTHENTICATION_WORDS:
@@ -340,7 +436,7 @@ def meaning_of(provider: Provider, status: int, code: int | str | None) -> Meani
     if status >= 400:
         what = Text(f"The service refused the request (HTTP {status}).", f"服务端拒绝了请求（HTTP {status}）。")
         return Meaning(ServiceError, Outcome.REFUSED, what)
-    if code is not None and code not in (0, 10000):
+    if not is_success(code):
         what = Text("The service refused the request.", "服务端拒绝了请求。")
         return Meaning(ServiceError, Outcome.REFUSED, what)
     what = Text(
@@ -360,7 +456,7 @@ def refusal(
     task_id: str = "",
 ) -> RemoteImageError:
     """The exception for a ``meaning``, with the service's own words."""
-    advice = None
+    advice = meaning.advice
     if meaning.outcome is Outcome.FAILED and meaning.error is ModerationError:
         advice = TaskFailedError.default_advice
     return meaning.error(

@@ -8,6 +8,7 @@ found; the rule "GET <submit URL>/results" is the documented one of their siblin
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -16,6 +17,7 @@ import requests
 from pydantic import AfterValidator, Field
 
 from .accounts import HiDreamAccount
+from .answers import Reply, sent_texts
 from .auth import ExchangedTokenAuth
 from .choices import (
     HIDREAM_IMAGE_TO_IMAGE,
@@ -34,7 +36,6 @@ from .errors import (
     Provider,
     RemoteImageError,
     TaskFailedError,
-    meaning_of,
     refusal,
 )
 from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
@@ -44,17 +45,13 @@ from .text import Text
 from .transport import Answer, NoAnswerError, Phases, get, submit
 from .wire import (
     ImageField,
-    NotAccepted,
     PromptField,
     RealNumber,
     WholeNumber,
     WireAnswer,
     WireRequest,
     Word,
-    Words,
-    code_of,
     excerpt,
-    json_object,
 )
 from .workers import apart
 
@@ -126,6 +123,8 @@ class Endpoint:
     on_ec_host: bool = False
     takes_user_id: bool = True
     takes_language: bool = False
+    # Seconds after which a task that it does not know is called forgotten; no page says how long it keeps one.
+    kept_for: float = 24 * 3600.0
 
 
 OUTPAINT = Endpoint(
@@ -171,11 +170,6 @@ def endpoint_named(name: str) -> Endpoint:
 # ---- answers
 
 
-class _Submitted(WireAnswer):
-    task_id: Word = ""
-    sub_task_ids: Words = Field(default_factory=list)
-
-
 class _SubTaskResult(WireAnswer):
     sub_task_id: Word = ""
     task_status: WholeNumber = None
@@ -201,6 +195,10 @@ class HiDreamService:
     @property
     def base_url(self) -> str:
         return self.account.ec_base_url if self.endpoint.on_ec_host else self.account.base_url
+
+    @property
+    def kept_for(self) -> float:
+        return self.endpoint.kept_for
 
     @property
     def ceiling(self) -> Ceiling:
@@ -232,28 +230,20 @@ class HiDreamService:
             on_sent=phases.on_sent,
             proxy=self.account.proxy,
         )
-        return self._accepted(answer, request_id)
+        return self._accepted(answer, request, request_id)
 
-    def _accepted(self, answer: Answer, request_id: str) -> Accepted:
-        body = json_object(answer.body) or {}
-        code = code_of(body.get("code"))
-        message = words_of(str(body.get("message") or ""), 500) or excerpt(answer.body)
-        result = body.get("result")
-        submitted = _Submitted.model_validate(result if isinstance(result, dict) else {})
-        if not submitted.task_id and answer.broken is not None:
+    def _accepted(self, answer: Answer, request: WireRequest, request_id: str) -> Accepted:
+        reply = Reply("HiDream", answer, sent_texts(request))
+        task = TaskRef("HiDream", self.endpoint.name, reply.task_id, request_id, reply.sub_task_ids)
+        if reply.task_id:
+            return Accepted(task, note=reply.note)
+        if reply.result is not None:
+            # No page has that; a gateway may answer so, and what it brings is paid.
+            return Accepted(task, reply.result, reply.note)
+        if answer.broken is not None:
             raise NoAnswerError(str(answer.broken)) from answer.broken
-        if not submitted.task_id:
-            pack_logger().debug("%s: no task, code=%s request_id=%s", self.endpoint.name, code, request_id)
-            raise NotAccepted(
-                meaning_of("HiDream", answer.status, code),
-                status=answer.status,
-                code=code,
-                vendor_message=message,
-                request_id=str(body.get("request_id") or request_id),
-                retry_after=answer.headers.get("Retry-After", ""),
-            )
-        task = TaskRef("HiDream", self.endpoint.name, submitted.task_id, request_id, tuple(submitted.sub_task_ids))
-        return Accepted(task)
+        pack_logger().debug("%s: no task, code=%s request_id=%s", self.endpoint.name, reply.code, request_id)
+        raise reply.not_accepted(request_id)
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:
         """Ask once for the state of a task; free.
@@ -280,14 +270,15 @@ class HiDreamService:
             raise PollError(problem.what.en) from problem
         if answer.status == 401:
             self.renew_credentials()
-        body = json_object(answer.body)
-        if answer.status != 200 or body is None or code_of(body.get("code")) != 0:
-            pack_logger().debug("%s: task_id=%s no state: %s", self.endpoint.name, task.task_id, excerpt(answer.body))
-            said = f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip()
-            raise UnknownTaskError(said) if "task not found" in said else PollError(said)
-        result = body.get("result")
-        listed = result.get("sub_task_results") if isinstance(result, dict) else None
+        reply = Reply("HiDream", answer)
+        listed = reply.listed("sub_task_results")
         entries = [entry for entry in listed or () if isinstance(entry, dict)]
+        said = f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip()
+        if not entries and _UNKNOWN.search(reply.message):
+            raise UnknownTaskError(said, certain=answer.status == 200 and reply.is_json)
+        if not reply.is_json or not (reply.succeeded or any(entry.get("image") for entry in entries)):
+            pack_logger().debug("%s: task_id=%s no state: %s", self.endpoint.name, task.task_id, excerpt(answer.body))
+            raise PollError(said)
         states = [(entry.get("task_status"), entry.get("task_completion")) for entry in entries]
         pack_logger().debug("%s: task_id=%s (status, completion)=%s", self.endpoint.name, task.task_id, states)
         return [self._sub_task(entry, task) for entry in entries]
@@ -323,6 +314,15 @@ class HiDreamService:
             return False
         auth.forget_refused()
         return True
+
+
+# No page has its words for a task that it does not know, or not any more.
+_UNKNOWN = re.compile(
+    r"\btasks?\b[^.]{0,40}(?:not\s+(?:be\s+)?found|(?:not|n't)\s+exist|unknown|expired|invalid)"
+    r"|(?:no such|unknown|invalid|not\s+found|cannot find|find no)\W+(?:\w+\W+)?task|record not found|not_found"
+    r"|任务[^。]{0,12}(?:不存在|未找到|找不到|无效|过期|失效)|(?:不存在|未找到|找不到|无效)[^。]{0,6}任务",
+    re.IGNORECASE,
+)
 
 
 def _shown(entry: dict[str, Any]) -> str:

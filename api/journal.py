@@ -21,10 +21,11 @@ from sqlalchemy import Connection, and_, or_, select, update
 from . import salvage
 from .access import Access
 from .admission import Turnstile, check_budget, counted_today, pause_until_room, slow_down
-from .attempts import json_of, put_attempt, put_request, put_result, read_attempts, read_durations
+from .attempts import json_of, put_attempt, put_request, put_result, read_attempts, read_durations, task_values
 from .cancel import CallCancelled, CancelToken
 from .claims import Claim, Claims
 from .errors import AmbiguousSubmitError, Provider
+from .forgotten import forgotten_ids, note_unknown
 from .images import Encoded, UndecodableImageError
 from .leases import HEARTBEAT, Leases
 from .orders import (
@@ -44,9 +45,10 @@ from .polling import TaskRef, Usual
 from .redaction import pack_logger
 from .schema import attempts, owners, requests, results
 from .settings import JournalSettings
-from .standing import Known, Standing, standing_of
+from .standing import Known, Standing, may_submit_again, standing_of
 from .states import JournalError, State
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
+from .takeover import attempt_of
 from .task_list import Look, Overview, Task, read_tasks
 from .text import Text
 from .waiting import Waits
@@ -77,7 +79,7 @@ class Journal:
         self._access = Access(settings, self.store, clock, self._say_changed)
         self.waits = Waits(self._say_changed)
         self._leases = Leases()
-        self._claims = Claims(lambda: self._access.writing(), self.store)
+        self._claims = Claims(lambda: self._access.writing(), self.store, lambda: self._access.mark)
         self._changed = self._claims.changed
         self._beating = False
         self._closed = False
@@ -134,10 +136,11 @@ class Journal:
             again=bool(again),
             is_free=lambda attempt: self._is_free(connection, now, attempt),
             has_pictures=self._has_pictures,
+            forgotten=forgotten_ids(connection) if known else frozenset(),
         )
 
     def _has_pictures(self, attempt: Known) -> bool:
-        return bool(self.store.side_cars_of(attempt.journal_id))
+        return bool(self.store.side_cars_of(attempt.journal_id)) or self.store.task(attempt.journal_id) is not None
 
     def _is_free(self, connection: Connection, now: float, attempt: Known) -> bool:
         if attempt.owner is None:
@@ -188,7 +191,8 @@ class Journal:
                 return Explained(told_again(attempt))
             # Only now: a transaction that writes nothing waits for no disk.
             self._register(connection, now)
-            if attempt is None or attempt.state not in (State.PREPARED, *ACCEPTED):
+            anew = standing is Standing.NEW and attempt is not None and attempt.state in ACCEPTED
+            if attempt is None or anew or attempt.state not in (State.PREPARED, *ACCEPTED):
                 attempt = self._new_attempt(connection, now, order)
             else:
                 attempt = self._take_over(connection, now, attempt)
@@ -316,8 +320,13 @@ class Journal:
     def _settle_orphan(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
         """A request whose process ended between sending it and writing its answer down."""
         kept = self.store.side_cars_of(attempt.journal_id)
+        task = self.store.task(attempt.journal_id)
         mine = attempts.c.id == attempt.journal_id
-        if kept:
+        parked = {"owner": None, "holds_slot": False, "changed_at": now}
+        if task is not None:
+            values = {"state": State.PARKED, **task_values(attempt_of(task, now)), **parked}
+            connection.execute(update(attempts).where(mine).values(**values))
+        elif kept:
             for side_car in kept:
                 put_result(connection, attempt.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
             connection.execute(
@@ -325,11 +334,9 @@ class Journal:
                 .where(mine)
                 .values(
                     state=State.STORED,
-                    owner=None,
-                    holds_slot=False,
-                    changed_at=now,
                     done_at=now,
                     total=len({side_car.position for side_car in kept}),
+                    **parked,
                 )
             )
         else:
@@ -341,8 +348,8 @@ class Journal:
                 provider=attempt.task.provider,
                 request_id=attempt.request_id,
             )
-            values = {"state": State.AMBIGUOUS, "owner": None, "holds_slot": False, "changed_at": now}
-            connection.execute(update(attempts).where(mine).values(error=json_of(error), **values))
+            values = {"state": State.AMBIGUOUS, "error": json_of(error), **parked}
+            connection.execute(update(attempts).where(mine).values(**values))
         return read_attempts(connection, mine)[0]
 
     def reopen(self, attempt: Attempt) -> None:
@@ -450,7 +457,7 @@ class Journal:
                 return attempt.journal_id not in mine
             return attempt.owner not in living
 
-        return Look(is_free, self._has_pictures, self.waits.ids())
+        return Look(is_free, self._has_pictures, self.waits.ids(), forgotten_ids(connection))
 
     def collectable(self, journal_id: str) -> Attempt | None:
         """An accepted task that nobody works on."""
@@ -485,13 +492,15 @@ class Journal:
             return data, UNKNOWN_MEDIA
 
     def submit_again(self, journal_id: str) -> bool:
-        """The next equal request is bought anew; ``False`` unless the attempt is ambiguous or failed."""
+        """The next equal request is bought anew; ``False`` unless the attempt is ambiguous, failed or forgotten."""
         with self._access.writing() as (connection, now):
             found = read_attempts(connection, attempts.c.id == journal_id)
             if not found:
                 return False
-            standing, attempt, _ = self._standing(connection, now, found[0].key)
-            if standing is not Standing.EXPLAIN or attempt is None or attempt.journal_id != journal_id:
+            standing, attempt, busy = self._standing(connection, now, found[0].key)
+            if attempt is None or attempt.journal_id != journal_id:
+                return False
+            if not may_submit_again(standing, attempt, busy=busy, forgotten=forgotten_ids(connection)):
                 return False
             if attempt.state is State.SUBMITTING:
                 self._settle_orphan(connection, now, attempt)
@@ -548,6 +557,12 @@ class Journal:
             return max(0.0, now - attempt.tried_at)
         return 0.0
 
+    def note_unknown(self, attempt: Attempt, kept_for: float) -> bool:
+        """The service answered that it does not know this task; returns whether it has probably forgotten it."""
+        with suppress(JournalError), self._access.writing() as (connection, now):
+            return note_unknown(connection, now, attempt.journal_id, attempt.tried_at, kept_for).forgotten
+        return False
+
     def poll_later(self, attempt: Attempt, seconds: float) -> None:
         """The collector looked at this task; the next look is due in ``seconds``."""
         with self._access.writing() as (connection, now):
@@ -585,6 +600,7 @@ class Journal:
                     self._beat_once()
                 for claim in self._claims.unwritten():
                     claim.write_again()
+                self._access.write_mark()
             except Exception as problem:  # a heart that stops would lose every lease
                 pack_logger().debug("heartbeat: %s", problem)
 

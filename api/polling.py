@@ -92,10 +92,14 @@ class Usual:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A submit that was taken: a task to ask for, or (a synchronous service) its picture already."""
+    """A submit that was taken: a task to ask for, or (a synchronous service) its picture already.
+
+    ``note``: what the answer said that does not fit to that.
+    """
 
     task: TaskRef
     picture: SubTask | None = None
+    note: Text | None = None
 
 
 class PollError(Exception):
@@ -103,7 +107,14 @@ class PollError(Exception):
 
 
 class UnknownTaskError(PollError):
-    """The service answered that it has no such task."""
+    """The service answered that it has no such task.
+
+    ``certain``: in an answer about it, HTTP 200 with JSON; a 404 or a page may come from a wrong address.
+    """
+
+    def __init__(self, said: str, *, certain: bool = True) -> None:
+        super().__init__(said)
+        self.certain = certain
 
 
 def next_pause(waited: float, failures: int, closely: tuple[float, float] = (math.inf, math.inf)) -> float:

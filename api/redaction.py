@@ -44,8 +44,7 @@ class Secret:
         raise TypeError("a Secret is not pickled")
 
 
-# Ordinary words of a path are shorter. Task ids and result addresses are redacted before they are stored, so that an
-# ordinary word taken for a secret would spoil them.
+# Ordinary words of a path are shorter.
 _SECRET_WORD = 16
 
 

@@ -14,26 +14,30 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote
 
 from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from .attempts import json_of, put_attempt, put_request
-from .errors import AmbiguousSubmitError, ConfigurationError, Provider
+from .attempts import json_of
+from .errors import AmbiguousSubmitError, ConfigurationError
 from .files import alone
-from .orders import ANY_PICTURE, Attempt
-from .polling import TaskRef
+from .marks import Mark, read_mark, write_mark
+from .orders import ANY_PICTURE
 from .redaction import Secret, pack_logger
-from .schema import Database, attempts, limits, requests, results
+from .schema import Database, attempts, limits, requests, results, write_meta
+from .settings import JournalSettings
 from .states import DamagedError, JournalError, State
-from .store import SideCar, Store
+from .store import Store
+from .takeover import insert_pictures, insert_tasks
 from .text import Text
 
 _JOURNAL = "journal.sqlite3"
-# Says that there was a journal here once: without it, a missing one is a new one.
+# Says that there was a journal here once, and how far it came: without it, a missing one is a new one, and an older
+# copy the latest one. A directory may have served both kinds of database.
 _MADE = "journal.made"
+_MADE_SHARED = "journal.shared.made"
 _LOCK = "journal.lock"
 _NEW = "journal.new.sqlite3"
 _ASIDE = "journal.damaged-"
@@ -41,8 +45,11 @@ _LARGEST_RUIN = 2**34
 NOTICE = "JOURNAL-WAS-DAMAGED.txt"
 
 
-def open_sqlite(directory: Path, store: Store, clock: Callable[[], float]) -> Database:
+def open_sqlite(directory: Path, store: Store, clock: Callable[[], float], last: Mark) -> Database:
     """The journal in ``directory``, made, migrated or salvaged.
+
+    Args:
+        last: what this process has seen of it before.
 
     Raises:
         JournalError: it cannot be used.
@@ -50,11 +57,15 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float]) -> Da
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_private(directory)
+        # Ahead of the database, which other processes change meanwhile.
+        expected = last.or_later(read_mark(directory / _MADE))
         database = _sound(directory, store, clock)
         if database is None:
             with _alone(directory):
                 # Another process may have been quicker.
                 database = _sound(directory, store, clock) or _replace(directory, store, clock)
+            expected = Mark()
+        _catch_up(database, directory / _MADE, expected, store)
     except OSError as problem:
         raise JournalError(
             Text(
@@ -62,9 +73,40 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float]) -> Da
                 f"无法使用付费日志所在的文件夹：{problem}。",
             )
         ) from None
-    with suppress(OSError):
-        (directory / _MADE).touch()
     return database
+
+
+def write_mark_of(settings: JournalSettings, mark: Mark) -> None:
+    """
+    Raises:
+        OSError: it could not be written.
+    """
+    write_mark(settings.directory / (_MADE_SHARED if settings.url else _MADE), mark)
+
+
+def _catch_up(database: Database, made: Path, expected: Mark, store: Store) -> None:
+    """Take over what the store knows of tasks under way; of everything, if the journal is an older copy of itself."""
+    made.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tasks = store.tasks()
+    with database.reading() as connection:
+        mark = Database.mark(connection)
+    written_down = max((task.journal_count for task in tasks if task.journal == mark.journal), default=0)
+    expected = expected.or_later(Mark(mark.journal, written_down))
+    behind = mark.is_behind(expected)
+    if behind:
+        pack_logger().error("The journal is an older copy: %s changes instead of %s.", mark.count, expected.count)
+        (made.parent / NOTICE).write_text(_notice(_OLDER_COPY), encoding="utf-8")
+    if behind or tasks:
+        side_cars = list(store.side_cars()) if behind else []
+        with database.writing() as connection:
+            insert_pictures(connection, database.now(connection), side_cars)
+            insert_tasks(connection, database.now(connection), tasks)
+            mark = Database.mark(connection)
+            if mark.is_behind(expected) and mark.journal == expected.journal:
+                write_meta(connection, "count", str(expected.count))
+            mark = Database.mark(connection)
+    with suppress(OSError):
+        write_mark(made, mark)
 
 
 def _make_private(directory: Path) -> None:
@@ -84,11 +126,16 @@ def _make_private(directory: Path) -> None:
 def _sound(directory: Path, store: Store, clock: Callable[[], float]) -> Database | None:
     """The journal, made if there never was one; ``None`` if it is damaged or gone."""
     path = directory / _JOURNAL
-    if not (path.exists() and path.stat().st_size) and _was_there(directory, store):
+    was_there = _was_there(directory, store)
+    if not (path.exists() and path.stat().st_size) and was_there:
         return None
     database = Database(path, clock)
     try:
         database.check()
+        if was_there and database.is_new():
+            # Without its -wal file nothing may be left in it.
+            database.close()
+            return None
         database.migrate()
     except DamagedError as problem:
         database.close()
@@ -101,7 +148,7 @@ def _sound(directory: Path, store: Store, clock: Callable[[], float]) -> Databas
 
 
 def _was_there(directory: Path, store: Store) -> bool:
-    return (directory / _MADE).exists() or next(store.side_cars(), None) is not None
+    return (directory / _MADE).exists() or bool(store.tasks()) or next(store.side_cars(), None) is not None
 
 
 @contextmanager
@@ -116,8 +163,11 @@ def _alone(directory: Path) -> Iterator[None]:
         ) from None
 
 
-def open_postgresql(url: str, store: Store | None) -> Database:
+def open_postgresql(url: str, store: Store | None, directory: Path, last: Mark) -> Database:
     """The journal of several servers.
+
+    Args:
+        directory, last: as for :func:`open_sqlite`; an older copy is what a server that takes over may have.
 
     Raises:
         ConfigurationError: no shared folder for the pictures is named.
@@ -136,11 +186,13 @@ def open_postgresql(url: str, store: Store | None) -> Database:
     for spelling in (password, unquote(password)):
         if spelling:
             Secret(spelling)
+    expected = last.or_later(read_mark(directory / _MADE_SHARED))
     database = Database(url)
     try:
         # A folder of pictures that served another journal: they are paid.
         side_cars = list(store.side_cars()) if database.is_new() else []
-        database.migrate(lambda connection: _insert_side_cars(connection, database.now(connection), side_cars))
+        database.migrate(lambda connection: insert_pictures(connection, database.now(connection), side_cars))
+        _catch_up(database, directory / _MADE_SHARED, expected, store)
     except BaseException:
         database.close()
         raise
@@ -161,9 +213,9 @@ def check_acknowledged(directory: Path) -> None:
         notice = directory / NOTICE
         raise JournalError(
             Text(
-                f"The journal of paid tasks was damaged or lost and has been replaced. What could be read was carried "
-                f"over, but a task may be missing, and buying it again would be paid again. Read {notice}.",
-                f"付费日志已损坏或丢失，并已重建。可读取的内容均已保留，但仍可能缺少某些任务，再次购买会重复付费。"
+                f"The journal of paid tasks was damaged, lost or replaced by an older copy. What could be read was "
+                f"carried over, but a task may be missing, and buying it again would be paid again. Read {notice}.",
+                f"付费日志已损坏、丢失或被旧副本替换。可读取的内容均已保留，但仍可能缺少某些任务，再次购买会重复付费。"
                 f"请阅读 {notice}。",
             ),
             advice=Text(
@@ -194,7 +246,7 @@ def _replace(directory: Path, store: Store, clock: Callable[[], float]) -> Datab
     path, new = directory / _JOURNAL, directory / _NEW
     aside = directory / f"{_ASIDE}{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.sqlite3"
     # Ahead of everything else: from here on nothing is bought until the owner knows.
-    (directory / NOTICE).write_text(_notice(aside if path.exists() else None), encoding="utf-8")
+    (directory / NOTICE).write_text(_notice(_kept_aside(aside) if path.exists() else _MISSING), encoding="utf-8")
     ruins = [path, *sorted(directory.glob(f"{_ASIDE}*.sqlite3"), reverse=True)]
     for part in _parts(new):
         part.unlink(missing_ok=True)
@@ -206,7 +258,8 @@ def _replace(directory: Path, store: Store, clock: Callable[[], float]) -> Datab
                 for table, rows in _readable_rows(ruin, directory).items():
                     _insert_missing(connection, table, rows)
             _complete_requests(connection)
-            _insert_side_cars(connection, database.now(connection), store.side_cars())
+            insert_pictures(connection, database.now(connection), store.side_cars())
+            insert_tasks(connection, database.now(connection), store.tasks())
     finally:
         # Closing the last connection brings everything into the one file.
         database.close()
@@ -224,19 +277,26 @@ def _parts(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
-def _notice(aside: Path | None) -> str:
-    kept_en = f"The damaged file was kept: {aside}\n" if aside else "The file was missing or empty.\n"
-    kept_zh = f"已损坏的文件保留在：{aside}\n" if aside else "付费日志文件缺失或为空。\n"
+_MISSING = Text("The file was missing or empty.", "付费日志文件缺失或为空。")
+_OLDER_COPY = Text("The file is an older copy of it, and stays in use.", "付费日志文件是旧副本，将继续使用。")
+
+
+def _kept_aside(aside: Path) -> Text:
+    return Text(f"The damaged file was kept: {aside}", f"已损坏的文件保留在：{aside}")
+
+
+def _notice(found: Text) -> str:
     return (
-        "The journal of paid tasks was damaged or lost and has been replaced by a new one.\n"
-        "Whatever could be read, and every picture in the store, was carried over. A task may still be missing:\n"
-        "queueing its workflow again would buy it again. Compare with the task list or the bill of your accounts.\n"
-        f"{kept_en}"
+        "The journal of paid tasks was damaged, lost or replaced by an older copy.\n"
+        "Whatever could be read, every picture and every open task in the store was carried over. A task may still be\n"
+        "missing: queueing its workflow again would buy it again. Compare with the task list or the bill of your\n"
+        "accounts.\n"
+        f"{found.en}\n"
         "Delete this file to let the paid nodes work again.\n\n"
-        "付费日志已损坏或丢失，并已重建。\n"
-        "所有可读取的记录以及图片库中的图片均已保留，但仍可能缺少某些任务：重新运行其工作流会再次购买。\n"
+        "付费日志已损坏、丢失或被旧副本替换。\n"
+        "所有可读取的记录以及图片库中的图片和未完成任务均已保留，但仍可能缺少某些任务：重新运行其工作流会再次购买。\n"
         "请与账户的任务列表或账单核对。\n"
-        f"{kept_zh}"
+        f"{found.zh}\n"
         "删除本文件后，付费节点即可继续使用。\n"
     )
 
@@ -325,70 +385,3 @@ def _complete_requests(connection: Connection) -> None:
                 submit_again=False,
             )
         )
-
-
-def _insert_side_cars(connection: Connection, now: float, found: Iterable[SideCar]) -> None:
-    known = set(connection.execute(select(attempts.c.id)).scalars())
-    for side_cars in _by_attempt(found):
-        if side_cars[0].journal_id not in known:
-            _insert_purchase(connection, now, side_cars)
-        _insert_results(connection, side_cars)
-
-
-def _by_attempt(side_cars: Iterable[SideCar]) -> list[list[SideCar]]:
-    groups: dict[str, list[SideCar]] = {}
-    for side_car in side_cars:
-        groups.setdefault(side_car.journal_id, []).append(side_car)
-    return list(groups.values())
-
-
-def _insert_purchase(connection: Connection, now: float, side_cars: list[SideCar]) -> None:
-    first = side_cars[0]
-    known = len({side_car.position for side_car in side_cars})
-    incomplete = known < first.count and first.task_id != ""
-    provider = cast(Provider, first.provider)
-    attempt = Attempt(
-        journal_id=first.journal_id,
-        key=first.key,
-        state=State.PARKED if incomplete else State.STORED,
-        fence=1,
-        owner=None,
-        request_id=first.request_id,
-        task=TaskRef(provider, first.endpoint, first.task_id, first.request_id, tuple(first.sub_task_ids)),
-        result_url="",
-        account=first.account,
-        profile=first.profile,
-        sandbox=first.sandbox,
-        take=first.take,
-        pictures=first.pictures,
-        expected_pixels=first.pixels or ANY_PICTURE,
-        summary=first.summary,
-        tried_at=first.bought_at,
-        changed_at=now,
-        total=None if incomplete else known,
-    )
-    put_request(connection, attempt, first.bought_at)
-    put_attempt(
-        connection,
-        attempt,
-        now,
-        counted=first.pictures,
-        admitted_at=first.bought_at,
-        submitting_at=first.bought_at,
-    )
-
-
-def _insert_results(connection: Connection, side_cars: list[SideCar]) -> None:
-    """The pictures of an attempt that the journal does not name (any more)."""
-    named = select(results.c.position).where(results.c.attempt == side_cars[0].journal_id)
-    known = set(connection.execute(named).scalars())
-    for side_car in {side_car.position: side_car for side_car in side_cars}.values():
-        if side_car.position not in known:
-            connection.execute(
-                insert(results).values(
-                    attempt=side_car.journal_id,
-                    position=side_car.position,
-                    sub_task_id=side_car.sub_task_id,
-                    sha256=side_car.sha256,
-                )
-            )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from sqlalchemy import (
 )
 
 from .filesystems import on_network
+from .marks import Mark
 from .redaction import redact, shortened
 from .states import DamagedError, JournalError, State
 from .text import Text
@@ -158,6 +161,21 @@ SCHEMA_VERSION = 1 + len(MIGRATIONS)
 _ADVISORY_LOCK = 0x48445643
 
 
+def read_meta(connection: Connection, name: str) -> str | None:
+    """A single value of the journal; ``None`` if it was never written."""
+    return connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar()
+
+
+def write_meta(connection: Connection, name: str, value: str) -> None:
+    written = connection.execute(update(meta).where(meta.c.name == name).values(value=value))
+    if not written.rowcount:
+        connection.execute(insert(meta).values(name=name, value=value))
+
+
+def _number(value: str | None) -> int:
+    return int(value) if value is not None and value.isdigit() else 0
+
+
 class Database:
     """Transactions of the journal.
 
@@ -213,12 +231,27 @@ class Database:
                 for migration in MIGRATIONS[version - 1 :]:
                     migration(connection)
                 connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(SCHEMA_VERSION)))
+            if read_meta(connection, "journal") is None:
+                write_meta(connection, "journal", uuid.uuid4().hex)
 
     def _version(self, connection: Connection) -> int:
         if not self._engine.dialect.has_table(connection, "meta"):
             return 0
-        value = connection.execute(select(meta.c.value).where(meta.c.name == "schema")).scalar()
-        return int(value) if value is not None and str(value).isdigit() else 0
+        return _number(read_meta(connection, "schema"))
+
+    @staticmethod
+    def mark(connection: Connection) -> Mark:
+        """Which journal this is, and how far it has come."""
+        rows = select(meta.c.name, meta.c.value).where(meta.c.name.in_(("journal", "count")))
+        found = {row.name: row.value for row in connection.execute(rows)}
+        return Mark(found.get("journal") or "", _number(found.get("count")))
+
+    def count_up(self, connection: Connection) -> Mark:
+        """One more transaction has changed the journal; returns its mark from then on."""
+        mark = self.mark(connection)
+        counted = replace(mark, count=mark.count + 1)
+        write_meta(connection, "count", str(counted.count))
+        return counted
 
     def check(self) -> None:
         """
@@ -387,3 +420,8 @@ def _unusable(said: str) -> JournalError:
 def _damaged(said: str) -> DamagedError:
     reason = shortened(redact(said), 300)
     return DamagedError(Text(f"The journal is damaged: {reason}.", f"付费日志已损坏：{reason}。"))
+
+
+def older_copy() -> DamagedError:
+    """The journal has not come as far as this process has seen it."""
+    return _damaged("it is an older copy")

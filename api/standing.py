@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from enum import Enum
 from typing import Protocol, TypeVar
 
@@ -39,13 +39,15 @@ def standing_of(
     again: bool,
     is_free: Callable[[_Known], bool],
     has_pictures: Callable[[_Known], bool],
+    forgotten: Set[str] = frozenset(),
 ) -> tuple[Standing, _Known | None, bool]:
     """
     Args:
         known: all attempts of one request, in their order.
         again: the user asked for it to be submitted again.
         is_free: nobody works on an attempt.
-        has_pictures: the store has something of it.
+        has_pictures: the store has something of it, or of its task.
+        forgotten: the ids of tasks that the service has probably forgotten.
 
     Returns:
         What to do, the attempt it is about, whether somebody works on it.
@@ -55,12 +57,17 @@ def standing_of(
     # What is bought already goes first, whichever attempt it belongs to: an answer may come very late.
     for states in (FINISHED, ACCEPTED, (State.PREPARED, State.SUBMITTING)):
         found = [attempt for attempt in known if attempt.state in states]
+        if states is ACCEPTED:
+            # One that was submitted again since then decides.
+            found = [attempt for attempt in found if attempt is known[-1] or attempt.journal_id not in forgotten]
         if not found:
             continue
         last = found[-1]
         if states is FINISHED:
             return Standing.REUSE, last, False
         busy = not is_free(last)
+        if again and not busy and states is ACCEPTED and last.journal_id in forgotten:
+            return Standing.NEW, last, False
         if busy or states is ACCEPTED:
             return Standing.RESUME, last, busy
         if last.state is State.SUBMITTING and has_pictures(last):
@@ -70,3 +77,10 @@ def standing_of(
         return (Standing.EXPLAIN if explain else Standing.NEW), last, False
     last = known[-1]
     return (Standing.EXPLAIN if last.state in EXPLAINED and not again else Standing.NEW), last, False
+
+
+def may_submit_again(standing: Standing, about: Known, *, busy: bool, forgotten: Set[str]) -> bool:
+    """Whether the user may ask for what an attempt was about to be submitted again."""
+    return standing is Standing.EXPLAIN or (
+        standing is Standing.RESUME and not busy and about.journal_id in forgotten and about.state in ACCEPTED
+    )

@@ -32,6 +32,8 @@ _JOURNAL_ID = re.compile(r"rv-[0-9a-f]{16}")
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _PICTURE_NAME = re.compile(r"([0-9a-f]{64})\.(?:png|jpg|webp|bin)")
 _SIDE_CAR_NAME = re.compile(r"([0-9a-f]{64})\.(rv-[0-9a-f]{16})\.([0-9]{1,9})\.json")
+_TASKS = "tasks"
+_TASK_NAME = re.compile(r"(rv-[0-9a-f]{16})\.json")
 # Far longer than any put takes: a younger one may be somebody's who is still writing.
 _OLD_TEMPORARY_S = 3600.0
 
@@ -45,7 +47,10 @@ class DamagedPictureError(Exception):
 
 
 class SideCar(BaseModel):
-    """What a stored picture is. Everything has a default, so that side-cars of older versions stay readable."""
+    """What a stored picture is, or (without ``sha256``) an accepted task whose pictures are still to come.
+
+    Everything has a default, so that side-cars of older versions stay readable.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -76,6 +81,10 @@ class SideCar(BaseModel):
     pictures: int = 0
     """As counted against the budget."""
     summary: str = ""
+    result_url: str = ""
+    journal: str = ""
+    """Which journal wrote this down, and after how many of its changes."""
+    journal_count: int = 0
 
     @field_validator("*", mode="before")
     @classmethod
@@ -189,6 +198,38 @@ class Store:
                     found.append(side_car)
         return sorted(found, key=lambda side_car: (side_car.position, side_car.bought_at))
 
+    # ---- tasks
+
+    def put_task(self, side_car: SideCar) -> None:
+        """Write down an accepted task, so that it survives the journal; on the disk when this returns.
+
+        Raises:
+            OSError: it could not be written; no half file is left.
+            ValueError: no journal id that could become a file name.
+        """
+        path = self._task(side_car.journal_id)
+        self._make(path.parent)
+        write_whole(path, side_car.model_dump_json(indent=1).encode("utf-8"))
+
+    def forget_task(self, journal_id: str) -> None:
+        """The task has ended; raises OSError if that cannot be written."""
+        self._task(journal_id).unlink(missing_ok=True)
+
+    def task(self, journal_id: str) -> SideCar | None:
+        """What was written down of a task that has not ended."""
+        return _read_task(self._task(journal_id))
+
+    def tasks(self) -> list[SideCar]:
+        """Every task that was written down and has not ended."""
+        folder = self._directory / _TASKS
+        found = [_read_task(folder / name) for name in _names(folder) if _TASK_NAME.fullmatch(name)]
+        return [side_car for side_car in found if side_car is not None]
+
+    def _task(self, journal_id: str) -> Path:
+        return self._directory / _TASKS / f"{_checked(_JOURNAL_ID, journal_id)}.json"
+
+    # ---- room
+
     def check_room(self, size: int) -> None:
         """Before something is bought: can ``size`` bytes be written here?
 
@@ -297,18 +338,32 @@ def _is_whole(path: Path, sha256: str) -> bool:
 
 
 def _read_side_car(path: Path) -> SideCar | None:
+    side_car = _read(path)
     match = _SIDE_CAR_NAME.fullmatch(path.name)
-    try:
-        side_car = SideCar.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None  # evicted since it was listed
-    except (OSError, ValidationError) as cause:
-        pack_logger().warning("Unreadable side-car %s (%s).", path, type(cause).__name__)
+    if side_car is None:
         return None
     if match is None or (side_car.sha256, side_car.journal_id, str(side_car.position)) != match.groups():
         pack_logger().warning("The side-car %s is about something else than its name.", path)
         return None
     return side_car
+
+
+def _read_task(path: Path) -> SideCar | None:
+    side_car = _read(path)
+    if side_car is not None and (f"{side_car.journal_id}.json" != path.name or not side_car.key):
+        pack_logger().warning("The side-car %s is about something else than its name.", path)
+        return None
+    return side_car
+
+
+def _read(path: Path) -> SideCar | None:
+    try:
+        return SideCar.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None  # evicted since it was listed
+    except (OSError, ValidationError) as cause:
+        pack_logger().warning("Unreadable side-car %s (%s).", path, type(cause).__name__)
+        return None
 
 
 def _remove(picture: _Stored) -> bool:

@@ -9,23 +9,25 @@ from collections.abc import Callable
 from datetime import timezone
 from typing import TYPE_CHECKING
 
+from .answers import NotAccepted
 from .cancel import CallCancelled
 from .diagnosis import diagnosis_of
 from .errors import (
     AmbiguousSubmitError,
     ConnectionFailedError,
+    Meaning,
     Outcome,
     Provider,
     RemoteImageError,
     refusal,
 )
 from .hidream import HiDreamService
-from .polling import Accepted, Progress, Watch, jittered
+from .polling import Accepted, Progress, SubTask, Watch, jittered
 from .redaction import pack_logger, shortened
 from .text import Text
 from .transport import NoAnswerError, NotSentError, Phases
 from .volcengine import VolcengineService
-from .wire import NotAccepted, WireRequest
+from .wire import WireRequest
 
 if TYPE_CHECKING:
     # The database that they bring is loaded with the first purchase.
@@ -45,6 +47,7 @@ def submit_until_decided(
     watch: Watch,
     check: Callable[[], None],
     admit: Callable[[], None],
+    keep: Callable[[SubTask], bool],
     expected: float | None,
 ) -> Accepted:
     """The submit table (design.md, "Money"): the journal knows of each try before its first byte goes out.
@@ -52,6 +55,7 @@ def submit_until_decided(
     Args:
         check: called before each try; what it raises ends the call unsent.
         admit: takes a place of the limiter again; a call that was told to slow down gives its own up.
+        keep: stores a picture that came with an error; returns whether it could.
         expected: seconds that such a call usually takes, if known.
 
     Raises:
@@ -94,6 +98,10 @@ def submit_until_decided(
             claim.ambiguous(error)
             raise _heard(error, watch) from problem
         except NotAccepted as answer:
+            if answer.picture is not None:
+                error = _with_a_picture(provider, answer, request_id, kept=keep(answer.picture))
+                claim.ambiguous(error)
+                raise _heard(error, watch) from None
             if answer.outcome is Outcome.BUSY or answer.status == 401:
                 claim.unsent()
                 claim.write_unsent(holds_slot=answer.outcome is not Outcome.BUSY)
@@ -134,6 +142,25 @@ def _error_of(provider: Provider, answer: NotAccepted, request_id: str) -> Remot
     return refusal(
         provider,
         answer.meaning,
+        code=answer.code,
+        vendor_message=answer.vendor_message,
+        request_id=answer.request_id or request_id,
+    )
+
+
+def _with_a_picture(provider: Provider, answer: NotAccepted, request_id: str, *, kept: bool) -> RemoteImageError:
+    what = Text(
+        f"The service answered with HTTP {answer.status}, and with a picture all the same.",
+        f"服务端返回 HTTP {answer.status}，但应答中带有图片。",
+    )
+    if kept:
+        what = Text(
+            f"{what.en} The picture was kept in the store: see Remote tasks in the sidebar.",
+            f"{what.zh}图片已保留在图片库中：见侧边栏「远程任务」。",
+        )
+    return refusal(
+        provider,
+        Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, what),
         code=answer.code,
         vendor_message=answer.vendor_message,
         request_id=answer.request_id or request_id,

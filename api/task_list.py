@@ -12,8 +12,9 @@ from sqlalchemy import Connection, Row, func, select, true
 from .attempts import record_of
 from .errors import RemoteImageError
 from .orders import ACCEPTED, UNDER_WAY
+from .redaction import redact
 from .schema import attempts, requests, results
-from .standing import Known, Standing, standing_of
+from .standing import Known, may_submit_again, standing_of
 from .states import State
 
 COLLECT, SUBMIT_AGAIN, STOP_WAITING = "collect", "submit-again", "stop-waiting"
@@ -66,11 +67,13 @@ class Look:
         is_free: nobody works on an attempt.
         has_pictures: the store has something of it.
         stoppable: the journal ids that calls of this process wait for.
+        forgotten: those of tasks that the service has probably forgotten.
     """
 
     is_free: Callable[[Known], bool]
     has_pictures: Callable[[Known], bool]
     stoppable: Set[str]
+    forgotten: Set[str]
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,8 @@ def _task(row: Row[Any], known: list[_Known], look: Look) -> Task:
         endpoint=row.endpoint,
         profile=row.profile,
         sandbox=bool(row.sandbox),
-        task_id=row.task_id,
-        request_id=row.request_id,
+        task_id=redact(row.task_id),
+        request_id=redact(row.request_id),
         take=row.take,
         pictures=row.counted,
         summary=row.summary,
@@ -132,10 +135,12 @@ def _task(row: Row[Any], known: list[_Known], look: Look) -> Task:
 
 
 def _possible(this: _Known, known: list[_Known], look: Look, *, again: bool) -> tuple[str, ...]:
-    standing, about, _ = standing_of(known, again=again, is_free=look.is_free, has_pictures=look.has_pictures)
+    standing, about, busy = standing_of(
+        known, again=again, is_free=look.is_free, has_pictures=look.has_pictures, forgotten=look.forgotten
+    )
     possible = {
         COLLECT: this.state in ACCEPTED and look.is_free(this),
-        SUBMIT_AGAIN: standing is Standing.EXPLAIN and about == this,
+        SUBMIT_AGAIN: about == this and may_submit_again(standing, this, busy=busy, forgotten=look.forgotten),
         STOP_WAITING: this.journal_id in look.stoppable,
     }
     return tuple(name for name, now in possible.items() if now)

@@ -9,31 +9,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
 
 import requests
 from pydantic import Field, model_validator
 
 from .accounts import VolcengineAccount
+from .answers import NotAccepted, Reply, sent_texts
 from .choices import VOLCENGINE_OUTPAINT
 from .errors import (
-    VENDOR_CODES,
-    Meaning,
+    ModerationError,
     Outcome,
     Provider,
     RemoteImageError,
     ServiceError,
     TaskFailedError,
-    meaning_of,
+    known_code,
     refusal,
 )
 from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
-from .redaction import pack_logger, words_of
+from .redaction import pack_logger
 from .settings import Ceiling
 from .text import Text
 from .transport import Answer, Deadlines, NoAnswerError, Phases, ask, submit
-from .wire import ImageField, NotAccepted, PromptField, WireRequest, as_object, code_of, excerpt, json_object
+from .wire import ImageField, PromptField, WireRequest
 from .workers import apart
 
 SUCCESS = 10000
@@ -96,6 +96,8 @@ class VolcengineService:
     provider: ClassVar[Provider] = "Volcengine"
     # The same picture, whichever way it is bought.
     name: ClassVar[str] = VOLCENGINE_OUTPAINT
+    # Seconds that it keeps a task, by the page of its product (volcengine.com/docs/6791/1399616).
+    kept_for: ClassVar[float] = 24 * 3600.0
 
     @property
     def works_while_asked(self) -> bool:
@@ -135,46 +137,43 @@ class VolcengineService:
             on_sent=phases.on_sent,
             proxy=self.account.proxy,
         )
-        answer = _Answer.of(came)
-        # The service's own id is what its support knows.
-        service_id = answer.request_id or request_id
-        picture = answer.picture()
-        # Whatever was asked for: a gateway may know one action only, and what it brings is paid.
-        if answer.succeeded and (picture is not None or answer.task_id):
-            return Accepted(TaskRef("Volcengine", VOLCENGINE_OUTPAINT, answer.task_id, service_id), picture)
+        reply = _read(came, sent_texts(request))
+        # The service's own id is what its support knows. Whatever was asked for: a gateway may know one action only,
+        # and what it brings is paid.
+        task = TaskRef("Volcengine", VOLCENGINE_OUTPAINT, reply.task_id, reply.request_id or request_id)
+        if reply.task_id or reply.result is not None:
+            return Accepted(task, reply.result, reply.note)
         if came.broken is not None:
             raise NoAnswerError(str(came.broken)) from came.broken
-        raise answer.refusal()
+        raise reply.not_accepted()
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:
         """Ask once for the state of a resumable task; free.
 
         Raises:
-            UnknownTaskError: the service has no such task, or none any more (it keeps them for 12 h).
+            UnknownTaskError: the service has no such task, or none any more (see ``kept_for``).
             PollError: no state came back; the task may be fine.
         """
         try:
-            answer = _Answer.of(ask_for_result(self.account, task.task_id, self.account.deadlines))
+            reply = _read(ask_for_result(self.account, task.task_id, self.account.deadlines))
         except requests.RequestException as problem:
             raise PollError(type(problem).__name__) from problem
-        pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, answer.code, answer.task_status)
-        # What is wrong with this poll, its key or its address says nothing of the task.
-        about_the_task = answer.status < 500 and answer.status not in (401, 403, 404)
-        told = answer.code == SUCCESS and answer.succeeded
-        if told and answer.task_status == "not_found":
+        state = next(filter(None, (part.first("status") for part in reply.parts if part.is_result)), "")
+        pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, reply.code, state)
+        if reply.result is not None:
+            return [reply.result]
+        told = reply.succeeded and bool(reply.codes or state)
+        if told and state == "not_found":
             raise UnknownTaskError("not_found")
-        if told and answer.task_status == "expired":
+        if told and state == "expired":
             return [SubTask("", started=True, error=_expired(task))]
-        if told and answer.task_status == "done":
-            picture = answer.picture()
-            if picture is None:
-                raise PollError("done, but without a picture")
-            return [picture]
-        if answer.algorithm_failed or (about_the_task and answer.ends_a_task):
-            return [SubTask("", started=True, error=_failed(answer.refusal(), task))]
+        if told and state == "done":
+            raise PollError("done, but without a picture")
+        if reply.algorithm_failed or (reply.status not in _ABOUT_THE_POLL and _ends_a_task(reply)):
+            return [SubTask("", started=True, error=_failed(reply.not_accepted(), task))]
         if not told:
-            raise PollError(f"HTTP {answer.status} code {answer.code} {answer.message}".strip())
-        return [SubTask("", started=answer.task_status == "generating")]
+            raise PollError(f"HTTP {reply.status} code {reply.code} {reply.message}".strip())
+        return [SubTask("", started=state == "generating")]
 
     def renew_credentials(self) -> bool:
         """Neither a gateway key nor a signature is ever exchanged for another one."""
@@ -229,108 +228,26 @@ def _expired(task: TaskRef) -> ServiceError:
     )
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """An answer of the service or its gateway, whatever shape it has."""
-
-    status: int
-    code: int | str | None
-    message: str
-    request_id: str
-    retry_after: str
-    algorithm_code: int | str | None
-    algorithm_message: str
-    task_id: str
-    task_status: str
-    base64: str = field(repr=False)
-    url: str = field(repr=False)
-
-    @classmethod
-    def of(cls, answer: Answer) -> _Answer:
-        body = json_object(answer.body) or {}
-        data = as_object(body.get("data"))
-        metadata = as_object(body.get("ResponseMetadata"))
-        error = as_object(metadata.get("Error") or body.get("error"))
-        algorithm = as_object(data.get("algorithm_base_resp"))
-        code = code_of(body.get("code"))
-        if code is None:
-            code = code_of(error.get("Code") or error.get("code"))
-        message = str(body.get("message") or error.get("Message") or error.get("message") or "")
-        read = cls(
-            status=answer.status,
-            code=code,
-            message=words_of(message, 500) or _rest(body) or excerpt(answer.body),
-            request_id=str(body.get("request_id") or metadata.get("RequestId") or data.get("request_id") or ""),
-            retry_after=answer.headers.get("Retry-After", ""),
-            algorithm_code=None if algorithm.get("status_code") == "" else code_of(algorithm.get("status_code")),
-            algorithm_message=str(algorithm.get("status_message") or ""),
-            task_id=_text(data.get("task_id")),
-            task_status=_text(data.get("status")),
-            base64=_first(data.get("binary_data_base64")),
-            url=_first(data.get("image_urls")),
-        )
-        pack_logger().debug(
-            "volcengine: code=%s algorithm=%s request_id=%s time_elapsed=%s",
-            read.code,
-            read.algorithm_code,
-            read.request_id,
-            body.get("time_elapsed"),
-        )
-        return read
-
-    @property
-    def algorithm_failed(self) -> bool:
-        return self.code == SUCCESS and self.algorithm_code not in (None, 0)
-
-    @property
-    def ends_a_task(self) -> bool:
-        """A check of the input may also speak first here: the sibling pages show 50413 as an answer to a query."""
-        known = VENDOR_CODES.get(("Volcengine", self.code)) if isinstance(self.code, int) else None
-        return known is not None and known.outcome in (Outcome.FAILED, Outcome.REFUSED)
-
-    @property
-    def succeeded(self) -> bool:
-        # A gateway may leave the code out; what it brings is paid.
-        told = self.code == SUCCESS or (self.code is None and self.status == 200 and self.picture() is not None)
-        return told and not self.algorithm_failed
-
-    def picture(self) -> SubTask | None:
-        if not self.base64 and not self.url:
-            return None
-        return SubTask("", started=True, image=self.url, base64=self.base64)
-
-    def refusal(self) -> NotAccepted:
-        meaning, code, message = meaning_of("Volcengine", self.status, self.code), self.code, self.message
-        if self.algorithm_failed:
-            meaning, code = _ALGORITHM_FAILED, self.algorithm_code
-            message = words_of(self.algorithm_message, 500) or message
-        return NotAccepted(
-            meaning,
-            status=self.status,
-            code=code,
-            vendor_message=message,
-            request_id=self.request_id,
-            retry_after=self.retry_after,
-        )
+def _read(answer: Answer, sent: Sequence[str] = ()) -> Reply:
+    reply = Reply("Volcengine", answer, sent)
+    pack_logger().debug(
+        "volcengine: code=%s algorithm=%s request_id=%s time_elapsed=%s",
+        reply.code,
+        reply.algorithm[0],
+        reply.request_id,
+        reply.body.get("time_elapsed"),
+    )
+    return reply
 
 
-_ALGORITHM_FAILED = Meaning(
-    TaskFailedError, Outcome.FAILED, Text("The service's algorithm reported an error.", "服务端算法报告错误。")
-)
+# What is wrong with this poll, its key or its address says nothing of the task.
+_ABOUT_THE_POLL = (401, 403, 404, *range(500, 600))
+# Checks of the input that may also speak first in the answer to a query: the sibling pages show 50413 there.
+_CHECKS = (50205, 50207, 50215, 60102)
 
 
-def _first(value: Any) -> str:
-    """The first text that is not empty, of a list or alone; empty if there is none."""
-    texts = value if isinstance(value, list) else [value]
-    return next((text for text in texts if isinstance(text, str) and text.strip()), "")
-
-
-def _rest(body: dict[str, Any]) -> str:
-    """An answer without words of its own, and without its pictures."""
-    told = {name: value for name, value in body.items() if name != "data"}
-    return words_of(json.dumps(told, ensure_ascii=False), 300) if body else ""
-
-
-def _text(value: Any) -> str:
-    """An id or a word; whole numbers count as text."""
-    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+def _ends_a_task(reply: Reply) -> bool:
+    known = known_code("Volcengine", reply.code)
+    if known is None:
+        return False
+    return known.outcome is Outcome.FAILED or known.error is ModerationError or reply.code in _CHECKS

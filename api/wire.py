@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from .errors import InvalidInputError, Meaning, Outcome
+from .errors import InvalidInputError
 from .redaction import words_of
 from .text import Text
 
@@ -109,12 +109,18 @@ def json_object(body: bytes) -> dict[str, Any] | None:
     it, in GBK, or in UTF-8 with characters that were cut in two.
     """
     for text in _readings(body):
-        try:
-            parsed, _ = _DECODER.raw_decode(text.lstrip("\ufeff\0 \t\r\n"))
-        except (ValueError, RecursionError):
-            continue
-        return parsed if isinstance(parsed, dict) else None
+        parsed = json_value(text)
+        if parsed is not None:
+            return parsed if isinstance(parsed, dict) else None
     return None
+
+
+def json_value(text: str) -> Any:
+    """The JSON value that ``text`` begins with; ``None`` if it begins with none."""
+    try:
+        return _DECODER.raw_decode(text.lstrip("\ufeff\0 \t\r\n"))[0]
+    except (ValueError, RecursionError):
+        return None
 
 
 def _readings(body: bytes) -> Iterator[str]:
@@ -168,29 +174,3 @@ def code_of(value: object) -> int | str | None:
 def excerpt(body: bytes, limit: int = 300) -> str:
     """The beginning of an answer that could not be read otherwise, on one line."""
     return words_of(body[:_EXCERPT_OF].decode("utf-8", "replace"), limit)
-
-
-class NotAccepted(Exception):
-    """The service answered a submit with neither a task id nor a picture."""
-
-    def __init__(
-        self,
-        meaning: Meaning,
-        *,
-        status: int,
-        code: int | str | None,
-        vendor_message: str,
-        request_id: str,
-        retry_after: str = "",
-    ) -> None:
-        super().__init__(meaning.what.en)
-        self.meaning = meaning
-        self.status = status
-        self.code: int | str = code if code is not None else f"HTTP {status}"
-        self.vendor_message = vendor_message
-        self.request_id = request_id
-        self.retry_after = retry_after
-
-    @property
-    def outcome(self) -> Outcome:
-        return self.meaning.outcome

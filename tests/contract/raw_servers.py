@@ -446,35 +446,37 @@ def png(width: int = 64, height: int = 48, seed: int = 0) -> bytes:
 
 
 SMALL = base64.b64encode(png()).decode("ascii")
+# What goes up is another picture than what comes back.
+SENT = base64.b64encode(png(seed=9)).decode("ascii")
 PORTRAIT = base64.b64encode(png(96, 128)).decode("ascii")
 # Beyond what the socket buffers of both sides hold (Linux lets a send buffer grow to 4 MB).
 LARGE = "A" * (8 * 2**20)
 
 
-def upscale_request(image: str = SMALL) -> hidream.HiDreamRequest:
+def upscale_request(image: str = SENT) -> hidream.HiDreamRequest:
     return hidream.UpscaleRequest(image=image, upsale_ratio=2)
 
 
 def img2img_request(count: int = 2) -> hidream.HiDreamRequest:
-    return hidream.ImageToImageRequest(image=SMALL, prompt="a storm", img_count=count)
+    return hidream.ImageToImageRequest(image=SENT, prompt="a storm", img_count=count)
 
 
 def outpaint_request() -> hidream.HiDreamRequest:
-    return hidream.OutpaintRequest(image=SMALL, x_offset=30, y_offset=40, resolution="160*128")
+    return hidream.OutpaintRequest(image=SENT, x_offset=30, y_offset=40, resolution="160*128")
 
 
 def photo_set_request() -> hidream.HiDreamRequest:
     return hidream.ModelPhotoSetRequest(image=PORTRAIT, template_id=20)
 
 
-def sides_request(image: str = SMALL, **more: Any) -> volcengine.OutpaintRequest:
+def sides_request(image: str = SENT, **more: Any) -> volcengine.OutpaintRequest:
     return volcengine.OutpaintRequest(binary_data_base64=[image], top=0.5, left=0.25, **more)
 
 
 def hidream_call(
     url: str,
     *,
-    image: str = SMALL,
+    image: str = SENT,
     deadlines: Deadlines = QUICK,
     account: HiDreamAccount | None = None,
     endpoint: hidream.Endpoint = hidream.UPSCALE,
@@ -490,7 +492,7 @@ def hidream_call(
 def volcengine_call(
     url: str,
     *,
-    image: str = SMALL,
+    image: str = SENT,
     deadlines: Deadlines = QUICK,
     account: VolcengineAccount | None = None,
     request: volcengine.OutpaintRequest | None = None,

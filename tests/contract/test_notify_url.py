@@ -178,7 +178,7 @@ def test_a_short_one_is_hidden_as_a_whole() -> None:
 
 @pytest.mark.parametrize("url", ["", "https://storage.example.com", "https://storage.example.com/", "https://h/image/upscale"])
 def test_ordinary_words_of_it_stay_as_they_are_in_ids_and_addresses(url: str) -> None:
-    """These are redacted, too, before they are stored: a task or a link that was spoiled would be lost."""
+    """These are redacted where they are shown."""
     hide_address(url)
     for kept in ("https://storage.example.com/image/upscale/1.png", "hidream upscale", "7491596536074305586"):
         assert redact(kept) == kept

@@ -313,7 +313,7 @@ def test_a_resumable_task_that_is_not_found_at_first_is_asked_for_again(shop: Sh
 
 @pytest.mark.parametrize("status", ["not_found", "expired"])
 def test_a_resumable_task_that_is_gone_is_not_said_to_have_failed(tmp_path: Path, status: str) -> None:
-    clock = Clock(time.time() - 13 * 3600)
+    clock = Clock(time.time() - 25 * 3600)
     with Shop(tmp_path, clock=clock) as shop:
         park(shop, "cvsync2async")
         clock.now = time.time()

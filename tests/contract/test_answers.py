@@ -1,0 +1,465 @@
+"""A task id or a result picture decides, whatever a service or a gateway has put around it, and is bought once."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hidream_volcengine.api import (
+    AmbiguousSubmitError,
+    AuthenticationError,
+    Batch,
+    CancelToken,
+    InvalidInputError,
+    ModerationError,
+    PaidCall,
+    QuotaError,
+    RateLimitError,
+    RemoteImageError,
+    Run,
+    TaskFailedError,
+    hidream,
+    transport,
+    volcengine,
+)
+from hidream_volcengine.api.answers import NotAccepted, Reply
+from hidream_volcengine.api.calls import notes_of
+from hidream_volcengine.api.errors import Provider
+from hidream_volcengine.api.polling import Accepted, Watch
+from hidream_volcengine.api.transport import Answer, Phases
+from hidream_volcengine.api.wire import base64_bytes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.contract import raw_servers as raw
+from tests.contract.raw_servers import SENT, SMALL, RawServer, answering
+from tests.contract.test_submit_table import CALLS, COMMON_TABLE, both_services, failing
+
+WORDS = "vendor words 甲乙"
+
+
+@pytest.fixture(autouse=True)
+def back_offs(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    return raw.brisk(monkeypatch)
+
+
+def resumable_call(url: str) -> PaidCall:
+    return raw.volcengine_call("", account=raw.resumable_account(url))
+
+
+def bought_once(call: PaidCall, server: RawServer) -> list[str]:
+    """The notes of a call that delivers its picture; queued again it costs nothing."""
+    with raw.fresh_journal() as journal:
+        batch = Batch(journal, [call], Run())
+        result = batch.run(0, Watch(CancelToken(), lambda progress: None))
+        assert result.error is None, str(result.error)
+        assert result.delivery is not None and len(result.delivery.pictures) == 1
+        assert len(raw.run(call, journal).pictures) == 1
+        assert len(server.submits) == 1, "an accepted submit"
+        return [note.en for note in notes_of([result])]
+
+
+def read(body: Any, status: int = 200, provider: Provider = "Volcengine") -> Accepted | NotAccepted:
+    """What the service makes of an answer to a submit."""
+    answer = Answer(status, {}, json.dumps(body).encode())
+    call = CALLS[provider]("http://127.0.0.1:1")
+    request = call.request.model_copy(update=dict(call.encode()))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (hidream, volcengine):
+            patch.setattr(module, "submit", lambda *_, **__: answer)
+        try:
+            return call.service.submit(request, "our-request", Phases(CancelToken()))
+        except NotAccepted as refusal:
+            return refusal
+
+
+def outcome_of(body: Any, status: int = 200, provider: Provider = "Volcengine") -> tuple[type[RemoteImageError], str]:
+    """(error, billed) of an answer that brought nothing."""
+    told = read(body, status, provider)
+    assert isinstance(told, NotAccepted), told
+    return told.meaning.error, told.outcome.billed
+
+
+def refused(body: Any, status: int = 200, provider: str = "Volcengine") -> RemoteImageError:
+    """The error of a submit that brought nothing; queued again it is explained, if it may have been billed."""
+    deadlines = transport.Deadlines(queue=0.01)
+    with RawServer(answering(status, body)) as server:
+        error = failing(CALLS[provider](server.url, deadlines=deadlines))
+        assert server.whole == 1
+        return error
+
+
+# ---- success in other words
+
+SUCCESS = [0, 1, 200, 10000, "0", "200", "success", "SUCCESS", "Success", "ok", "OK", None, ""]
+MISSING = "no code at all"
+
+
+@pytest.mark.parametrize("status", [200, 201, 203])
+@pytest.mark.parametrize("code", [*SUCCESS, MISSING, 7, -1, "upstream_ok", 50411], ids=str)
+def test_a_picture_counts_whatever_the_code(code: Any, status: int) -> None:
+    body = {"code": code, "message": WORDS, "data": {"binary_data_base64": [SMALL], "request_id": "r1"}}
+    if code is MISSING:
+        del body["code"]
+    told = read(body, status)
+    assert isinstance(told, Accepted) and told.picture is not None and told.picture.base64 == SMALL
+    said = told.note.en if told.note is not None else ""
+    assert (f"code {code}" in said) == (code not in (None, "", 10000, MISSING)), said
+
+
+@pytest.mark.parametrize("code", ["success", 0, 7])
+def test_what_counts_is_delivered_with_a_note_and_bought_once(code: Any) -> None:
+    body = {"code": code, "message": "", "data": {"binary_data_base64": [SMALL], "request_id": "r1"}}
+    with RawServer(answering(200, body)) as server:
+        assert f"code {code}" in " ".join(bought_once(raw.volcengine_call(server.url), server))
+
+
+@pytest.mark.parametrize("code", [*SUCCESS, 7, "E1"], ids=str)
+@pytest.mark.parametrize("status", [200, 201, 400, 406, 429, 502])
+def test_a_task_id_counts_whatever_the_code(code: Any, status: int) -> None:
+    told = read({"code": code, "result": {"task_id": "task-1"}}, status, "HiDream")
+    assert isinstance(told, Accepted) and told.task.task_id == "task-1"
+
+
+WRAPPED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "data": lambda inner: {"data": inner},
+    "result": lambda inner: {"result": inner},
+    "Result": lambda inner: {"Result": inner},
+    "once more": lambda inner: {"code": 200, "message": "ok", "data": {"code": 0, "data": inner}},
+    "a text": lambda inner: {"code": "success", "data": json.dumps(inner)},
+    "a text in a text": lambda inner: {"data": json.dumps({"result": json.dumps(inner)})},
+    "a list": lambda inner: {"code": 0, "data": [inner]},
+    "upstream": lambda inner: {"upstream_response": {"code": 10000, "data": inner}, "data": None},
+    "not ok match": lambda inner: {
+        "code": "upstream_error",
+        "upsream_message": json.dumps({"code": -1, "message": "not ok match: " + json.dumps({"data": inner})}),
+    },
+}
+every_wrapping = pytest.mark.parametrize("wrapping", list(WRAPPED))
+
+
+@every_wrapping
+@pytest.mark.parametrize("status", [200, 203, 406, 502])
+def test_a_task_id_counts_wherever_it_stands(wrapping: str, status: int) -> None:
+    told = read(WRAPPED[wrapping]({"task_id": "task-1", "sub_task_ids": ["sub-1"]}), status, "HiDream")
+    assert isinstance(told, Accepted)
+    assert (told.task.task_id, told.task.sub_task_ids) == ("task-1", ("sub-1",))
+
+
+@pytest.mark.parametrize("wrapping", ["once more", "a text", "not ok match"])
+def test_a_wrapped_task_is_bought_once(wrapping: str) -> None:
+    with RawServer(answering(406, WRAPPED[wrapping]({"task_id": "task-1"})), raw.serving) as server:
+        bought_once(raw.hidream_call(server.url), server)
+
+
+def test_a_task_id_on_top_counts() -> None:
+    with RawServer(answering(200, {"task_id": "task-1", "status": "queued"}), raw.serving) as server:
+        bought_once(raw.hidream_call(server.url), server)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        {"binary_data_base64": [SMALL]},
+        {"binary_data_base64": ["", SMALL]},
+        {"image": SMALL},
+        {"image": f"data:image/png;base64,{SMALL}"},
+        {"url": SMALL},
+        {"image": [{"url": SMALL}]},
+        {"image": SMALL.rstrip("=")},
+    ],
+    ids=lambda picture: str(picture)[:40],
+)
+@both_services
+@every_wrapping
+def test_a_picture_counts_at_every_result_position(wrapping: str, provider: Provider, picture: dict[str, Any]) -> None:
+    told = read(WRAPPED[wrapping](picture), provider=provider)
+    assert isinstance(told, Accepted) and told.picture is not None
+    assert base64_bytes(told.picture.base64) == base64.b64decode(SMALL)
+
+
+@both_services
+def test_a_wrapped_picture_is_bought_once(provider: str) -> None:
+    with RawServer(answering(200, WRAPPED["a text in a text"]({"image": SMALL}))) as server:
+        bought_once(CALLS[provider](server.url), server)
+
+
+@pytest.mark.parametrize("wrapping", ["data", "a list"])
+@pytest.mark.parametrize("name", ["image_urls", "image", "url"])
+def test_an_address_counts_at_every_result_position(wrapping: str, name: str) -> None:
+    def serve(connection: raw.Connection) -> None:
+        connection.read()
+        if connection.request_line.startswith("POST"):
+            address = f"http://{connection.headers['host']}/picture.png"
+            value = [address] if name.endswith("s") else address
+            return connection.answer(201, WRAPPED[wrapping]({name: value}))
+        return connection.answer(200, raw.png(128, 96), content_type="image/png")
+
+    with RawServer(serve) as server:
+        bought_once(raw.volcengine_call(server.url), server)
+
+
+@both_services
+@pytest.mark.parametrize("data", [None, {}, "", "done", {"image": ""}, {"status": "ok"}, [], {"url": None}], ids=str)
+@pytest.mark.parametrize("code", [*SUCCESS, MISSING], ids=str)
+def test_success_without_either_is_ambiguous(code: Any, data: Any, provider: Provider) -> None:
+    body = {"code": code, "message": WORDS, "data": data}
+    if code is MISSING:
+        del body["code"]
+    assert outcome_of(body, provider=provider) == (AmbiguousSubmitError, "unknown")
+
+
+@both_services
+@pytest.mark.parametrize("inner", [0, 200, "ok"])
+@pytest.mark.parametrize("outer", [7, -1, "failed"])
+def test_codes_that_contradict_each_other_are_ambiguous(outer: Any, inner: Any, provider: Provider) -> None:
+    for body in ({"code": outer, "data": {"code": inner}}, {"code": inner, "data": {"code": outer}}):
+        assert outcome_of(body, provider=provider) == (AmbiguousSubmitError, "unknown")
+
+
+@both_services
+def test_success_that_brings_nothing_is_not_sent_again(provider: str) -> None:
+    error = refused({"code": 200, "message": WORDS, "data": {"code": "ok"}}, provider=provider)
+    assert (type(error), error.billed) == (AmbiguousSubmitError, "unknown")
+
+
+# ---- what is no result
+
+
+@pytest.mark.parametrize("status", [200, 400, 422, 500])
+@pytest.mark.parametrize(
+    "repeated",
+    [SENT, f"data:image/png;base64,{SENT}", SENT.rstrip("="), SENT[:200], SENT[:200] + "...", f" {SENT}\n"],
+    ids=["whole", "data", "unpadded", "beginning", "dots", "blanks"],
+)
+@both_services
+def test_an_input_that_is_repeated_is_no_result(provider: Provider, repeated: str, status: int) -> None:
+    body = {"code": 40001, "message": WORDS, "data": {"image": repeated, "binary_data_base64": [repeated]}}
+    told = read(body, status, provider)
+    assert isinstance(told, NotAccepted) and told.picture is None
+    assert told.outcome.billed == ("unknown" if status >= 500 else "no")
+
+
+def test_a_validation_error_with_the_request_in_it_is_a_refusal() -> None:
+    detail = [{"type": "missing", "loc": ["body", "top"], "msg": "Field required", "input": {"image": SMALL}}]
+    error = refused({"detail": detail}, 422)
+    assert error.billed == "no"
+
+
+@pytest.mark.parametrize("name", ["image", "url", "binary_data_base64"])
+def test_a_picture_that_stands_at_no_result_position_is_no_result(name: str) -> None:
+    _, billed = outcome_of({"code": 40001, "message": WORDS, "request": {name: SMALL}, name: SMALL})
+    assert billed == "no"
+
+
+@pytest.mark.parametrize("words", ["see the manual", "AAAA", "none", "iVBO"])
+def test_words_beside_an_error_are_no_picture(words: str) -> None:
+    _, billed = outcome_of({"code": 40001, "message": WORDS, "data": {"image": words, "binary_data_base64": [words]}})
+    assert billed == "no"
+
+
+@pytest.mark.parametrize("length", [513, 100_000])
+def test_what_is_too_long_for_an_id_is_none(length: int) -> None:
+    told = outcome_of({"code": 0, "message": WORDS, "result": {"task_id": "7" * length}}, provider="HiDream")
+    assert told == (AmbiguousSubmitError, "unknown")
+
+
+# ---- a picture with an error
+
+
+@pytest.mark.parametrize("status", [302, 406, 429, 502])
+@both_services
+def test_a_picture_with_an_error_is_kept_and_never_bought_again(provider: str, status: int) -> None:
+    body = {"code": 7, "message": WORDS, "data": {"binary_data_base64": [SMALL]}}
+    with RawServer(answering(status, body)) as server, raw.fresh_journal() as journal:
+        call = CALLS[provider](server.url)
+        for _ in range(2):
+            with pytest.raises(AmbiguousSubmitError, match=f"HTTP {status}") as told:
+                raw.run(call, journal)
+            assert told.value.billed == "unknown" and "kept in the store" in str(told.value)
+        assert len(server.submits) == 1
+        (task,) = journal.tasks()
+        assert (task.state, task.stored) == ("ambiguous", 1)
+        assert journal.picture(task.journal_id, 0) == (base64.b64decode(SMALL), "image/png")
+
+
+def test_a_picture_behind_a_link_with_an_error_is_kept() -> None:
+    def serve(connection: raw.Connection) -> None:
+        connection.read()
+        if connection.request_line.startswith("POST"):
+            host = connection.headers["host"]
+            return connection.answer(502, {"data": {"image_urls": [f"http://{host}/picture.png"]}})
+        return connection.answer(200, raw.png(128, 96), content_type="image/png")
+
+    with RawServer(serve) as server, raw.fresh_journal() as journal:
+        with pytest.raises(AmbiguousSubmitError, match="kept in the store"):
+            raw.run(raw.volcengine_call(server.url), journal)
+        assert journal.tasks()[0].stored == 1
+
+
+def test_a_link_with_an_error_that_is_dead_is_ambiguous_without_a_promise() -> None:
+    body = {"data": {"image_urls": ["https://192.168.0.1/never-asked.png"]}}
+    error = refused(body, 502)
+    assert type(error) is AmbiguousSubmitError and "kept" not in str(error)
+
+
+# ---- the algorithm
+
+ALGORITHM = {"status_code": 201304, "status_message": WORDS}
+
+
+@pytest.mark.parametrize("told", [{"algorithm_base_resp": ALGORITHM}, {"algo_status_code": 201304}], ids=str)
+def test_an_algorithm_error_with_a_picture_is_delivered_with_a_warning(told: dict[str, Any]) -> None:
+    with RawServer(answering(200, raw.finished_picture(**{"algorithm_base_resp": None, **told}))) as server:
+        assert "code 201304" in " ".join(bought_once(raw.volcengine_call(server.url), server))
+
+
+@pytest.mark.parametrize("code", [10000, "success", None, 64001])
+def test_an_algorithm_error_without_a_picture_is_a_failure(code: Any) -> None:
+    told = read({"code": code, "data": {"algorithm_base_resp": ALGORITHM, "binary_data_base64": []}})
+    assert isinstance(told, NotAccepted)
+    assert (told.meaning.error, told.outcome.billed) == (TaskFailedError, "unknown")
+    assert (told.code, told.vendor_message) == (201304, WORDS)
+
+
+# ---- gateways
+
+INNERMOST: dict[str, tuple[Any, type[RemoteImageError], str]] = {
+    "moderated": ({"code": 50411, "message": WORDS}, ModerationError, "no"),
+    "moderated after": ({"code": 50511, "message": WORDS}, ModerationError, "unknown"),
+    "busy": ({"code": 50429, "message": WORDS}, RateLimitError, "no"),
+    "too large": ({"code": "50205", "message": WORDS}, InvalidInputError, "no"),
+    "not open": ({"code": 50400, "message": WORDS}, AuthenticationError, "no"),
+    "broken": ({"code": 50500, "message": WORDS}, AmbiguousSubmitError, "unknown"),
+    "timeout": ({"code": -1, "message": "request timeout 20002639us"}, AmbiguousSubmitError, "unknown"),
+    "unknown": ({"code": 40001, "message": WORDS}, AmbiguousSubmitError, "unknown"),
+    "balance": ({"code": -1, "message": "insufficient balance"}, QuotaError, "no"),
+    "quota": ({"message": "Insufficient user quota"}, QuotaError, "no"),
+    "words": ("upstream connect error", AmbiguousSubmitError, "unknown"),
+    "nothing": (None, AmbiguousSubmitError, "unknown"),
+}
+GATEWAYS: dict[str, Callable[[Any], Any]] = {
+    "an object": lambda inner: {"code": "upstream_error", "message": "", "upsream_message": inner, "data": None},
+    "a text": lambda inner: {"code": "upstream_error", "message": "", "upsream_message": json.dumps(inner)},
+    "not ok match": lambda inner: {
+        "code": "upstream_error",
+        "upsream_message": json.dumps({"code": -1, "message": "not ok match: " + json.dumps(inner)}),
+    },
+    "without its code": lambda inner: {"upsream_message": json.dumps(inner)},
+    "spelt right": lambda inner: {"code": 500, "upstream_message": {"message": "not ok match:" + json.dumps(inner)}},
+    "its message": lambda inner: {"code": "upstream_error", "message": json.dumps(inner), "data": None},
+    "OpenAI's type": lambda inner: {"error": {"type": "upstream_error", "message": json.dumps(inner), "code": "x"}},
+}
+
+
+@pytest.mark.parametrize("status", [200, 400, 406, 429, 500, 502])
+@pytest.mark.parametrize("inner", list(INNERMOST))
+@pytest.mark.parametrize("gateway", list(GATEWAYS))
+def test_the_innermost_words_of_a_gateway_decide(gateway: str, inner: str, status: int) -> None:
+    told, expected, billed = INNERMOST[inner]
+    refusal = read(GATEWAYS[gateway](told), status)
+    assert isinstance(refusal, NotAccepted)
+    assert (refusal.meaning.error, refusal.outcome.billed) == (expected, billed)
+    if isinstance(told, dict):
+        assert refusal.vendor_message == told["message"]
+
+
+@pytest.mark.parametrize("inner", ["moderated", "busy", "timeout", "unknown", "balance"])
+def test_a_gateways_words_reach_the_user_and_nothing_is_bought_twice(inner: str) -> None:
+    told, expected, billed = INNERMOST[inner]
+    error = refused(GATEWAYS["not ok match"](told), 406)
+    assert (type(error), error.billed, error.vendor_message) == (expected, billed, told["message"])
+
+
+def test_a_resumable_submit_without_a_code() -> None:
+    def serve(connection: raw.Connection) -> None:
+        connection.read()
+        if "CVSync2AsyncSubmitTask" in connection.request_line:
+            return connection.answer(200, {"data": {"task_id": "7400000000000000001"}, "message": "Success"})
+        return connection.answer(200, {"data": {"status": "done", "binary_data_base64": [SMALL]}})
+
+    with RawServer(serve) as server:
+        assert len(raw.run(resumable_call(server.url)).pictures) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 429])
+@pytest.mark.parametrize("error", [{"code": "insufficient_quota"}, {"message": "Insufficient balance: 0.00"}], ids=str)
+def test_openais_words_for_no_balance(error: dict[str, str], status: int) -> None:
+    assert outcome_of({"error": {"message": "", "type": "x", **error}}, status) == (QuotaError, "no")
+
+
+@both_services
+@pytest.mark.parametrize("status", [409, 425, 499])
+def test_statuses_that_decide_nothing_are_ambiguous(provider: Provider, status: int) -> None:
+    for body in ("", {"code": 7, "message": WORDS}, {"error": {"message": WORDS}}):
+        assert outcome_of(body, status, provider) == (AmbiguousSubmitError, "unknown")
+    error = refused({"code": 7, "message": WORDS}, status, provider)
+    assert (type(error), error.billed) == (AmbiguousSubmitError, "unknown")
+
+
+# ---- the common table
+
+ADVICE = {50400: "console", 50402: "gateway", 50205: "smaller", 50213: "smaller", 50207: "larger", 50215: "parameters"}
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("code", COMMON_TABLE)
+def test_the_common_table(code: int, status: int) -> None:
+    told = read({"code": code, "data": None, "message": WORDS}, status)
+    assert isinstance(told, NotAccepted) and told.meaning.error is COMMON_TABLE[code]
+    assert (told.outcome.billed, told.code) == ("no", code)
+    advice = told.meaning.advice
+    assert ADVICE.get(code, "") in (advice.en if advice is not None else "")
+
+
+@pytest.mark.parametrize("code", ADVICE)
+def test_the_common_table_reaches_the_user(code: int) -> None:
+    error = refused({"code": code, "data": None, "message": WORDS}, 400)
+    assert (type(error), error.code) == (COMMON_TABLE[code], code)
+    assert ADVICE[code] in error.advice.en
+
+
+@pytest.mark.parametrize("code", [50200, 50206, 50400, 50402])
+def test_an_error_about_a_poll_does_not_end_its_task(code: int) -> None:
+    """Its key, its address or its parameters are at fault: the task was paid."""
+
+    def serve(connection: raw.Connection) -> None:
+        connection.read()
+        if "CVSync2AsyncSubmitTask" in connection.request_line:
+            return connection.answer(200, {"code": 10000, "data": {"task_id": "task-1"}})
+        if len(server.connections) == 2:
+            return connection.answer(400, {"code": code, "data": None, "message": WORDS})
+        return connection.answer(200, {"code": 10000, "data": {"status": "done", "binary_data_base64": [SMALL]}})
+
+    with RawServer(serve) as server:
+        assert len(raw.run(resumable_call(server.url)).pictures) == 1
+
+
+# ---- any wrapping
+
+_layers = st.lists(st.sampled_from(["data", "result", "Result", "text", "list", "message"]), min_size=1, max_size=6)
+
+
+@given(layers=_layers, code=st.sampled_from([*SUCCESS, 7, "E1"]), status=st.sampled_from([200, 400, 406, 500]))
+def test_a_task_id_is_found_in_any_wrapping(layers: list[str], code: Any, status: int) -> None:
+    told: Any = {"task_id": "task-1"}
+    for layer in layers:
+        if layer == "text":
+            told = {"data": json.dumps(told)}
+        elif layer == "list":
+            told = {"result": [told]}
+        else:
+            told = {"code": code, layer: json.dumps(told) if layer == "message" else told}
+    for provider in ("HiDream", "Volcengine"):
+        assert Reply(provider, Answer(status, {}, json.dumps(told).encode())).task_id == "task-1"
+
+
+def test_an_answer_that_is_nested_without_end_is_read_in_bounded_time() -> None:
+    told: Any = {"data": {}}
+    for _ in range(200):
+        told = {"data": told, "message": "x", "error": [{"code": 1}] * 3}
+    reply = Reply("Volcengine", Answer(200, {}, json.dumps(told).encode()))
+    assert len(reply.parts) <= 200 and not reply.task_id
