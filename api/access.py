@@ -97,8 +97,8 @@ class Access:
         with self._noting:
             if self._mark != self._written:
                 self._written_at = time.monotonic()
-                with suppress(OSError):
-                    salvage.write_mark_of(self._settings, self._mark)
+                with suppress(OSError, ValueError):
+                    salvage.write_marks(self._settings, self._store, self._mark)
                     self._written = self._mark
 
     @contextmanager

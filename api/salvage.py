@@ -76,12 +76,14 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float], last:
     return database
 
 
-def write_mark_of(settings: JournalSettings, mark: Mark) -> None:
-    """
+def write_marks(settings: JournalSettings, store: Store, mark: Mark) -> None:
+    """How far the journal has come, beside it and in its store: either may be put back without the other.
+
     Raises:
-        OSError: it could not be written.
+        OSError, ValueError: it could not be written.
     """
     write_mark(settings.directory / (_MADE_SHARED if settings.url else _MADE), mark)
+    store.put_mark(mark)
 
 
 def _catch_up(database: Database, made: Path, expected: Mark, store: Store) -> None:
@@ -89,9 +91,13 @@ def _catch_up(database: Database, made: Path, expected: Mark, store: Store) -> N
     made.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     tasks = store.tasks()
     with database.reading() as connection:
+        journal = Database.mark(connection).journal
+    if expected.journal in ("", journal):
+        counts = [task.journal_count for task in tasks if task.journal == journal]
+        expected = expected.or_later(store.mark_of(journal)).or_later(Mark(journal, max(counts, default=0)))
+    # Behind all of these: other processes go on meanwhile.
+    with database.reading() as connection:
         mark = Database.mark(connection)
-    written_down = max((task.journal_count for task in tasks if task.journal == mark.journal), default=0)
-    expected = expected.or_later(Mark(mark.journal, written_down))
     behind = mark.is_behind(expected)
     if behind:
         pack_logger().error("The journal is an older copy: %s changes instead of %s.", mark.count, expected.count)
@@ -102,9 +108,10 @@ def _catch_up(database: Database, made: Path, expected: Mark, store: Store) -> N
             insert_pictures(connection, database.now(connection), side_cars)
             insert_tasks(connection, database.now(connection), tasks)
             mark = Database.mark(connection)
-            if mark.is_behind(expected) and mark.journal == expected.journal:
-                write_meta(connection, "count", str(expected.count))
             mark = Database.mark(connection)
+            if mark.is_behind(expected) and mark.journal == expected.journal:
+                mark = expected
+                write_meta(connection, "count", str(mark.count))
     with suppress(OSError):
         write_mark(made, mark)
 

@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from .files import TEMPORARY, sync_folder, write_whole
+from .marks import Mark, read_mark, write_mark
 from .redaction import pack_logger
 
 # Bytes that were paid for and are no picture that can be read here.
@@ -33,6 +34,7 @@ _FOLDER = re.compile(r"[0-9a-f]{2}")
 _PICTURE_NAME = re.compile(r"([0-9a-f]{64})\.(?:png|jpg|webp|bin)")
 _SIDE_CAR_NAME = re.compile(r"([0-9a-f]{64})\.(rv-[0-9a-f]{16})\.([0-9]{1,9})\.json")
 _TASKS = "tasks"
+_JOURNAL = re.compile(r"[0-9a-f]{32}")
 _TASK_NAME = re.compile(r"(rv-[0-9a-f]{16})\.json")
 # Far longer than any put takes: a younger one may be somebody's who is still writing.
 _OLD_TEMPORARY_S = 3600.0
@@ -224,6 +226,22 @@ class Store:
         folder = self._directory / _TASKS
         found = [_read_task(folder / name) for name in _names(folder) if _TASK_NAME.fullmatch(name)]
         return [side_car for side_car in found if side_car is not None]
+
+    def mark_of(self, journal: str) -> Mark:
+        """How far a journal had come when it last used this store."""
+        return read_mark(self._mark(journal))
+
+    def put_mark(self, mark: Mark) -> None:
+        """
+        Raises:
+            OSError, ValueError: it could not be written.
+        """
+        path = self._mark(mark.journal)
+        self._make(path.parent)
+        write_mark(path, mark)
+
+    def _mark(self, journal: str) -> Path:
+        return self._directory / _TASKS / f"{_checked(_JOURNAL, journal)}.made"
 
     def _task(self, journal_id: str) -> Path:
         return self._directory / _TASKS / f"{_checked(_JOURNAL_ID, journal_id)}.json"

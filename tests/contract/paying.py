@@ -425,8 +425,9 @@ def park(shop: Shop, service: str) -> None:
         shop.hold()
         call = ANY_CALL[service](shop, A)
     with shop.buys(1):
+        before = len(shop.emulator.requests)
         buying = shop.buying(call)
-        until(lambda: [record for record in shop.emulator.requests if record.phase == "result"], PATIENCE)
+        until(lambda: [one for one in shop.emulator.requests[before:] if one.phase == "result"], PATIENCE)
         buying.interrupt()
         with pytest.raises(CallCancelled):
             buying.wait()
