@@ -333,8 +333,11 @@ def _opened(value: Any) -> list[dict[str, Any]]:
 
 
 def id_of(value: Any) -> str:
-    """An id as the service put it; whole numbers count as text. Empty if it is none, or too long for one."""
-    text = _text(value)
+    """An id as the service put it; whole numbers count as text. Empty if it is none, or too long for one.
+
+    Halves of characters become ``?``: no address could hold them.
+    """
+    text = _text(value).encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= _LONGEST_ID else ""
 
 

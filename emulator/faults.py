@@ -1,5 +1,6 @@
 """Faults by script: rules that say which request goes wrong, and how. The README lists them."""
 
+import json
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -29,12 +30,15 @@ _MEANT_FOR = {
     "async_status": _ASYNC,
     "algorithm": _VOLCENGINE,
     "vendor_code": _VOLCENGINE,
+    "gateway": _VOLCENGINE,
 }
-_ANSWERED = frozenset({"status", "headers", "json_body", "html", "hang", "reset", "cut", "delay"})
+_ANSWERED = frozenset({"status", "headers", "json_body", "html", "hang", "reset", "cut", "cut_end", "early_hints",
+                       "odd_words", "delay"})
 _ALLOWED = {
     "submit": None,
-    "result": _ANSWERED | {"task_status", "async_status", "vendor_code", "url", "no_image", "empty"},
-    "image": _ANSWERED | {"corrupt"},
+    "result": _ANSWERED | {"task_status", "async_status", "vendor_code", "url", "no_image", "empty", "forgotten",
+                           "gateway"},
+    "image": (_ANSWERED | {"corrupt"}) - {"odd_words"},
     "list": _ANSWERED | {"url", "empty"},
     "token": _ANSWERED,
 }
@@ -54,6 +58,11 @@ class Action(BaseModel):
     hang: Seconds = 0.0
     reset: Literal["headers", "before", "after"] | None = None
     cut: float | None = Field(None, ge=0, lt=1)
+    cut_end: bool = False
+    early_hints: bool = False
+    odd_words: bool = False
+    gateway: int | str | None = None
+    forgotten: bool = False
     corrupt: bool = False
     delay: Seconds = 0.0
     task_status: list[int] = Field(default_factory=list)
@@ -68,18 +77,21 @@ class Action(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "Action":
-        if self.vendor_code is not None and self.vendor_code not in VENDOR_CODES:
-            raise ValueError(f"vendor_code must be one of {sorted(VENDOR_CODES)}")
+        for code in (self.vendor_code, self.gateway):
+            if isinstance(code, int) and code not in VENDOR_CODES:
+                raise ValueError(f"vendor_code and gateway must be one of {sorted(VENDOR_CODES)}")
         if not self.model_fields_set:
             raise ValueError("do is empty")
         if self.answer() is None and self.model_fields_set & {"accept", "headers"}:
-            raise ValueError("accept and headers belong to an answer: status, json or html")
+            raise ValueError("accept and headers belong to an answer: status, json, html or gateway")
         return self
 
     def answer(self) -> Answer | None:
         """The answer that replaces the service's own, if this action has one."""
         if self.html:
             return Answer.html(self.status or 200, self.headers)
+        if self.gateway is not None:
+            return Answer.json(_of_a_gateway(self.gateway), self.status or 406, self.headers)
         if self.status is not None or "json_body" in self.model_fields_set:
             status = self.status or 200
             body = self.json_body if "json_body" in self.model_fields_set else {"code": status, "message": "emulated"}
@@ -89,6 +101,15 @@ class Action(BaseModel):
     def sub_task_size(self, index: int) -> tuple[int, int] | None:
         size = self.sizes[index % len(self.sizes)] if self.sizes else self.size
         return (size[0], size[1]) if size else None
+
+
+def _of_a_gateway(upstream: int | str) -> dict[str, Any]:
+    """How gateways in front of Volcengine tell a failure of their upstream: JSON in a text in JSON in a text."""
+    if isinstance(upstream, int):
+        told = json.dumps({"code": upstream, "message": VENDOR_CODES[upstream].message, "data": None})
+        upstream = f"not ok match: {told}"
+    inner = json.dumps({"code": -1, "message": upstream})
+    return {"code": "upstream_error", "message": "", "upsream_message": inner, "data": None}
 
 
 NO_FAULT = Action.model_construct()

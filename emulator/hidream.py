@@ -117,7 +117,7 @@ class HiDream:
             return _refused(refusal, "")
         with self._lock:
             task = self._tasks.get(query["task_id"])
-        if task is None or task.endpoint != endpoint.name:
+        if task is None or task.endpoint != endpoint.name or action.forgotten or task.action.forgotten:
             return _refused(RefusedError("task not found"), query.get("request_id", ""))
         empty = task.action.empty or action.empty
         results = [] if empty else [_sub_result(task, index, action, base_url) for index in range(len(task.subs))]

@@ -33,6 +33,10 @@ ADMIN = "/__emulator__/"
 MAX_BODY = 256 * 1024 * 1024
 WORKERS = 4
 
+_EARLY_HINTS = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+# Bytes that Content-Length promises beyond the end of the answer.
+_MISSING = 64
+
 
 class Emulator:
     def __init__(self, port: int = 0, latency: float = 0.0, credentials: Credentials | None = None,
@@ -189,10 +193,12 @@ class Emulator:
                 answer = instead
         else:
             answer = instead
+        if action.odd_words:
+            answer = answer.in_other_words()
         await asyncio.sleep(action.hang)
         if action.reset == "after":
             return self._reset(request, number)
-        return await self._send(request, answer, action.cut, number)
+        return await self._send(request, answer, action, number)
 
     async def _record_body(self, number: int, call: Call, target: Target) -> None:
         if not call.body:
@@ -243,18 +249,21 @@ class Emulator:
             return Answer.html(404)
         return Answer(200, damaged(file.data) if action.corrupt else file.data, "image/png")
 
-    async def _send(self, request: web.Request, answer: Answer, cut: float | None, number: int) -> web.StreamResponse:
+    async def _send(self, request: web.Request, answer: Answer, action: Action, number: int) -> web.StreamResponse:
+        if action.early_hints and request.transport is not None:
+            request.transport.write(_EARLY_HINTS)
         response = web.StreamResponse(
             status=answer.status, headers={"Content-Type": answer.content_type, **answer.headers})
-        response.content_length = len(answer.body)
+        response.content_length = len(answer.body) + (_MISSING if action.cut_end else 0)
         # Before the first byte: who has the answer must find the record complete.
         self._recording.update(number, status=answer.status, ended=time.monotonic(), sent=len(answer.body))
         await response.prepare(request)
-        if cut is None:
+        if action.cut is None and not action.cut_end:
             await response.write(answer.body)
             await response.write_eof()
         else:
-            await response.write(answer.body[: int(len(answer.body) * cut)])
+            share = 1.0 if action.cut is None else action.cut
+            await response.write(answer.body[: int(len(answer.body) * share)])
             if request.transport is not None:
                 request.transport.close()
         return response

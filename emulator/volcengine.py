@@ -135,7 +135,7 @@ class Volcengine:
             return envelope.vendor_code(action.vendor_code)
         with self._lock:
             task = self._tasks.get(query.task_id)
-        if task is None or task.route != call.path:
+        if task is None or task.route != call.path or action.forgotten or task.action.forgotten:
             return envelope.success(None if action.empty else _no_picture(action.async_status or NOT_FOUND))
         if action.empty or task.action.empty:
             return envelope.success(None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +35,9 @@ from hidream_volcengine.api.wire import base64_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.contract import paying
 from tests.contract import raw_servers as raw
+from tests.contract.paying import ANY_CALL, A, Shop, cvprocess, equal, pictures
 from tests.contract.raw_servers import SENT, SMALL, RawServer, answering
 from tests.contract.test_submit_table import CALLS, COMMON_TABLE, both_services, failing
 
@@ -463,3 +466,59 @@ def test_an_answer_that_is_nested_without_end_is_read_in_bounded_time() -> None:
         told = {"data": told, "message": "x", "error": [{"code": 1}] * 3}
     reply = Reply("Volcengine", Answer(200, {}, json.dumps(told).encode()))
     assert len(reply.parts) <= 200 and not reply.task_id
+
+
+# ---- through the emulator, from the submit to the picture
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "odd words": {"odd_words": True},
+    "a cut end": {"cut_end": True},
+    "early hints": {"early_hints": True},
+    "all of it": {"odd_words": True, "cut_end": True, "early_hints": True},
+}
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    paying.brisk(monkeypatch)
+    with Shop(tmp_path / "journal") as running:
+        yield running
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("service", ["upscale", "variation", "cvprocess", "cvsync2async"])
+def test_every_answer_of_a_purchase_may_come_so(service: str, fault: str, shop: Shop) -> None:
+    if service == "cvsync2async":
+        shop.settings["VOLCENGINE_RESUMABLE"] = "1"
+    call = cvprocess(shop.volcengine, A) if service.startswith("cv") else ANY_CALL[service](shop, A)
+    shop.fault("submit", None, **FAULTS[fault])
+    shop.fault("result", None, **FAULTS[fault])
+    with shop.buys(1):
+        came = pictures(shop.buy(call))
+    assert came
+    with shop.sends_nothing():
+        assert equal(pictures(shop.buy(call)), came)
+
+
+@pytest.mark.parametrize(("upstream", "state"), [("request timeout", "ambiguous"), (50500, "ambiguous")])
+def test_a_gateway_that_lost_an_accepted_call(upstream: Any, state: str, shop: Shop) -> None:
+    shop.fault("submit", gateway=upstream, accept=True)
+    with shop.buys(1):
+        for _ in range(3):
+            assert isinstance(shop.trouble(cvprocess(shop.volcengine, A)), AmbiguousSubmitError)
+    assert shop.states == [state]
+
+
+def test_a_gateway_whose_upstream_refused(shop: Shop) -> None:
+    shop.fault("submit", gateway=50411)
+    error = shop.trouble(cvprocess(shop.volcengine, A))
+    assert isinstance(error, ModerationError) and error.vendor_message == "Pre Img Risk Not Pass"
+    with shop.buys(1):
+        shop.buy(cvprocess(shop.volcengine, A))
+
+
+def test_a_gateway_that_fails_a_poll_ends_no_task(shop: Shop) -> None:
+    shop.settings["VOLCENGINE_RESUMABLE"] = "1"
+    shop.fault("result", 3, gateway="request timeout")
+    with shop.buys(1):
+        assert pictures(shop.buy(cvprocess(shop.volcengine, A)))

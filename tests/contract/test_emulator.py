@@ -5,6 +5,8 @@ import hashlib
 import hmac
 import io
 import json
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -1195,6 +1197,63 @@ def test_cut_sends_a_share_under_the_full_length(emulator: Emulator) -> None:
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         submit(emulator, UPSCALE)
     assert emulator.billed == 2, "the cut answer was that of an accepted task"
+
+
+def test_an_answer_whose_end_is_cut_is_all_there(emulator: Emulator) -> None:
+    fault(emulator, "submit", {"cut_end": True})
+    url = f"{emulator.url}{UPSCALE}"
+    response = HTTP.post(url, json=BODIES[UPSCALE], headers=bearer(), stream=True, timeout=DEADLINE)
+    whole = response.raw.read(int(response.headers["Content-Length"]) - 64, decode_content=False)
+    assert json.loads(whole)["result"]["task_id"] and emulator.billed == 1
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        list(response.iter_content(1000))
+
+
+def test_early_hints_come_first(emulator: Emulator) -> None:
+    fault(emulator, "submit", {"early_hints": True})
+    with socket.create_connection(("127.0.0.1", int(emulator.url.rpartition(":")[2])), DEADLINE) as line:
+        body = json.dumps(BODIES[UPSCALE]).encode()
+        head = f"POST {UPSCALE} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer()['Authorization']}\r\n"
+        length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        line.sendall((head + length).encode() + body)
+        answer = b"".join(iter(lambda: line.recv(65536), b""))
+    heads = re.findall(rb"HTTP/1.1 (\d+)", answer)
+    assert heads == [b"102", b"103", b"200"] and emulator.billed == 1
+
+
+@pytest.mark.parametrize("upstream", [50411, "request timeout"])
+@pytest.mark.parametrize("accept", [False, True])
+def test_a_gateway_tells_of_its_upstream(emulator: Emulator, upstream: int | str, accept: bool) -> None:
+    fault(emulator, "submit", {"gateway": upstream, **({"accept": True} if accept else {})})
+    response = gateway(emulator, SIDES)
+    told = response.json()
+    assert (response.status_code, told["code"], told["data"]) == (406, "upstream_error", None)
+    message = json.loads(told["upsream_message"])["message"]
+    if isinstance(upstream, int):
+        assert json.loads(message.removeprefix("not ok match: "))["code"] == upstream
+    else:
+        assert message == upstream
+    assert emulator.billed == int(accept)
+
+
+def test_success_in_other_words(emulator: Emulator) -> None:
+    fault(emulator, "submit", {"odd_words": True}, endpoint="*", times=2)
+    for response, name in ((submit(emulator, UPSCALE), "result"), (gateway(emulator, SIDES), "data")):
+        told = response.json()
+        assert (response.status_code, told["code"], told["data"]["code"]) == (201, 200, "success")
+        assert told["data"][name]
+    assert emulator.billed == 2
+    fault(emulator, "submit", {"odd_words": True})
+    assert submit(emulator, UPSCALE, {"upsale_ratio": 3}).json()["code"] == 1001, "a refusal stays one"
+
+
+def test_a_forgotten_task_is_not_known(emulator: Emulator) -> None:
+    task = task_of(submit(emulator, UPSCALE))
+    fault(emulator, "result", {"forgotten": True})
+    url = f"{emulator.url}{UPSCALE}/results"
+    response = HTTP.get(url, params={"task_id": task}, headers=bearer(), timeout=DEADLINE)
+    assert (response.status_code, response.json()["message"]) == (200, "task not found")
+    assert finished(emulator, UPSCALE, task)
 
 
 def test_corrupt_pictures_are_complete_and_cannot_be_decoded(emulator: Emulator) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -223,10 +223,19 @@ def wait_in_vain(comfy: ComfyUI, emulator: Emulator, task_id: str) -> Result:
     return result
 
 
-def test_a_key_echoed_as_a_task_id_is_masked(comfy: ComfyUI, emulator: Emulator, canary: str) -> None:
+@pytest.mark.thorough
+def test_a_key_echoed_as_a_task_id_is_masked_but_where_the_task_is_kept(
+    make_comfyui: Callable[..., ComfyUI], emulator: Emulator, canary: str
+) -> None:
+    """The journal and the task's side-car have the id as it came: it could not be asked for otherwise."""
+    emulator.clear()
+    comfy = make_comfyui()
     result = wait_in_vain(comfy, emulator, f"token-{canary}")
     assert result.status == "interrupted"
-    check_no_key(comfy, result, canary)
+    folder = journal_folder(comfy)
+    check_no_key(comfy, result, canary, but_for=(folder / "journal.sqlite3", folder / "store" / "tasks"))
+    (polled,) = {record.task_id for record in emulator.requests if record.phase == "result"}
+    assert polled == f"token-{canary}"
 
 
 # ---- without a key
