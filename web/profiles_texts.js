@@ -105,7 +105,7 @@ const EN = {
     volcengine_resumable: {
       label: "Resumable tasks",
       hint:
-        "Sends the calls as tasks that are resumed after a crash or a lost connection, for 12 hours. " +
+        "Sends the calls as tasks that are resumed after a crash or a lost connection, for 24 hours. " +
         "Nobody has tried it here with the paid service.",
     },
     proxy: {
@@ -225,7 +225,7 @@ const ZH = {
     volcengine_gateway_base_url: { label: "网关的主机" },
     volcengine_resumable: {
       label: "可恢复的任务",
-      hint: "以任务方式调用，崩溃或断线后 12 小时内可以恢复。本项目尚未在付费服务上试过。",
+      hint: "以任务方式调用，崩溃或断线后 24 小时内可以恢复。本项目尚未在付费服务上试过。",
     },
     proxy: {
       label: "代理",
