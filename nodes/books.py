@@ -35,6 +35,7 @@ class Books:
         directory: where the journal is kept, unless the server's owner chose another place.
         profiles: who pays for what the journal has.
         tell: called when the task list has changed, at most once a second, in a thread of its own.
+        collects: whether tasks that nobody waits for are fetched here.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class Books:
         directory: Callable[[], Path],
         profiles: Callable[[], api.Profiles],
         tell: Callable[[], None] = lambda: None,
+        collects: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._collects = collects
         self._directory = directory
         self._profiles = profiles
         self._lock = threading.Lock()
@@ -64,7 +67,8 @@ class Books:
                 # Daemon threads would die in the middle of a submit.
                 atexit.register(_leave, journal, os.getpid())
                 self._collector = api.Collector(journal, profiles)
-                self._collector.start()
+                if self._collects():
+                    self._collector.start()
                 self._journal = journal
             return self._journal
 

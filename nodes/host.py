@@ -22,11 +22,11 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from .. import api
-from ..api import DaemonPool, ProfileFile, RemoteImageError, Text, once
+from ..api import ConfigurationError, DaemonPool, ProfileFile, RemoteImageError, Text, once
 from .books import Books
 from .display import Call, NodeDisplay, Outlook, PreviewFile
 from .lookout import Lookout
-from .routes import register
+from .routes import other_copy, register
 from .sandbox import start_sandbox
 
 _T = TypeVar("_T")
@@ -69,9 +69,12 @@ async def buy(
         What they brought, in their order, and what is to be told about it.
 
     Raises:
+        ConfigurationError: ComfyUI has loaded the pack twice.
         RemoteImageError: something is missing, and that is not accepted, or nothing came at all.
         InterruptProcessingException: the user interrupted.
     """
+    if _other_copy is not None:
+        raise _loaded_twice(_other_copy)
     batch = await off_loop(api.Batch, await off_loop(BOOKS.open), calls, _current_run())
     jobs = [partial(batch.run, index) for index in range(len(calls))]
     outlook = Outlook([call.pictures for call in calls], batch.plan)
@@ -106,14 +109,37 @@ def _tell_task_list() -> None:
         server.send_sync("hidream_volcengine.tasks", {})
 
 
-BOOKS = Books(private_directory, profiles, _tell_task_list)
+# The folder of another copy of this pack, if ComfyUI has loaded that before this one: routes and collector are its.
+_other_copy: Path | None = None
+BOOKS = Books(private_directory, profiles, _tell_task_list, lambda: _other_copy is None)
 
 
 def register_routes() -> None:
-    """Add the pack's routes to ComfyUI's server, if there is one."""
+    """Add the pack's routes to ComfyUI's server, if there is one, and no other copy of the pack has done so."""
+    global _other_copy
     server = getattr(PromptServer, "instance", None)
-    if server is not None:
+    if server is None:
+        return
+    _other_copy = other_copy(server.routes)
+    if _other_copy is None:
         register(server.routes, BOOKS, profiles=_editor, shelf=_templates)
+    else:
+        api.pack_logger().error("%s", _loaded_twice(_other_copy).what.en)
+
+
+def _loaded_twice(first: Path) -> ConfigurationError:
+    this = Path(__file__).resolve().parents[1]
+    return ConfigurationError(
+        Text(
+            f"ComfyUI has loaded two copies of this pack: {first} and {this}. Nothing was sent.",
+            f"ComfyUI 加载了本插件的两个副本：{first} 和 {this}。未发送任何内容。",
+        ),
+        advice=Text(
+            "Remove one of the two folders from custom_nodes and restart ComfyUI. Local nodes and Remote Task Result "
+            "go on meanwhile.",
+            "请从 custom_nodes 中移除其中一个文件夹并重启 ComfyUI。在此期间，本地节点和「取回远程任务」仍可使用。",
+        ),
+    )
 
 
 _runs: OrderedDict[str, api.Run] = OrderedDict()

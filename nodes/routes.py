@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from aiohttp import web
 
@@ -12,6 +14,16 @@ from ..api import pack_logger
 from . import profile_routes, task_routes, template_routes
 from .counter import BASE, Counter, OffLoop, own_threads
 from .guard import OPEN_VARIABLE, Answer, Guard, answer
+
+
+def other_copy(routes: web.RouteTableDef) -> Path | None:
+    """The folder of another copy of this pack, of whatever version, whose routes are there already."""
+    for route in routes:
+        if isinstance(route, web.RouteDef) and route.path.startswith(f"{BASE}/"):
+            module = sys.modules.get(getattr(route.handler, "__module__", ""))
+            file = getattr(module, "__file__", None)
+            return Path(file).resolve().parents[1] if file else Path(BASE)
+    return None
 
 
 def register(
