@@ -26,6 +26,7 @@ from .errors import (
     ServiceError,
     TaskFailedError,
     TaskTimeoutError,
+    show_as,
 )
 from .profile_file import ProfileFile, profile_names
 from .redaction import pack_logger
@@ -35,7 +36,7 @@ from .workers import DaemonPool, once
 if TYPE_CHECKING:
     from . import checks, geometry, hidream, images, padding, pasting, volcengine, whereabouts
     from .accounts import Sandbox
-    from .calls import Batch, PaidCall, Plan, Result, Run, deliver, fetch, may_still_come, notes_of
+    from .calls import Batch, Left, PaidCall, Plan, Result, Run, deliver, fetch, may_still_come, notes_of, sources_of
     from .cancel import CallCancelled, CancelToken
     from .collecting import Delivery
     from .collector import Collector
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "": "checks geometry hidream images padding pasting volcengine whereabouts",
     "accounts": "Sandbox",
-    "calls": "Batch PaidCall Plan Result Run deliver fetch may_still_come notes_of",
+    "calls": "Batch Left PaidCall Plan Result Run deliver fetch may_still_come notes_of sources_of",
     "cancel": "CallCancelled CancelToken",
     "collecting": "Delivery",
     "collector": "Collector",

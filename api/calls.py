@@ -32,7 +32,7 @@ from .keys import request_key
 from .orders import ANY_PICTURE, Attempt, Busy, ClaimLost, Explained, Finished, Order, Purchase
 from .polling import Accepted, Progress, TaskRef, Watch
 from .redaction import pack_logger, redact, shortened
-from .standing import Standing
+from .standing import Found, Standing
 from .states import JournalError, State
 from .submits import Service, submit_until_decided
 from .text import Text
@@ -115,6 +115,30 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Sources:
+    """Pictures that were bought now, that a task of an earlier run brought, and that were in the store."""
+
+    bought: int
+    resumed: int
+    reused: int
+
+
+@dataclass(frozen=True)
+class Left:
+    """What was left of a batch that was interrupted, as the journal has it; calls.
+
+    ``accepted`` will come free of charge, as what the store has does; of ``sending`` nobody knows yet, of ``unclear``
+    ones nobody ever may; ``unsent`` were certainly not accepted.
+    """
+
+    accepted: int = 0
+    sending: int = 0
+    unclear: int = 0
+    failed: int = 0
+    unsent: int = 0
+
+
+@dataclass(frozen=True)
 class Result:
     """What became of one call of a batch; ``delivery`` and ``error`` are both ``None`` if it was not submitted."""
 
@@ -138,6 +162,8 @@ class Batch:
         self._run_of_workflow = run
         self._failed = threading.Event()
         self._orders = _orders(calls, run.prompt_id)
+        self._running = 0
+        self._rests = threading.Condition()
         standings = journal.look_up([order.key for order in self._orders])
         kinds = [standings[order.key] for order in self._orders]
         new = [order.purchase for order, kind in zip(self._orders, kinds, strict=True) if kind is Standing.NEW]
@@ -165,6 +191,16 @@ class Batch:
             CallCancelled: cancelled.
         """
         call, order = self._calls[index], self._orders[index]
+        with self._rests:
+            self._running += 1
+        try:
+            return self._run(call, order, watch)
+        finally:
+            with self._rests:
+                self._running -= 1
+                self._rests.notify_all()
+
+    def _run(self, call: PaidCall, order: Order, watch: Watch) -> Result:
         try:
             with self._journal.waits.call(watch.cancel, self._failed.set) as waiting:
                 return Result(self._get(call, order, watch, waiting))
@@ -257,9 +293,28 @@ class Batch:
             raise NotSubmitted
         self._run_of_workflow.check()
 
+    def left(self, seconds: float) -> Left:
+        """What an interrupt left of it, once none of its calls is under way any more; waits so long at most.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        with self._rests:
+            self._rests.wait_for(lambda: not self._running, seconds)
+        return Left(**Counter(map(_left, self._journal.standings([order.key for order in self._orders]))))
+
     def delivered(self, results: Sequence[Result]) -> None:
         """The node has handed these on."""
         self._journal.mark_delivered(result.delivery.journal_id for result in results if result.delivery is not None)
+
+
+def _left(found: Found) -> str:
+    """The field of :class:`Left` that counts a call."""
+    if found.standing is Standing.NEW or found.state is State.PREPARED:
+        return "unsent"
+    if found.standing is Standing.EXPLAIN:
+        return "failed" if found.state is State.FAILED else "unclear"
+    return "sending" if found.busy and found.state is State.SUBMITTING else "accepted"
 
 
 def _encoded(call: PaidCall, watch: Watch) -> Mapping[str, Any]:
@@ -269,29 +324,18 @@ def _encoded(call: PaidCall, watch: Watch) -> Mapping[str, Any]:
 
 
 def notes_of(results: Sequence[Result]) -> list[Text]:
-    """What is to be said about where the pictures of a batch came from."""
+    """What the services said that does not fit to the pictures of a batch."""
     deliveries = [result.delivery for result in results if result.delivery is not None]
-    count = {
-        source: sum(len(delivery.pictures) for delivery in deliveries if delivery.source == source)
-        for source in ("bought", "resumed", "reused")
-    }
-    total = sum(count.values())
-    notes = list(dict.fromkeys(delivery.note for delivery in deliveries if delivery.note is not None))
-    if count["reused"]:
-        notes.append(
-            Text(
-                f"Reused, 0 calls: {count['reused']} of {total} pictures bought before.",
-                f"已复用，0 次调用：{total} 张图片中有 {count['reused']} 张此前已购买。",
-            )
-        )
-    if count["resumed"]:
-        notes.append(
-            Text(
-                f"Resumed, nothing bought: {count['resumed']} of {total} pictures from a task of an earlier run.",
-                f"已恢复，未产生购买：{total} 张图片中有 {count['resumed']} 张来自此前提交的任务。",
-            )
-        )
-    return notes
+    return list(dict.fromkeys(delivery.note for delivery in deliveries if delivery.note is not None))
+
+
+def sources_of(results: Sequence[Result]) -> Sources:
+    """Where the pictures of a batch came from."""
+    deliveries = [result.delivery for result in results if result.delivery is not None]
+    count = Counter({"bought": 0, "resumed": 0, "reused": 0})
+    for delivery in deliveries:
+        count[delivery.source] += len(delivery.pictures)
+    return Sources(**count)
 
 
 def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Delivery:

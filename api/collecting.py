@@ -240,7 +240,8 @@ def collect(
 
 def keep_beside_an_error(claim: Claim, service: Service, watch: Watch, picture: SubTask) -> bool:
     """Store a picture that came with an HTTP error; returns whether it could be had and stored."""
-    fetcher = _Fetcher(service, claim.attempt.task, claim.attempt.expected_pixels, watch.cancel)
+    # A link is tried once: beside an error it may lead anywhere.
+    fetcher = _Fetcher(service, claim.attempt.task, claim.attempt.expected_pixels, watch.cancel, tries_for=0.0)
     try:
         encoded = fetcher.in_answer(picture) or fetcher.fetch(picture)[1]
     except (RemoteImageError, CallCancelled) as problem:
@@ -390,6 +391,8 @@ class _Fetcher:
     task: TaskRef
     expected_pixels: int
     cancel: CancelToken
+    tries_for: float | None = None
+    """Seconds that a download is tried again; by default those of the account."""
 
     @property
     def _pixel_cap(self) -> int:
@@ -442,7 +445,7 @@ class _Fetcher:
 
     def _download(self, url: str) -> tuple[Pixels, Encoded]:
         deadlines: Deadlines = self.service.account.deadlines
-        deadline = time.monotonic() + deadlines.download
+        deadline = time.monotonic() + (deadlines.download if self.tries_for is None else self.tries_for)
         loopback = is_loopback(urlsplit(self.service.base_url).hostname or "")
         tries = 0
         while True:

@@ -5,6 +5,7 @@ Every error says what happened, whether it was billed and what to do next, in En
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -107,10 +108,16 @@ class RemoteImageError(Exception):
         return f"[{shown}]" if shown else ""
 
     def __str__(self) -> str:
-        return str(self.text())
+        return _shown["as"](self.text())
 
 
 RemoteImageError.__module__ = _SHOWN_MODULE
+_shown: dict[str, Callable[[Text], str]] = {"as": str}
+
+
+def show_as(shown: Callable[[Text], str]) -> None:
+    """``shown`` makes the text of an exception, for whoever is going to read it."""
+    _shown["as"] = shown
 
 
 class ConfigurationError(RemoteImageError):

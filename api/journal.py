@@ -45,7 +45,7 @@ from .polling import TaskRef, Usual
 from .redaction import pack_logger
 from .schema import attempts, owners, requests, results
 from .settings import JournalSettings
-from .standing import Known, Standing, may_submit_again, standing_of
+from .standing import Found, Known, Standing, may_submit_again, standing_of
 from .states import JournalError, State
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
 from .takeover import attempt_of
@@ -124,8 +124,14 @@ class Journal:
     def look_up(self, keys: Sequence[str]) -> dict[str, Standing]:
         """What queueing each of these would do."""
         self.open()
+        return {key: found.standing for key, found in zip(keys, self.standings(keys), strict=True)}
+
+    def standings(self, keys: Sequence[str]) -> list[Found]:
+        """The same with the state behind it, also while a new journal is not acknowledged."""
         with self._access.reading() as (connection, now):
-            return {key: self._standing(connection, now, key)[0] for key in dict.fromkeys(keys)}
+            known = {key: self._standing(connection, now, key) for key in dict.fromkeys(keys)}
+        found = (known[key] for key in keys)
+        return [Found(standing, attempt.state if attempt else None, busy) for standing, attempt, busy in found]
 
     def _standing(self, connection: Connection, now: float, key: str) -> tuple[Standing, Attempt | None, bool]:
         """(what to do, the attempt it is about, whether somebody works on it)"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeVar
 
@@ -17,6 +18,15 @@ class Standing(Enum):
     REUSE = "from the store"
     RESUME = "go on with what is under way"
     EXPLAIN = "say what became of it"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What queueing a request would do, the state of the attempt that it is about, and whether somebody works on it."""
+
+    standing: Standing
+    state: State | None
+    busy: bool
 
 
 class Known(Protocol):

@@ -98,6 +98,10 @@ class Result:
     def texts(self, node: str) -> list[str]:
         return self.outputs.get(node, {}).get("text", [])
 
+    def accounts(self, node: str) -> list[str]:
+        """What a paid node's run cost, as JSON, one for each ``execute``."""
+        return [json.dumps(account) for account in self.outputs.get(node, {}).get("account", [])]
+
     def files(self, node: str | None = None) -> list[OutputFile]:
         return [
             OutputFile(number, file["filename"], file["subfolder"], file["type"])

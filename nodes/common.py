@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from comfy_api.latest import io
 
 from .. import api
 from ..api import InvalidInputError, ServiceError, Text, pack_logger, profile_names
-from .host import PROFILE_FILE, profiles
+from .host import PROFILE_FILE, Bought, profiles
 
 CATEGORY = "HiDream & Volcengine"
 
@@ -56,6 +57,7 @@ class Notes:
 
     def __init__(self, notes: Sequence[Text] = ()) -> None:
         self._notes: list[Text] = list(notes)
+        self._account: dict[str, object] | None = None
 
     def add(self, note: Text) -> None:
         # Called by workers too: appending is atomic, and a note said twice is dropped on the way out.
@@ -64,12 +66,18 @@ class Notes:
     def extend(self, notes: Sequence[Text]) -> None:
         self._notes.extend(notes)
 
-    def ui(self) -> dict[str, list[str]]:
-        """Always the same key and a list, or ComfyUI fails on mapped lists. Each item has two lines: en, zh."""
+    def close(self, bought: Bought) -> None:
+        """What there is to say of a purchase, and its account."""
+        self.extend(bought.notes)
+        self._account = bought.account
+
+    def ui(self) -> dict[str, list[Any]]:
+        """Always the same keys and lists, or ComfyUI fails on mapped lists. Each text has two lines: en, zh."""
         unique = list(dict.fromkeys(self._notes))
         for note in unique:
             pack_logger().info("%s", note.en)
-        return {"text": [str(note) for note in unique]}
+        told: dict[str, list[Any]] = {"text": [str(note) for note in unique]}
+        return told if self._account is None else {**told, "account": [self._account]}
 
 
 def pictures_of(deliveries: Sequence[api.Delivery]) -> list[api.images.Pixels]:

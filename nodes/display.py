@@ -19,14 +19,19 @@ else at most four times a second, and once a second at least while ComfyUI's loo
     parked          tasks that go on at the service although nobody waits any more
     share           0-1, null if nothing is known of it; estimate: whether time that usually passes is part of it
     previews, more  what /view asks for, of the first pictures; how many further ones there are
+
+After an interrupt, as soon as the journal has it, another one with ``end`` "left" and of calls:
+
+    left            {"accepted", "sending", "unclear", "failed", "unsent"}
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from .. import api
@@ -94,6 +99,7 @@ class NodeDisplay:
         self._drawn_stage: Text | None = None
         self._previews: list[PreviewFile] = []
         self._previews_asked = 0
+        self._left: Counter[str] = Counter()
 
     def begin(self, outlook: Outlook) -> list[Call]:
         """Another ``execute`` call of the node; its calls, for the workers."""
@@ -142,6 +148,14 @@ class NodeDisplay:
             over = all(call.ended for call in self._calls)
         if over:
             self.refresh(at_once=True, run_is_over=True)
+
+    def leave(self, left: api.Left) -> None:
+        """What an interrupt left of a batch; from any thread, when the run is over."""
+        with self._lock:
+            for name, count in asdict(left).items():
+                self._left[name] += count
+            state = {"end": "left", "left": dict(self._left)}
+        self._screen.tell(state)
 
     def _touch(self) -> None:
         self._changed = True

@@ -121,9 +121,9 @@ class HiDreamAPIOutpaint(RemoteNode):
             for index in range(len(originals))
         ]
         calls = [call for call in per_image for _ in range(variants)]
-        deliveries, told = await host.buy(calls, check=check_one_size)
-        notes.extend(told)
-        pictures = pictures_of(deliveries)
+        bought = await host.buy(calls, check=check_one_size)
+        notes.close(bought)
+        pictures = pictures_of(bought.deliveries)
         came = size_of(pictures[0])
         note_other_size(notes, came, (used.canvas_width, used.canvas_height))
         used = used.scaled_to(*came)
@@ -259,9 +259,10 @@ class HiDreamAPIImageToImage(PartialNode):
         calls = [await host.off_loop(_image_to_image_call, service, group, together, fields, take) for group in groups]
         later = partial(leave_for_later, **fields, profile=profile, use_images=use_images, take=take)
         accept_partial = on_partial == _RETURN_THE_REST
-        deliveries, told = await host.buy(calls, accept_partial=accept_partial, check=check_one_size, later=later)
-        notes.extend(told)
-        return io.NodeOutput(await host.off_loop(api.images.image_tensor, pictures_of(deliveries)), ui=notes.ui())
+        bought = await host.buy(calls, accept_partial=accept_partial, check=check_one_size, later=later)
+        notes.close(bought)
+        pictures = pictures_of(bought.deliveries)
+        return io.NodeOutput(await host.off_loop(api.images.image_tensor, pictures), ui=notes.ui())
 
 
 def _image_to_image_call(
@@ -314,9 +315,9 @@ class HiDreamAPIUpscale(RemoteNode):
             await host.off_loop(_upscale_call, service, originals, index, upscale_ratio, take)
             for index in range(len(originals))
         ]
-        deliveries, told = await host.buy(calls, check=check_one_size)
-        notes.extend(told)
-        pictures = pictures_of(deliveries)
+        bought = await host.buy(calls, check=check_one_size)
+        notes.close(bought)
+        pictures = pictures_of(bought.deliveries)
         note_other_size(notes, size_of(pictures[0]), (width, height))
         return io.NodeOutput(await host.off_loop(api.images.image_tensor, pictures), ui=notes.ui())
 
@@ -401,9 +402,9 @@ class HiDreamAPIModelPhotoSet(PartialNode):
         service = await _service(profile, api.hidream.MODEL_PHOTO_SET)
         calls = [await host.off_loop(_photo_set_call, service, photo, template_id, take) for photo in photos]
         later = partial(leave_for_later, profile=profile, fit=fit, template_id=template_id, take=take)
-        deliveries, told = await host.buy(calls, accept_partial=on_partial == _RETURN_THE_REST, later=later)
-        notes.extend(told)
-        pictures = pictures_of(deliveries)
+        bought = await host.buy(calls, accept_partial=on_partial == _RETURN_THE_REST, later=later)
+        notes.close(bought)
+        pictures = pictures_of(bought.deliveries)
         return io.NodeOutput(await host.off_loop(api.images.image_tensors, pictures), ui=notes.ui())
 
 

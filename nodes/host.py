@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import time
 import uuid
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 import comfy.model_management
 import folder_paths
 import psutil
+from comfy.cli_args import args
 from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
@@ -42,7 +46,20 @@ _calls: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
 _local_work = DaemonPool(2)
 # Nobody waits for these.
 _thumbnails = DaemonPool(1)
+_aftermath = DaemonPool(1)
 _LOOKOUT = Lookout(_SLICE, lambda: bool(comfy.model_management.processing_interrupted()))
+
+
+@dataclass(frozen=True)
+class Bought:
+    """What the calls of a node brought, in their order, what is to be told about it, and the account of the run.
+
+    The account: pictures ``bought``, ``resumed`` and ``reused``, ``seconds``, and whether all that was ``free``.
+    """
+
+    deliveries: list[api.Delivery]
+    notes: list[Text]
+    account: dict[str, Any]
 
 
 async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
@@ -58,15 +75,12 @@ async def buy(
     accept_partial: bool = False,
     check: Callable[[Sequence[api.Delivery]], None] = lambda deliveries: None,
     later: Callable[[], None] = lambda: None,
-) -> tuple[list[api.Delivery], list[Text]]:
+) -> Bought:
     """Run the paid calls of one node side by side.
 
     Args:
         check: what the node asks of the deliveries before they count as handed on.
         later: called if all that is missing was bought and may still come.
-
-    Returns:
-        What they brought, in their order, and what is to be told about it.
 
     Raises:
         ConfigurationError: ComfyUI has loaded the pack twice.
@@ -75,16 +89,55 @@ async def buy(
     """
     if _other_copy is not None:
         raise _loaded_twice(_other_copy)
+    began = time.monotonic()
     batch = await off_loop(api.Batch, await off_loop(BOOKS.open), calls, _current_run())
     jobs = [partial(batch.run, index) for index in range(len(calls))]
     outlook = Outlook([call.pictures for call in calls], batch.plan)
-    results = await run_jobs(jobs, calls[0].service.provider, outlook, left=lambda error: api.Result(error=error))
+    display = _current_display()
+    try:
+        results = await run_jobs(jobs, calls[0].service.provider, outlook, left=lambda error: api.Result(error=error))
+    except (comfy.model_management.InterruptProcessingException, asyncio.CancelledError):
+        _tell_what_is_left(batch, display)
+        raise
     deliveries, missing = api.deliver(results, accept_partial=accept_partial)
     check(deliveries)
     if api.may_still_come(results):
         later()
     await off_loop(batch.delivered, results)
-    return deliveries, [*api.notes_of(results), *missing]
+    account = {**asdict(api.sources_of(results)), "seconds": round(time.monotonic() - began, 1)}
+    account["free"] = calls[0].service.account.sandbox
+    api.pack_logger().info("%s: %s", calls[0].service.name, account)
+    return Bought(deliveries, [*api.notes_of(results), *missing], account)
+
+
+# An interrupt is felt at once; what became of it is told when the threads have written it down.
+_TOLD_WITHIN = 4.5
+
+
+def _tell_what_is_left(batch: api.Batch, display: NodeDisplay) -> None:
+    deadline = time.monotonic() + _TOLD_WITHIN
+
+    def look() -> None:
+        with contextlib.suppress(RemoteImageError):
+            display.leave(batch.left(max(0.0, deadline - time.monotonic())))
+
+    # One after another: the items of a list end in the same moments.
+    with contextlib.suppress(Exception):
+        _aftermath.submit(look)
+
+
+def _as_shown(text: Text) -> str:
+    """In the language that ComfyUI's only user has chosen, or else in both; dialogs show no Markdown."""
+    shown = str(text)
+    with contextlib.suppress(Exception):
+        if not args.multi_user:
+            file = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
+            locale = str(json.loads(file.read_text(encoding="utf-8"))["Comfy.Locale"])
+            shown = text.zh if locale.startswith("zh") else text.en
+    return shown.replace("`", "")
+
+
+api.show_as(_as_shown)
 
 
 def private_directory() -> Path:

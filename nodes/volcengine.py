@@ -161,9 +161,9 @@ async def _buy(calls: list[api.PaidCall], expected: tuple[int, int], notes: Note
     The service keeps nothing that could be fetched again, so pictures that differ are brought to the first one's size
     rather than thrown away, and that is said.
     """
-    deliveries, told = await host.buy(calls)
-    notes.extend(told)
-    pictures = pictures_of(deliveries)
+    bought = await host.buy(calls)
+    notes.close(bought)
+    pictures = pictures_of(bought.deliveries)
     first = size_of(pictures[0])
     note_other_size(notes, first, expected)
     for other in {size_of(picture) for picture in pictures} - {first}:

@@ -2,11 +2,12 @@
 // resized, what was reused. Nothing of it is ever saved with the workflow, and a node is no higher in the file for it.
 //
 // While it runs the server sends `hidream_volcengine.progress` (nodes/display.py says what is in it), at its end
-// `ui: {text: ["English\n中文", ...]}`.
+// `ui: {text: ["English\n中文", ...], account: [{bought, resumed, reused, seconds, free}, ...]}`. An error of it stands
+// here until its next run: the newest frontend hides the words of an exception behind a general message.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { RunBlock, StatusView } from "./node_status_view.js";
-import { textsFor } from "./node_status_texts.js";
+import { textsFor, together } from "./node_status_texts.js";
 import { after, chinese, onNewNode, wheelToCanvas } from "./pack.js";
 
 // Below everything else.
@@ -23,12 +24,15 @@ const COPY_KEYS = new Set(["a", "c"]);
 const statusOf = new WeakMap();
 /** What runs now: {state, at} by execution id. Nodes are made anew by undoing and by changing workflows. */
 const runs = new Map();
+/** The workflow of each prompt that has told it. */
+const workflows = new Map();
 
 class NodeStatus {
   #node;
   #view = new StatusView();
   #widget;
   #lines = [];
+  #isError = false;
   /** @type {Map<string, RunBlock>} by execution id: a node in a subgraph has one for each instance of it. */
   #blocks = new Map();
   #clock;
@@ -46,7 +50,7 @@ class NodeStatus {
     this.#widget.serialize = false;
     // The text wraps anew when the node is made wider or narrower.
     new ResizeObserver(() => node.setDirtyCanvas(true, true)).observe(body);
-    after(node, "onExecuted", (output) => this.#end(output?.text ?? []));
+    after(node, "onExecuted", (output) => this.#end(output?.text ?? [], output?.account ?? []));
     after(node, "onConfigure", () => this.#goOn());
     after(node, "onRemoved", () => clearInterval(this.#clock));
     after(node, "onSerialize", (saved) => this.#keepHeightOutOf(saved));
@@ -59,9 +63,20 @@ class NodeStatus {
   }
 
   /** @param {string[]} items  "English\n中文" */
-  #end(items) {
-    const inChinese = chinese();
-    this.#say(items.map((item) => String(item).split("\n")).map(([en, zh]) => (inChinese && zh) || en));
+  #end(items, accounts) {
+    const lines = items.map(inUsersLanguage);
+    if (accounts.length) lines.push(textsFor(chinese()).account(together(accounts)));
+    this.#say(lines);
+  }
+
+  /** @param {string} message  of an exception, in one language or in two */
+  fail(message) {
+    this.#say([inUsersLanguage(message)], true);
+  }
+
+  /** What became of an interrupted run. */
+  leave(left) {
+    this.#say([textsFor(chinese()).left(left)]);
   }
 
   run(id) {
@@ -72,11 +87,13 @@ class NodeStatus {
   /** @param {number} parked  requests that go on at the service */
   stop(id, parked = 0) {
     this.#blocks.delete(id);
-    this.#say(parked > 0 ? [textsFor(chinese()).parked(parked)] : this.#lines);
+    if (parked > 0) this.#say([textsFor(chinese()).parked(parked)]);
+    else this.#show();
   }
 
-  #say(lines) {
+  #say(lines, isError = false) {
     this.#lines = lines;
+    this.#isError = isError;
     this.#show();
   }
 
@@ -91,7 +108,7 @@ class NodeStatus {
       const elapsed = state.elapsed + (performance.now() - at) / 1000;
       block.show(state, elapsed, this.#blocks.size > 1 ? instanceOf(id) : "", texts);
     }
-    this.#view.show(this.#lines, [...this.#blocks.values()], texts);
+    this.#view.show(this.#lines, [...this.#blocks.values()], texts, this.#isError);
     const silent = this.#lines.length === 0 && this.#blocks.size === 0;
     this.#widget.hidden = silent;
     if (wasSilent && !silent) this.#heightWithout = this.#node.size[1];
@@ -158,6 +175,12 @@ class NodeStatus {
   }
 }
 
+/** @param {string} told  "English\n中文", or in one language */
+function inUsersLanguage(told) {
+  const [en, zh] = String(told).trim().split("\n");
+  return (chinese() && zh) || en;
+}
+
 function rootGraph() {
   return app.rootGraph ?? app.graph;
 }
@@ -187,9 +210,15 @@ function isOfThisWorkflow({ workflow }) {
 }
 
 function heard(state) {
+  workflows.set(state.prompt_id, state.workflow);
+  if (workflows.size > 20) workflows.delete(workflows.keys().next().value);
   if (!isOfThisWorkflow(state)) return;
   const id = String(state.node);
   const status = statusOf.get(nodeOf(state.display_node));
+  if (state.end === "left") {
+    if (!runs.has(id)) status?.leave(state.left);
+    return;
+  }
   if (state.end === "stopped") {
     runs.delete(id);
     status?.stop(id, state.parked);
@@ -206,6 +235,11 @@ function stop(isOver) {
     runs.delete(id);
     statusOf.get(nodeOf(state.display_node))?.stop(id);
   }
+}
+
+function failed({ prompt_id, node_id, exception_message }) {
+  if (!isOfThisWorkflow({ workflow: workflows.get(prompt_id) })) return;
+  statusOf.get(nodeOf(node_id))?.fail(exception_message ?? "");
 }
 
 /** It says the same in less, and older frontends would save it with the workflow. Theirs are the first listeners. */
@@ -226,6 +260,7 @@ app.registerExtension({
     for (const type of ["execution_success", "execution_error", "execution_interrupted"]) {
       api.addEventListener(type, ({ detail }) => stop((state) => state.prompt_id === detail?.prompt_id));
     }
+    api.addEventListener("execution_error", ({ detail }) => failed(detail ?? {}));
     api.addEventListener("executed", ({ detail }) => stop((state) => String(state.node) === String(detail?.node)));
     // The end may have been missed while the connection was down.
     api.addEventListener("status", ({ detail }) => detail?.exec_info?.queue_remaining === 0 && stop(() => true));

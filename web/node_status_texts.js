@@ -14,6 +14,26 @@ const EN = {
   failed: (count) => `${count} failed`,
   picture: (number) => `Finished picture ${number}`,
   more: (count) => `+${count}`,
+  account: ({ bought, resumed, reused, seconds, free }) =>
+    [
+      [
+        bought > 0 && `${bought} bought`,
+        resumed > 0 && `${resumed} resumed`,
+        reused > 0 && (bought + resumed > 0 ? `${reused} reused` : `${reused} reused, 0 calls`),
+      ]
+        .filter(Boolean)
+        .join(", ") || "nothing bought",
+      `${Math.round(seconds)} s`,
+      ...(free ? ["free"] : []),
+    ].join(" · "),
+  left: ({ accepted, sending, unclear, failed, unsent }) =>
+    `Stopped: ${listed([
+      accepted > 0 && `${accepted} accepted: queue again, free`,
+      sending > 0 && `${sending} still being sent: queue again later, nothing is bought twice`,
+      unclear > 0 && `${unclear} unclear: will be explained`,
+      failed > 0 && `${failed} failed`,
+      unsent > 0 && `${unsent} not sent`,
+    ])}`,
   parked: (count) =>
     `Stopped. ${count === 1 ? "One request was" : `${count} requests were`} sent before and may be billed. ` +
     "Queue again to fetch what comes: nothing is bought twice.",
@@ -33,8 +53,44 @@ const ZH = {
   failed: (count) => `失败 ${count} 张`,
   picture: (number) => `已完成的第 ${number} 张图片`,
   more: (count) => `+${count}`,
+  account: ({ bought, resumed, reused, seconds, free }) =>
+    [
+      [
+        bought > 0 && `购买 ${bought} 张`,
+        resumed > 0 && `恢复 ${resumed} 张`,
+        reused > 0 && (bought + resumed > 0 ? `复用 ${reused} 张` : `复用 ${reused} 张，0 次调用`),
+      ]
+        .filter(Boolean)
+        .join("，") || "未购买",
+      `${Math.round(seconds)} 秒`,
+      ...(free ? ["免费"] : []),
+    ].join(" · "),
+  left: ({ accepted, sending, unclear, failed, unsent }) =>
+    `已停止：${listed([
+      accepted > 0 && `${accepted} 项已受理：重新运行即可免费取回`,
+      sending > 0 && `${sending} 项仍在提交：稍后重新运行，不会重复购买`,
+      unclear > 0 && `${unclear} 项结果不明：重新运行时给出说明`,
+      failed > 0 && `${failed} 项失败`,
+      unsent > 0 && `${unsent} 项未提交`,
+    ])}`,
   parked: (count) => `已停止。有 ${count} 个请求此前已发出，可能计费。再次运行即可取回结果，不会重复购买。`,
 };
+
+function listed(parts) {
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** The accounts of all items of a mapped list as one; they run side by side. */
+export function together(accounts) {
+  const sum = (name) => accounts.reduce((total, account) => total + (Number(account?.[name]) || 0), 0);
+  return {
+    bought: sum("bought"),
+    resumed: sum("resumed"),
+    reused: sum("reused"),
+    seconds: Math.max(...accounts.map((account) => Number(account?.seconds) || 0)),
+    free: accounts.every((account) => account?.free === true),
+  };
+}
 
 function counted(count, noun) {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;

@@ -32,7 +32,7 @@ export class StatusView {
   }
 
   /** @param {string[]} lines  @param {RunBlock[]} blocks */
-  show(lines, blocks, texts) {
+  show(lines, blocks, texts, isError = false) {
     const { element } = this;
     element.lang = texts.language;
     element.setAttribute("aria-label", texts.label);
@@ -42,6 +42,9 @@ export class StatusView {
       this.#words.replaceChildren(...lines.map((line) => made("p", "margin: 0", { textContent: line })));
     }
     this.#words.style.display = lines.length ? "" : "none";
+    this.#words.style.color = isError ? "var(--error-text)" : "";
+    this.#words.dataset.lastingWords = isError ? "error" : "";
+    this.#words.setAttribute("role", isError ? "alert" : "status");
     const shown = blocks.map((block) => block.element);
     if (shown.some((each, index) => each !== this.#blocks.children[index]) || shown.length !== this.#blocks.children.length) {
       this.#blocks.replaceChildren(...shown);

@@ -33,6 +33,7 @@ _INTO_SUBGRAPH = """(id) => {
     window.inner = subgraph.nodes[0];
     return [node.id, window.inner.id];
 }"""
+_END = "([id, account]) => app.graph.getNodeById(id).onExecuted({text: [], account})"
 _TELL = "([type, detail]) => app.api.dispatchCustomEvent(type, detail)"
 
 
@@ -48,7 +49,7 @@ def frontend(shared_frontend: Frontend) -> Frontend:
 
 def words(frontend: Frontend) -> Locator:
     """Ours on the page; other packs and the frontend have a `role=status`, too."""
-    return frontend.page.locator("[role=status][data-lasting-words]")
+    return frontend.page.locator("[data-lasting-words]")
 
 
 def element(frontend: Frontend) -> Locator:
@@ -69,7 +70,8 @@ def test_shown_while_they_hold_and_never_saved(frontend: Frontend, look: str) ->
     page.evaluate(_HIDDEN_WHEN_STARTED, NODE)
     frontend.run()
     assert page.evaluate("window.hiddenWhenStarted") is True
-    expect(words(frontend)).to_have_text(WORDS[language])
+    account = "^1 bought · \\d+ s · free$" if language == "en" else "^购买 1 张 · \\d+ 秒 · 免费$"
+    expect(words(frontend).locator("p")).to_have_text([WORDS[language], re.compile(account)])
     expect(words(frontend)).to_be_in_viewport(ratio=0.99)
     expect(element(frontend)).to_have_attribute("lang", language)
     frontend.screenshot(f"lasting_words-{look}")
@@ -122,3 +124,58 @@ def test_inside_a_subgraph(frontend: Frontend) -> None:
     assert frontend.page.evaluate(hidden) is False
     frontend.page.evaluate(_TELL, ["executing", execution])
     assert frontend.page.evaluate(hidden) is True
+
+
+ACCOUNTS = {
+    "en": ["17 bought, 1 resumed, 12 reused · 48 s", "3 reused, 0 calls · 1 s", "2 bought · 5 s · free"],
+    "zh": ["购买 17 张，恢复 1 张，复用 12 张 · 48 秒", "复用 3 张，0 次调用 · 1 秒", "购买 2 张 · 5 秒 · 免费"],
+}
+BOUGHT = {"bought": 16, "resumed": 1, "reused": 12, "seconds": 48.4, "free": False}
+NOTHING = {"bought": 0, "resumed": 0, "reused": 0, "seconds": 0.5, "free": False}
+
+
+def test_the_account_of_a_run_is_one_line(frontend: Frontend, look: str) -> None:
+    runs = [
+        [BOUGHT, {**NOTHING, "bought": 1, "seconds": 3}],  # two items of a list, side by side
+        [{**NOTHING, "reused": 3, "seconds": 1.2}],
+        [{**NOTHING, "bought": 2, "seconds": 5, "free": True}],
+    ]
+    for accounts, told in zip(runs, ACCOUNTS[look[-2:]], strict=True):
+        frontend.page.evaluate(_END, [NODE, accounts])
+        expect(words(frontend)).to_have_text(told)
+
+
+ERROR = "The input image was rejected. Billed: no.\n输入图片未通过内容审核。是否计费：否。"
+
+
+def test_an_error_stands_on_the_node_until_its_next_run(frontend: Frontend, look: str) -> None:
+    error = {"prompt_id": "any", "node_id": str(NODE), "exception_message": ERROR, "exception_type": "ModerationError"}
+    frontend.page.evaluate(_TELL, ["execution_error", error])
+    told = frontend.page.locator("[data-lasting-words=error][role=alert]")
+    expect(told).to_have_text(ERROR.split("\n")[look.endswith("zh")])
+    frontend.screenshot(f"error_on_the_node-{look}")
+    assert "rejected" not in str(frontend.graph()) and "审核" not in str(frontend.graph())
+    frontend.page.evaluate(_TELL, ["executing", str(NODE)])
+    expect(words(frontend)).to_be_hidden()
+    # In one language: what the server knows its only user to read.
+    frontend.page.evaluate(_TELL, ["execution_error", {**error, "exception_message": "Nur ein Satz."}])
+    expect(told).to_have_text("Nur ein Satz.")
+    frontend.page.evaluate(_TELL, ["executing", str(NODE)])
+    frontend.page.evaluate(_TELL, ["execution_error", {**error, "node_id": "1"}])
+    expect(words(frontend)).to_be_hidden()
+
+
+LEFT = {
+    "en": "Stopped: 6 accepted: queue again, free · 2 unclear: will be explained · 40 not sent",
+    "zh": "已停止：6 项已受理：重新运行即可免费取回 · 2 项结果不明：重新运行时给出说明 · 40 项未提交",
+}
+
+
+def test_an_interrupt_tells_what_became_of_it(frontend: Frontend, look: str) -> None:
+    left = {"accepted": 6, "sending": 0, "unclear": 2, "failed": 0, "unsent": 40}
+    about = {"prompt_id": "any", "node": str(NODE), "display_node": str(NODE), "workflow": ""}
+    frontend.page.evaluate(_TELL, ["hidream_volcengine.progress", {**about, "end": "left", "left": left}])
+    expect(words(frontend)).to_have_text(LEFT[look[-2:]])
+    frontend.screenshot(f"left_by_an_interrupt-{look}")
+    frontend.page.evaluate(_TELL, ["hidream_volcengine.progress", {**about, "end": "left", "workflow": "another"}])
+    expect(words(frontend)).to_have_text(LEFT[look[-2:]])

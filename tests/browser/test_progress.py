@@ -195,7 +195,7 @@ def test_an_undo_a_reload_and_an_interrupt_midway(frontend: Frontend, service: E
     assert page.evaluate(size, NODE) == before
     page.evaluate("() => app.api.interrupt?.()")
     expect(block(page)).to_have_count(0)
-    words = "此前已发出" if look.endswith("zh") else "sent before"
+    words = "1 项已受理：重新运行即可免费取回" if look.endswith("zh") else "1 accepted: queue again, free"
     expect(status(page)).to_contain_text(words)
     frontend.screenshot(f"progress_stopped-{look}")
     mend(service)

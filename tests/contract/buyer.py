@@ -119,7 +119,6 @@ class Visit:
     """What a child did in its life."""
 
     outcomes: tuple[Outcome, ...]
-    notes: tuple[str, ...]
     plan: tuple[int, int, int] | None
     commits: int
     died: bool
@@ -193,8 +192,7 @@ class Child:
             raise AssertionError(f"the child program failed:\n{last['crash']}\n{self.log()}")
         outcomes = tuple(_outcome(entry) for entry in last.get("outcomes", ()))
         plan = tuple(last["plan"]) if last.get("plan") else None
-        notes = tuple(last.get("notes", ()))
-        return Visit(outcomes, notes, plan, last.get("commits", 0), "outcomes" not in last, self.log())
+        return Visit(outcomes, plan, last.get("commits", 0), "outcomes" not in last, self.log())
 
 
 def _outcome(entry: Mapping[str, Any]) -> Outcome:
@@ -485,13 +483,12 @@ class _Purchase:
         self._errand = errand
         self.journal = Journal(_settings(errand), clock=_clock(errand))
         self._run = Run(errand.prompt_id)
-        self.notes: list[str] = []
         self.plan: list[int] | None = None
         self._results: list[Any] = []
         self._outcomes: list[dict[str, Any]] = []
 
     def make(self) -> list[dict[str, Any]]:
-        from hidream_volcengine.api import Batch, RemoteImageError, deliver, notes_of
+        from hidream_volcengine.api import Batch, RemoteImageError, deliver
 
         calls = _calls(self._errand)
         groups = [calls] if self._errand.together else [[call] for call in calls]
@@ -514,7 +511,6 @@ class _Purchase:
                 with contextlib.suppress(RemoteImageError):
                     deliver(results, accept_partial=False)
                     batch.delivered(results)
-            self.notes += [note.en for note in notes_of([result for result in results if result is not None])]
 
         starts = [sum(len(group) for group in groups[:index]) for index in range(len(groups))]
         _side_by_side([functools.partial(node, first, group) for first, group in zip(starts, groups, strict=True)])
@@ -625,7 +621,7 @@ def _live(errand: Errand) -> None:
             outcomes = purchase.make()
             wait_for_submits(5)
             purchase.journal.close()
-            told = {"outcomes": outcomes, "notes": purchase.notes, "plan": purchase.plan, "commits": fate.commits}
+            told = {"outcomes": outcomes, "plan": purchase.plan, "commits": fate.commits}
             report(told)
         except BaseException:
             report({"crash": traceback.format_exc()})

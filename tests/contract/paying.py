@@ -41,10 +41,11 @@ from hidream_volcengine.api import (
     checked,
     hidream,
     images,
-    notes_of,
+    sources_of,
     volcengine,
 )
 from hidream_volcengine.api.accounts import HiDreamAccount, VolcengineAccount
+from hidream_volcengine.api.calls import Sources
 
 from emulator import Credentials, Emulator, Recorded
 from tests.contract.raw_servers import Connection, RawServer, photo, until
@@ -187,9 +188,8 @@ class Buying:
         return results
 
     @property
-    def notes(self) -> tuple[str, str]:
-        notes = notes_of([result for result in self._results if isinstance(result, Result)])
-        return "\n".join(note.en for note in notes), "\n".join(note.zh for note in notes)
+    def sources(self) -> Sources:
+        return sources_of([result for result in self._results if isinstance(result, Result)])
 
 
 def buy(journal: Journal, calls: Sequence[PaidCall], run: Run | None = None) -> list[Result]:

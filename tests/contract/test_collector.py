@@ -129,7 +129,7 @@ def assert_in_the_store(shop: Shop, call: PaidCall, number: int = 1) -> None:
         buying = shop.buying(call)
         assert buying.batch.plan == Plan(buy=0, reuse=1, resume=0)
         assert len(pictures(buying.wait())) == number
-    assert "Reused, 0 calls" in buying.notes[0] and "0 次调用" in buying.notes[1]
+    assert (buying.sources.bought, buying.sources.reused) == (0, number)
 
 
 def sql(shop: Shop, statement: str, *values: Any) -> None:

@@ -56,8 +56,9 @@ def most_at_once(emulator: Emulator) -> int:
     )
 
 
-REUSED = re.compile(r"Reused, 0 calls.*\n已复用，0 次调用")
-RESUMED = re.compile(r"Resumed, nothing bought.*\n已恢复，未产生购买")
+# In the account of a run.
+REUSED = re.compile('"reused": [1-9]')
+RESUMED = re.compile('"resumed": [1-9]')
 
 
 # ---- the task list
@@ -157,8 +158,8 @@ class Bought:
         return Running(self._comfy, self.graph)
 
     def says(self, words: re.Pattern[str]) -> bool:
-        """Whether the node's lasting words do, in both languages."""
-        return any(words.search(text) for text in self.result.texts(self.node.id))
+        """Whether the account of its run does."""
+        return any(words.search(account) for account in self.result.accounts(self.node.id))
 
 
 def same(first: list[Pixels], second: list[Pixels]) -> bool:

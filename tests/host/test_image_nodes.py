@@ -395,7 +395,7 @@ def test_a_waiting_node_shows_progress(comfy: ComfyUI, class_type: str) -> None:
     assert values[-1] == states[-1]["max"]
     (executed,) = [event for event in result.of_type("executed") if event.node == node.id]
     previews = {"outpaint_preview"} if class_type == "HiDreamAPIOutpaint" else set()
-    assert set(executed.data["output"]) == {"text"} | previews
+    assert set(executed.data["output"]) == {"text", "account"} | previews
     assert isinstance(executed.data["output"]["text"], list)
 
 

@@ -40,7 +40,7 @@ def test_finished_workflows_are_reused(comfy: ComfyUI, emulator: Emulator) -> No
         pictures, reused = [], []
         for index, workflow in enumerate(workflows):
             pictures += [pixels(picture) for picture in comfy.images(result, f"{index}-{workflow.saved}")]
-            reused.append(any(REUSED.search(text) for text in result.texts(f"{index}-{workflow.node.id}")))
+            reused.append(any(REUSED.search(text) for text in result.accounts(f"{index}-{workflow.node.id}")))
         return pictures, reused
 
     with buys(emulator, 6):

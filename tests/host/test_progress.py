@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from devtools.events import Event, EventStream
 from devtools.host import ComfyUI, Result
 from emulator import Emulator
-from tests.host.buying import Bought, hold, until_states
-from tests.host.prompts import Graph, Node, Running, photo, remote, submits, until
+from tests.host.buying import Bought, hold, mend, until_states
+from tests.host.prompts import Graph, Node, Running, failed, photo, remote, submits, until
 
 PROGRESS = "hidream_volcengine.progress"
 
@@ -111,7 +113,7 @@ def test_an_interrupt_is_the_end_of_it(comfy: ComfyUI, emulator: Emulator) -> No
     emulator.clear()
     comfy.run(remote_graph(comfy, 9).prompt)
     events = [event.data for event in comfy.events.since(running.start) if event.type == PROGRESS]
-    mine = [event for event in events if event["prompt_id"] == running.prompt_id]
+    mine = [event for event in events if event["prompt_id"] == running.prompt_id and event["end"] != "left"]
     assert [event["end"] for event in mine] == [""] * (len(mine) - 1) + ["stopped"]
     assert (mine[-1]["parked"], mine[-1]["done"]) == (4, 0)
     assert events.index(mine[-1]) == len(mine) - 1
@@ -196,3 +198,81 @@ def test_a_slow_local_node_beside_it_does_not_end_it(comfy: ComfyUI, emulator: E
     result = comfy.run(graph.prompt)
     assert told(result, node)[-1]["end"] == "done"
     assert len(submits(emulator)) == 1
+
+
+# ---- the account, and what an interrupt leaves
+
+
+@pytest.mark.parametrize("profile", ["default", "sandbox"])
+def test_a_run_ends_with_its_account(profile: str, comfy: ComfyUI, emulator: Emulator) -> None:
+    graph, node = mapped(comfy, count=2)
+    graph.prompt[node.id]["inputs"]["profile"] = profile
+    accounts = [json.loads(account) for account in comfy.run(graph.prompt).accounts(node.id)]
+    assert [account["bought"] for account in accounts] == [1, 1]
+    assert [account["free"] for account in accounts] == [profile == "sandbox"] * 2
+    assert all(account["seconds"] > 0 for account in accounts)
+    comfy.forget_results()
+    accounts = [json.loads(account) for account in comfy.run(graph.prompt).accounts(node.id)]
+    assert [(account["bought"], account["reused"]) for account in accounts] == [(0, 1), (0, 1)]
+
+
+def left_of(comfy: ComfyUI, prompt_id: str, node: Node, start: int) -> dict[str, int]:
+    """The last word about an interrupted node: the sum of its calls is known."""
+
+    def is_it(event: Event) -> bool:
+        about = event.type == PROGRESS and event.node == node.id and event.data["prompt_id"] == prompt_id
+        return about and event.data["end"] == "left" and sum(event.data["left"].values()) == 4
+
+    left: dict[str, int] = comfy.events.wait_for(is_it, 10, start).data["left"]
+    return left
+
+
+@pytest.mark.parametrize("service", ["HiDreamAPIUpscale", "VolcengineAPIOutpaint"])
+def test_an_interrupt_before_any_answer_tells_the_truth(service: str, comfy: ComfyUI, emulator: Emulator) -> None:
+    """Before the first task id nothing is known by then; the journal knows it once the threads have their answers."""
+    emulator.add_fault({"phase": "submit", "times": None, "do": {"hang": 1.0}})
+    graph, node = mapped(comfy, service)
+    start = comfy.events.count()
+    prompt_id = comfy.queue(graph.prompt)
+    until(lambda: len(submits(emulator)) == 4, "four submits")
+    comfy.interrupt()
+    assert comfy.wait(prompt_id, start=start).status == "interrupted"
+    left = left_of(comfy, prompt_id, node, start)
+    assert left == {"accepted": 4, "sending": 0, "unclear": 0, "failed": 0, "unsent": 0}
+    assert emulator.billed == 4
+    mend(emulator)
+    comfy.run(graph.prompt)
+    assert emulator.billed == 4, "queueing again is free, as it says"
+
+
+def test_an_interrupt_of_unclear_and_unsent_calls_tells_the_truth(comfy: ComfyUI, emulator: Emulator) -> None:
+    emulator.add_fault({"phase": "submit", "times": 1, "do": {"hang": 0.5, "status": 502, "accept": True}})
+    emulator.add_fault({"phase": "submit", "times": None, "do": {"status": 429, "headers": {"Retry-After": "60"}}})
+    graph, node = mapped(comfy)
+    start = comfy.events.count()
+    prompt_id = comfy.queue(graph.prompt)
+    until(lambda: len(submits(emulator)) == 4, "four submits")
+    comfy.interrupt()
+    comfy.wait(prompt_id, start=start)
+    left = left_of(comfy, prompt_id, node, start)
+    assert (left["unclear"], left["unsent"], left["accepted"]) == (1, 3, 0)
+
+
+def test_an_exception_is_in_the_language_of_the_only_user(comfy: ComfyUI, emulator: Emulator) -> None:
+    emulator.add_fault({"phase": "submit", "times": None, "do": {"status": 500}})
+    told = {}
+    try:
+        for take, locale in enumerate(("en", "zh", "zh-TW")):
+            comfy.request("POST", "/settings", json={"Comfy.Locale": locale})
+            graph = Graph(comfy)
+            graph.save(graph.add("HiDreamAPIUpscale", image=graph.image(photo(48, 64)), take=take)[0])
+            told[locale] = comfy.run(graph.prompt, expect="error").error["exception_message"]
+    finally:
+        (comfy.base / "user" / "default" / "comfy.settings.json").unlink()
+    assert "Billed: unknown" in told["en"] and "是否计费" not in told["en"]
+    for locale in ("zh", "zh-TW"):
+        assert "是否计费：未知" in told[locale] and "Billed" not in told[locale]
+    assert not any("`" in text for text in told.values())
+    graph.prompt["2"]["inputs"]["take"] = 9
+    both = failed(comfy, graph.prompt, "AmbiguousSubmitError")["exception_message"]
+    assert "Billed: unknown" in both and "是否计费：未知" in both and "`" not in both

@@ -297,7 +297,7 @@ def test_a_waiting_node_shows_progress(comfy: ComfyUI, class_type: str) -> None:
     words = [event.data["text"] for event in result.of_type("progress_text") if event.node == node.id]
     assert any("提交中" in text or "生成中" in text for text in words)
     (executed,) = [event for event in result.of_type("executed") if event.node == node.id]
-    assert set(executed.data["output"]) == {"text"}
+    assert set(executed.data["output"]) == {"text", "account"}
 
 
 @BOTH
