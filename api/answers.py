@@ -1,7 +1,7 @@
 """What an answer says, whatever a service or a gateway has put around it.
 
-A gateway may wrap an answer once more, call success by another word, or put the JSON of its upstream into a text
-(shared facts: six public clients of such gateways). So a task id or a picture decides, and never a code beside it.
+A gateway may wrap an answer once more, call success by another word, or put the JSON of its upstream into a text, as six
+public clients of gateways in front of Volcengine show. So a task id or a picture decides, and never a code beside it.
 """
 
 from __future__ import annotations
