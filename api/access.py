@@ -76,18 +76,20 @@ class Access:
         database = self.open()
         try:
             with database.writing() as connection:
-                if Database.mark(connection).is_behind(self._mark):
+                found = Database.mark(connection)
+                if found.is_behind(self._mark):
                     # A server that took over may not have had the last changes yet.
                     raise older_copy()
                 changes = _changes_of(connection)
                 yield connection, database.now(connection)
-                mark = database.count_up(connection) if changes else None
+                mark = database.count_up(connection) if changes else found
         except DamagedError:
             self._drop(database)
             raise
-        if mark is not None:
-            with self._noting:
-                self._mark = self._mark.or_later(mark)
+        with self._noting:
+            # Also what other processes have changed.
+            self._mark = self._mark.or_later(mark)
+        if changes:
             if time.monotonic() - self._written_at >= HEARTBEAT:
                 self.write_mark()
             self._changed()

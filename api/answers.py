@@ -1,6 +1,6 @@
 """What an answer says, whatever a service or a gateway has put around it.
 
-A gateway may wrap an answer once more, call success by another word, or put the JSON of its upstream into a text, as six
+A gateway may wrap an answer once more, call success by another word, or put the JSON of its upstream into a text, as
 public clients of gateways in front of Volcengine show. So a task id or a picture decides, and never a code beside it.
 """
 
@@ -18,10 +18,13 @@ from .errors import (
     ALGORITHM_FAILED,
     GATEWAY_FAILED,
     NO_BALANCE,
+    UNDECIDED,
     Meaning,
     Outcome,
     Provider,
     is_success,
+    is_success_word,
+    is_undecided,
     known_code,
     meaning_of,
 )
@@ -29,33 +32,43 @@ from .polling import SubTask
 from .redaction import words_of
 from .text import Text
 from .transport import Answer
-from .wire import WireRequest, base64_bytes, code_of, excerpt, json_object, json_value
+from .wire import WireRequest, base64_bytes, code_of, decoded, excerpt, json_object, json_value
 
 # Where a result stands.
 _RESULTS = ("data", "result", "Result")
-# Where an error, or the whole answer of an upstream, may stand; `upsream_message` is spelt so in real answers.
-_WRAPPERS = frozenset({"error", "errors", "responsemetadata", "message", "messasge", "msg"})
-_UPSTREAM = re.compile("upst?ream(?:_?(?:message|msg|error|response|body|detail|data))?", re.IGNORECASE)
+# Where an error, or the whole answer of an upstream, may stand. What stands elsewhere says nothing of success.
+_WRAPPERS = frozenset({"error", "errors", "responsemetadata", "message", "messasge", "msg", "detail", "response"})
+# `upsream_message` is spelt so in real answers.
+_UPSTREAM = re.compile(r"upst?ream(?!_?(?:request_?id|id\b|time|latency|duration))", re.IGNORECASE)
+# Codes of the kind of gateway that new-api and one-api are.
+_CALL_FAILED = re.compile("^(?:do_request_failed|bad_response\\w*|read_response_body_failed)$", re.IGNORECASE)
+_OF_A_GATEWAY = ("code", "type", "error", "error_code", "status", "message", "msg")
 _PICTURES = ("binary_data_base64", "image_urls", "image", "url")
-_CODES = ("code", "Code", "error_code", "errcode")
+_CODES = ("code", "Code", "error_code", "errcode", "status")
 _MESSAGES = ("message", "Message", "messasge", "msg", "error_msg", "error")
 _REQUEST_IDS = ("request_id", "RequestId", "requestId")
 _DOCUMENTED: dict[Provider, int] = {"HiDream": 0, "Volcengine": 10000}
 _DEEPEST = 8
 _MOST_PARTS = 200
+_MOST_OPENINGS = 5
+# Of an answer that is no JSON object: words around one, or JSON in a text.
+_LARGEST_TEXT = 2**20
 # Longer ones are no ids: nothing could be asked for by them.
 _LONGEST_ID = 512
 _NOT_OK = re.compile(r"^\s*not ok match:?\s*", re.IGNORECASE)
 _OUT_OF_BALANCE = re.compile(
     r"insufficient[\s_]+(?:\w+[\s_]+)?(?:balance|quota|funds|credits?)|余额不足|额度不足|欠费", re.IGNORECASE
 )
+# What stands for "no id".
+_NO_ID = re.compile(r"(?:0+|-\d*|null|none|nil|undefined|false|n/?a)", re.IGNORECASE)
 _FIRST_BYTES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
 class NotAccepted(Exception):
     """The service answered a submit with neither a task id nor a result.
 
-    ``picture``: one that came with an HTTP status at which it is no result.
+    ``picture``: one that came with an HTTP status at which it is no result, or whose address stands beside a code of
+    the service's table; ``is_known``: whether there is such a code.
     """
 
     def __init__(
@@ -68,9 +81,11 @@ class NotAccepted(Exception):
         request_id: str,
         retry_after: str = "",
         picture: SubTask | None = None,
+        is_known: bool = False,
     ) -> None:
         super().__init__(meaning.what.en)
         self.picture = picture
+        self.is_known = is_known
         self.meaning = meaning
         self.status = status
         self.code: int | str = code if code is not None else f"HTTP {status}"
@@ -91,16 +106,27 @@ class Part:
     depth: int
     is_result: bool
     """Whether it stands at a result position."""
+    is_envelope: bool
+    """Whether it is the answer itself, or what a service or a gateway has wrapped into it."""
+
+    @property
+    def codes(self) -> list[int | str]:
+        codes = (code_of(self.fields.get(name)) for name in _CODES[:-1])
+        return [code for code in codes if code not in (None, "")]
 
     @property
     def code(self) -> int | str | None:
-        codes = (code_of(self.fields.get(name)) for name in _CODES)
-        return next((code for code in codes if code not in (None, "")), None)
+        return next(iter(self.codes), None)
+
+    def known_code(self, provider: Provider) -> int | str | None:
+        """The first of its codes that is in the service's table."""
+        codes = [*self.codes, code_of(self.fields.get("status"))]
+        return next((code for code in codes if known_code(provider, code) is not None), None)
 
     @property
     def words(self) -> str:
         """Its own message; what a gateway's wrapping says of its upstream comes before what it says itself."""
-        upstream = [name for name in self.fields if _UPSTREAM.fullmatch(name)]
+        upstream = [name for name in self.fields if _UPSTREAM.search(name)]
         for name in (*upstream, *_MESSAGES):
             value = self.fields.get(name)
             if isinstance(value, str) and value.strip() and not _opened(value):
@@ -110,10 +136,8 @@ class Part:
     @property
     def is_of_a_gateway(self) -> bool:
         """Whether it says that the call of an upstream failed."""
-        kinds = (self.fields.get("code"), self.fields.get("type"))
-        return any(_UPSTREAM.fullmatch(name) for name in self.fields) or any(
-            isinstance(kind, str) and "upstream" in kind.lower() for kind in kinds
-        )
+        said = [value for name in _OF_A_GATEWAY if isinstance(value := self.fields.get(name), str)]
+        return any(map(_UPSTREAM.search, [*self.fields, *said])) or any(map(_CALL_FAILED.match, said))
 
     def first(self, name: str) -> str:
         """The first text at ``name`` that is not empty, alone or in a list; whole numbers count as text."""
@@ -141,7 +165,8 @@ class Reply:
     def parts(self) -> list[Part]:
         """The objects of the answer, the outermost first."""
         found: list[Part] = []
-        for part in _parts(json_object(self.answer.body)):
+        body = self.answer.body
+        for part in _parts(json_object(body) or decoded(body[:_LARGEST_TEXT])):
             found.append(part)
             if len(found) == _MOST_PARTS:
                 break
@@ -193,19 +218,22 @@ class Reply:
 
     @property
     def result(self) -> SubTask | None:
-        """The picture, if this is an answer that can have one."""
-        return self.picture if 200 <= self.status < 300 else None
+        """The picture, if this is an answer that can have one; an address beside a code of the table is none yet."""
+        picture = self.picture
+        if picture is None or not 200 <= self.status < 300:
+            return None
+        return picture if picture.base64 or self._deepest_known is None else None
 
     # ---- what is said beside it
 
     @cached_property
     def codes(self) -> list[int | str]:
-        return [part.code for part in self.parts if part.code is not None]
+        return [code for part in self.parts if part.is_envelope for code in part.codes]
 
     @cached_property
     def _deepest_known(self) -> Part | None:
         """The innermost part whose code is in the table."""
-        known = [part for part in self.parts if known_code(self.provider, part.code) is not None]
+        known = [part for part in self.parts if part.known_code(self.provider) is not None]
         return max(known, key=lambda part: part.depth, default=None)
 
     @cached_property
@@ -219,7 +247,7 @@ class Reply:
     def code(self) -> int | str | None:
         """The code that decides: one of the table, else the algorithm's, else the innermost that is not success."""
         if self._deepest_known is not None:
-            return self._deepest_known.code
+            return self._deepest_known.known_code(self.provider)
         if self.algorithm_failed:
             return self.algorithm[0]
         telling = [part for part in self.parts if part.code is not None]
@@ -264,7 +292,7 @@ class Reply:
     @property
     def meaning(self) -> Meaning:
         """Row of the submit table, where neither a task id nor a picture decides."""
-        known = self._deepest_known and known_code(self.provider, self._deepest_known.code)
+        known = known_code(self.provider, self.code)
         out_of_balance = any(_OUT_OF_BALANCE.search(f"{part.words} {part.code}") for part in self.parts)
         if self._is_of_a_gateway:
             return known or (NO_BALANCE if out_of_balance else GATEWAY_FAILED)
@@ -272,8 +300,12 @@ class Reply:
             return ALGORITHM_FAILED
         if known is None and out_of_balance and self.status < 500 and not self.succeeded:
             return NO_BALANCE
-        # Where one code speaks of success and another one does not, nothing is certain.
-        contradicts = known is None and self.status < 300 and any(map(is_success, self.codes))
+        if known is None and self.status not in (401, 402, 403, 429) and any(map(is_undecided, self.codes)):
+            return UNDECIDED
+        # Where one word speaks of success and another one does not, nothing is certain.
+        words = (part.words for part in self.parts if part.is_envelope)
+        good = any(map(is_success, self.codes)) or any(map(is_success_word, words))
+        contradicts = known is None and self.status < 300 and good
         return meaning_of(self.provider, self.status, None if contradicts else self.code)
 
     @cached_property
@@ -301,6 +333,7 @@ class Reply:
             request_id=self.request_id or request_id,
             retry_after=self.answer.headers.get("Retry-After", ""),
             picture=self.picture,
+            is_known=self._deepest_known is not None,
         )
 
 
@@ -310,26 +343,39 @@ def sent_texts(request: WireRequest) -> list[str]:
     return [text for listed in values for text in listed if isinstance(text, str) and text]
 
 
-def _parts(value: Any, depth: int = 0, *, is_result: bool = False) -> Iterator[Part]:
+def _parts(value: Any, depth: int = 0, *, is_result: bool = False, is_envelope: bool = True) -> Iterator[Part]:
     for fields in _opened(value):
-        part = Part(fields, depth, is_result)
-        yield part
+        yield Part(fields, depth, is_result, is_envelope)
         if depth == _DEEPEST:
             continue
         for name, inner in fields.items():
-            if name in _RESULTS:
-                yield from _parts(inner, depth + 1, is_result=True)
-            elif name.lower() in _WRAPPERS or _UPSTREAM.fullmatch(name):
-                yield from _parts(inner, depth + 1)
+            if isinstance(inner, (dict, list, str)):
+                wraps = name in _RESULTS or name.lower() in _WRAPPERS or bool(_UPSTREAM.search(name))
+                envelope = is_envelope and wraps
+                yield from _parts(inner, depth + 1, is_result=name in _RESULTS, is_envelope=envelope)
 
 
 def _opened(value: Any) -> list[dict[str, Any]]:
     """The objects that a value is, also in a list or as JSON in a text, behind other words."""
     if isinstance(value, str):
-        begins = value.find("{")
-        value = json_value(value[begins:]) if begins >= 0 else None
-    listed = value if isinstance(value, list) else [value]
-    return [item for item in listed if isinstance(item, dict)]
+        value = _json_in(value)
+    if isinstance(value, list):
+        return [fields for item in value[:_MOST_PARTS] if isinstance(item, (dict, str)) for fields in _opened(item)]
+    return [value] if isinstance(value, dict) else []
+
+
+def _json_in(text: str) -> Any:
+    whole = json_value(text) if text.lstrip()[:1] in ('"', "[") else None
+    if isinstance(whole, (str, list)):
+        return whole if isinstance(whole, list) else _json_in(whole)
+    begins = -1
+    for _ in range(_MOST_OPENINGS):
+        begins = text.find("{", begins + 1)
+        if begins < 0:
+            break
+        if (found := json_value(text[begins:])) is not None:
+            return found
+    return None
 
 
 def id_of(value: Any) -> str:
@@ -338,7 +384,7 @@ def id_of(value: Any) -> str:
     Halves of characters become ``?``: no address could hold them.
     """
     text = _text(value).encode("utf-8", "replace").decode("utf-8")
-    return text if len(text) <= _LONGEST_ID else ""
+    return text if len(text) <= _LONGEST_ID and not _NO_ID.fullmatch(text) else ""
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, and_, delete, select, update
 
@@ -25,6 +25,7 @@ from .states import DamagedError, JournalError, State
 from .store import SideCar, Store
 from .text import Text
 
+Kept = Literal["stored", "again", "lost"]
 # The service may have accepted an attempt in one of these states.
 _SENT = frozenset(State) - {State.PREPARED, State.REFUSED, State.CANCELLED}
 # Nothing is to be fetched any more.
@@ -245,11 +246,11 @@ class Claim:
         counted = {} if self.attempt.adopted else {"counted": total}
         self._try(state=State.DONE, done_at=..., total=total, holds_slot=False, **counted)
 
-    def keep(self, position: int, sub_task_id: str, encoded: Encoded) -> bool:
-        """Store one picture. What cannot be stored is delivered all the same, and fetched again next time.
+    def keep(self, position: int, sub_task_id: str, encoded: Encoded) -> Kept:
+        """Store one picture. What cannot be stored is delivered all the same.
 
         Returns:
-            False if it must be fetched again next time.
+            Whether it is "stored", is fetched "again" next time, or is "lost" for that.
         """
         attempt = self.attempt
         side_car = self._side_car(
@@ -271,12 +272,15 @@ class Claim:
                 attempt.request_id,
             )
             if attempt.resumable:
-                return False
+                return "again"
             # Nothing to fetch it from again: the next time says that it is lost, and does not buy another one.
             side_car = side_car.model_copy(update={"sha256": hashlib.sha256(encoded.data).hexdigest()})
+            kept: Kept = "lost"
+        else:
+            kept = "stored"
         self._pending_results.append((position, sub_task_id, side_car.sha256, None))
         self._kept = True
-        return True
+        return kept
 
     def _side_car(self, **more: Any) -> SideCar:
         attempt, mark = self.attempt, self._claims.mark()

@@ -35,7 +35,7 @@ from .workers import apart
 
 if TYPE_CHECKING:
     # The database that they bring is loaded with the first purchase.
-    from .claims import Claim
+    from .claims import Claim, Kept
     from .journal import Journal
 
 # Nothing that was hashed when it was bought is refused for its size when it is read again.
@@ -197,6 +197,7 @@ def collect(
     pictures: list[Pixels] = []
     errors: list[RemoteImageError] = []
     whole = True
+    kept: Kept = "lost"
     for position, sub_task in enumerate(sub_tasks):
         before = known.result(position, sub_task.sub_task_id)
         picture = _stored_picture(journal.store, before, task) if before is not None and before.sha256 else None
@@ -207,11 +208,12 @@ def collect(
                 encoded = fetcher.in_answer(sub_task)
                 if encoded is not None:
                     # Before it is decoded: whatever goes wrong there, the bytes are paid and kept.
-                    whole = claim.keep(position, sub_task.sub_task_id, encoded) and whole
+                    kept = claim.keep(position, sub_task.sub_task_id, encoded)
+                    whole = kept != "again" and whole
                     picture = fetcher.decoded(encoded)
                 if picture is None:
-                    picture, encoded = fetcher.fetch(sub_task)
-                    whole = claim.keep(position, sub_task.sub_task_id, encoded) and whole
+                    picture, encoded = fetcher.fetch(sub_task, kept=encoded is not None and kept == "stored")
+                    whole = claim.keep(position, sub_task.sub_task_id, encoded) != "again" and whole
             except RemoteImageError as error:
                 errors.append(error)
                 told = error is sub_task.error and sub_task.final and not isinstance(error, TaskTimeoutError)
@@ -247,7 +249,7 @@ def keep_beside_an_error(claim: Claim, service: Service, watch: Watch, picture: 
     except (RemoteImageError, CallCancelled) as problem:
         pack_logger().warning("%s: a picture that came with an error was not kept: %s", claim.journal_id, problem)
         return False
-    return claim.keep(0, "", encoded)
+    return claim.keep(0, "", encoded) == "stored"
 
 
 def _wait_or_make_do(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Sequence[SubTask]:
@@ -399,8 +401,11 @@ class _Fetcher:
         """More than expected is still delivered; only what cannot be a picture of this call is refused."""
         return max(4 * self.expected_pixels, 64_000_000)
 
-    def fetch(self, sub_task: SubTask) -> tuple[Pixels, Encoded]:
+    def fetch(self, sub_task: SubTask, *, kept: bool = False) -> tuple[Pixels, Encoded]:
         """
+        Args:
+            kept: the bytes that the answer brought, and that are no picture, are in the store.
+
         Raises:
             RemoteImageError: this picture failed, could not be had in time, or has an address that is not fetched.
             CallCancelled: cancelled.
@@ -411,8 +416,8 @@ class _Fetcher:
             return self._download(sub_task.image)
         raise TaskFailedError(
             Text(
-                "The picture in the answer cannot be decoded; its bytes were kept in the store.",
-                "应答中的图片无法解码，其数据已保留在图片库中。",
+                f"The picture in the answer cannot be decoded{'; its bytes were kept in the store' if kept else ''}.",
+                f"应答中的图片无法解码{'，其数据已保留在图片库中' if kept else ''}。",
             ),
             provider=self.task.provider,
             request_id=self.task.request_id,

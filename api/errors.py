@@ -366,6 +366,12 @@ ALGORITHM_FAILED = Meaning(
     TaskFailedError, Outcome.FAILED, Text("The service's algorithm reported an error.", "服务端算法报告错误。")
 )
 
+UNDECIDED = Meaning(
+    AmbiguousSubmitError,
+    Outcome.AMBIGUOUS,
+    Text("The service did not say what became of the request.", "服务端未说明该请求的处理结果。"),
+)
+
 _KEY_REFUSED = Text("The service did not accept the key.", "服务端未接受该密钥。")
 _HTTP_STATUS: dict[int, Meaning] = {
     HTTPStatus.UNAUTHORIZED: Meaning(AuthenticationError, Outcome.REFUSED, _KEY_REFUSED),
@@ -380,15 +386,8 @@ _HTTP_STATUS: dict[int, Meaning] = {
         Outcome.AMBIGUOUS,
         Text("The service gave up waiting for the request.", "服务端等待请求超时。"),
     ),
-    **dict.fromkeys(
-        # 499 is what proxies say when the connection ended before the answer of the service behind them.
-        (HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, 499),
-        Meaning(
-            AmbiguousSubmitError,
-            Outcome.AMBIGUOUS,
-            Text("The service did not say what became of the request.", "服务端未说明该请求的处理结果。"),
-        ),
-    ),
+    # 499 is what proxies say when the connection ended before the answer of the service behind them.
+    **dict.fromkeys((HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, 499), UNDECIDED),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Meaning(
         InvalidInputError,
         Outcome.REFUSED,
@@ -402,13 +401,26 @@ _HTTP_STATUS: dict[int, Meaning] = {
 _AUTHENTICATION_WORDS = frozenset({"SignatureDoesNotMatch"})
 
 
-_SUCCESS_CODES = frozenset({0, 1, 200, 201, 10000})
-_SUCCESS_WORDS = frozenset({"", "ok", "success", "successful", "succeed", "succeeded", "done", "completed", "true"})
+_SUCCESS_CODES = frozenset({0, 1, 1000, 10000, 20000, *range(200, 300)})
+_SUCCESS_WORDS = {"ok", "success", "successful", "successfully", "succeed", "succeeded", "done", "completed", "true"}
+_SUCCESS_WORDS |= {"accepted", "submitted", "processing", "pending", "queued", "created", "200ok", "requestsuccess"}
+_SUCCESS_WORDS |= {"submitsuccess", "成功", "提交成功", "请求成功"}
+# Of a gateway, in a body: its call of the service timed out, or failed on the way.
+_UNDECIDED_CODES = frozenset({408, 409, 425, 499, *range(500, 600)})
 
 
 def is_success(code: int | str | None) -> bool:
     """Whether a code says success: by the services' own numbers, by a gateway's, or because there is none."""
-    return code is None or code in _SUCCESS_CODES or (isinstance(code, str) and code.lower() in _SUCCESS_WORDS)
+    return code in (None, "") or code in _SUCCESS_CODES or (isinstance(code, str) and is_success_word(code))
+
+
+def is_success_word(words: str) -> bool:
+    return "".join(filter(str.isalnum, words.lower())) in _SUCCESS_WORDS
+
+
+def is_undecided(code: int | str | None) -> bool:
+    """Whether a code in a body is an HTTP status after which a request may have been accepted."""
+    return code in _UNDECIDED_CODES
 
 
 def known_code(provider: Provider, code: int | str | None) -> Meaning | None:

@@ -274,7 +274,8 @@ class HiDreamService:
         listed = reply.listed("sub_task_results")
         entries = [entry for entry in listed or () if isinstance(entry, dict)]
         said = f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip()
-        if not entries and _UNKNOWN.search(reply.message):
+        words = reply.message
+        if not entries and _UNKNOWN.search(words) and not _OF_THE_CALLER.search(words):
             raise UnknownTaskError(said, certain=answer.status == 200 and reply.is_json)
         if not reply.is_json or not (reply.succeeded or any(entry.get("image") for entry in entries)):
             pack_logger().debug("%s: task_id=%s no state: %s", self.endpoint.name, task.task_id, excerpt(answer.body))
@@ -316,11 +317,16 @@ class HiDreamService:
         return True
 
 
-# No page has its words for a task that it does not know, or not any more.
+# No page has its words for a task that it does not know, or not any more. Those that speak of the caller are none.
 _UNKNOWN = re.compile(
-    r"\btasks?\b[^.]{0,40}(?:not\s+(?:be\s+)?found|(?:not|n't)\s+exist|unknown|expired|invalid)"
-    r"|(?:no such|unknown|invalid|not\s+found|cannot find|find no)\W+(?:\w+\W+)?task|record not found|not_found"
-    r"|任务[^。]{0,12}(?:不存在|未找到|找不到|无效|过期|失效)|(?:不存在|未找到|找不到|无效)[^。]{0,6}任务",
+    r"\btask(?:s|[_ ]?ids?)?\b[\w\s'\"-]{0,40}?\b(?:not\s+(?:be\s+)?found|(?:not|doesn't)\s+exist|has\s+expired)"
+    r"|\b(?:no\s+such|unknown|cannot\s+find|could\s+not\s+find|not\s+found:?)\s+(?:the\s+|this\s+)?task\b"
+    r"|^\W*(?:record not found|not_found)\W*$"
+    r"|任务\s*(?:ID|编号|号)?\s*已?(?:不存在|未找到|找不到|过期)|(?:不存在|未找到|找不到|查不到)(?:该|此|这个)?任务",
+    re.IGNORECASE,
+)
+_OF_THE_CALLER = re.compile(
+    r"token|\bkey\b|api_?key|signature|auth|permission|param|user|account|令牌|密钥|鉴权|签名|参数|权限|用户|账户",
     re.IGNORECASE,
 )
 

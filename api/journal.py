@@ -73,7 +73,7 @@ class Journal:
         clock: Callable[[], float] = time.time,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        self._directory = settings.directory
+        self._notices = salvage.notices_of(settings)
         self.store = Store(settings.store or settings.directory / "store", settings.store_max_bytes)
         self._on_change = on_change
         self._access = Access(settings, self.store, clock, self._say_changed)
@@ -95,11 +95,11 @@ class Journal:
             JournalError: it cannot be used, or replaces a damaged one that nobody has acknowledged.
         """
         self._access.open()
-        salvage.check_acknowledged(self._directory)
+        salvage.check_acknowledged(self._notices)
 
     def acknowledge(self) -> None:
         """The server's owner knows that a damaged journal was replaced: paid nodes work again."""
-        salvage.acknowledge(self._directory)
+        salvage.acknowledge(self._notices)
         self._say_changed()
 
     def _say_changed(self) -> None:
@@ -450,7 +450,7 @@ class Journal:
                 now,
                 tuple(read_tasks(connection, self._look(connection, now), limit)),
                 counted_today(connection, now),
-                salvage.is_unacknowledged(self._directory),
+                salvage.is_unacknowledged(self._notices),
             )
 
     def _look(self, connection: Connection, now: float) -> Look:

@@ -11,8 +11,9 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -65,15 +66,16 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float], last:
                 # Another process may have been quicker.
                 database = _sound(directory, store, clock) or _replace(directory, store, clock)
             expected = Mark()
-        _catch_up(database, directory / _MADE, expected, store)
+        _catch_up(database, directory / _MADE, expected, store, directory)
     except OSError as problem:
-        raise JournalError(
-            Text(
-                f"The folder of the journal cannot be used: {problem}.",
-                f"无法使用付费日志所在的文件夹：{problem}。",
-            )
-        ) from None
+        raise _unusable_folder(problem) from None
     return database
+
+
+def _unusable_folder(problem: OSError) -> JournalError:
+    return JournalError(
+        Text(f"The folder of the journal cannot be used: {problem}.", f"无法使用付费日志所在的文件夹：{problem}。")
+    )
 
 
 def write_marks(settings: JournalSettings, store: Store, mark: Mark) -> None:
@@ -82,12 +84,18 @@ def write_marks(settings: JournalSettings, store: Store, mark: Mark) -> None:
     Raises:
         OSError, ValueError: it could not be written.
     """
-    write_mark(settings.directory / (_MADE_SHARED if settings.url else _MADE), mark)
-    store.put_mark(mark)
+    path = settings.directory / (_MADE_SHARED if settings.url else _MADE)
+    for before, write in ((read_mark(path), partial(write_mark, path)), (store.mark_of(mark.journal), store.put_mark)):
+        # Another process may have come further; and the mark of a journal that has replaced this one is not ours.
+        if before.journal in ("", mark.journal) and before.count < mark.count:
+            write(mark)
 
 
-def _catch_up(database: Database, made: Path, expected: Mark, store: Store) -> None:
-    """Take over what the store knows of tasks under way; of everything, if the journal is an older copy of itself."""
+def _catch_up(database: Database, made: Path, expected: Mark, store: Store, noticed_in: Path) -> None:
+    """Take over what the store knows of tasks under way; of everything, if the journal is an older copy of itself.
+
+    ``noticed_in``: a folder of all servers that use the journal, so that each waits for the acknowledgement.
+    """
     made.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     tasks = store.tasks()
     with database.reading() as connection:
@@ -101,7 +109,8 @@ def _catch_up(database: Database, made: Path, expected: Mark, store: Store) -> N
     behind = mark.is_behind(expected)
     if behind:
         pack_logger().error("The journal is an older copy: %s changes instead of %s.", mark.count, expected.count)
-        (made.parent / NOTICE).write_text(_notice(_OLDER_COPY), encoding="utf-8")
+        noticed_in.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (noticed_in / NOTICE).write_text(_notice(_OLDER_COPY), encoding="utf-8")
     if behind or tasks:
         side_cars = list(store.side_cars()) if behind else []
         with database.writing() as connection:
@@ -139,11 +148,13 @@ def _sound(directory: Path, store: Store, clock: Callable[[], float]) -> Databas
     database = Database(path, clock)
     try:
         database.check()
-        if was_there and database.is_new():
+        is_new = database.is_new()
+        if was_there and is_new:
             # Without its -wal file nothing may be left in it.
             database.close()
             return None
-        database.migrate()
+        side_cars = list(store.side_cars()) if is_new else []
+        database.migrate(lambda connection: insert_pictures(connection, database.now(connection), side_cars))
     except DamagedError as problem:
         database.close()
         pack_logger().error("%s", problem.what.en)
@@ -155,7 +166,10 @@ def _sound(directory: Path, store: Store, clock: Callable[[], float]) -> Databas
 
 
 def _was_there(directory: Path, store: Store) -> bool:
-    return (directory / _MADE).exists() or bool(store.tasks()) or next(store.side_cars(), None) is not None
+    if (directory / _MADE).exists():
+        return True
+    # A store elsewhere may be shared with other servers, whose journals these are about.
+    return store.is_within(directory) and (bool(store.tasks()) or next(store.side_cars(), None) is not None)
 
 
 @contextmanager
@@ -199,25 +213,33 @@ def open_postgresql(url: str, store: Store | None, directory: Path, last: Mark) 
         # A folder of pictures that served another journal: they are paid.
         side_cars = list(store.side_cars()) if database.is_new() else []
         database.migrate(lambda connection: insert_pictures(connection, database.now(connection), side_cars))
-        _catch_up(database, directory / _MADE_SHARED, expected, store)
+        _catch_up(database, directory / _MADE_SHARED, expected, store, store.directory)
+    except OSError as problem:
+        database.close()
+        raise _unusable_folder(problem) from None
     except BaseException:
         database.close()
         raise
     return database
 
 
-def is_unacknowledged(directory: Path) -> bool:
+def notices_of(settings: JournalSettings) -> list[Path]:
+    """Where a notice may stand: beside the journal, and in the store of servers that share one."""
+    shared = [settings.store] if settings.url and settings.store else []
+    return [folder / NOTICE for folder in (settings.directory, *shared)]
+
+
+def is_unacknowledged(notices: Sequence[Path]) -> bool:
     """Whether the journal replaces a lost one, and nobody has acknowledged that."""
-    return (directory / NOTICE).exists()
+    return any(notice.exists() for notice in notices)
 
 
-def check_acknowledged(directory: Path) -> None:
+def check_acknowledged(notices: Sequence[Path]) -> None:
     """
     Raises:
         JournalError: the journal replaces a lost one, and nobody has acknowledged that.
     """
-    if is_unacknowledged(directory):
-        notice = directory / NOTICE
+    for notice in filter(Path.exists, notices):
         raise JournalError(
             Text(
                 f"The journal of paid tasks was damaged, lost or replaced by an older copy. What could be read was "
@@ -232,13 +254,14 @@ def check_acknowledged(directory: Path) -> None:
         )
 
 
-def acknowledge(directory: Path) -> None:
+def acknowledge(notices: Sequence[Path]) -> None:
     """
     Raises:
         JournalError: the notice cannot be deleted.
     """
     try:
-        (directory / NOTICE).unlink(missing_ok=True)
+        for notice in notices:
+            notice.unlink(missing_ok=True)
     except OSError as problem:
         raise JournalError(
             Text(f"The notice cannot be deleted: {problem}.", f"无法删除提示文件：{problem}。")

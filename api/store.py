@@ -200,6 +200,13 @@ class Store:
                     found.append(side_car)
         return sorted(found, key=lambda side_car: (side_car.position, side_car.bought_at))
 
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
+    def is_within(self, folder: Path) -> bool:
+        return folder in self._directory.parents
+
     # ---- tasks
 
     def put_task(self, side_car: SideCar) -> None:

@@ -99,13 +99,18 @@ def submit_until_decided(
             raise _heard(error, watch) from problem
         except NotAccepted as answer:
             if answer.picture is not None:
-                error = _with_a_picture(provider, answer, request_id, kept=keep(answer.picture))
-                claim.ambiguous(error)
-                raise _heard(error, watch) from None
-            if answer.outcome is Outcome.BUSY or answer.status == 401:
+                kept = keep(answer.picture)
+                # A link beside a code of the table may lead to its help page.
+                if kept or not answer.is_known:
+                    error = _with_a_picture(provider, answer, request_id, kept=kept)
+                    claim.ambiguous(error)
+                    raise _heard(error, watch) from None
+            # 401 alone does not say that it was the service who did not take the key.
+            key_refused = answer.status == 401 and answer.outcome is Outcome.REFUSED
+            if answer.outcome is Outcome.BUSY or key_refused:
                 claim.unsent()
                 claim.write_unsent(holds_slot=answer.outcome is not Outcome.BUSY)
-            if answer.status == 401 and not renewed and service.renew_credentials():
+            if key_refused and not renewed and service.renew_credentials():
                 renewed = True
                 continue
             if answer.outcome is Outcome.BUSY:

@@ -115,6 +115,11 @@ def json_object(body: bytes) -> dict[str, Any] | None:
     return None
 
 
+def decoded(body: bytes) -> str:
+    """The text that the bytes most likely are."""
+    return next(_readings(body))
+
+
 def json_value(text: str) -> Any:
     """The JSON value that ``text`` begins with; ``None`` if it begins with none."""
     try:

@@ -155,7 +155,8 @@ class NodeDisplay:
             for name, count in asdict(left).items():
                 self._left[name] += count
             state = {"end": "left", "left": dict(self._left)}
-        self._screen.tell(state)
+        if self._screen.watched():
+            self._screen.tell(state)
 
     def _touch(self) -> None:
         self._changed = True

@@ -33,6 +33,7 @@ class NodeStatus {
   #widget;
   #lines = [];
   #isError = false;
+  #promptId;
   /** @type {Map<string, RunBlock>} by execution id: a node in a subgraph has one for each instance of it. */
   #blocks = new Map();
   #clock;
@@ -74,12 +75,14 @@ class NodeStatus {
     this.#say([inUsersLanguage(message)], true);
   }
 
-  /** What became of an interrupted run. */
-  leave(left) {
+  /** What became of an interrupted run, unless another one has begun since then. */
+  leave(left, promptId) {
+    if (this.#promptId !== undefined && this.#promptId !== promptId) return;
     this.#say([textsFor(chinese()).left(left)]);
   }
 
-  run(id) {
+  run(id, promptId) {
+    this.#promptId = promptId;
     if (!this.#blocks.has(id)) this.#blocks.set(id, new RunBlock());
     this.#show();
   }
@@ -127,7 +130,7 @@ class NodeStatus {
   /** Undoing mid-run leaves a new node. */
   #goOn() {
     for (const [id, { state }] of runs) {
-      if (nodeOf(state.display_node) === this.#node) this.run(id);
+      if (nodeOf(state.display_node) === this.#node) this.run(id, state.prompt_id);
     }
   }
 
@@ -216,7 +219,7 @@ function heard(state) {
   const id = String(state.node);
   const status = statusOf.get(nodeOf(state.display_node));
   if (state.end === "left") {
-    if (!runs.has(id)) status?.leave(state.left);
+    if (!runs.has(id)) status?.leave(state.left, state.prompt_id);
     return;
   }
   if (state.end === "stopped") {
@@ -225,7 +228,7 @@ function heard(state) {
     return;
   }
   runs.set(id, { state, at: performance.now() });
-  status?.run(id);
+  status?.run(id, state.prompt_id);
 }
 
 /** What still runs, for the page, has ended. */
@@ -237,9 +240,11 @@ function stop(isOver) {
   }
 }
 
-function failed({ prompt_id, node_id, exception_message }) {
+function failed({ prompt_id, node_id, node_type, exception_message }) {
   if (!isOfThisWorkflow({ workflow: workflows.get(prompt_id) })) return;
-  statusOf.get(nodeOf(node_id))?.fail(exception_message ?? "");
+  const node = nodeOf(node_id);
+  // A prompt that has told no workflow may be of another one, whose nodes have the same numbers.
+  if (node?.comfyClass === node_type) statusOf.get(node)?.fail(exception_message ?? "");
 }
 
 /** It says the same in less, and older frontends would save it with the workflow. Theirs are the first listeners. */

@@ -149,7 +149,7 @@ ERROR = "The input image was rejected. Billed: no.\n输入图片未通过内容�
 
 
 def test_an_error_stands_on_the_node_until_its_next_run(frontend: Frontend, look: str) -> None:
-    error = {"prompt_id": "any", "node_id": str(NODE), "exception_message": ERROR, "exception_type": "ModerationError"}
+    error = {"prompt_id": "any", "node_id": str(NODE), "node_type": "HiDreamAPIOutpaint", "exception_message": ERROR}
     frontend.page.evaluate(_TELL, ["execution_error", error])
     told = frontend.page.locator("[data-lasting-words=error][role=alert]")
     expect(told).to_have_text(ERROR.split("\n")[look.endswith("zh")])
@@ -161,7 +161,7 @@ def test_an_error_stands_on_the_node_until_its_next_run(frontend: Frontend, look
     frontend.page.evaluate(_TELL, ["execution_error", {**error, "exception_message": "Nur ein Satz."}])
     expect(told).to_have_text("Nur ein Satz.")
     frontend.page.evaluate(_TELL, ["executing", str(NODE)])
-    frontend.page.evaluate(_TELL, ["execution_error", {**error, "node_id": "1"}])
+    frontend.page.evaluate(_TELL, ["execution_error", {**error, "node_type": "KSampler"}])
     expect(words(frontend)).to_be_hidden()
 
 

@@ -431,4 +431,4 @@ def park(shop: Shop, service: str) -> None:
         buying.interrupt()
         with pytest.raises(CallCancelled):
             buying.wait()
-    until(lambda: shop.states[0] == "parked", PATIENCE)
+    until(lambda: shop.states[0] == "parked" and not shop.journal._claims.ids(), PATIENCE)

@@ -42,6 +42,7 @@ from tests.contract.raw_servers import SENT, SMALL, RawServer, answering
 from tests.contract.test_submit_table import CALLS, COMMON_TABLE, both_services, failing
 
 WORDS = "vendor words 甲乙"
+PROVIDERS: tuple[Provider, ...] = ("HiDream", "Volcengine")
 
 
 @pytest.fixture(autouse=True)
@@ -401,6 +402,89 @@ def test_statuses_that_decide_nothing_are_ambiguous(provider: Provider, status: 
         assert outcome_of(body, status, provider) == (AmbiguousSubmitError, "unknown")
     error = refused({"code": 7, "message": WORDS}, status, provider)
     assert (type(error), error.billed) == (AmbiguousSubmitError, "unknown")
+
+
+UNDECIDED: list[tuple[int, Any]] = [
+    (200, {"code": 500, "message": WORDS}),
+    (200, {"code": 504, "message": "gateway timeout"}),
+    (400, {"code": "502", "message": WORDS}),
+    (200, {"error": {"code": 502, "message": "Provider returned error"}}),
+    *((200, {"code": code, "message": WORDS}) for code in (202, 204, 1000, 20000, "accepted", "成功", "200 OK")),
+    *((200, {"code": 77, "message": words}) for words in ("success", "Success.", "请求成功")),
+    (400, {"error": "upstream_error"}),
+    (400, {"error_code": "upstream_error"}),
+    (400, {"status": "upstream_error"}),
+    (400, {"message": "upstream_error: connection reset"}),
+    (400, {"error": {"code": "do_request_failed", "message": WORDS}}),
+    (400, {"error": {"code": "bad_response_status_code", "message": "504"}}),
+    (400, {"code": "bad_response", "upstream_status": 504}),
+    (400, {"code": 400, "error_code": 50500}),
+    (400, {"code": 400, "status": 50500}),
+    (400, {"detail": {"code": 50500}}),
+    (422, {"detail": {"error": {"code": "upstream_error"}}}),
+    (406, "not ok match: " + json.dumps({"code": 50500, "message": WORDS})),
+    (406, json.dumps({"code": 50500, "message": WORDS})),
+    (400, [{"code": 50500}]),
+    (400, {"message": 'time {out}: {"code": 50500}'}),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), UNDECIDED, ids=str)
+def test_what_may_have_been_accepted_is_never_called_refused(status: int, body: Any) -> None:
+    assert outcome_of(body, status) == (AmbiguousSubmitError, "unknown")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, {"code": 5, "detail": {"task_id": "task-1"}}),
+        (400, {"code": 7, "response": {"data": {"task_id": "task-1"}}}),
+        (200, json.dumps({"code": 10000, "data": {"task_id": "task-1"}})),
+        (200, {"Data": {"task_id": "task-1"}}),
+    ],
+    ids=str,
+)
+def test_a_task_id_is_found_at_any_place(status: int, body: Any) -> None:
+    for provider in PROVIDERS:
+        told = read(body, status, provider)
+        assert isinstance(told, Accepted) and told.task.task_id == "task-1"
+
+
+@pytest.mark.parametrize("before", ["<br />\nWarning: x\n", "data: ", ")]}'\n"])
+def test_a_task_id_behind_other_words(before: str) -> None:
+    body = before + json.dumps({"code": 0, "result": {"task_id": "task-1"}})
+    with RawServer(answering(200, body), raw.serving) as server:
+        bought_once(raw.hidream_call(server.url), server)
+
+
+@pytest.mark.parametrize("placeholder", [0, "0", "null", "None", "undefined", -1, "-1", "-", "N/A"], ids=str)
+def test_a_placeholder_is_no_task_id(placeholder: Any) -> None:
+    for provider in PROVIDERS:
+        told = read({"code": 7001, "message": WORDS, "data": {"task_id": placeholder}}, 200, provider)
+        assert isinstance(told, NotAccepted) and told.outcome.billed == "no"
+
+
+def test_a_help_page_beside_a_refusal_is_no_picture() -> None:
+    def serve(connection: raw.Connection) -> None:
+        connection.read()
+        if connection.request_line.startswith("POST"):
+            link = f"http://{connection.headers['host']}/docs/6444/69728"
+            return connection.answer(200, {"code": 50411, "message": WORDS, "data": {"url": link}})
+        return connection.answer(200, "<html>the manual</html>", content_type="text/html")
+
+    with RawServer(serve) as server:
+        error = failing(raw.volcengine_call(server.url))
+        assert (type(error), error.billed) == (ModerationError, "no")
+
+
+@pytest.mark.parametrize("body", [{"code": "upstream_error", "message": "timed out"}, {"data": {"image": SMALL}}])
+def test_an_unclear_401_is_not_sent_again_with_a_new_token(body: Any, shop: Shop) -> None:
+    """Only a key that the service certainly did not take is exchanged."""
+    shop.settings.update(HIDREAM_TOKEN="", HIDREAM_API_KEY=paying.KEYS.hidream_api_key)
+    shop.fault("submit", None, status=401, json=body, accept=True)
+    for _ in range(2):
+        assert isinstance(shop.trouble(ANY_CALL["upscale"](shop, A)), AmbiguousSubmitError)
+    assert len(shop.submits) == 1
 
 
 # ---- the common table

@@ -235,14 +235,15 @@ def query(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> Any:
         "Task does not exist",
         "the task doesn't exist",
         "no such task: task-1",
-        "Unknown task id",
-        "invalid task_id",
+        "Unknown task",
+        "The task was not found",
         "task has expired",
-        "cannot find task",
+        "cannot find this task",
         "record not found",
+        "task_id not found",
         "任务不存在",
         "未找到该任务",
-        "任务ID无效",
+        "任务ID不存在",
         "任务已过期",
     ],
 )
@@ -256,7 +257,25 @@ def test_words_for_a_task_that_is_not_known(code: Any, words: str, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    "words", ["token expired", "invalid token", "page not found", "task failed", "the task is queued", "unknown error"]
+    "words",
+    [
+        "token expired",
+        "page not found",
+        "the task is queued",
+        "task failed: unknown error",
+        "busy",
+        "查询任务失败，令牌已失效",
+        "任务查询失败：token已过期",
+        "Query task failed: token has expired",
+        "get task result failed: API key not found",
+        "Task query failed: signature is invalid",
+        "invalid parameter: task_id",
+        "Invalid request: task_id and request_id required",
+        "unknown parameter task_id",
+        "user record not found",
+        "task service: user not found",
+        "任务参数不存在",
+    ],
 )
 def test_words_for_something_else(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PollError) as told:

@@ -49,7 +49,7 @@ def service(connection: raw.Connection) -> None:
 
 
 def rows(journal: Journal) -> list[dict[str, Any]]:
-    with closing(sqlite3.connect(journal._directory / "journal.sqlite3")) as connection:
+    with closing(sqlite3.connect(journal.store.directory.parent / "journal.sqlite3")) as connection:
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute("SELECT * FROM attempts")]
 

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from hidream_volcengine.api import Journal, JournalError, JournalSettings, RemoteImageError, Text
 from hidream_volcengine.api.access import Access
 from hidream_volcengine.api.marks import Mark, read_mark
-from hidream_volcengine.api.salvage import NOTICE
+from hidream_volcengine.api.salvage import NOTICE, write_marks
 
 from emulator import Emulator
 from tests.contract import buyer, paying
@@ -76,8 +77,9 @@ def assert_noticed(shop: Shop) -> None:
         error = shop.trouble(upscale(shop.hidream, B))
     assert isinstance(error, JournalError) and error.billed == "no"
     assert "older copy" in error.text().en and "旧副本" in error.text().zh
-    assert (shop.folder / NOTICE).exists()
+    assert any(notice.exists() for notice in shop.journal._notices)
     shop.journal.acknowledge()
+    assert not any(notice.exists() for notice in shop.journal._notices)
 
 
 def sql(shop: Shop, *statements: str) -> None:
@@ -335,7 +337,29 @@ def test_many_journals_at_once_never_take_each_other_for_an_older_copy(shop: Sho
     assert not (shop.folder / NOTICE).exists()
 
 
+def test_a_new_server_on_a_shared_store_is_no_lost_journal(shop: Shop, tmp_path: Path) -> None:
+    shop.buy(upscale(shop.hidream, A))
+    park(shop, "cvsync2async")
+    second = Journal(JournalSettings(tmp_path / "second", store=shop.folder / "store"))
+    shop._journals.append(second)
+    shop.mend()
+    with shop.buys(0):
+        assert len(pictures(paying.buy(second, [upscale(shop.hidream, A), cvprocess(shop.volcengine, A)]))) == 2
+    assert not (tmp_path / "second" / NOTICE).exists()
+
+
 # ---- the mark
+
+
+def test_a_mark_is_never_lowered_by_a_process_that_saw_less(shop: Shop) -> None:
+    settings = JournalSettings(shop.folder)
+    shop.buy(upscale(shop.hidream, A))
+    mark = mark_of(shop)
+    write_marks(settings, shop.journal.store, replace(mark, count=mark.count + 20))
+    for lower in (mark, Mark("0" * 32, mark.count + 99)):
+        write_marks(settings, shop.journal.store, lower)
+        assert read_mark(shop.folder / MADE) == replace(mark, count=mark.count + 20)
+        assert shop.journal.store.mark_of(mark.journal).count == mark.count + 20
 
 
 def mark_of(shop: Shop) -> Mark:
@@ -420,8 +444,15 @@ def test_a_server_that_takes_over_without_the_last_changes(
                 replica.execute(f"INSERT INTO {table} SELECT * FROM lagging_{table}")  # noqa: S608
         with shop.buys(0), pytest.raises(RemoteImageError):
             shop.buy(upscale(shop.hidream, A))
+        # Another server of the studio, which had not seen as much, buys nothing either.
+        other = Journal(JournalSettings(tmp_path / "other", url=postgres_url, store=tmp_path / "store"))
+        shop._journals.append(other)
+        with shop.sends_nothing(), pytest.raises(JournalError, match="older copy"):
+            paying.buy(other, [upscale(shop.hidream, B)])
         assert_noticed(shop)
         shop.mend()
         with shop.buys(0):
             assert len(pictures(shop.buy(upscale(shop.hidream, A)))) == 1
             assert len(pictures(shop.buy(upscale(shop.hidream, A, 7)))) == 1
+        with shop.buys(1):
+            assert len(pictures(paying.buy(other, [upscale(shop.hidream, B)]))) == 1

@@ -238,7 +238,7 @@ def test_a_paid_task_is_fetched_again(run: Callable[..., tuple[Prompt, Result]],
 def test_without_a_task_id_it_says_so(run: Callable[..., tuple[Prompt, Result]], comfy: ComfyUI) -> None:
     prompt = to_prompt(examples.load(examples.FETCH), comfy.object_info())
     result = comfy.run(prompt, expect="error")
-    assert "`task_id` is empty" in result.error["exception_message"]
+    assert "task_id is empty" in result.error["exception_message"]
 
 
 _SET = "HiDreamAPIModelPhotoSet"

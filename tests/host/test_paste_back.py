@@ -414,7 +414,7 @@ def test_nan_is_refused(comfy: ComfyUI, broken: str) -> None:
     wires[broken] = graph.add("TestFloats", shape=shape, value="nan")[0]
     graph.save(pasted(graph, placement=placement[0], **wires)[0])
     english, chinese = failed(comfy, graph.prompt, "InvalidInputError")["exception_message"].strip().split("\n")
-    assert f"`{broken}` contains" in english and "NaN" in english and f"`{broken}`" in chinese
+    assert f"{broken} contains" in english and "NaN" in english and f"{broken}" in chinese
     assert "Billed" not in english and "计费" not in chinese, "nothing could be"
 
 
@@ -463,7 +463,7 @@ def test_values_out_of_range_never_reach_a_picture(comfy: ComfyUI, widget: str, 
     placement, canvas = padded(graph, image, left=10)
     wired = graph.add("TestAnything", value=json.dumps(value))[0]
     graph.save(pasted(graph, canvas[0], image, placement[0], **{widget: wired})[0])
-    assert f"`{widget}`" in failed(comfy, graph.prompt, "InvalidInputError")["exception_message"]
+    assert f"{widget}" in failed(comfy, graph.prompt, "InvalidInputError")["exception_message"]
 
 
 # ---- interrupt

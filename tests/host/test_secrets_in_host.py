@@ -283,7 +283,7 @@ def files_of_the_pack(comfy: ComfyUI) -> list[str]:
     files = [path for path in (comfy.base / "user").rglob("*") if path.is_file() and "hidream" in str(path).lower()]
     folder = journal_folder(comfy)
     names = [str(path.relative_to(folder)) if folder in path.parents else str(path) for path in files]
-    return [name for name in names if not re.match(r"journal\.(sqlite3|made)|store/[0-9a-f]{2}/", name)]
+    return [name for name in names if not re.match(r"journal\.(sqlite3|made)|store/([0-9a-f]{2}|tasks)/", name)]
 
 
 def test_loading_the_pack_does_nothing(keyless_comfyui: ComfyUI, emulator: Emulator) -> None:

@@ -283,7 +283,7 @@ def test_seeds_that_would_count_beyond_the_limit_are_refused(
     graph = Graph(comfy)
     graph.save(volcengine(graph, class_type, photo(120, 80), seed=2**31 - 2, variants=3)[0])
     told = failed(comfy, graph.prompt, "InvalidInputError")["exception_message"]
-    assert "`seed`" in told
+    assert "seed" in told
     assert str(2**31 - 1) in told
     assert emulator.requests == []
 
