@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +24,7 @@ from tests.host.buying import (
     fetched,
     forget_purchases,
     hold,
+    journal_folder,
     let_the_collector_come,
     mend,
     same,
@@ -56,15 +62,49 @@ def test_finished_workflows_are_reused(comfy: ComfyUI, emulator: Emulator) -> No
     assert {task["state"] for task in tasks(comfy)} == {"delivered"}
 
 
-def test_rows_that_are_deleted_while_a_task_is_waited_for(comfy: ComfyUI, emulator: Emulator) -> None:
+def delete_rows(comfy: ComfyUI, older: Path) -> None:
+    change_journal(comfy, *(f"DELETE FROM {table}" for table in ("results", "attempts", "requests")))  # noqa: S608
+
+
+def restore_an_older_copy(comfy: ComfyUI, older: Path) -> None:
+    copy_journal(older, journal_folder(comfy) / "journal.sqlite3")
+
+
+def put_an_older_file_there(comfy: ComfyUI, older: Path) -> None:
+    delete_its_files(comfy, older)
+    shutil.copyfile(older, journal_folder(comfy) / "journal.sqlite3")
+
+
+def delete_its_files(comfy: ComfyUI, older: Path) -> None:
+    for path in journal_folder(comfy).glob("journal.sqlite3*"):
+        path.unlink()
+
+
+def copy_journal(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target, timeout=30)) as other:
+        one.backup(other)
+
+
+@pytest.mark.parametrize("lose", [delete_rows, restore_an_older_copy, put_an_older_file_there, delete_its_files])
+def test_a_journal_that_is_lost_while_a_task_is_waited_for(
+    lose: Callable[[ComfyUI, Path], None], comfy: ComfyUI, emulator: Emulator, tmp_path: Path
+) -> None:
+    Bought(comfy, "HiDreamAPIUpscale", 7).run()
+    emulator.clear()
+    older = tmp_path / "older.sqlite3"
+    copy_journal(journal_folder(comfy) / "journal.sqlite3", older)
     hold(emulator)
     workflow = Bought(comfy)
     running = workflow.start()
     until(lambda: [record for record in emulator.requests if record.phase == "result"], "a poll")
-    change_journal(comfy, *(f"DELETE FROM {table}" for table in ("results", "attempts", "requests")))  # noqa: S608
+    lose(comfy, older)
     mend(emulator)
     assert running.end().status == "success"
     assert len(emulator.accepted) == 1
+    # Whoever notices that something may be missing buys nothing before the owner knows.
+    notice = journal_folder(comfy) / "JOURNAL-WAS-DAMAGED.txt"
+    assert notice.exists() == (lose is not delete_rows)
+    notice.unlink(missing_ok=True)
     with sends_nothing(emulator):
         assert len(workflow.run()) == 1
 
