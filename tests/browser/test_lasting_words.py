@@ -9,6 +9,7 @@ from playwright.sync_api import Locator, expect
 
 from tests.browser.frontend import Frontend, example_workflow
 from tests.browser.looks import looks
+from tests.host.buying import forget_purchases
 
 WORDS = {
     "en": "The original was reduced from 768×768 to 576×576 for the canvas.",
@@ -61,6 +62,7 @@ def element(frontend: Frontend) -> Locator:
 def test_shown_while_they_hold_and_never_saved(frontend: Frontend, look: str) -> None:
     page = frontend.page
     language = look[-2:]
+    forget_purchases(frontend.comfy)
     values, prompt = frontend.widget_values(), frontend.prompt()
     assert page.evaluate(_WIDGETS) == [NODE]
     expect(words(frontend)).to_be_hidden()

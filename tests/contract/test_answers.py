@@ -102,16 +102,16 @@ SUCCESS = [0, 1, 200, 10000, "0", "200", "success", "SUCCESS", "Success", "ok", 
 MISSING = "no code at all"
 
 
-@pytest.mark.parametrize("status", [200, 201, 203])
 @pytest.mark.parametrize("code", [*SUCCESS, MISSING, 7, -1, "upstream_ok", 50411], ids=str)
-def test_a_picture_counts_whatever_the_code(code: Any, status: int) -> None:
+def test_a_picture_counts_whatever_the_code(code: Any) -> None:
     body = {"code": code, "message": WORDS, "data": {"binary_data_base64": [SMALL], "request_id": "r1"}}
     if code is MISSING:
         del body["code"]
-    told = read(body, status)
-    assert isinstance(told, Accepted) and told.picture is not None and told.picture.base64 == SMALL
-    said = told.note.en if told.note is not None else ""
-    assert (f"code {code}" in said) == (code not in (None, "", 10000, MISSING)), said
+    for status in (200, 201, 203):
+        told = read(body, status)
+        assert isinstance(told, Accepted) and told.picture is not None and told.picture.base64 == SMALL
+        said = told.note.en if told.note is not None else ""
+        assert (f"code {code}" in said) == (code not in (None, "", 10000, MISSING)), said
 
 
 @pytest.mark.parametrize("code", ["success", 0, 7])
@@ -122,10 +122,10 @@ def test_what_counts_is_delivered_with_a_note_and_bought_once(code: Any) -> None
 
 
 @pytest.mark.parametrize("code", [*SUCCESS, 7, "E1"], ids=str)
-@pytest.mark.parametrize("status", [200, 201, 400, 406, 429, 502])
-def test_a_task_id_counts_whatever_the_code(code: Any, status: int) -> None:
-    told = read({"code": code, "result": {"task_id": "task-1"}}, status, "HiDream")
-    assert isinstance(told, Accepted) and told.task.task_id == "task-1"
+def test_a_task_id_counts_whatever_the_code(code: Any) -> None:
+    for status in (200, 201, 400, 406, 429, 502):
+        told = read({"code": code, "result": {"task_id": "task-1"}}, status, "HiDream")
+        assert isinstance(told, Accepted) and told.task.task_id == "task-1"
 
 
 WRAPPED: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -146,11 +146,11 @@ every_wrapping = pytest.mark.parametrize("wrapping", list(WRAPPED))
 
 
 @every_wrapping
-@pytest.mark.parametrize("status", [200, 203, 406, 502])
-def test_a_task_id_counts_wherever_it_stands(wrapping: str, status: int) -> None:
-    told = read(WRAPPED[wrapping]({"task_id": "task-1", "sub_task_ids": ["sub-1"]}), status, "HiDream")
-    assert isinstance(told, Accepted)
-    assert (told.task.task_id, told.task.sub_task_ids) == ("task-1", ("sub-1",))
+def test_a_task_id_counts_wherever_it_stands(wrapping: str) -> None:
+    for status in (200, 203, 406, 502):
+        told = read(WRAPPED[wrapping]({"task_id": "task-1", "sub_task_ids": ["sub-1"]}), status, "HiDream")
+        assert isinstance(told, Accepted)
+        assert (told.task.task_id, told.task.sub_task_ids) == ("task-1", ("sub-1",))
 
 
 @pytest.mark.parametrize("wrapping", ["once more", "a text", "not ok match"])
@@ -177,12 +177,12 @@ def test_a_task_id_on_top_counts() -> None:
     ],
     ids=lambda picture: str(picture)[:40],
 )
-@both_services
 @every_wrapping
-def test_a_picture_counts_at_every_result_position(wrapping: str, provider: Provider, picture: dict[str, Any]) -> None:
-    told = read(WRAPPED[wrapping](picture), provider=provider)
-    assert isinstance(told, Accepted) and told.picture is not None
-    assert base64_bytes(told.picture.base64) == base64.b64decode(SMALL)
+def test_a_picture_counts_at_every_result_position(wrapping: str, picture: dict[str, Any]) -> None:
+    for provider in PROVIDERS:
+        told = read(WRAPPED[wrapping](picture), provider=provider)
+        assert isinstance(told, Accepted) and told.picture is not None
+        assert base64_bytes(told.picture.base64) == base64.b64decode(SMALL)
 
 
 @both_services
@@ -207,13 +207,13 @@ def test_an_address_counts_at_every_result_position(wrapping: str, name: str) ->
 
 
 @both_services
-@pytest.mark.parametrize("data", [None, {}, "", "done", {"image": ""}, {"status": "ok"}, [], {"url": None}], ids=str)
 @pytest.mark.parametrize("code", [*SUCCESS, MISSING], ids=str)
-def test_success_without_either_is_ambiguous(code: Any, data: Any, provider: Provider) -> None:
-    body = {"code": code, "message": WORDS, "data": data}
-    if code is MISSING:
-        del body["code"]
-    assert outcome_of(body, provider=provider) == (AmbiguousSubmitError, "unknown")
+def test_success_without_either_is_ambiguous(code: Any, provider: Provider) -> None:
+    for data in (None, {}, "", "done", {"image": ""}, {"status": "ok"}, [], {"url": None}):
+        body = {"code": code, "message": WORDS, "data": data}
+        if code is MISSING:
+            del body["code"]
+        assert outcome_of(body, provider=provider) == (AmbiguousSubmitError, "unknown"), data
 
 
 @both_services
@@ -359,16 +359,16 @@ GATEWAYS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("status", [200, 400, 406, 429, 500, 502])
 @pytest.mark.parametrize("inner", list(INNERMOST))
 @pytest.mark.parametrize("gateway", list(GATEWAYS))
-def test_the_innermost_words_of_a_gateway_decide(gateway: str, inner: str, status: int) -> None:
+def test_the_innermost_words_of_a_gateway_decide(gateway: str, inner: str) -> None:
     told, expected, billed = INNERMOST[inner]
-    refusal = read(GATEWAYS[gateway](told), status)
-    assert isinstance(refusal, NotAccepted)
-    assert (refusal.meaning.error, refusal.outcome.billed) == (expected, billed)
-    if isinstance(told, dict):
-        assert refusal.vendor_message == told["message"]
+    for status in (200, 400, 406, 429, 500, 502):
+        refusal = read(GATEWAYS[gateway](told), status)
+        assert isinstance(refusal, NotAccepted)
+        assert (refusal.meaning.error, refusal.outcome.billed) == (expected, billed), status
+        if isinstance(told, dict):
+            assert refusal.vendor_message == told["message"]
 
 
 @pytest.mark.parametrize("inner", ["moderated", "busy", "timeout", "unknown", "balance"])
@@ -492,14 +492,14 @@ def test_an_unclear_401_is_not_sent_again_with_a_new_token(body: Any, shop: Shop
 ADVICE = {50400: "console", 50402: "gateway", 50205: "smaller", 50213: "smaller", 50207: "larger", 50215: "parameters"}
 
 
-@pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("code", COMMON_TABLE)
-def test_the_common_table(code: int, status: int) -> None:
-    told = read({"code": code, "data": None, "message": WORDS}, status)
-    assert isinstance(told, NotAccepted) and told.meaning.error is COMMON_TABLE[code]
-    assert (told.outcome.billed, told.code) == ("no", code)
-    advice = told.meaning.advice
-    assert ADVICE.get(code, "") in (advice.en if advice is not None else "")
+def test_the_common_table(code: int) -> None:
+    for status in (200, 400):
+        told = read({"code": code, "data": None, "message": WORDS}, status)
+        assert isinstance(told, NotAccepted) and told.meaning.error is COMMON_TABLE[code]
+        assert (told.outcome.billed, told.code) == ("no", code)
+        advice = told.meaning.advice
+        assert ADVICE.get(code, "") in (advice.en if advice is not None else "")
 
 
 @pytest.mark.parametrize("code", ADVICE)
