@@ -239,13 +239,15 @@ class Store:
         return read_mark(self._mark(journal))
 
     def put_mark(self, mark: Mark) -> None:
-        """
+        """Note how far a journal has come, unless there is no store (yet, or because its disk is not mounted).
+
         Raises:
             OSError, ValueError: it could not be written.
         """
         path = self._mark(mark.journal)
-        self._make(path.parent)
-        write_mark(path, mark)
+        if self._directory.is_dir():
+            self._make(path.parent)
+            write_mark(path, mark)
 
     def _mark(self, journal: str) -> Path:
         return self._directory / _TASKS / f"{_checked(_JOURNAL, journal)}.made"
