@@ -29,7 +29,7 @@ from .errors import (
     meaning_of,
 )
 from .polling import SubTask
-from .redaction import words_of
+from .redaction import shortened, words_of
 from .text import Text
 from .transport import Answer
 from .wire import WireRequest, base64_bytes, code_of, decoded, excerpt, json_object, json_value
@@ -44,7 +44,7 @@ _UPSTREAM = re.compile(r"upst?ream(?!_?(?:request_?id|id\b|time|latency|duration
 _CALL_FAILED = re.compile("^(?:do_request_failed|bad_response\\w*|read_response_body_failed)$", re.IGNORECASE)
 _OF_A_GATEWAY = ("code", "type", "error", "error_code", "status", "message", "msg")
 _PICTURES = ("binary_data_base64", "image_urls", "image", "url")
-_CODES = ("code", "Code", "error_code", "errcode", "status")
+_CODES = ("code", "Code", "error_code", "errcode")
 _MESSAGES = ("message", "Message", "messasge", "msg", "error_msg", "error")
 _REQUEST_IDS = ("request_id", "RequestId", "requestId")
 _DOCUMENTED: dict[Provider, int] = {"HiDream": 0, "Volcengine": 10000}
@@ -111,7 +111,7 @@ class Part:
 
     @property
     def codes(self) -> list[int | str]:
-        codes = (code_of(self.fields.get(name)) for name in _CODES[:-1])
+        codes = (code_of(self.fields.get(name)) for name in _CODES)
         return [code for code in codes if code not in (None, "")]
 
     @property
@@ -317,12 +317,10 @@ class Reply:
         """What is to be told if it counts as accepted although its code or status is another than the page has."""
         if self.succeeded and all(code == _DOCUMENTED[self.provider] for code in self.codes):
             return None
-        said = ", ".join(filter(None, [f"HTTP {self.status}", f"code {self.code}" if self.code is not None else ""]))
+        code = f", code {shortened(str(self.code), 100)}" if self.code is not None else ""
         words = f" “{self.message}”" if self._speaker is not None or self.algorithm_failed else ""
-        return Text(
-            f"The service accepted this, and answered with {said}{words}.",
-            f"服务端已受理，但应答为 {said}{words}。",
-        )
+        said = f"HTTP {self.status}{code}{words}"
+        return Text(f"The service accepted this, and answered with {said}.", f"服务端已受理，但应答为 {said}。")
 
     def not_accepted(self, request_id: str = "") -> NotAccepted:
         return NotAccepted(

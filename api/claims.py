@@ -197,14 +197,14 @@ class Claim:
             self._put_task()
 
     def _put_task(self) -> None:
-        """The task beside the journal, so that it survives that."""
+        """Write the task into the store, so that the task survives the journal."""
         try:
             self._claims.store.put_task(self._side_car(count=self.attempt.pictures))
         except (OSError, ValueError) as problem:
             pack_logger().warning("%s could not be written into the store: %s", self.journal_id, problem)
 
     def confirmed(self) -> None:
-        """The service has a state of the task."""
+        """The service answered with a state of the task."""
         self._known = True
         if self.attempt.unconfirmed:
             self.attempt = replace(self.attempt, submitted_at=self.attempt.tried_at)
@@ -252,6 +252,23 @@ class Claim:
         Returns:
             Whether it is "stored", is fetched "again" next time, or is "lost" for that.
         """
+        stored = self._put(position, sub_task_id, encoded)
+        if stored is None and self.attempt.resumable:
+            return "again"
+        # Nothing to fetch it from again: the next time says that it is lost, and does not buy another one.
+        sha256 = stored.sha256 if stored is not None else hashlib.sha256(encoded.data).hexdigest()
+        self._pending_results.append((position, sub_task_id, sha256, None))
+        self._kept = True
+        return "stored" if stored is not None else "lost"
+
+    def keep_beside_an_error(self, encoded: Encoded) -> bool:
+        """Store a picture that came with an error: it does not make the attempt a stored one. Whether it could."""
+        stored = self._put(0, "", encoded)
+        if stored is not None:
+            self._pending_results.append((0, "", stored.sha256, None))
+        return stored is not None
+
+    def _put(self, position: int, sub_task_id: str, encoded: Encoded) -> SideCar | None:
         attempt = self.attempt
         side_car = self._side_car(
             media_type=encoded.media_type,
@@ -262,7 +279,7 @@ class Claim:
             sub_task_id=storable(sub_task_id),
         )
         try:
-            side_car = self._claims.store.put(encoded.data, side_car)
+            return self._claims.store.put(encoded.data, side_car)
         except (OSError, ValueError) as problem:
             pack_logger().error(
                 "a paid picture could not be stored (%s): %s task_id=%s request_id=%s",
@@ -271,16 +288,7 @@ class Claim:
                 attempt.task.task_id,
                 attempt.request_id,
             )
-            if attempt.resumable:
-                return "again"
-            # Nothing to fetch it from again: the next time says that it is lost, and does not buy another one.
-            side_car = side_car.model_copy(update={"sha256": hashlib.sha256(encoded.data).hexdigest()})
-            kept: Kept = "lost"
-        else:
-            kept = "stored"
-        self._pending_results.append((position, sub_task_id, side_car.sha256, None))
-        self._kept = True
-        return kept
+            return None
 
     def _side_car(self, **more: Any) -> SideCar:
         attempt, mark = self.attempt, self._claims.mark()

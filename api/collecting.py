@@ -27,7 +27,7 @@ from .polling import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Wa
 from .redaction import pack_logger
 from .states import JournalError
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
-from .submits import Service
+from .submits import BesideError, Service
 from .text import Text
 from .transport import Deadlines
 from .wire import base64_bytes
@@ -35,7 +35,7 @@ from .workers import apart
 
 if TYPE_CHECKING:
     # The database that they bring is loaded with the first purchase.
-    from .claims import Claim, Kept
+    from .claims import Claim
     from .journal import Journal
 
 # Nothing that was hashed when it was bought is refused for its size when it is read again.
@@ -197,22 +197,22 @@ def collect(
     pictures: list[Pixels] = []
     errors: list[RemoteImageError] = []
     whole = True
-    kept: Kept = "lost"
     for position, sub_task in enumerate(sub_tasks):
         before = known.result(position, sub_task.sub_task_id)
         picture = _stored_picture(journal.store, before, task) if before is not None and before.sha256 else None
         if picture is not None and before is not None and before.position != position:
             claim.moved(position, before)
         if picture is None:
+            stored = False
             try:
                 encoded = fetcher.in_answer(sub_task)
                 if encoded is not None:
                     # Before it is decoded: whatever goes wrong there, the bytes are paid and kept.
                     kept = claim.keep(position, sub_task.sub_task_id, encoded)
-                    whole = kept != "again" and whole
+                    whole, stored = kept != "again" and whole, kept == "stored"
                     picture = fetcher.decoded(encoded)
                 if picture is None:
-                    picture, encoded = fetcher.fetch(sub_task, kept=encoded is not None and kept == "stored")
+                    picture, encoded = fetcher.fetch(sub_task, kept=stored)
                     whole = claim.keep(position, sub_task.sub_task_id, encoded) != "again" and whole
             except RemoteImageError as error:
                 errors.append(error)
@@ -240,16 +240,16 @@ def collect(
     return Delivery(task, tuple(pictures), tuple(errors), attempt.journal_id, source)
 
 
-def keep_beside_an_error(claim: Claim, service: Service, watch: Watch, picture: SubTask) -> bool:
-    """Store a picture that came with an HTTP error; returns whether it could be had and stored."""
+def keep_beside_an_error(claim: Claim, service: Service, watch: Watch, picture: SubTask) -> BesideError:
+    """Store a picture that came with an error; returns what became of it."""
     # A link is tried once: beside an error it may lead anywhere.
     fetcher = _Fetcher(service, claim.attempt.task, claim.attempt.expected_pixels, watch.cancel, tries_for=0.0)
     try:
         encoded = fetcher.in_answer(picture) or fetcher.fetch(picture)[1]
     except (RemoteImageError, CallCancelled) as problem:
         pack_logger().warning("%s: a picture that came with an error was not kept: %s", claim.journal_id, problem)
-        return False
-    return claim.keep(0, "", encoded) == "stored"
+        return "no picture" if isinstance(problem.__cause__, UndecodableImageError) else "lost"
+    return "stored" if claim.keep_beside_an_error(encoded) else "lost"
 
 
 def _wait_or_make_do(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Sequence[SubTask]:

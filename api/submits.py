@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .answers import NotAccepted
 from .cancel import CallCancelled
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 MAX_RESENDS = 3
 
 Service = HiDreamService | VolcengineService
+# What became of a picture that came with an error; "lost": it may have been one, and is not in the store.
+BesideError = Literal["stored", "lost", "no picture"]
 
 
 def submit_until_decided(
@@ -47,7 +49,7 @@ def submit_until_decided(
     watch: Watch,
     check: Callable[[], None],
     admit: Callable[[], None],
-    keep: Callable[[SubTask], bool],
+    keep: Callable[[SubTask], BesideError],
     expected: float | None,
 ) -> Accepted:
     """The submit table (design.md, "Money"): the journal knows of each try before its first byte goes out.
@@ -55,7 +57,7 @@ def submit_until_decided(
     Args:
         check: called before each try; what it raises ends the call unsent.
         admit: takes a place of the limiter again; a call that was told to slow down gives its own up.
-        keep: stores a picture that came with an error; returns whether it could.
+        keep: stores a picture that came with an error.
         expected: seconds that such a call usually takes, if known.
 
     Raises:
@@ -101,11 +103,11 @@ def submit_until_decided(
             if answer.picture is not None:
                 kept = keep(answer.picture)
                 # A link beside a code of the table may lead to its help page.
-                if kept or not answer.is_known:
-                    error = _with_a_picture(provider, answer, request_id, kept=kept)
+                if kept != "no picture" or not answer.is_known:
+                    error = _with_a_picture(provider, answer, request_id, kept=kept == "stored")
                     claim.ambiguous(error)
                     raise _heard(error, watch) from None
-            # 401 alone does not say that it was the service who did not take the key.
+            # The status 401 alone does not prove that the key was refused: a gateway may have wrapped a failure.
             key_refused = answer.status == 401 and answer.outcome is Outcome.REFUSED
             if answer.outcome is Outcome.BUSY or key_refused:
                 claim.unsent()

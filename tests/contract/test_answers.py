@@ -310,6 +310,41 @@ def test_a_link_with_an_error_that_is_dead_is_ambiguous_without_a_promise() -> N
     assert type(error) is AmbiguousSubmitError and "kept" not in str(error)
 
 
+@pytest.mark.parametrize("told", [{"code": 50411}, {"code": 50429}, {"code": 7}], ids=str)
+@pytest.mark.parametrize("by_link", [False, True], ids=["in the answer", "by link"])
+def test_a_picture_with_an_error_that_cannot_be_stored(told: dict[str, Any], by_link: bool) -> None:
+    """Whatever the code: a picture came, so that the request may be billed. Nothing says that the picture was kept."""
+
+    def serve(connection: raw.Connection) -> None:
+        connection.read()
+        if connection.request_line.startswith("POST"):
+            link = f"http://{connection.headers['host']}/picture.png"
+            picture = {"image_urls": [link]} if by_link else {"binary_data_base64": [SMALL]}
+            return connection.answer(400, {**told, "message": WORDS, "data": picture})
+        return connection.answer(200, raw.png(128, 96), content_type="image/png")
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    with RawServer(serve) as server, raw.fresh_journal() as journal, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal.store, "put", full)
+        call = raw.volcengine_call(server.url)
+        for _ in range(2):
+            with pytest.raises(AmbiguousSubmitError) as error:
+                raw.run(call, journal)
+            assert "kept" not in str(error.value)
+        assert len(server.submits) == 1
+        (task,) = journal.tasks()
+        assert (task.state, task.stored) == ("ambiguous", 0)
+
+
+def test_a_code_that_repeats_the_key_is_not_shown_in_the_note() -> None:
+    body = {"code": f"bad key {raw.TOKEN}", "message": raw.TOKEN, "result": {"task_id": "task-1"}}
+    with RawServer(answering(200, body), raw.serving) as server:
+        notes = " ".join(bought_once(raw.hidream_call(server.url), server))
+        assert "bad key ***" in notes and raw.TOKEN not in notes
+
+
 # ---- the algorithm
 
 ALGORITHM = {"status_code": 201304, "status_message": WORDS}
