@@ -67,7 +67,7 @@ class Access:
 
     @property
     def mark(self) -> Mark:
-        """The journal as this process has changed it last."""
+        """How far the journal has come, as far as this process knows."""
         return self._mark
 
     @contextmanager
@@ -87,8 +87,9 @@ class Access:
             self._drop(database)
             raise
         with self._noting:
-            # Also what other processes have changed.
-            self._mark = self._mark.or_later(mark)
+            # Also what other processes have changed; but nothing of a database that was replaced meanwhile.
+            if self._database is database:
+                self._mark = self._mark.or_later(mark)
         if changes:
             if time.monotonic() - self._written_at >= HEARTBEAT:
                 self.write_mark()
@@ -100,8 +101,8 @@ class Access:
             if self._mark != self._written:
                 self._written_at = time.monotonic()
                 with suppress(OSError, ValueError):
-                    salvage.write_marks(self._settings, self._store, self._mark)
-                    self._written = self._mark
+                    # Marks are written after commits: a database that has come less far is an older copy.
+                    self._mark = self._written = salvage.write_marks(self._settings, self._store, self._mark)
 
     @contextmanager
     def reading(self) -> Iterator[tuple[Connection, float]]:

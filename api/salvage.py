@@ -50,7 +50,7 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float], last:
     """The journal in ``directory``, made, migrated or salvaged.
 
     Args:
-        last: what this process has seen of it before.
+        last: how far this process has seen the journal come.
 
     Raises:
         JournalError: it cannot be used.
@@ -58,7 +58,7 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float], last:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_private(directory)
-        # Ahead of the database, which other processes change meanwhile.
+        # Read before the database's own count, which other processes raise meanwhile.
         expected = last.or_later(read_mark(directory / _MADE))
         database = _sound(directory, store, clock)
         if database is None:
@@ -78,17 +78,24 @@ def _unusable_folder(problem: OSError) -> JournalError:
     )
 
 
-def write_marks(settings: JournalSettings, store: Store, mark: Mark) -> None:
-    """How far the journal has come, beside it and in its store: either may be put back without the other.
+def write_marks(settings: JournalSettings, store: Store, mark: Mark) -> Mark:
+    """Write how far the journal has come beside it and into its store: either may be put back without the other.
+
+    Returns:
+        The latest mark of this journal that is known by now: another process may have come further.
 
     Raises:
         OSError, ValueError: it could not be written.
     """
     path = settings.directory / (_MADE_SHARED if settings.url else _MADE)
+    latest = mark
     for before, write in ((read_mark(path), partial(write_mark, path)), (store.mark_of(mark.journal), store.put_mark)):
-        # Another process may have come further; and the mark of a journal that has replaced this one is not ours.
-        if before.journal in ("", mark.journal) and before.count < mark.count:
+        if before.journal not in ("", mark.journal):
+            continue  # the mark of a journal that has replaced this one
+        if before.count < mark.count:
             write(mark)
+        latest = latest.or_later(before)
+    return latest
 
 
 def _catch_up(database: Database, made: Path, expected: Mark, store: Store, noticed_in: Path) -> None:
@@ -103,7 +110,7 @@ def _catch_up(database: Database, made: Path, expected: Mark, store: Store, noti
     if expected.journal in ("", journal):
         counts = [task.journal_count for task in tasks if task.journal == journal]
         expected = expected.or_later(store.mark_of(journal)).or_later(Mark(journal, max(counts, default=0)))
-    # Behind all of these: other processes go on meanwhile.
+    # Read after all the marks, for the same reason.
     with database.reading() as connection:
         mark = Database.mark(connection)
     behind = mark.is_behind(expected)
@@ -116,7 +123,6 @@ def _catch_up(database: Database, made: Path, expected: Mark, store: Store, noti
         with database.writing() as connection:
             insert_pictures(connection, database.now(connection), side_cars)
             insert_tasks(connection, database.now(connection), tasks)
-            mark = Database.mark(connection)
             mark = Database.mark(connection)
             if mark.is_behind(expected) and mark.journal == expected.journal:
                 mark = expected
@@ -168,7 +174,7 @@ def _sound(directory: Path, store: Store, clock: Callable[[], float]) -> Databas
 def _was_there(directory: Path, store: Store) -> bool:
     if (directory / _MADE).exists():
         return True
-    # A store elsewhere may be shared with other servers, whose journals these are about.
+    # The side-cars of a store elsewhere may be about the journals of other servers.
     return store.is_within(directory) and (bool(store.tasks()) or next(store.side_cars(), None) is not None)
 
 

@@ -351,6 +351,24 @@ def test_a_new_server_on_a_shared_store_is_no_lost_journal(shop: Shop, tmp_path:
 # ---- the mark
 
 
+def test_an_older_copy_is_noticed_by_a_process_that_has_not_seen_the_last_changes(shop: Shop) -> None:
+    """What the other process has changed, it has noted beside the journal."""
+    idle = shop.open()
+    idle.tasks()
+    copy = copied(shop)
+    for take in range(3):
+        shop.buy(upscale(shop.hidream, A, take))
+    shop.journal.close()
+    with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(main_file(shop))) as target:
+        source.backup(target)
+    shop.journal = idle
+    with shop.sends_nothing():
+        shop.trouble(upscale(shop.hidream, A))
+    assert_noticed(shop)
+    with shop.buys(0):
+        assert len(pictures(shop.buy(*(upscale(shop.hidream, A, take) for take in range(3))))) == 3
+
+
 def test_a_mark_is_never_lowered_by_a_process_that_saw_less(shop: Shop) -> None:
     settings = JournalSettings(shop.folder)
     shop.buy(upscale(shop.hidream, A))
