@@ -79,7 +79,8 @@ def task_values(attempt: Attempt) -> dict[str, str]:
 def storable(text: str) -> str:
     """An id or an address of a service as a database takes it: without NUL, and without halves of characters.
 
-    It is not redacted: a task could not be fetched by an id with a part taken out. Whoever shows it redacts it.
+    The text is not redacted: a task could not be fetched by an id with a part taken out. Code that shows an id redacts
+    the id.
     """
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
 

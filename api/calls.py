@@ -125,10 +125,11 @@ class Sources:
 
 @dataclass(frozen=True)
 class Left:
-    """What was left of a batch that was interrupted, as the journal has it; calls.
+    """The calls of an interrupted batch, counted by what the journal knows of each.
 
-    ``accepted`` will come free of charge, as what the store has does; of ``sending`` nobody knows yet, of ``unclear``
-    ones nobody ever may; ``unsent`` were certainly not accepted.
+    ``accepted``: the pictures are in the store, or the task goes on at the service; queueing again is free.
+    ``sending``: the answer to the submit is still awaited. ``unclear``: the service may have accepted the call.
+    ``unsent``: certainly not accepted.
     """
 
     accepted: int = 0
@@ -294,7 +295,10 @@ class Batch:
         self._run_of_workflow.check()
 
     def left(self, seconds: float) -> Left:
-        """What an interrupt left of it, once none of its calls is under way any more; waits so long at most.
+        """What the journal knows of the calls once no thread works on one of them any more.
+
+        Args:
+            seconds: how long to wait for these threads at most.
 
         Raises:
             JournalError: the journal cannot be read.

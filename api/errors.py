@@ -108,16 +108,17 @@ class RemoteImageError(Exception):
         return f"[{shown}]" if shown else ""
 
     def __str__(self) -> str:
-        return _shown["as"](self.text())
+        return _shown(self.text())
 
 
 RemoteImageError.__module__ = _SHOWN_MODULE
-_shown: dict[str, Callable[[Text], str]] = {"as": str}
+_shown: Callable[[Text], str] = str
 
 
 def show_as(shown: Callable[[Text], str]) -> None:
-    """``shown`` makes the text of an exception, for whoever is going to read it."""
-    _shown["as"] = shown
+    """Have ``str()`` of an error made by ``shown`` from its text in both languages."""
+    global _shown
+    _shown = shown
 
 
 class ConfigurationError(RemoteImageError):
@@ -276,7 +277,7 @@ VENDOR_CODES: dict[tuple[Provider, int], Meaning] = {
     ("Volcengine", 50520): Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, _INTERNAL),
     ("Volcengine", 50521): Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, _INTERNAL),
     ("Volcengine", 50522): Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, _INTERNAL),
-    # The common table of all its visual services (shared facts 3.0).
+    # The common table of all its visual services, as three public clients mirror it.
     ("Volcengine", 50200): _input(_ARGUMENT),
     ("Volcengine", 50201): _input(_ARGUMENT),
     ("Volcengine", 50204): _input(_ARGUMENT),

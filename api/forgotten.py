@@ -1,7 +1,7 @@
-"""Tasks that the service may have forgotten: what it has answered about each, in the journal's table ``meta``.
+"""Tasks that the service may have forgotten: its answers about each of them, in the journal's table ``meta``.
 
-No page documents HiDream's words for a task that it does not know, and the paths of its results are inferred: a wrong
-path must not turn every paid task into one that may be bought again. So it takes many answers over a long time.
+No page documents HiDream's words for a task that HiDream does not know, and the result paths are inferred: a wrong
+path must not turn every paid task into one that may be bought again. So many answers over a long time are needed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _OVER = 3600.0
 
 @dataclass(frozen=True)
 class Unknown:
-    """Answers in a row that said so; database times.
+    """Answers in a row that the service does not know a task; database times.
 
-    ``since`` is when it was submitted, or when the service last had a state of it.
+    ``since`` is when the task was submitted, or when the service last answered with a state of the task.
     """
 
     since: float
@@ -34,7 +34,12 @@ class Unknown:
 
 
 def note_unknown(connection: Connection, now: float, journal_id: str, submitted: float, kept_for: float) -> Unknown:
-    """One more answer that the service does not know the task; it has forgotten it after ``kept_for`` seconds."""
+    """Count one more answer that the service does not know the task.
+
+    Returns:
+        All such answers in a row. The task is ``forgotten`` after at least 4 of them, over at least an hour, if the
+        service has answered nothing else about the task for ``kept_for`` seconds.
+    """
     before = _read(connection, journal_id) or Unknown(submitted)
     first = before.first if before.answers else now
     told = replace(before, first=first, last=now, answers=before.answers + 1)
@@ -45,12 +50,12 @@ def note_unknown(connection: Connection, now: float, journal_id: str, submitted:
 
 
 def note_known(connection: Connection, now: float, journal_id: str) -> None:
-    """The service has had a state of the task a moment ago."""
+    """The service has just answered with a state of the task."""
     write_meta(connection, _PREFIX + journal_id, json.dumps(asdict(Unknown(now))))
 
 
 def drop(connection: Connection, journal_id: str) -> None:
-    """The task has ended."""
+    """The task has ended: its answers are no longer needed."""
     connection.execute(delete(meta).where(meta.c.name == _PREFIX + journal_id))
 
 

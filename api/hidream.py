@@ -123,7 +123,7 @@ class Endpoint:
     on_ec_host: bool = False
     takes_user_id: bool = True
     takes_language: bool = False
-    # Seconds after which a task that it does not know is called forgotten; no page says how long it keeps one.
+    # Seconds after which a task that the service does not know is called forgotten; no page says how long it keeps one.
     kept_for: float = 24 * 3600.0
 
 
@@ -317,7 +317,8 @@ class HiDreamService:
         return True
 
 
-# No page has its words for a task that it does not know, or not any more. Those that speak of the caller are none.
+# No page documents the words for a task that the service does not know. Words about a key, a parameter or a user are
+# no words about the task.
 _UNKNOWN = re.compile(
     r"\btask(?:s|[_ ]?ids?)?\b[\w\s'\"-]{0,40}?\b(?:not\s+(?:be\s+)?found|(?:not|doesn't)\s+exist|has\s+expired)"
     r"|\b(?:no\s+such|unknown|cannot\s+find|could\s+not\s+find|not\s+found:?)\s+(?:the\s+|this\s+)?task\b"

@@ -68,7 +68,7 @@ def standing_of(
     for states in (FINISHED, ACCEPTED, (State.PREPARED, State.SUBMITTING)):
         found = [attempt for attempt in known if attempt.state in states]
         if states is ACCEPTED:
-            # One that was submitted again since then decides.
+            # A forgotten task does not decide if the request was submitted again later.
             found = [attempt for attempt in found if attempt is known[-1] or attempt.journal_id not in forgotten]
         if not found:
             continue

@@ -35,7 +35,7 @@ def insert_tasks(connection: Connection, now: float, side_cars: Iterable[SideCar
 
 
 def _deleted_on_purpose(connection: Connection, mark: Mark, side_car: SideCar) -> bool:
-    """What this journal wrote down, or took over, and does not have any more although it has come further since."""
+    """Whether the row was in this journal once: written down by it, or taken over, and deleted since then."""
     if not side_car.journal:
         return False
     is_own = side_car.journal == mark.journal
@@ -48,7 +48,7 @@ def _taken(journal: str) -> str:
 
 
 def _complete(connection: Connection, now: float, side_car: SideCar) -> None:
-    """The attempt was given up before its task could be written down."""
+    """Add the task to an attempt that was given up before the task could be written down."""
     given_up = and_(
         attempts.c.id == side_car.journal_id,
         attempts.c.task_id == "",

@@ -96,7 +96,7 @@ class VolcengineService:
     provider: ClassVar[Provider] = "Volcengine"
     # The same picture, whichever way it is bought.
     name: ClassVar[str] = VOLCENGINE_OUTPAINT
-    # Seconds that it keeps a task, by the page of its product (volcengine.com/docs/6791/1399616).
+    # Seconds that the service keeps a task, by the page of its product (volcengine.com/docs/6791/1399616).
     kept_for: ClassVar[float] = 24 * 3600.0
 
     @property

@@ -79,10 +79,6 @@ def _word(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _words(value: object) -> list[str]:
-    return [word for item in value if (word := _word(item))] if isinstance(value, list) else []
-
-
 def _whole_number(value: object) -> int | None:
     code = code_of(value)
     return code if isinstance(code, int) else None
@@ -94,7 +90,6 @@ def _real_number(value: object) -> float | None:
 
 # Fields of answers: what has another type than the page says counts as missing, and hides nothing beside it.
 Word = Annotated[str, BeforeValidator(_word)]
-Words = Annotated[list[str], BeforeValidator(_words)]
 WholeNumber = Annotated[int | None, BeforeValidator(_whole_number)]
 RealNumber = Annotated[float | None, BeforeValidator(_real_number)]
 

@@ -19,7 +19,7 @@ from devtools.host import ComfyUI, HostError
 
 # Tests wait for servers, browsers and children of their own: more at a time than there are cores, a file each. What
 # takes longest begins, and the short files of tests/unit fill the gaps at the end. Those that say how soon an interrupt
-# is felt wait more than they work: beside these two files one worker only reckons, so that a core is left to them.
+# is felt wait more than they work: beside these two files one worker computes, so that a core is left to them.
 _INTERRUPTS = ("tests/contract/test_cancellation.py", "tests/host/test_parallel_and_interrupt.py")
 BESIDE_THEM = tuple(f"tests/unit/test_{name}.py" for name in ("pasting", "registration", "whereabouts", "color_match"))
 _FOLDERS = ("tests/browser", "tests/host", "tests/contract", "tests/unit")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from comfy_api.latest import io
 
 from .. import api
 from ..api import InvalidInputError, ServiceError, Text, pack_logger, profile_names
-from .host import PROFILE_FILE, Bought, profiles
+from .host import PROFILE_FILE, Account, Bought, profiles
 
 CATEGORY = "HiDream & Volcengine"
 
@@ -57,7 +58,7 @@ class Notes:
 
     def __init__(self, notes: Sequence[Text] = ()) -> None:
         self._notes: list[Text] = list(notes)
-        self._account: dict[str, object] | None = None
+        self._account: Account | None = None
 
     def add(self, note: Text) -> None:
         # Called by workers too: appending is atomic, and a note said twice is dropped on the way out.
@@ -67,7 +68,7 @@ class Notes:
         self._notes.extend(notes)
 
     def close(self, bought: Bought) -> None:
-        """What there is to say of a purchase, and its account."""
+        """Add the notes and the account of a purchase."""
         self.extend(bought.notes)
         self._account = bought.account
 
@@ -77,7 +78,7 @@ class Notes:
         for note in unique:
             pack_logger().info("%s", note.en)
         told: dict[str, list[Any]] = {"text": [str(note) for note in unique]}
-        return told if self._account is None else {**told, "account": [self._account]}
+        return told if self._account is None else {**told, "account": [asdict(self._account)]}
 
 
 def pictures_of(deliveries: Sequence[api.Delivery]) -> list[api.images.Pixels]:

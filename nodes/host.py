@@ -51,15 +51,23 @@ _LOOKOUT = Lookout(_SLICE, lambda: bool(comfy.model_management.processing_interr
 
 
 @dataclass(frozen=True)
-class Bought:
-    """What the calls of a node brought, in their order, what is to be told about it, and the account of the run.
+class Account:
+    """Pictures of one run by where they came from, its seconds, and whether all of it was free (the sandbox)."""
 
-    The account: pictures ``bought``, ``resumed`` and ``reused``, ``seconds``, and whether all that was ``free``.
-    """
+    bought: int
+    resumed: int
+    reused: int
+    seconds: float
+    free: bool
+
+
+@dataclass(frozen=True)
+class Bought:
+    """What the calls of a node brought, in their order, the notes about that, and the account of the run."""
 
     deliveries: list[api.Delivery]
     notes: list[Text]
-    account: dict[str, Any]
+    account: Account
 
 
 async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
@@ -104,9 +112,9 @@ async def buy(
     if api.may_still_come(results):
         later()
     await off_loop(batch.delivered, results)
-    account = {**asdict(api.sources_of(results)), "seconds": round(time.monotonic() - began, 1)}
-    account["free"] = calls[0].service.account.sandbox
-    api.pack_logger().info("%s: %s", calls[0].service.name, account)
+    seconds, service = round(time.monotonic() - began, 1), calls[0].service
+    account = Account(**asdict(api.sources_of(results)), seconds=seconds, free=service.account.sandbox)
+    api.pack_logger().info("%s: %s", service.name, account)
     return Bought(deliveries, [*api.notes_of(results), *missing], account)
 
 

@@ -134,6 +134,16 @@ def test_what_became_of_the_later_attempt_is_told(shop: Shop) -> None:
 # ---- what does not count
 
 
+def is_forgotten_a_day_later(shop: Shop) -> None:
+    """From now on every answer is that the task is not known: that takes a day."""
+    shop.fault("result", None, forgotten=True)
+    for _ in range(3):
+        later(shop, 7)
+        assert not is_forgotten(asked(shop))
+    later(shop, 7)
+    assert is_forgotten(asked(shop))
+
+
 def test_not_before_a_day_has_passed(shop: Shop) -> None:
     journal_id = parked(shop)
     shop.fault("result", None, forgotten=True)
@@ -196,12 +206,7 @@ def test_a_state_in_between_begins_the_day_anew(shop: Shop) -> None:
     shop.hold()
     asked(shop)
     shop.mend()
-    shop.fault("result", None, forgotten=True)
-    for _ in range(3):
-        later(shop, 7)
-        assert not is_forgotten(asked(shop))
-    later(shop, 7)
-    assert is_forgotten(asked(shop))
+    is_forgotten_a_day_later(shop)
 
 
 def test_a_state_on_the_day_before_the_first_such_answer(shop: Shop) -> None:
@@ -211,12 +216,7 @@ def test_a_state_on_the_day_before_the_first_such_answer(shop: Shop) -> None:
     asked(shop)
     shop.mend()
     shop.restart()
-    shop.fault("result", None, forgotten=True)
-    for _ in range(3):
-        later(shop, 7)
-        assert not is_forgotten(asked(shop))
-    later(shop, 7)
-    assert is_forgotten(asked(shop))
+    is_forgotten_a_day_later(shop)
 
 
 # ---- how a service says it
