@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -21,8 +23,9 @@ from .errors import (
     TaskFailedError,
     TaskTimeoutError,
 )
-from .images import Encoded, Pixels, UndecodableImageError, decode
+from .images import Encoded, Pixels, decode
 from .orders import Attempt, StoredResult, retold
+from .picture_files import UndecodableImageError, unwrapped
 from .polling import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Watch, jittered, wait
 from .redaction import pack_logger
 from .states import JournalError
@@ -35,7 +38,7 @@ from .workers import apart
 
 if TYPE_CHECKING:
     # The database that they bring is loaded with the first purchase.
-    from .claims import Claim
+    from .claims import Claim, Kept
     from .journal import Journal
 
 # Nothing that was hashed when it was bought is refused for its size when it is read again.
@@ -203,20 +206,19 @@ def collect(
         if picture is not None and before is not None and before.position != position:
             claim.moved(position, before)
         if picture is None:
-            stored = False
+            last_word = sub_task.error if sub_task.final else None
             try:
-                encoded = fetcher.in_answer(sub_task)
-                if encoded is not None:
-                    # Before it is decoded: whatever goes wrong there, the bytes are paid and kept.
-                    kept = claim.keep(position, sub_task.sub_task_id, encoded)
-                    whole, stored = kept != "again" and whole, kept == "stored"
-                    picture = fetcher.decoded(encoded)
+                brought = fetcher.bring(sub_task, partial(claim.keep, position, sub_task.sub_task_id))
+                whole = brought.kept != "again" and whole
+                picture = brought.pixels
                 if picture is None:
-                    picture, encoded = fetcher.fetch(sub_task, kept=stored)
-                    whole = claim.keep(position, sub_task.sub_task_id, encoded) != "again" and whole
+                    unreadable = fetcher.undecodable(brought)
+                    if brought.is_foreign and brought.kept != "again":
+                        last_word = unreadable
+                    raise unreadable
             except RemoteImageError as error:
                 errors.append(error)
-                told = error is sub_task.error and sub_task.final and not isinstance(error, TaskTimeoutError)
+                told = error is last_word and not isinstance(error, TaskTimeoutError)
                 if attempt.complete:
                     _once_delivered(attempt, error)
                 elif told or not attempt.resumable or dead_link:
@@ -245,7 +247,11 @@ def keep_beside_an_error(claim: Claim, service: Service, watch: Watch, picture: 
     # A link is tried once: beside an error it may lead anywhere.
     fetcher = _Fetcher(service, claim.attempt.task, claim.attempt.expected_pixels, watch.cancel, tries_for=0.0)
     try:
-        encoded = fetcher.in_answer(picture) or fetcher.fetch(picture)[1]
+        encoded = fetcher.in_answer(picture)
+        if encoded is None:
+            pixels, encoded = fetcher.fetch(picture)
+            if pixels is None:
+                return "no picture"
     except (RemoteImageError, CallCancelled) as problem:
         pack_logger().warning("%s: a picture that came with an error was not kept: %s", claim.journal_id, problem)
         return "no picture" if isinstance(problem.__cause__, UndecodableImageError) else "lost"
@@ -386,6 +392,26 @@ class _Known:
 
 
 @dataclass(frozen=True)
+class _Brought:
+    """The bytes of one picture, what became of them, and its pixels if they could be decoded.
+
+    ``is_foreign``: they never will be here.
+    """
+
+    encoded: Encoded
+    kept: Kept
+    pixels: Pixels | None = None
+    is_foreign: bool = False
+
+
+def _encoded(data: bytes) -> Encoded:
+    try:
+        return Encoded.of(data)
+    except UndecodableImageError:
+        return Encoded(data, UNKNOWN_MEDIA, 0, 0)
+
+
+@dataclass(frozen=True)
 class _Fetcher:
     """Downloads the pictures of one task."""
 
@@ -401,10 +427,23 @@ class _Fetcher:
         """More than expected is still delivered; only what cannot be a picture of this call is refused."""
         return max(4 * self.expected_pixels, 64_000_000)
 
-    def fetch(self, sub_task: SubTask, *, kept: bool = False) -> tuple[Pixels, Encoded]:
-        """
-        Args:
-            kept: the bytes that the answer brought, and that are no picture, are in the store.
+    def bring(self, sub_task: SubTask, keep: Callable[[Encoded], Kept]) -> _Brought:
+        """One picture of the task, kept; raises as :meth:`fetch`."""
+        encoded = self.in_answer(sub_task)
+        if encoded is not None:
+            # Before it is decoded: whatever goes wrong there, the bytes are paid and kept.
+            kept = keep(encoded)
+            try:
+                return _Brought(encoded, kept, apart(decode, io.BytesIO(encoded.data), self._pixel_cap))
+            except UndecodableImageError as problem:
+                pack_logger().warning("%s: the picture in the answer is not decoded: %s", self.task.endpoint, problem)
+                if not sub_task.image:
+                    return _Brought(encoded, kept, is_foreign=problem.is_foreign)
+        pixels, encoded = self.fetch(sub_task)
+        return _Brought(encoded, keep(encoded), pixels, is_foreign=pixels is None)
+
+    def fetch(self, sub_task: SubTask) -> tuple[Pixels | None, Encoded]:
+        """The picture at a sub task's address, ``None`` if it is of a kind that is not read here; and its bytes.
 
         Raises:
             RemoteImageError: this picture failed, could not be had in time, or has an address that is not fetched.
@@ -414,11 +453,17 @@ class _Fetcher:
             raise sub_task.error
         if sub_task.image:
             return self._download(sub_task.image)
-        raise TaskFailedError(
-            Text(
-                f"The picture in the answer cannot be decoded{'; its bytes were kept in the store' if kept else ''}.",
-                f"应答中的图片无法解码{'，其数据已保留在图片库中' if kept else ''}。",
-            ),
+        raise self.undecodable(None)
+
+    def undecodable(self, brought: _Brought | None) -> TaskFailedError:
+        """The error for a picture whose bytes came, if any, and are of no use here."""
+        where_en = where_zh = ""
+        if brought is not None and brought.kept == "stored":
+            name = f"{hashlib.sha256(brought.encoded.data).hexdigest()}.bin"
+            where_en = f"; its bytes were kept in the store as {name}"
+            where_zh = f"，其数据已保留在图片库中：{name}"
+        return TaskFailedError(
+            Text(f"The picture that came cannot be decoded{where_en}.", f"收到的图片无法解码{where_zh}。"),
             provider=self.task.provider,
             request_id=self.task.request_id,
             task_id=self.task.task_id,
@@ -434,21 +479,9 @@ class _Fetcher:
         except ValueError:
             # No base64, and paid all the same: kept as it came.
             data = sub_task.base64.encode("utf-8", "replace")
-        if not data:
-            return None
-        try:
-            return Encoded.of(data)
-        except UndecodableImageError:
-            return Encoded(data, UNKNOWN_MEDIA, 0, 0)
+        return _encoded(data) if data else None
 
-    def decoded(self, encoded: Encoded) -> Pixels | None:
-        try:
-            return apart(decode, io.BytesIO(encoded.data), self._pixel_cap)
-        except UndecodableImageError as problem:
-            pack_logger().warning("%s: the picture in the answer cannot be decoded: %s", self.task.endpoint, problem)
-            return None
-
-    def _download(self, url: str) -> tuple[Pixels, Encoded]:
+    def _download(self, url: str) -> tuple[Pixels | None, Encoded]:
         deadlines: Deadlines = self.service.account.deadlines
         deadline = time.monotonic() + (deadlines.download if self.tries_for is None else self.tries_for)
         loopback = is_loopback(urlsplit(self.service.base_url).hostname or "")
@@ -473,11 +506,16 @@ class _Fetcher:
                     raise self._too_late(problem) from problem
                 self.cancel.sleep(pause)
 
-    def _read(self, stream: IO[bytes]) -> tuple[Pixels, Encoded]:
+    def _read(self, stream: IO[bytes]) -> tuple[Pixels | None, Encoded]:
         self.cancel.check()
         stream.seek(0)
-        data = stream.read()
-        return decode(io.BytesIO(data), self._pixel_cap), Encoded.of(data)
+        data = unwrapped(stream.read(), 4 * self._pixel_cap)
+        try:
+            return decode(io.BytesIO(data), self._pixel_cap), _encoded(data)
+        except UndecodableImageError as problem:
+            if problem.is_foreign:
+                return None, _encoded(data)
+            raise
 
     def _refused(self, url: str, problem: RefusedUrlError) -> ServiceError:
         return ServiceError(

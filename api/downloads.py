@@ -9,6 +9,7 @@ import socket
 import tempfile
 import threading
 import time
+import unicodedata
 from contextlib import ExitStack, suppress
 from typing import IO
 from urllib.parse import urljoin, urlsplit
@@ -28,8 +29,13 @@ _SLOWEST_DOWNLOAD = 16 * 1024
 _SPOOL_IN_MEMORY = 2**20
 # Proxies of the "fake-ip" kind answer DNS from this range and forward by name.
 _FAKE_IP_RANGE = ipaddress.ip_network("198.18.0.0/15")
+# Addresses as resolvers read them, though no URL has them so: 0x7f.1, 2130706433, 0177.0.0.1.
+_NUMERIC_HOST = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}\.?", re.IGNORECASE)
+_FOUR_NUMBERS = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
+# 203: a proxy on the way has changed something, its headers at least.
+_WHOLE = (200, 203)
 _QUERY = re.compile(r"\?[^\s()'\"]*")
 
 
@@ -86,7 +92,12 @@ def _is_public(address: str, allow_loopback: bool) -> bool:
     if ip in _NAT64_LOCAL or getattr(ip, "is_site_local", False):
         # Not every Python counts these as private.
         return False
-    return (ip.version == 4 and ip in _FAKE_IP_RANGE) or (ip.is_global and not ip.is_multicast)
+    return _is_fake(str(ip)) or (ip.is_global and not ip.is_multicast)
+
+
+def _is_fake(address: str) -> bool:
+    ip = _innermost(ipaddress.ip_address(address.split("%")[0]))
+    return ip.version == 4 and ip in _FAKE_IP_RANGE
 
 
 def _innermost(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -109,8 +120,12 @@ def _checked_url(url: str, allow_loopback: bool) -> str:
         raise RefusedUrlError(Text("it carries credentials", "其中含有用户名或密码"))
     if parts.scheme != "https" and not (parts.scheme == "http" and loopback and allow_loopback):
         raise RefusedUrlError(Text(f"its scheme is {parts.scheme or 'missing'}, not https", "协议不是 https"))
+    host = unicodedata.normalize("NFKC", host)
+    if _NUMERIC_HOST.fullmatch(host) and not _FOUR_NUMBERS.fullmatch(host):
+        raise RefusedUrlError(Text(f"its host is the number {host}", f"主机是数字形式 {host}"))
     with suppress(ValueError):
-        if not _is_public(host.strip("[]"), allow_loopback):
+        # A proxy answers a name with an address of the fake-ip range; as a host of its own it is somebody's network.
+        if not _is_public(host.strip("[]"), allow_loopback) or _is_fake(host.strip("[]")):
             raise _private(host)
     if not host or (loopback and not allow_loopback):
         raise RefusedUrlError(Text(f"its host is {host or 'missing'}", f"主机为 {host or '空'}"))
@@ -188,6 +203,9 @@ def download(
 
 
 def _joined(url: str, location: str) -> str:
+    # http.client reads headers as Latin-1; an address may be in UTF-8, not percent-encoded.
+    with suppress(UnicodeError):
+        location = location.encode("latin-1").decode("utf-8")
     try:
         return urljoin(url, location)
     except ValueError:
@@ -195,10 +213,8 @@ def _joined(url: str, location: str) -> str:
 
 
 def _spool(response: requests.Response, max_bytes: int, deadline: float, cancel: CancelToken) -> IO[bytes]:
-    if response.status_code != 200:
+    if response.status_code not in _WHOLE:
         raise DownloadError(f"HTTP {response.status_code}")
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise DownloadError(f"unasked Content-Encoding {response.headers['Content-Encoding']}")
     announced = response.headers.get("Content-Length", "")
     with ExitStack() as unless_whole:
         spool = unless_whole.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY))

@@ -5,17 +5,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image
 
+from . import colour_profiles
 from .choices import Format
+from .colour_profiles import ToSrgb
 from .errors import InvalidInputError
 from .geometry import Placement
+from .picture_files import UndecodableImageError, recognized
 from .text import Text
 
 if TYPE_CHECKING:
@@ -48,19 +53,19 @@ class Encoded:
     def of(cls, data: bytes) -> Encoded:
         """
         Raises:
-            UndecodableImageError: not a PNG, JPEG or WebP picture.
+            UndecodableImageError: not a picture that can be read here.
         """
-        stream = io.BytesIO(data)
-        plugin = _plugin_for(stream)
         try:
-            with plugin(stream) as picture:
-                return cls(data, _MEDIA_TYPES[plugin], *picture.size)
-        except (OSError, SyntaxError, ValueError, IndexError, EOFError) as cause:
+            file = recognized(data)
+            with file.open() as picture:
+                width, height = picture.size
+                return cls(data, file.media_type, *((height, width) if _lies_on_its_side(picture) else (width, height)))
+        except _PILLOW_RAISES as cause:
             raise UndecodableImageError(str(cause)) from cause
 
 
-class UndecodableImageError(Exception):
-    """Bytes that are not a whole PNG, JPEG or WebP picture of an acceptable size."""
+# What is wrong with a file, as Pillow's plugins say it.
+_PILLOW_RAISES = (OSError, SyntaxError, ValueError, IndexError, EOFError, TypeError, KeyError, struct.error, zlib.error)
 
 
 # ---- tensors to pixels
@@ -397,67 +402,99 @@ def to_base64(data: bytes) -> str:
 
 
 def decode(stream: IO[bytes], max_pixels: int) -> Pixels:
-    """A whole PNG, JPEG or WebP picture as RGB pixels; alpha is composited on white.
+    """A whole picture as RGB pixels: upright, in sRGB, its alpha composited on white.
+
+    PNG, JPEG, WebP, and what else of :mod:`picture_files` this Pillow reads; of a moving picture the first frame. A
+    profile of another colour space is converted; an sRGB picture has the same pixels with and without its profile.
 
     Pillow's own limit is a global that other packs change; the expected size stands in for it here.
 
     Raises:
         UndecodableImageError: another format, cut or damaged data, or more than ``max_pixels``.
     """
-    plugin = _plugin_for(stream)
+    stream.seek(0)
     try:
-        with plugin(stream) as picture:
+        with recognized(stream.read()).open() as picture:
             width, height = picture.size
             if width * height > max_pixels:
                 raise UndecodableImageError(f"{width}×{height} is more than the {max_pixels} pixels expected at most")
+            # Before it is decoded: that changes them.
+            see_through = _transparent_level(picture)
             picture.load()
+            width, height = picture.size
+            to_srgb = colour_profiles.to_srgb(picture)
             pixels = np.empty((height, width, 3), np.uint8)
             for rows in _strips(height):
-                pixels[rows] = _rgb_of(picture.crop((0, rows.start, width, rows.stop)))
-            return pixels
-    except (OSError, SyntaxError, ValueError, IndexError, EOFError) as cause:
+                strip = picture.crop((0, rows.start, width, rows.stop))
+                pixels[rows] = _rgb_of(strip, see_through, to_srgb)
+            return _upright(pixels, _orientation(picture))
+    except _PILLOW_RAISES as cause:
         raise UndecodableImageError(str(cause)) from cause
 
 
-def _rgb_of(picture: Image.Image) -> Pixels:
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        return _to_rgb(np.asarray(picture.convert("RGBA")))
-    if picture.mode in ("I", "I;16", "I;16B"):
-        return _to_rgb((np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8)[..., None])
-    return np.asarray(picture.convert("RGB"))
+def _rgb_of(picture: Image.Image, see_through: Level | None, to_srgb: ToSrgb | None) -> Pixels:
+    alpha: Grey | None = None
+    if picture.mode in _GREY:
+        picture.info.pop("transparency", None)
+        levels = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
+        if isinstance(see_through, int):
+            alpha = np.where(levels == see_through, 0, 255).astype(np.uint8)
+        if picture.mode in _DEEP_GREY:
+            levels = (levels.astype(np.uint32) >> 8).astype(np.uint8)
+        picture = Image.fromarray(levels)
+    elif see_through is not None or picture.mode in _WITH_ALPHA:
+        if see_through is not None:
+            picture.info["transparency"] = see_through
+        picture = picture.convert("RGBA")
+    elif picture.mode != "CMYK":
+        picture = picture.convert("RGB")
+    picture = to_srgb(picture) if to_srgb is not None else picture
+    rgb = np.asarray(picture if picture.mode == "RGBA" else picture.convert("RGB"))
+    return _to_rgb(rgb if alpha is None else np.dstack([rgb, alpha]))
 
 
-_Plugin = type[PngImagePlugin.PngImageFile] | type[JpegImagePlugin.JpegImageFile] | type[WebPImagePlugin.WebPImageFile]
+_DEEP_GREY = ("I", "I;16", "I;16B", "I;16L")
+_GREY = ("1", "L", *_DEEP_GREY)
+_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+Level = int | tuple[int, ...] | bytes
+# PNG's transparent level is one of the file, Pillow's pixels have 8 bits.
+_SCALES = {"1": 255, "L;1": 255, "L;2": 85, "L;4": 17}
 
 
-_MEDIA_TYPES: dict[_Plugin, str] = {
-    PngImagePlugin.PngImageFile: "image/png",
-    JpegImagePlugin.JpegImageFile: "image/jpeg",
-    WebPImagePlugin.WebPImageFile: "image/webp",
-}
+def _transparent_level(picture: Image.Image) -> Level | None:
+    """The level or colour of a PNG (or the places of a palette) that stands for nothing, as Pillow's pixels have it."""
+    level: Level | None = picture.info.get("transparency")
+    raw_mode = next((tile[3] for tile in getattr(picture, "tile", ())), None)
+    if isinstance(level, int) and picture.mode != "P":
+        return level * (_SCALES.get(raw_mode, 1) if isinstance(raw_mode, str) else 1)
+    if isinstance(level, tuple) and raw_mode == "RGB;16B":
+        return tuple(value >> 8 for value in level)
+    return level
 
 
-def _plugin_for(stream: IO[bytes]) -> _Plugin:
-    stream.seek(0, io.SEEK_END)
-    size = stream.tell()
-    stream.seek(0)
-    head = stream.read(16)
-    stream.seek(max(0, size - 4096))
-    tail = stream.read()
-    stream.seek(0)
-    whole: bool
-    plugin: _Plugin
-    # The ends are looked at too: other nodes switch on Pillow's process-wide LOAD_TRUNCATED_IMAGES.
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        whole, plugin = b"IEND" in tail, PngImagePlugin.PngImageFile
-    elif head.startswith(b"\xff\xd8\xff"):
-        # Some encoders append data of their own after the end of the picture.
-        whole, plugin = b"\xff\xd9" in tail or b"\xff\xd9" in stream.read(), JpegImagePlugin.JpegImageFile
-        stream.seek(0)
-    elif head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        whole, plugin = int.from_bytes(head[4:8], "little") + 8 <= size, WebPImagePlugin.WebPImageFile
-    else:
-        raise UndecodableImageError(f"not a PNG, JPEG or WebP picture ({size} bytes)")
-    if not whole:
-        raise UndecodableImageError(f"the picture is cut off ({size} bytes)")
-    return plugin
+_ORIENTATION = 0x0112
+_ON_ITS_SIDE = (5, 6, 7, 8)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """As EXIF has it: 1 is upright. Pillow turns a TIFF by itself."""
+    if picture.format == "TIFF":
+        return 1
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF of any kind is no reason to lose the picture
+        return 1
+
+
+def _lies_on_its_side(picture: Image.Image) -> bool:
+    return _orientation(picture) in _ON_ITS_SIDE
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    if orientation in _ON_ITS_SIDE:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)

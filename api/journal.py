@@ -26,7 +26,7 @@ from .cancel import CallCancelled, CancelToken
 from .claims import Claim, Claims
 from .errors import AmbiguousSubmitError, Provider
 from .forgotten import forgotten_ids, note_unknown
-from .images import Encoded, UndecodableImageError
+from .images import Encoded
 from .leases import HEARTBEAT, Leases
 from .orders import (
     ACCEPTED,
@@ -41,6 +41,7 @@ from .orders import (
     Purchase,
     told_again,
 )
+from .picture_files import UndecodableImageError
 from .polling import TaskRef, Usual
 from .redaction import pack_logger
 from .schema import attempts, owners, requests, results

@@ -27,11 +27,20 @@ from .redaction import pack_logger
 
 # Bytes that were paid for and are no picture that can be read here.
 UNKNOWN_MEDIA = "application/octet-stream"
-_SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", UNKNOWN_MEDIA: ".bin"}
+_SUFFIXES = {
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/webp": ".webp",
+    "image/gif": ".gif",
+    "image/bmp": ".bmp",
+    "image/tiff": ".tif",
+    "image/avif": ".avif",
+    UNKNOWN_MEDIA: ".bin",
+}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _JOURNAL_ID = re.compile(r"rv-[0-9a-f]{16}")
 _FOLDER = re.compile(r"[0-9a-f]{2}")
-_PICTURE_NAME = re.compile(r"([0-9a-f]{64})\.(?:png|jpg|webp|bin)")
+_PICTURE_NAME = re.compile(r"([0-9a-f]{64})\.(?:png|jpg|webp|gif|bmp|tif|avif|bin)")
 _SIDE_CAR_NAME = re.compile(r"([0-9a-f]{64})\.(rv-[0-9a-f]{16})\.([0-9]{1,9})\.json")
 _TASKS = "tasks"
 _JOURNAL = re.compile(r"[0-9a-f]{32}")

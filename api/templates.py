@@ -29,7 +29,8 @@ from .errors import (
     meaning_of,
 )
 from .geometry import fit_within
-from .images import UndecodableImageError, decode, encode, resize
+from .images import decode, encode, resize
+from .picture_files import UndecodableImageError
 from .redaction import shortened, words_of
 from .submits import _unreachable
 from .text import Text

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 
 from .geometry import fit_within
-from .images import UndecodableImageError, decode, encode, resize
+from .images import decode, encode, resize
+from .picture_files import UndecodableImageError
 
 _SIDE = 256
 # 400 MB while it is being decoded, and one at a time.

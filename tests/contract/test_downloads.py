@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
+import hashlib
 import io
 import random
 import socket
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from hidream_volcengine.api import (
     CancelToken,
     ConnectionFailedError,
     Deadlines,
+    Journal,
     RemoteImageError,
     Result,
     ServiceError,
@@ -33,7 +37,8 @@ from hidream_volcengine.api import (
     hidream,
 )
 from hidream_volcengine.api.downloads import DownloadError, RefusedUrlError, download
-from hidream_volcengine.api.images import UndecodableImageError, decode
+from hidream_volcengine.api.images import decode
+from hidream_volcengine.api.picture_files import UndecodableImageError
 from PIL import Image
 from pytest import MonkeyPatch
 
@@ -74,7 +79,9 @@ def refused(url: str, **more: Any) -> str:
     return str(caught.value)
 
 
-def delivered(*steps: Step, deadlines: Deadlines = QUICK) -> tuple[raw.Delivery, int]:
+def delivered(
+    *steps: Step, deadlines: Deadlines = QUICK, journal: Journal | None = None
+) -> tuple[raw.Delivery, int]:
     """A HiDream call whose download meets ``steps``, and how many downloads there were."""
     with RawServer(*steps) as files:
 
@@ -85,7 +92,7 @@ def delivered(*steps: Step, deadlines: Deadlines = QUICK) -> tuple[raw.Delivery,
             return connection.answer(200, results(sub_task(image=f"{files.url}/p.png?sign=canary-signature")))
 
         with RawServer(service) as server:
-            return raw.run(raw.hidream_call(server.url, deadlines=deadlines)), files.accepted
+            return raw.run(raw.hidream_call(server.url, deadlines=deadlines), journal), files.accepted
 
 
 def no_picture(delivery: raw.Delivery) -> tuple[RemoteImageError, ...]:
@@ -159,7 +166,6 @@ TROUBLES: dict[str, Step] = {
     "204": answering(204),
     "206": answering(206, PICTURE[:50]),
     "304": answering(304, b"", {"Location": "/elsewhere"}),
-    "gzip unasked": answering(200, PICTURE, {"Content-Encoding": "gzip"}),
     "300 without Location": answering(300, b""),
 }
 
@@ -169,6 +175,66 @@ def test_a_failed_download_is_made_again(trouble: str) -> None:
     delivery, downloads = delivered(TROUBLES[trouble], TROUBLES[trouble], good)
     assert [picture.shape for picture in delivery.pictures] == [(96, 128, 3)]
     assert (downloads, delivery.errors) == (3, ())
+
+
+# What object stores write beside a plain file, and what they write around it; some do one, some the other, some both.
+ENCODINGS = ["", "aws-chunked", "base64", "utf-8", "gzip", "deflate", "identity, aws-chunked", "none", "UTF8"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_the_bytes_decide_and_not_the_header_content_encoding(encoding: str) -> None:
+    delivery, downloads = delivered(answering(200, PICTURE, {"Content-Encoding": encoding}, "image/png"))
+    assert (len(delivery.pictures), downloads) == (1, 1)
+
+
+@pytest.mark.parametrize("wrapped", [gzip.compress, base64.b64encode], ids=["gzip", "base64"])
+@pytest.mark.parametrize("said", [True, False])
+def test_what_a_store_put_around_a_picture_is_taken_off(wrapped: Callable[[bytes], bytes], said: bool) -> None:
+    header = {"Content-Encoding": wrapped.__name__.removeprefix("b64")} if said else {}
+    with raw.fresh_journal() as journal:
+        delivery, downloads = delivered(answering(200, wrapped(PICTURE), header), journal=journal)
+        assert (len(delivery.pictures), downloads) == (1, 1)
+        assert journal.store.read(hashlib.sha256(PICTURE).hexdigest()) == PICTURE, "stored as a picture"
+
+
+def test_a_picture_with_http_203_is_taken() -> None:
+    delivery, downloads = delivered(answering(203, PICTURE, content_type="image/png"))
+    assert (len(delivery.pictures), downloads) == (1, 1)
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
+
+
+def test_a_kind_that_is_not_read_here_is_kept_and_one_error_and_not_fetched_again() -> None:
+    with raw.fresh_journal() as journal, RawServer(answering(200, HEIC, content_type="image/heic")) as files:
+        entries = [sub_task("s0", image=f"{files.url}/a"), sub_task("s1", image=f"{files.url}/b")]
+
+        def service(connection: Connection) -> None:
+            connection.read()
+            post = connection.request_line.startswith("POST")
+            connection.answer(200, raw.accepted(sub_task_ids=("s0", "s1")) if post else results(*entries))
+
+        with RawServer(service) as server:
+            call = raw.hidream_call(server.url)
+            delivery = raw.run(call, journal)
+            assert (delivery.pictures, files.accepted) == ((), 2), "each once"
+            name = hashlib.sha256(HEIC).hexdigest()
+            assert [(type(error), error.billed) for error in delivery.errors] == [(TaskFailedError, "yes")] * 2
+            assert f"{name}.bin" in delivery.errors[0].what.en and f"{name}.bin" in delivery.errors[0].what.zh
+            assert journal.store.read(name) == HEIC
+            calls = server.accepted
+            with pytest.raises(TaskFailedError, match=name):
+                raw.run(call, journal)
+            assert (server.accepted, files.accepted) == (calls, 2), "told again, with 0 calls"
+
+
+def test_an_avif_link_is_taken() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(raw.photo(128, 96)).save(buffer, "AVIF")
+    with raw.fresh_journal() as journal:
+        delivery, downloads = delivered(answering(200, buffer.getvalue()), journal=journal)
+        assert ([picture.shape for picture in delivery.pictures], downloads) == ([(96, 128, 3)], 1)
+        assert next(journal.store.side_cars()).media_type == "image/avif"
 
 
 def test_a_hanging_download_is_made_again() -> None:
@@ -350,6 +416,27 @@ def test_the_fake_ip_range_has_its_ends(address: str) -> None:
     assert downloads._is_public(address, False)
 
 
+@pytest.mark.parametrize("host", ["198.18.0.1", "198.19.255.254", "[::ffff:198.18.0.1]", "[64:ff9b::c612:1]"])
+def test_the_fake_ip_range_as_a_literal_is_somebodys_network(host: str) -> None:
+    """Names may resolve to it (proxies answer so); a service has no reason to write it."""
+    assert "private network" in refused(f"https://{host}/p.png")
+
+
+NUMERIC = ["3232235777", "0xC0A80101", "0xc0.0xa8.1.1", "0300.0250.1.1", "192.168.257", "10.1", "2852039166",
+           "0x8080808", "198.18.1", "10.0.0.1.", "１０.0.0.1", "①⓪.0.0.1", "010.8.8.8"]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", NUMERIC)
+def test_a_host_that_is_written_as_a_number_is_not_fetched(host: str, monkeypatch: MonkeyPatch) -> None:
+    """Also behind a proxy, which would resolve it for itself."""
+
+    def no_connection(*_: Any) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", no_connection)
+    refused(f"https://{host}/latest/meta-data/", proxy="http://127.0.0.1:9")
+
+
 def resolving(monkeypatch: MonkeyPatch, address: str, port: int) -> None:
     def getaddrinfo(host: str, *_: Any, **__: Any) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
@@ -448,6 +535,14 @@ def test_a_redirect_from_outside_to_loopback_is_not_followed() -> None:
 def test_a_redirect_to_nonsense_is_a_failed_try() -> None:
     with RawServer(redirecting("https://[bad"), good) as server, pytest.raises((DownloadError, RefusedUrlError)):
         fetched(server)
+
+
+def test_a_redirect_in_raw_utf_8_is_followed() -> None:
+    address = "/图片/扩图.png?名=值".encode().decode("latin-1")
+    with RawServer(redirecting(address), good) as server:
+        assert fetched(server) == PICTURE
+        path = server.connections[1].request_line.split(" ")[1]
+        assert urllib.parse.unquote(path) == "/图片/扩图.png?名=值"
 
 
 def test_what_a_redirect_says_beside_its_target_is_not_read() -> None:

@@ -6,8 +6,8 @@ import io
 
 import numpy as np
 import pytest
-from hidream_volcengine.api import Thumbnails, images, thumbnails
-from PIL import Image
+from hidream_volcengine.api import Thumbnails, thumbnails
+from PIL import Image, PngImagePlugin
 
 
 def picture(width: int, height: int, form: str = "PNG", mode: str = "RGB") -> bytes:
@@ -48,7 +48,7 @@ def test_what_is_no_picture_has_none(data: bytes | None) -> None:
 def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thumbnails, "_MOST_PIXELS", 64 * 64)
     assert Thumbnails().of("a", lambda: picture(64, 64)) is not None
-    monkeypatch.setattr(images.PngImagePlugin.PngImageFile, "load", None)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", None)
     assert Thumbnails().of("b", lambda: picture(64, 65)) is None
 
 

@@ -1,0 +1,256 @@
+"""Files of pictures as services and object stores deliver them: recognized by their bytes, opened with Pillow.
+
+What stands around a picture is taken off first: a wrapping of the object store, and what some encoders put into or
+behind a file and Pillow refuses. A file that was cut is found out here where Pillow may not: other nodes switch on its
+process-wide ``LOAD_TRUNCATED_IMAGES``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from .wire import base64_bytes
+
+_PNG, _JPEG, _WEBP = "image/png", "image/jpeg", "image/webp"
+# By the first bytes; the class of Pillow that reads it.
+_KINDS: tuple[tuple[re.Pattern[bytes], str, str, str], ...] = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), _PNG, "PngImagePlugin", "PngImageFile"),
+    (re.compile(rb"\xff\xd8\xff"), _JPEG, "JpegImagePlugin", "JpegImageFile"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), _WEBP, "WebPImagePlugin", "WebPImageFile"),
+    (re.compile(rb"GIF8[79]a"), "image/gif", "GifImagePlugin", "GifImageFile"),
+    (re.compile(rb"BM.{4}\0\0\0\0", re.DOTALL), "image/bmp", "BmpImagePlugin", "BmpImageFile"),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), "image/tiff", "TiffImagePlugin", "TiffImageFile"),
+    (re.compile(rb".{4}ftyp.{0,40}avi[fs]", re.DOTALL), "image/avif", "AvifImagePlugin", "AvifImageFile"),
+)
+# Pictures (and films) that Pillow never reads: HEIC, JPEG XL, PSD, PDF, SVG.
+_FOREIGN = re.compile(rb".{4}ftyp|\xff\x0a|\0\0\0\x0cJXL |8BPS|%PDF-|\s*(?:<\?xml[^>]{0,200}>\s*)?<svg[\s>]", re.DOTALL)
+_COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+# The frame around each piece of a body that is sent as "aws-chunked": its size and, perhaps, a signature.
+_AWS_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})(?:;chunk-signature=[0-9a-f]+)?\r\n")
+_MOST_WRAPPINGS = 3
+_BASE64 = re.compile(rb"\s*(?:data:[\w/+.-]+;base64,)?[\w+/\s-]{64}")
+
+
+class UndecodableImageError(Exception):
+    """Bytes that are no whole picture of an acceptable size.
+
+    ``is_foreign``: they are a file of a kind that cannot be read here, and another download would bring the same.
+    """
+
+    def __init__(self, reason: str, *, is_foreign: bool = False) -> None:
+        super().__init__(reason)
+        self.is_foreign = is_foreign
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A recognized file: its media type, and its bytes without what Pillow would stumble over."""
+
+    media_type: str
+    data: bytes
+    module: str
+    name: str
+
+    def open(self) -> Image.Image:
+        """The picture, not decoded yet; raises what Pillow raises.
+
+        Its class is used directly: ``Image.open`` keeps a limit of pixels that other packs change.
+        """
+        plugin = getattr(importlib.import_module(f"PIL.{self.module}"), self.name)
+        opened: Image.Image = plugin(io.BytesIO(self.data))
+        return opened
+
+
+def recognized(data: bytes) -> PictureFile:
+    """The file that ``data`` is.
+
+    Raises:
+        UndecodableImageError: it is no picture, of a kind that Pillow cannot read here, or certainly cut.
+    """
+    kind = next((kind for kind in _KINDS if kind[0].match(data)), None)
+    if kind is None:
+        raise UndecodableImageError(f"not a picture ({len(data)} bytes)", is_foreign=_FOREIGN.match(data) is not None)
+    _, media_type, module, name = kind
+    try:
+        available = getattr(importlib.import_module(f"PIL.{module}"), "SUPPORTED", True)
+    except ImportError:
+        available = False
+    if not available:
+        raise UndecodableImageError(f"this Pillow cannot read {media_type}", is_foreign=True)
+    tidy = {_PNG: _tidy_png, _JPEG: _tidy_jpeg, _WEBP: _tidy_webp}.get(media_type, bytes)
+    return PictureFile(media_type, tidy(data), module, name)
+
+
+# ---- PNG
+
+_PNG_HEAD = 8
+_END_OF_PNG = b"\0\0\0\0IEND\xaeB`\x82"
+# What decides how a picture looks. Texts may be damaged, or larger than Pillow takes.
+_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"IDAT")
+_CHANNELS = {2: 3, 4: 2, 6: 4}
+_MAY_GO = (b"tRNS", b"iCCP", b"eXIf")
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    kind: bytes
+    content: memoryview
+    is_whole: bool = False
+    """Whether its checksum is right."""
+
+
+def _tidy_png(data: bytes) -> bytes:
+    """The chunks that decide how it looks, up to its end; anything behind that is left out."""
+    chunks = list(_png_chunks(data))
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        _check_rows(chunks)
+    kept: list[bytes | memoryview] = [data[:_PNG_HEAD]]
+    for chunk in chunks:
+        if chunk.kind in _NEEDED and (chunk.is_whole or chunk.kind not in _MAY_GO):
+            kept += [len(chunk.content).to_bytes(4, "big"), chunk.kind, chunk.content, _checksum(chunk)]
+    return b"".join([*kept, _END_OF_PNG])
+
+
+def _png_chunks(data: bytes) -> Iterator[_Chunk]:
+    """The chunks before IEND; the last one may be cut."""
+    view = memoryview(data)
+    at = _PNG_HEAD
+    while len(head := data[at : at + 8]) == 8 and head[4:] != b"IEND":
+        ends = at + 8 + int.from_bytes(head[:4], "big")
+        chunk = _Chunk(head[4:], view[at + 8 : ends])
+        yield replace(chunk, is_whole=data[ends : ends + 4] == _checksum(chunk))
+        at = ends + 4
+
+
+def _checksum(chunk: _Chunk) -> bytes:
+    return zlib.crc32(chunk.content, zlib.crc32(chunk.kind)).to_bytes(4, "big")
+
+
+def _check_rows(chunks: Sequence[_Chunk]) -> None:
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0].content)
+    row = 1 + (width * depth * _CHANNELS.get(colour, 1) + 7) // 8
+    missing = row * height
+    inflate = zlib.decompressobj()
+    with suppress(zlib.error):
+        for chunk in chunks:
+            if chunk.kind == b"IDAT":
+                missing -= len(inflate.decompress(chunk.content))
+    if not inflate.eof and (missing > 0 or interlaced):
+        raise UndecodableImageError("the picture is cut off")
+
+
+# ---- JPEG
+
+_END_OF_JPEG = b"\xff\xd9"
+_PROGRESSIVE, _SCAN = 0xC2, 0xDA
+# Not in the compressed data of a scan.
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+# More compressed data. Where rows are missing, it becomes their pixels; else it is skipped.
+_MORE = (b"\xfe\xaa\x55\xcc\x33\x0f\xf0\x99" * 40, b"\x55\x0f\xcc\xaa\xf0\x33\x99\xfe" * 40)
+
+
+def _tidy_jpeg(data: bytes) -> bytes:
+    """Up to its end marker, which some encoders leave out; a thumbnail's is not taken for it."""
+    at = 2
+    segments: list[tuple[int, bytes]] = []
+    while marker := _MARKER.search(data, at):
+        if marker[0] == _END_OF_JPEG:
+            return data[: marker.end()]
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        segments.append((marker[1][0], data[marker.end() + 2 : at]))
+    # The last byte may be the first half of the end marker.
+    scans = data.rstrip(b"\xff")
+    if at > len(scans) or not _has_every_scan(segments) or not _has_every_row(scans):
+        raise UndecodableImageError(f"the picture is cut off ({len(data)} bytes)")
+    return scans + _END_OF_JPEG
+
+
+def _has_every_scan(segments: Sequence[tuple[int, bytes]]) -> bool:
+    """Whether a progressive picture has the last bit of each coefficient (ITU T.81, B.2.3); true of any other."""
+    frame = next((content for kind, content in segments if kind == _PROGRESSIVE), None)
+    if frame is None:
+        return True
+    missing = {(component, place) for component in frame[6::3] for place in range(64)}
+    for kind, content in segments:
+        if kind == _SCAN:
+            components, (first, last, bits) = content[1:-3:2], content[-3:]
+            if bits & 0x0F == 0:
+                missing -= {(component, place) for component in components for place in range(first, last + 1)}
+    return not missing
+
+
+def _has_every_row(scans: bytes) -> bool:
+    pixels = _jpeg_pixels(scans + _END_OF_JPEG)
+    return all(np.array_equal(pixels, _jpeg_pixels(scans + more + _END_OF_JPEG)) for more in _MORE)
+
+
+def _jpeg_pixels(data: bytes) -> np.ndarray:
+    with PictureFile(_JPEG, data, "JpegImagePlugin", "JpegImageFile").open() as picture:
+        return np.asarray(picture)
+
+
+# ---- WebP
+
+_WEBP_PICTURES = (b"VP8 ", b"VP8L", b"ANMF")
+
+
+def _tidy_webp(data: bytes) -> bytes:
+    """With the size that it has: some encoders announce one too many, or leave out the last byte of padding."""
+    chunks: list[bytes] = []
+    at = 12
+    while len(head := data[at : at + 8]) == 8:
+        ends = at + 8 + int.from_bytes(head[4:], "little")
+        if ends > len(data):
+            break
+        chunks.append(data[at:ends] + bytes((ends - at) % 2))
+        at = ends + (ends - at) % 2
+    if not any(chunk.startswith(_WEBP_PICTURES) for chunk in chunks):
+        raise UndecodableImageError(f"the picture is cut off ({len(data)} bytes)")
+    content = b"WEBP" + b"".join(chunks)
+    return b"RIFF" + len(content).to_bytes(4, "little") + content
+
+
+# ---- around a file
+
+
+def unwrapped(data: bytes, max_bytes: int) -> bytes:
+    """The bytes of a file, whatever an object store has put around them: gzip, base64, or the frames of aws-chunked.
+
+    The header ``Content-Encoding`` is not asked: stores set it for plain files, and leave it out for others.
+
+    Args:
+        max_bytes: no more is decompressed.
+    """
+    inner = data
+    for _ in range(_MOST_WRAPPINGS):
+        if inner.startswith(_COMPRESSED):
+            with suppress(zlib.error):
+                inner = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(inner, max_bytes)
+        elif _AWS_CHUNK.match(inner):
+            inner = _unframed(inner)
+        elif _BASE64.match(inner):
+            with suppress(ValueError):
+                inner = base64_bytes(inner.decode("ascii"))
+    return inner if any(kind[0].match(inner) for kind in _KINDS) else data
+
+
+def _unframed(data: bytes) -> bytes:
+    pieces: list[bytes] = []
+    at = 0
+    while frame := _AWS_CHUNK.match(data, at):
+        size = int(frame[1], 16)
+        pieces.append(data[frame.end() : frame.end() + size])
+        at = frame.end() + size + 2
+        if size == 0:
+            break
+    return b"".join(pieces)
