@@ -176,11 +176,6 @@ class Reply:
     def body(self) -> dict[str, Any]:
         return self.parts[0].fields if self.parts else {}
 
-    def listed(self, name: str) -> list[Any] | None:
-        """The first list of that name; ``None`` if there is none."""
-        found = (part.fields.get(name) for part in self.parts)
-        return next((value for value in found if isinstance(value, list)), None)
-
     @property
     def is_json(self) -> bool:
         return bool(self.parts)
@@ -210,9 +205,9 @@ class Reply:
                     sure = name in _PICTURES[:2] and self.succeeded
                     if _was_sent(text, self.sent):
                         continue
-                    if _is_address(text):
+                    if is_address(text):
                         address = address or text.strip()
-                    elif sure or _begins_as_a_picture(text):
+                    elif sure or begins_as_a_picture(text):
                         base64 = base64 or text
         return SubTask("", started=True, image=address, base64=base64) if address or base64 else None
 
@@ -263,6 +258,11 @@ class Reply:
             return words_of(self._speaker.words, 500)
         told = {name: value for name, value in self.body.items() if name not in _RESULTS}
         return words_of(json.dumps(told, ensure_ascii=False), 300) if self.body else excerpt(self.answer.body)
+
+    @property
+    def shown(self) -> str:
+        """The answer as it came, without pictures and secrets."""
+        return excerpt(self.answer.body, 500)
 
     @property
     def request_id(self) -> str:
@@ -403,11 +403,11 @@ def _texts(value: Any) -> Iterator[str]:
                     yield inner
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     return text.strip()[:8].lower().startswith(("http://", "https://"))
 
 
-def _begins_as_a_picture(text: str) -> bool:
+def begins_as_a_picture(text: str) -> bool:
     start = "".join(text[:200].rpartition("base64,")[2].split())[:64]
     with suppress(ValueError):
         data = base64_bytes(start[: len(start) // 4 * 4])

@@ -7,11 +7,10 @@ found; the rule "GET <submit URL>/results" is the documented one of their siblin
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import requests
 from pydantic import AfterValidator, Field
@@ -28,31 +27,14 @@ from .choices import (
     AspectRatio,
     UpscaleRatio,
 )
-from .errors import (
-    TASK_STATUS,
-    ConfigurationError,
-    Meaning,
-    Outcome,
-    Provider,
-    RemoteImageError,
-    TaskFailedError,
-    refusal,
-)
+from .errors import ConfigurationError, Provider, RemoteImageError
 from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
-from .redaction import pack_logger, words_of
+from .redaction import pack_logger
 from .settings import Ceiling, Limits
+from .sub_tasks import entries_of, has_picture, sub_tasks_of
 from .text import Text
 from .transport import Answer, NoAnswerError, Phases, get, submit
-from .wire import (
-    ImageField,
-    PromptField,
-    RealNumber,
-    WholeNumber,
-    WireAnswer,
-    WireRequest,
-    Word,
-    excerpt,
-)
+from .wire import ImageField, PromptField, WireRequest, excerpt
 from .workers import apart
 
 MAX_MODEL_PHOTO = 2048
@@ -167,16 +149,7 @@ def endpoint_named(name: str) -> Endpoint:
     return ENDPOINTS[name]
 
 
-# ---- answers
-
-
-class _SubTaskResult(WireAnswer):
-    sub_task_id: Word = ""
-    task_status: WholeNumber = None
-    task_completion: RealNumber = None
-    image: Word = ""
-    description: Word = ""
-    error: Word = ""
+# ---- the service
 
 
 @dataclass(frozen=True)
@@ -271,42 +244,19 @@ class HiDreamService:
         if answer.status == 401:
             self.renew_credentials()
         reply = Reply("HiDream", answer)
-        listed = reply.listed("sub_task_results")
-        entries = [entry for entry in listed or () if isinstance(entry, dict)]
+        entries = entries_of(reply)
         said = f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip()
         words = reply.message
+        if not entries and reply.result is not None:
+            return [reply.result]
         if not entries and _UNKNOWN.search(words) and not _OF_THE_CALLER.search(words):
             raise UnknownTaskError(said, certain=answer.status == 200 and reply.is_json)
-        if not reply.is_json or not (reply.succeeded or any(entry.get("image") for entry in entries)):
+        if not reply.is_json or not (reply.succeeded or any(map(has_picture, entries))):
             pack_logger().debug("%s: task_id=%s no state: %s", self.endpoint.name, task.task_id, excerpt(answer.body))
             raise PollError(said)
         states = [(entry.get("task_status"), entry.get("task_completion")) for entry in entries]
         pack_logger().debug("%s: task_id=%s (status, completion)=%s", self.endpoint.name, task.task_id, states)
-        return [self._sub_task(entry, task) for entry in entries]
-
-    def _sub_task(self, entry: dict[str, Any], task: TaskRef) -> SubTask:
-        told = _SubTaskResult.model_validate(entry)
-        status = told.task_status
-        error: RemoteImageError | None = None
-        if status is not None and (status in TASK_STATUS or status > 2):
-            meaning = TASK_STATUS.get(status) or _unknown_status(status)
-            words = [told.description, told.error] if status in TASK_STATUS else [_shown(entry)]
-            error = refusal(
-                "HiDream",
-                meaning,
-                code=f"task_status {status}",
-                vendor_message=words_of(" ".join(filter(None, words)), 500),
-                request_id=task.request_id,
-                task_id=task.task_id,
-            )
-        return SubTask(
-            told.sub_task_id,
-            started=status not in (None, 0),
-            completion=_share(told.task_completion),
-            image=told.image if status == 1 else "",
-            error=error,
-            final=status in TASK_STATUS,
-        )
+        return [sub_task for entry in entries for sub_task in sub_tasks_of(entry, task)]
 
     def renew_credentials(self) -> bool:
         """After this thread's request got 401: whether a fresh token can be had; the refused one is dropped."""
@@ -330,23 +280,3 @@ _OF_THE_CALLER = re.compile(
     r"token|\bkey\b|api_?key|signature|auth|permission|param|user|account|令牌|密钥|鉴权|签名|参数|权限|用户|账户",
     re.IGNORECASE,
 )
-
-
-def _shown(entry: dict[str, Any]) -> str:
-    """A sub task as the service put it, without its address: that may carry a signature."""
-    return json.dumps({key: value for key, value in entry.items() if key != "image"}, ensure_ascii=False)
-
-
-def _unknown_status(status: int) -> Meaning:
-    what = Text(
-        f"The service ended the task with a status this pack does not know ({status}).",
-        f"服务端以未知状态（{status}）结束了任务。",
-    )
-    return Meaning(TaskFailedError, Outcome.FAILED, what)
-
-
-def _share(completion: float | None) -> float | None:
-    """The page does not say whether completion runs to 1 or to 100; anything above 1 is read as per cent."""
-    if completion is None or not 0 <= completion <= 100:
-        return None
-    return completion / 100 if completion > 1 else completion

@@ -57,7 +57,11 @@ class TaskRef:
 
 @dataclass(frozen=True)
 class SubTask:
-    """One picture of a task: waiting, finished (a URL in ``image``, or ``base64``) or failed (``error``)."""
+    """One picture of a task: waiting, finished (a URL in ``image``, or ``base64``) or failed (``error``).
+
+    ``empty`` is what the service said if that was "done", without a picture; ``said`` what it said of a state that this
+    pack does not know. ``is_further``: another picture of a sub task that is listed already.
+    """
 
     sub_task_id: str
     started: bool = False
@@ -67,6 +71,9 @@ class SubTask:
     error: RemoteImageError | None = None
     # False for an error that a later poll may take back.
     final: bool = True
+    empty: str = ""
+    said: str = ""
+    is_further: bool = False
 
     @property
     def ended(self) -> bool:
@@ -80,6 +87,8 @@ _SOONEST, _LATEST = 0.85, 1.3
 _CLOSELY = 0.5
 _SECOND = 1.0
 _NOTICED_AFTER = _CLOSELY / 2
+# "Done" without a picture: its address may come a little later.
+_EMPTY_FOR = 30.0
 
 
 @dataclass(frozen=True)
@@ -146,8 +155,9 @@ def wait(
 ) -> tuple[SubTask, ...]:
     """Ask until every sub task has ended, and return them in the service's order.
 
-    The queue deadline counts until the service starts, the run deadline from then on. When one passes, the finished sub
-    tasks are returned and each missing one carries a TaskTimeoutError.
+    The queue deadline counts until the service starts, the run deadline from then on. When one passes, or what is missing
+    has been done without a picture for 30 s, the finished sub tasks are returned and each missing one carries a
+    TaskTimeoutError.
 
     Args:
         usual: what such tasks take, if known: nobody asks long before that.
@@ -167,6 +177,7 @@ def wait(
     last_problem = ""
     known: tuple[SubTask, ...] = ()
     ended_before = 0
+    empty_since = math.inf
     while True:
         waited = time.monotonic() - begun
         pause = max(first_pause, jittered(next_pause(waited, failures, closely)) - answered_in)
@@ -185,7 +196,8 @@ def wait(
         except PollError as problem:
             failures, last_problem = failures + 1, str(problem)
         last_two.append(time.monotonic())
-        all_ended = bool(known) and len(known) >= len(task.sub_task_ids) and all(sub_task.ended for sub_task in known)
+        listed = bool(known) and sum(not sub_task.is_further for sub_task in known) >= len(task.sub_task_ids)
+        all_ended = listed and all(sub_task.ended for sub_task in known)
         # Sub tasks that were not announced: nobody knows how many there will be, so a second look must find as many.
         announced = bool(task.sub_task_ids) or not any(sub_task.sub_task_id for sub_task in known)
         if all_ended and (announced or len(known) == ended_before):
@@ -194,7 +206,9 @@ def wait(
         if not running and any(sub_task.started for sub_task in known):
             running = True
             deadline = time.monotonic() + deadlines.run
-        if time.monotonic() >= deadline:
+        only_empty = listed and not all_ended and all(sub_task.ended or sub_task.empty for sub_task in known)
+        empty_since = min(empty_since, time.monotonic()) if only_empty else math.inf
+        if time.monotonic() >= min(deadline, empty_since + _EMPTY_FOR):
             return _at_deadline(task, known, time.monotonic() - begun, last_problem)
         stage: Stage = "running" if running else "queued"
         expected = usual.median if usual else None
@@ -215,7 +229,12 @@ def _ended(sub_tasks: Sequence[SubTask]) -> int:
 
 def _in_order(sub_tasks: Sequence[SubTask], ids: Sequence[str]) -> tuple[SubTask, ...]:
     rank = {sub_task_id: index for index, sub_task_id in enumerate(ids)}
-    return tuple(sorted(sub_tasks, key=lambda sub_task: rank.get(sub_task.sub_task_id, len(rank))))
+
+    def place(sub_task: SubTask) -> int:
+        own = sub_task.sub_task_id
+        return rank.get(own.rpartition("#")[0] if sub_task.is_further else own, len(rank))
+
+    return tuple(sorted(sub_tasks, key=place))
 
 
 def _fraction(sub_tasks: Sequence[SubTask]) -> float | None:
@@ -225,11 +244,19 @@ def _fraction(sub_tasks: Sequence[SubTask]) -> float | None:
 
 
 def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, problem: str) -> tuple[SubTask, ...]:
+    missing = [sub_task for sub_task in known if not sub_task.ended]
+    said = next((sub_task.empty or sub_task.said for sub_task in missing if sub_task.empty or sub_task.said), "")
+    what = Text(
+        f"The task did not end within {waited:.0f} s." + (f" Last problem: {problem}." if problem else ""),
+        f"任务在 {waited:.0f} 秒内未结束。" + (f"最近一次问题：{problem}。" if problem else ""),
+    )
+    if missing and all(sub_task.empty for sub_task in missing):
+        what = Text(
+            "The service says that the task is done, and gives no picture.", "服务端表示任务已完成，但没有给出图片。"
+        )
     error = TaskTimeoutError(
-        Text(
-            f"The task did not end within {waited:.0f} s." + (f" Last problem: {problem}." if problem else ""),
-            f"任务在 {waited:.0f} 秒内未结束。" + (f"最近一次问题：{problem}。" if problem else ""),
-        ),
+        what,
+        vendor_message=said,
         provider=task.provider,
         task_id=task.task_id,
         request_id=task.request_id,
@@ -241,4 +268,5 @@ def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, probl
     # Each at its own place: the next look continues from there.
     awaited = [listed.pop(sub_task_id, SubTask(sub_task_id)) for sub_task_id in task.sub_task_ids]
     others = [sub_task for sub_task in known if sub_task.sub_task_id in listed]
-    return tuple(sub_task if sub_task.ended else replace(sub_task, error=error) for sub_task in [*awaited, *others])
+    whole = _in_order([*awaited, *others], task.sub_task_ids)
+    return tuple(sub_task if sub_task.ended else replace(sub_task, error=error) for sub_task in whole)

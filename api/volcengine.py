@@ -158,7 +158,7 @@ class VolcengineService:
             reply = _read(ask_for_result(self.account, task.task_id, self.account.deadlines))
         except requests.RequestException as problem:
             raise PollError(type(problem).__name__) from problem
-        state = next(filter(None, (part.first("status") for part in reply.parts if part.is_result)), "")
+        state = next(filter(None, (part.first("status") for part in reply.parts if part.is_result)), "").lower()
         pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, reply.code, state)
         if reply.result is not None:
             return [reply.result]
@@ -168,12 +168,12 @@ class VolcengineService:
         if told and state == "expired":
             return [SubTask("", started=True, error=_expired(task))]
         if told and state == "done":
-            raise PollError("done, but without a picture")
+            return [SubTask("", started=True, empty=reply.shown)]
         if reply.algorithm_failed or (reply.status not in _ABOUT_THE_POLL and _ends_a_task(reply)):
             return [SubTask("", started=True, error=_failed(reply.not_accepted(), task))]
         if not told:
             raise PollError(f"HTTP {reply.status} code {reply.code} {reply.message}".strip())
-        return [SubTask("", started=state == "generating")]
+        return [SubTask("", started=state == "generating", said="" if state in _UNDER_WAY else reply.shown)]
 
     def renew_credentials(self) -> bool:
         """Neither a gateway key nor a signature is ever exchanged for another one."""
@@ -181,6 +181,7 @@ class VolcengineService:
 
 
 _REQ_KEY = "i2i_outpainting"
+_UNDER_WAY = ("", "in_queue", "generating")
 
 
 def ask_for_result(account: VolcengineAccount, task_id: str, deadlines: Deadlines, *, afresh: bool = False) -> Answer:

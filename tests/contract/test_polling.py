@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +14,7 @@ from hidream_volcengine.api import (
     CancelToken,
     Deadlines,
     Delivery,
+    Journal,
     ModerationError,
     Progress,
     RemoteImageError,
@@ -21,8 +24,12 @@ from hidream_volcengine.api import (
     fetch,
     hidream,
     polling,
+    sub_tasks,
 )
+from hidream_volcengine.api.answers import Reply
 from hidream_volcengine.api.polling import SubTask, TaskRef, Usual, jittered, next_pause
+from hidream_volcengine.api.states import State
+from hidream_volcengine.api.transport import Answer
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest import MonkeyPatch
@@ -75,11 +82,17 @@ class Service:
         data = raw.encoded_body(body).replace(PICTURE.encode(), self.server.url.encode())
         return connection.answer(status, data, content_type=content_type)
 
-    def run(self, deadlines: Deadlines = raw.QUICK, reports: list[Progress] | None = None) -> Delivery:
+    def run(
+        self,
+        deadlines: Deadlines = raw.QUICK,
+        reports: list[Progress] | None = None,
+        journal: Journal | None = None,
+    ) -> Delivery:
         with self.server:
-            call = raw.hidream_call(self.server.url, deadlines=deadlines, request=raw.img2img_request(len(self.ids)))
+            request = raw.img2img_request(max(1, len(self.ids)))
+            call = raw.hidream_call(self.server.url, deadlines=deadlines, request=request)
             watch = Watch(CancelToken(), (reports if reports is not None else []).append)
-            delivery = raw.bought(call, watch)
+            delivery = raw.bought(call, watch, journal)
             assert len([c for c in self.server.connections if c.request_line.startswith("POST")]) == 1
             return delivery
 
@@ -189,6 +202,131 @@ def test_an_unreadable_sub_task_does_not_hide_the_finished_ones() -> None:
     delivery = service.run(SHORT)
     assert widths(delivery) == [1, 3]
     assert [type(error) for error in delivery.errors] == [TaskTimeoutError]
+
+
+# ---- as services and gateways put it
+
+
+PLACE = f"{PICTURE}/p-1"
+BASE64 = base64.b64encode(raw.png(65, 48)).decode("ascii")
+DONE = ("1", "1.0", 1.0, "success", "Succeeded", "DONE", "finished", "completed", None, "unheard of", [1])
+FINISHED: dict[str, Any] = {
+    "url": sub_task(url=PLACE),
+    "image_url": sub_task(image_url=PLACE),
+    "media": sub_task(media=PLACE),
+    "a list": sub_task(image=[PLACE]),
+    "an object": sub_task(media={"url": PLACE, "type": "image"}),
+    "a list of objects": sub_task(image=[{"image_url": PLACE}]),
+    "image empty": sub_task(image="", url=PLACE),
+    "image null": sub_task(image=None, media=PLACE) | {"image": None},
+    "base64": sub_task(image=BASE64),
+    "data URL": sub_task(url=f"data:image/png;base64,{BASE64}"),
+    **{f"status {status!r}": sub_task(status=status, image=PLACE) for status in DONE},
+    "a status of another name": {"sub_task_id": "sub-1", "status": "success", "url": PLACE},
+    "an HTTP status in it": {"sub_task_id": "sub-1", "status": 200, "url": PLACE},
+    "a bare address": PLACE,
+    "an id that is a number": sub_task(1, image=PLACE),
+}  # fmt: skip
+LISTS: dict[str, Any] = {
+    "an object": sub_task(image=PLACE),
+    "objects by id": {"sub-1": {"task_status": 1, "image": PLACE}},
+    "a text": json.dumps([sub_task(image=PLACE)]),
+    "an address": PLACE,
+    "nested": [[sub_task(image=PLACE)]],
+    "between others": [None, 5, True, "words", sub_task(image=PLACE)],
+}
+
+
+def test_a_finished_picture_counts_however_it_is_told() -> None:
+    answers = {name: results(entry) for name, entry in FINISHED.items()}
+    answers |= {f"list: {name}": {"code": 0, "result": {"sub_task_results": told}} for name, told in LISTS.items()}
+    answers["without a list"] = {"code": 0, "result": {"image": PLACE}}
+    for name, answer in answers.items():
+        service = Service(answer)
+        assert (name, widths(service.run(SHORT)), len(service.polls)) == (name, [1], 1)
+
+
+def test_several_pictures_of_one_sub_task_are_all_delivered() -> None:
+    both = sub_task("sub-1", image=[PLACE, f"{PICTURE}/p-2"])
+    service = Service(results(both, waiting("sub-2")), results(both, done("sub-2") | {"image": f"{PICTURE}/p-3"}),
+                      ids=("sub-1", "sub-2"))  # fmt: skip
+    with raw.fresh_journal() as journal:
+        assert widths(service.run(journal=journal)) == [1, 2, 3]
+        assert len(service.polls) == 2, "the second sub task was waited for"
+        kept = sorted(journal.store.side_cars(), key=lambda side_car: side_car.position)
+        assert [side_car.sub_task_id for side_car in kept] == ["sub-1", "sub-1#2", "sub-2"]
+
+
+def test_a_picture_of_a_task_at_work_is_a_preview() -> None:
+    for status in (0, 2, "running", "queued", "Processing", -1):
+        service = Service(results(sub_task(status=status, image=PLACE)), results(done()))
+        assert (widths(service.run()), len(service.polls)) == ([1], 2), status
+
+
+def test_a_reason_is_shown_under_whatever_name() -> None:
+    for name in ("error", "error_msg", "message", "fail_reason", "description"):
+        for status in (3, "3", 3.0, "failed", "FAILURE", "error"):
+            entry = {"sub_task_id": "sub-1", "task_status": status, name: "no face found"}
+            (error,) = Service(results(entry)).run().errors
+            assert (type(error), error.vendor_message) == (TaskFailedError, "no face found"), (name, status)
+    (error,) = Service(results(sub_task(status=3, error={"code": 7, "message": "no face"}))).run().errors
+    assert "no face" in error.vendor_message
+    (error,) = Service(results(sub_task(status="rejected", odd="字"))).run().errors
+    assert type(error) is ModerationError and "字" in error.vendor_message
+
+
+@pytest.mark.parametrize("odd", [5, True, "words", {"a": {"b": {"c": {"d": []}}}}, [[[[[]]]]], "[", '{"a":', 1e400])
+def test_results_of_any_type_raise_nothing_bare(odd: Any) -> None:
+    named(Service({"code": 0, "result": {"sub_task_results": odd}}).fail())
+    named(Service(results({"state": odd, "task_completion": odd, "sub_task_id": odd, "error": odd})).fail())
+
+
+NAMES = st.sampled_from(["task_status", "status", "image", "url", "media", "error", "sub_task_id", "sub_task_results"])
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["done", PLACE])
+
+
+@given(st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner), max_leaves=8))
+def test_no_shape_of_an_answer_raises(entry: Any) -> None:
+    body = json.dumps({"code": 0, "result": {"sub_task_results": entry}}).encode()
+    reply = Reply("HiDream", Answer(200, {}, body))
+    for listed in sub_tasks.entries_of(reply):
+        sub_tasks.has_picture(listed)
+        sub_tasks.sub_tasks_of(listed, TaskRef("HiDream", "upscale", "task-1"))
+
+
+@pytest.mark.parametrize("ids", [("sub-1",), ("sub-1", "sub-2"), ()])
+def test_done_without_a_picture_is_asked_for_a_while_and_then_parked(
+    ids: tuple[str, ...], monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "_EMPTY_FOR", 0.2)
+    empty = sub_task("sub-1", words="nowhere 字")
+    entries = [empty, *(done(name) for name in ids[1:])]
+    service = Service(results(*entries), ids=ids)
+    with raw.fresh_journal() as journal:
+        if len(ids) > 1:
+            delivery = service.run(Deadlines(queue=60, run=60), journal=journal)
+            assert widths(delivery) == [2]
+            (error,) = delivery.errors
+        else:
+            with pytest.raises(TaskTimeoutError) as caught:
+                service.run(Deadlines(queue=60, run=60), journal=journal)
+            error = caught.value
+        named(error)
+        assert "nowhere 字" in error.vendor_message and "done" in error.what.en and "完成" in error.what.zh
+        assert len(service.polls) > 2
+        (attempt,) = journal.orphans(9)
+        assert attempt.state is State.PARKED
+
+
+def test_an_address_that_comes_a_little_later_is_waited_for() -> None:
+    service = Service(*[results(sub_task(status=1))] * 3, results(done()))
+    assert widths(service.run()) == [1]
+
+
+def test_words_of_a_state_that_is_not_known_are_shown_at_the_deadline() -> None:
+    error = Service(results(sub_task(status="unheard of 字"))).fail()
+    named(error)
+    assert "unheard of 字" in error.vendor_message
 
 
 # ---- endings

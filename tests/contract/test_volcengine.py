@@ -312,9 +312,6 @@ def test_a_picture_of_a_task() -> None:
 
 
 NO_STATE: dict[str, raw.Step] = {
-    "done without a picture": answering(200, at("done")),
-    "done with empty lists": answering(200, at("done", binary_data_base64=[], image_urls=[])),
-    "done with nulls in lists": answering(200, at("done", binary_data_base64=[None], image_urls=[None])),
     "50429": answering(429, told(None, 50429)),
     "50430": answering(429, told(None, 50430)),
     "50429 at 200": answering(200, told(None, "50429")),
@@ -346,6 +343,14 @@ def test_a_query_that_brings_no_state_says_nothing_about_the_task(trouble: str) 
         asked(NO_STATE[trouble])
     assert type(caught.value) is PollError
     assert str(caught.value)
+
+
+@pytest.mark.parametrize("lists", [{}, {"binary_data_base64": [], "image_urls": []}, {"image_urls": [None]}])
+@pytest.mark.parametrize("word", ["done", "Done"])
+def test_done_without_a_picture_is_no_end_and_is_shown(lists: dict[str, Any], word: str) -> None:
+    sub_task = asked(answering(200, at(word, **lists)))
+    assert not sub_task.ended and sub_task.error is None
+    assert word in sub_task.empty
 
 
 def test_a_query_that_hangs_or_drips_is_given_up() -> None:

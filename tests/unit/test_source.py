@@ -27,7 +27,7 @@ API_LAYERS = [
     {"downloads", "padding", "uploads", "resampling", "color_match", "accounts", "environment"},
     {"auth", "polling", "registration", "whereabouts", "diagnosis"},
     {"answers", "credentials", "orders", "leases", "pasting", "forgotten"},
-    {"attempts", "admission"},
+    {"attempts", "admission", "sub_tasks"},
     {"hidream", "volcengine", "claims", "standing", "takeover", "thumbnails"},
     {"salvage", "task_list", "profile_check", "waiting"},
     {"access"},
