@@ -7,9 +7,13 @@ import json
 import logging
 import re
 import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 LOGGER_NAME = "hidream_volcengine"
+# How the names of the pack's threads begin.
+THREADS = "hidream-volcengine"
 MASK = "***"
 
 _known: set[str] = set()
@@ -114,9 +118,49 @@ class _RedactingFilter(logging.Filter):
         return True
 
 
-def pack_logger() -> logging.Logger:
+class _SilentLibrary(logging.Filter):
+    """Drops what a library logs on a thread of the pack, where a handler that raises would end a paid call.
+
+    urllib3 logs between a submit and its answer, and Pillow while it decodes; the pack's own lines say the same.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not threading.current_thread().name.startswith(THREADS)
+
+
+for _library in ("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.response",
+                 "urllib3.util.retry", "PIL.Image", "PIL.ImageFile", "PIL.PngImagePlugin",
+                 "PIL.TiffImagePlugin"):  # fmt: skip
+    logging.getLogger(_library).addFilter(_SilentLibrary())
+
+
+if TYPE_CHECKING:
+    _LoggerAdapter = logging.LoggerAdapter[logging.Logger]
+else:
+    # Python 3.10 has no type parameter there.
+    _LoggerAdapter = logging.LoggerAdapter
+
+
+class PackLogger(_LoggerAdapter):
+    """A logger whose calls never raise: a line that cannot be written is lost, and not the picture it is about.
+
+    logging itself lets much through: errors of filters and of replaced methods, and those of a handler whose report
+    cannot be written to ``sys.stderr`` either, because that is closed or cannot encode a path.
+    """
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 -- the name in logging
+        with suppress(Exception):
+            return super().isEnabledFor(level)
+        return False
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        with suppress(Exception):
+            super().log(level, msg, *args, stacklevel=2, **kwargs)
+
+
+def pack_logger() -> PackLogger:
     """The pack's logger: one fixed name, whatever the folder is called, with redaction attached."""
     logger = logging.getLogger(LOGGER_NAME)
     if not any(isinstance(known, _RedactingFilter) for known in logger.filters):
         logger.addFilter(_RedactingFilter())
-    return logger
+    return PackLogger(logger, None)

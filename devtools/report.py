@@ -97,7 +97,7 @@ def _call(options: argparse.Namespace, profiles: api.Profiles) -> api.PaidCall:
 
 def _run(batch: api.Batch, log: io.StringIO) -> tuple[bool, list[str]]:
     """Whether all pictures came, and what is to be said. In a thread: Ctrl-C is an interrupt as in ComfyUI."""
-    handler, logger, cancel = logging.StreamHandler(log), api.pack_logger(), api.CancelToken()
+    handler, logger, cancel = logging.StreamHandler(log), api.pack_logger().logger, api.CancelToken()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)

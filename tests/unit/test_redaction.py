@@ -22,14 +22,14 @@ def written() -> io.StringIO:
 def test_no_secret_in_message_traceback_and_stack(written: io.StringIO) -> None:
     Secret("sk-canary-in-three-places")
     handler = logging.StreamHandler(written)
-    pack_logger().addHandler(handler)
+    pack_logger().logger.addHandler(handler)
     try:
         try:
             raise RuntimeError("sk-canary-in-three-places")  # with the line itself in the traceback
         except RuntimeError:
             pack_logger().error("%s", "sk-canary-in-three-places", exc_info=True, stack_info=True)
     finally:
-        pack_logger().removeHandler(handler)
+        pack_logger().logger.removeHandler(handler)
     assert "RuntimeError: ***" in written.getvalue() and "Stack (most recent call last)" in written.getvalue()
     assert "sk-canary-in-three" not in written.getvalue()
 
@@ -42,7 +42,7 @@ def copy_of_the_pack(name):
 first, second = copy_of_the_pack("first"), copy_of_the_pack("second")
 handler = logging.StreamHandler(sys.stdout)
 for copy in (first, second):
-    copy.pack_logger().addHandler(handler)
+    copy.pack_logger().logger.addHandler(handler)
 for copy, secret in ((first, "sk-canary-of-the-first"), (second, "sk-canary-of-the-second")):
     copy.Secret(secret)
     try:
