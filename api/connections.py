@@ -9,14 +9,17 @@ import os
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -52,7 +55,32 @@ class NoAuth(AuthBase):
         return request
 
 
-class _Session(requests.Session):
+def _untouched(name: str) -> ModuleType:
+    """A module of requests, executed once more from its file, for this pack alone.
+
+    Other packs replace ``requests.Session`` and methods of it for the whole process, before or after this import. With
+    a cache a poll would bring the state of yesterday, and with retries a submit would go out twice.
+    """
+    spec = PathFinder.find_spec(f"requests.{name}", requests.__path__)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"requests.{name}")
+    module = module_from_spec(spec)
+    with warnings.catch_warnings():
+        # requests silences one that urllib3 gives where PySocks is missing.
+        warnings.simplefilter("ignore")
+        spec.loader.exec_module(module)
+    return module
+
+
+if TYPE_CHECKING:
+    from requests import adapters as _adapters
+    from requests import sessions as _sessions
+else:
+    _adapters, _sessions = _untouched("adapters"), _untouched("sessions")
+    _sessions.HTTPAdapter = _adapters.HTTPAdapter
+
+
+class _Session(_sessions.Session):
     """Knows no redirects: to work out where one leads, requests reads its whole body, however long that is."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
@@ -152,7 +180,7 @@ class _Connection(HTTPConnection):
     response_class = _Response
 
 
-class _Adapter(HTTPAdapter):
+class _Adapter(_adapters.HTTPAdapter):
     """An adapter that retries nothing, and says of a proxy that cannot be used no more than that."""
 
     def __init__(self) -> None:

@@ -220,7 +220,7 @@ def test_a_socks_proxy_without_its_package_is_told_before_anything_is_sent(
         # As requests has it.
         raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
 
-    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", missing)
+    monkeypatch.setattr(connections._adapters, "SOCKSProxyManager", missing)
     with RawServer(raw.hanging) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", with_login(f"{scheme}://127.0.0.1:{proxy.port}"))
         with pytest.raises(ConnectionFailedError, match="PySocks") as caught:
@@ -264,7 +264,7 @@ def test_a_socks_proxy_of_no_known_version_tells_no_password(
         # As urllib3 has it.
         raise ValueError(f"Unable to determine SOCKS version from {proxy_url}")
 
-    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", unknown)
+    monkeypatch.setattr(connections._adapters, "SOCKSProxyManager", unknown)
     monkeypatch.setenv("HTTPS_PROXY", with_login("socks://proxy.example.com"))
     with pytest.raises(ConnectionFailedError, match="proxy") as caught:
         raw.run(call_of(kind, "https://host.invalid"))

@@ -276,7 +276,7 @@ def test_a_socks_proxy_without_its_package(check: Checking, monkeypatch: MonkeyP
     def missing(*_: Any, **__: Any) -> None:
         raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
 
-    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", missing)
+    monkeypatch.setattr(connections._adapters, "SOCKSProxyManager", missing)
     monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:9")
     for kind in KINDS:
         found = check(kind, "https://host.invalid")
