@@ -75,8 +75,16 @@ class _Exchanged:
     since: float
 
 
-_tokens: dict[tuple[str, Secret], _Exchanged] = {}
-_tokens_lock = threading.Lock()
+_Slot = tuple[str, Secret]
+_tokens: dict[_Slot, _Exchanged] = {}
+# Each key has its own: an exchange that hangs holds up nobody who has another key, or a token.
+_exchanging: dict[_Slot, threading.Lock] = {}
+def _known(slot: _Slot) -> Secret | None:
+    """The token of a key, unless it is a day old."""
+    known = _tokens.get(slot)
+    return known.token if known is not None and time.monotonic() - known.since <= _TOKEN_LIFETIME else None
+
+
 # The token of each thread's last request: a 401 speaks of that one.
 _given = threading.local()
 
@@ -109,17 +117,20 @@ class ExchangedTokenAuth(AuthBase):
             ConnectionFailedError: no usable answer.
         """
         slot = (self.base_url, self.api_key)
+        if (known := _known(slot)) is not None:
+            return known
         # Held during the exchange on purpose: sixteen waiting calls need one token, not sixteen.
-        with _tokens_lock:
-            known = _tokens.get(slot)
-            if known is None or time.monotonic() - known.since > _TOKEN_LIFETIME:
-                known = _tokens[slot] = _Exchanged(self._exchange(), time.monotonic())
-            return known.token
+        with _exchanging.setdefault(slot, threading.Lock()):
+            if (known := _known(slot)) is not None:
+                return known
+            exchanged = _Exchanged(self._exchange(), time.monotonic())
+            _tokens[slot] = exchanged
+            return exchanged.token
 
     def forget_refused(self) -> None:
         """Drop the token of this thread's last request, which got 401; one that was exchanged since is kept."""
         slot = (self.base_url, self.api_key)
-        with _tokens_lock:
+        with _exchanging.setdefault(slot, threading.Lock()):
             known = _tokens.get(slot)
             if known is not None and known.token == getattr(_given, "token", None):
                 del _tokens[slot]

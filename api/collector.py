@@ -21,6 +21,7 @@ _EVERY = 15.0
 _AT_ONCE = 20
 _SLOWEST = 600.0
 _LOOKS_AT_ONCE = 4
+_LONGEST_LOOK = 300.0
 _LOOK_NAME = "hidream-volcengine-look"
 # Deadlines of one look: a single poll, but time for the second one that an unannounced set needs, and a download that
 # is tried again only briefly.
@@ -61,11 +62,25 @@ class Collector:
                 pack_logger().warning("the collector will try again: %s", problem)
 
     def collect_once(self) -> int:
-        """Look at every task whose turn it is, once; returns how many that were."""
+        """Look at every task whose turn it is, once; returns how many that were.
+
+        A look that hangs (a disk or a name server that does not answer) goes on beside the next ones, a few at most.
+        """
         due = self._journal.orphans(_AT_ONCE)
         for attempt in due:
-            self._look(attempt)
+            if not self._few.acquire(timeout=_LONGEST_LOOK):
+                pack_logger().warning("the collector waits: %d looks at tasks do not end", _LOOKS_AT_ONCE)
+                break
+            look = threading.Thread(target=self._look_and_release, args=(attempt,), name=_LOOK_NAME, daemon=True)
+            look.start()
+            look.join(_LONGEST_LOOK)
         return len(due)
+
+    def _look_and_release(self, attempt: Attempt) -> None:
+        try:
+            self._look(attempt)
+        finally:
+            self._few.release()
 
     def _look(self, attempt: Attempt) -> None:
         # The next look is put off first: what goes wrong in this one must not make it come sooner.

@@ -87,7 +87,7 @@ class _Session(_sessions.Session):
         return None
 
 
-def new_session(url: str, proxy: str, hooks: Hooks | None = None) -> requests.Session:
+def new_session(url: str, proxy: str, hooks: Hooks) -> requests.Session:
     """A session for ``url`` that keeps no cookies, and never takes a loopback address through a proxy.
 
     Args:
@@ -102,7 +102,7 @@ def new_session(url: str, proxy: str, hooks: Hooks | None = None) -> requests.Se
         session.trust_env = False
     if proxy not in ("", NO_PROXY) and not loopback:
         session.proxies = {"http": proxy, "https": proxy}
-    adapter = _Adapter() if hooks is None else HookedAdapter(hooks)
+    adapter = _Adapter(hooks)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
@@ -114,7 +114,10 @@ def trusted() -> bool | str:
 
 
 class Line:
-    """The connection of one request, for another thread to cut: in a TLS handshake, a stalled upload or download."""
+    """The connection of one request, for another thread to cut: in a TLS handshake, a stalled upload or download.
+
+    A context manager; the line of a session that keeps its connection alive is entered for each request.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -122,10 +125,11 @@ class Line:
         self._cut = False
 
     def connected(self, sock: socket.socket) -> None:
-        """A TCP connection stands. A duplicate of its descriptor stays valid when TLS takes the socket over."""
+        """A connection stands. A duplicate of its descriptor stays valid when TLS takes the socket over."""
         with self._lock:
             self._close()
-            self._socket = sock.dup()
+            # Not sock.dup(): TLS sockets have none.
+            self._socket = socket.socket(fileno=socket.dup(sock.fileno()))
             if self._cut:
                 self._shut_down()
 
@@ -135,6 +139,7 @@ class Line:
             self._shut_down()
 
     def __enter__(self) -> Line:
+        self._cut = False
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -157,7 +162,8 @@ class Hooks:
     """What is done on the way to a connection; it may raise.
 
     ``resolving`` sees host and port before a direct connection, ``connected`` the TCP socket (of a direct connection,
-    or to the proxy), ``ready`` the socket after the TLS handshake and before the first byte of the request.
+    or to the proxy; the kept one where a connection is used again), ``ready`` the socket after the TLS handshake and
+    before the first byte of the request.
     """
 
     resolving: Callable[[str, int], None] = lambda host, port: None
@@ -176,22 +182,16 @@ class _Response(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
 
 
-class _Connection(HTTPConnection):
-    response_class = _Response
-
-
 class _Adapter(_adapters.HTTPAdapter):
-    """An adapter that retries nothing, and says of a proxy that cannot be used no more than that."""
+    """Calls hooks, retries nothing, and says of a proxy that cannot be used no more than that."""
 
-    def __init__(self) -> None:
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools(direct=True)
-
-    def _pools(self, *, direct: bool) -> dict[str, type[HTTPConnectionPool]]:
-        return _pools_of(_Connection)
+        self.poolmanager.pool_classes_by_scheme = _hooked_pools(self._hooks, HTTPConnection, direct=True)
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
         try:
@@ -208,33 +208,29 @@ class _Adapter(_adapters.HTTPAdapter):
         except ValueError:
             # It repeats the address, and a login with it.
             raise requests.exceptions.ProxyError("the address of the proxy cannot be read") from None
-        if not is_socks(proxy):
-            # urllib3 has connection classes of its own for those; there a cancel waits for the socket's timeout.
-            manager.pool_classes_by_scheme = self._pools(direct=False)
+        base: type[HTTPConnection] = HTTPConnection
+        if proxy.lower().startswith("socks"):
+            # It needs PySocks, which the call above has found.
+            from urllib3.contrib.socks import SOCKSConnection
+
+            base = SOCKSConnection
+        manager.pool_classes_by_scheme = _hooked_pools(self._hooks, base, direct=False)
         return manager
 
 
-class HookedAdapter(_Adapter):
-    """An adapter whose connections call hooks."""
+def _hooked_pools(hooks: Hooks, base: type[HTTPConnection], *, direct: bool) -> dict[str, type[HTTPConnectionPool]]:
+    class Hooked(base):  # type: ignore[misc, valid-type]
+        response_class = _Response
 
-    def __init__(self, hooks: Hooks) -> None:
-        self._hooks = hooks
-        super().__init__()
+        def request(self, *args: Any, **kwargs: Any) -> None:
+            if self.sock is not None:
+                hooks.connected(self.sock, direct)
+            super().request(*args, **kwargs)
 
-    def _pools(self, *, direct: bool) -> dict[str, type[HTTPConnectionPool]]:
-        return _hooked_pools(self._hooks, direct=direct)
-
-
-def is_socks(proxy: str) -> bool:
-    return proxy.lower().startswith("socks")
-
-
-def _hooked_pools(hooks: Hooks, *, direct: bool) -> dict[str, type[HTTPConnectionPool]]:
-    class Hooked(_Connection):
         def _new_conn(self) -> socket.socket:
             if direct:
                 hooks.resolving(self.host, self.port)
-            sock = super()._new_conn()
+            sock: socket.socket = super()._new_conn()
             hooks.connected(sock, direct)
             return sock
 
@@ -242,15 +238,11 @@ def _hooked_pools(hooks: Hooks, *, direct: bool) -> dict[str, type[HTTPConnectio
             super().connect()
             hooks.ready(self.sock)
 
-    return _pools_of(Hooked)
-
-
-def _pools_of(connection: type[HTTPConnection]) -> dict[str, type[HTTPConnectionPool]]:
-    class Tls(connection, HTTPSConnection):  # type: ignore[misc, valid-type]
+    class Tls(Hooked, HTTPSConnection):  # type: ignore[misc]
         pass
 
     class Pool(HTTPConnectionPool):
-        ConnectionCls = connection
+        ConnectionCls = Hooked
 
     class TlsPool(HTTPSConnectionPool):
         ConnectionCls = Tls

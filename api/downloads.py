@@ -20,11 +20,10 @@ import urllib3
 from .cancel import CancelToken
 from .connections import Hooks, Line, NoAuth, blocks, is_loopback, log_exchange, new_session, trusted
 from .text import Text
+from .time_limits import TimeLimit
 from .transport import Deadlines
 
 _MAX_REDIRECTS = 3
-# Bytes per second. A transfer that is slower than this over its whole length has no end to wait for.
-_SLOWEST_DOWNLOAD = 16 * 1024
 # Many may have come and wait to be decoded.
 _SPOOL_IN_MEMORY = 2**20
 # Proxies of the "fake-ip" kind answer DNS from this range and forward by name.
@@ -172,7 +171,9 @@ def download(
         started = time.monotonic()
         shown = without_query(_checked_url(url, allow_loopback))
         line = Line()
-        with line, new_session(url, proxy, _guard(allow_loopback, line)) as session, cancel.calling(line.cut):
+        limit = TimeLimit(line, min(deadlines.download, deadlines.connect + 2 * deadlines.poll))
+        session = new_session(url, proxy, _guard(allow_loopback, line))
+        with line, limit, session, cancel.calling(line.cut):
             _this_thread.downloading = True
             try:
                 response = session.get(
@@ -189,7 +190,7 @@ def download(
                         log_exchange("GET", shown, response.status_code, started)
                         url = _joined(url, response.headers["Location"])
                         continue
-                    spool = _spool(response, max_bytes, started + deadlines.download, cancel)
+                    spool = _spool(response, max_bytes, limit, cancel)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
                 cancel.check()
                 log_exchange("GET", shown, f"failed ({type(cause).__name__})", started)
@@ -212,7 +213,7 @@ def _joined(url: str, location: str) -> str:
         raise RefusedUrlError(Text("it redirects to something that is no URL", "重定向目标不是有效的 URL")) from None
 
 
-def _spool(response: requests.Response, max_bytes: int, deadline: float, cancel: CancelToken) -> IO[bytes]:
+def _spool(response: requests.Response, max_bytes: int, limit: TimeLimit, cancel: CancelToken) -> IO[bytes]:
     if response.status_code not in _WHOLE:
         raise DownloadError(f"HTTP {response.status_code}")
     announced = response.headers.get("Content-Length", "")
@@ -223,11 +224,12 @@ def _spool(response: requests.Response, max_bytes: int, deadline: float, cancel:
             for chunk in blocks(response, decode=False):
                 cancel.check()
                 spool.write(chunk)
-                if time.monotonic() > deadline + spool.tell() / _SLOWEST_DOWNLOAD:
-                    raise DownloadError(f"too slow: {spool.tell()} bytes so far")
+                limit.came(len(chunk))
                 if spool.tell() > max_bytes:
                     raise DownloadError(f"more than {max_bytes} bytes")
             ended = True
+        if limit.passed:
+            raise DownloadError(f"too slow: {spool.tell()} bytes so far")
         if not ended or (announced.isdigit() and spool.tell() != int(announced)):
             raise DownloadError(f"cut off after {spool.tell()} of {announced or 'so many'} bytes")
         unless_whole.pop_all()

@@ -155,9 +155,8 @@ def wait(
 ) -> tuple[SubTask, ...]:
     """Ask until every sub task has ended, and return them in the service's order.
 
-    The queue deadline counts until the service starts, the run deadline from then on. When one passes, or what is missing
-    has been done without a picture for 30 s, the finished sub tasks are returned and each missing one carries a
-    TaskTimeoutError.
+    The queue deadline counts until the service starts, the run deadline from then on. When one passes, or sub tasks are
+    done without a picture for 30 s, the finished ones are returned and each missing one carries a TaskTimeoutError.
 
     Args:
         usual: what such tasks take, if known: nobody asks long before that.

@@ -22,6 +22,7 @@ from requests.auth import AuthBase
 
 from .cancel import CancelToken
 from .connections import Hooks, Line, blocks, is_loopback, log_exchange, new_session, trusted
+from .time_limits import SLOWEST, TimeLimit
 from .wire import json_object
 
 _MAX_JSON_BYTES = 256 * 2**20
@@ -34,7 +35,8 @@ _MOST_SESSIONS = 8
 class Deadlines:
     """Seconds.
 
-    ``connect``, ``upload_stall``, ``poll`` and the answers are per try; ``queue`` bounds the time until a service
+    ``connect``, ``upload_stall``, ``poll`` and the answers are per try and begin anew with each byte (what drips is cut
+    after twice that, and a second for each 16 KiB that came); ``queue`` bounds the time until a service
     starts on a task (retries after 429 included), ``run`` the time it works, ``download`` the retries for a picture.
     """
 
@@ -218,8 +220,15 @@ def submit(
     """
     line = Line()
     announce = _once(before_sending)
-    # Also with the first byte of the body: connections through SOCKS have no hooks.
-    counting = _CountingBody(body, cancel, line, announce, on_sent)
+    # Of the upload at first, of the answer as soon as that has ended.
+    limit = TimeLimit(line, 2 * (deadlines.connect + deadlines.upload_stall) + len(body) / SLOWEST)
+
+    def whole() -> None:
+        limit.restart(2 * answer_timeout)
+        on_sent()
+
+    # Announced with the first byte of the body, too: nothing goes out that is not written down.
+    counting = _CountingBody(body, cancel, line, announce, whole)
 
     def ready(sock: socket.socket) -> None:
         sock.settimeout(deadlines.upload_stall)
@@ -228,7 +237,7 @@ def submit(
 
     hooks = Hooks(connected=lambda sock, direct: line.connected(sock), ready=ready)
     started = time.monotonic()
-    with _counted_submit(), line, new_session(url, proxy, hooks) as session, cancel.calling(counting.abort):
+    with _counted_submit(), line, limit, new_session(url, proxy, hooks) as session, cancel.calling(counting.abort):
         try:
             response = session.post(
                 url,
@@ -241,7 +250,7 @@ def submit(
                 timeout=(deadlines.connect, answer_timeout),
                 verify=trusted(),
             )
-            answer = _read(response, time.monotonic() + answer_timeout)
+            answer = _read(response, limit)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
             if counting.whole:
                 log_exchange("POST", url, f"no answer ({type(cause).__name__})", started, sent=len(body))
@@ -255,7 +264,7 @@ def submit(
     return answer
 
 
-def _read(response: requests.Response, deadline: float) -> Answer:
+def _read(response: requests.Response, limit: TimeLimit) -> Answer:
     """The answer as far as it came: an object in it may be whole although the transfer was not."""
     chunks: list[bytes] = []
     size = 0
@@ -265,14 +274,14 @@ def _read(response: requests.Response, deadline: float) -> Answer:
             for chunk in blocks(response, decode=False):
                 chunks.append(chunk)
                 size += len(chunk)
+                limit.came(len(chunk))
                 if size > _MAX_JSON_BYTES:
                     broken = ValueError(f"the answer is larger than {_MAX_JSON_BYTES} bytes")
                     break
-                if time.monotonic() > deadline:
-                    broken = ValueError("the answer did not end in time")
-                    break
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
             broken = cause
+    if limit.passed:
+        broken = ValueError("the answer did not end in time")
     return Answer(response.status_code, response.headers, _unpacked(b"".join(chunks)), broken)
 
 
@@ -294,15 +303,20 @@ def _unpacked(data: bytes) -> bytes:
 _thread = threading.local()
 
 
-def _thread_session(url: str, proxy: str) -> requests.Session:
+def _thread_session(url: str, proxy: str) -> tuple[requests.Session, Line]:
     """This thread's session for polls (requests' sessions are not to be shared between threads, nor proxies)."""
-    sessions: dict[tuple[bool, str], requests.Session] = _thread.__dict__.setdefault("sessions", {})
+    sessions: dict[tuple[bool, str], tuple[requests.Session, Line]] = _thread.__dict__.setdefault("sessions", {})
     slot = (is_loopback(urlsplit(url).hostname or ""), proxy)
     if slot not in sessions:
         if len(sessions) >= _MOST_SESSIONS:
-            sessions.pop(next(iter(sessions))).close()
-        sessions[slot] = new_session(url, proxy)
+            sessions.pop(next(iter(sessions)))[0].close()
+        sessions[slot] = _watched_session(url, proxy)
     return sessions[slot]
+
+
+def _watched_session(url: str, proxy: str) -> tuple[requests.Session, Line]:
+    line = Line()
+    return new_session(url, proxy, Hooks(connected=lambda sock, direct: line.connected(sock))), line
 
 
 def get(
@@ -365,21 +379,22 @@ def _exchange(
     data: bytes | None = None,
 ) -> Answer:
     started = time.monotonic()
-    session = new_session(url, proxy) if afresh else _thread_session(url, proxy)
+    session, line = _watched_session(url, proxy) if afresh else _thread_session(url, proxy)
     try:
-        response = session.request(
-            method,
-            url,
-            params=params,
-            data=data,
-            headers=headers,
-            auth=auth,
-            allow_redirects=False,
-            stream=True,
-            timeout=(deadlines.connect, deadlines.poll),
-            verify=trusted(),
-        )
-        answer = _read(response, started + deadlines.connect + deadlines.poll * 2)
+        with line, TimeLimit(line, deadlines.connect + 2 * deadlines.poll) as limit:
+            response = session.request(
+                method,
+                url,
+                params=params,
+                data=data,
+                headers=headers,
+                auth=auth,
+                allow_redirects=False,
+                stream=True,
+                timeout=(deadlines.connect, deadlines.poll),
+                verify=trusted(),
+            )
+            answer = _read(response, limit)
         if answer.broken is not None and json_object(answer.body) is None:
             raise answer.broken
     except (ValueError, OSError, urllib3.exceptions.HTTPError) as cause:

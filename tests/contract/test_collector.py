@@ -25,7 +25,7 @@ from hidream_volcengine.api import (
     collector,
 )
 from hidream_volcengine.api.claims import Claim
-from hidream_volcengine.api.polling import TaskRef
+from hidream_volcengine.api.polling import TaskRef, UnknownTaskError
 from hidream_volcengine.api.store import Store
 from hidream_volcengine.api.text import Text
 from pytest import LogCaptureFixture, MonkeyPatch
@@ -162,6 +162,53 @@ def test_everything_that_is_due_is_looked_at_in_one_round(shop: Shop) -> None:
     assert shop.states == ["stored"] * 3
     for call in tasks:
         assert_in_the_store(shop, call)
+
+
+def test_a_look_that_hangs_holds_up_no_other(shop: Shop, monkeypatch: MonkeyPatch) -> None:
+    """A name server or a disk that does not answer; a poll that drips is cut (see test_deadlines)."""
+    monkeypatch.setattr(collector, "_LONGEST_LOOK", 0.2)
+    hanging = leave_a_picture_behind(shop, "outpaint")
+    other = leave_a_picture_behind(shop, "upscale")
+    first, may_end = shop.journal.orphans(9)[0].task.task_id, threading.Event()
+    query = HiDreamService.query
+
+    def hang(service: HiDreamService, task: TaskRef) -> Any:
+        if task.task_id == first:
+            may_end.wait(PATIENCE)
+        return query(service, task)
+
+    monkeypatch.setattr(HiDreamService, "query", hang)
+    try:
+        assert collect(shop) == 2
+        until(lambda: sorted(shop.states) == ["parked", "stored"] or sorted(shop.states) == ["stored", "submitted"])
+    finally:
+        may_end.set()
+    until(lambda: shop.states == ["stored"] * 2)
+    for call in (hanging, other):
+        assert_in_the_store(shop, call)
+
+
+def test_looks_that_hang_are_a_few_at_most(shop: Shop, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "_LONGEST_LOOK", 0.05)
+    call = upscale(shop.hidream, A)
+    for take in range(8):
+        shop.journal.adopt(
+            upscale(shop.hidream, A, take).order("", 0), TaskRef("HiDream", call.service.name, f"t{take}")
+        )
+    may_end = threading.Event()
+    asked: list[str] = []
+
+    def hang(service: HiDreamService, task: TaskRef) -> Any:
+        asked.append(task.task_id)
+        may_end.wait(PATIENCE)
+        raise UnknownTaskError("not there")
+
+    monkeypatch.setattr(HiDreamService, "query", hang)
+    try:
+        collect(shop)
+        assert len(asked) == 4
+    finally:
+        may_end.set()
 
 
 def test_a_round_has_an_end_and_the_next_one_goes_on_from_there(shop: Shop, monkeypatch: MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ from tests.contract import raw_servers as raw
 from tests.contract.raw_servers import QUICK, Connection, RawServer, Step, answering, results, sub_task
 
 PICTURE = raw.png(128, 96)
-SHORT = Deadlines(poll=1, download=0.3)
+SHORT = Deadlines(poll=1, download=0.8)
 
 
 @pytest.fixture(autouse=True)

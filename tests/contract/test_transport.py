@@ -29,6 +29,7 @@ from hidream_volcengine.api import (
 )
 from hidream_volcengine.api.auth import BearerAuth, origin
 from hidream_volcengine.api.claims import Claim
+from hidream_volcengine.api.connections import Hooks
 from hidream_volcengine.api.redaction import Secret
 from hidream_volcengine.api.transport import Answer, NoAnswerError, NotSentError, Phases, ask, submit
 from hypothesis import given, settings
@@ -48,9 +49,9 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def without_hooks(monkeypatch: MonkeyPatch) -> None:
-    """As over a SOCKS proxy: urllib3 has connection classes of its own for those, and nobody sees them connect."""
+    """As if urllib3 had made a connection of a class of its own: nobody sees that connect."""
     hooked = transport.new_session
-    monkeypatch.setattr(transport, "new_session", lambda url, proxy, hooks: hooked(url, proxy))
+    monkeypatch.setattr(transport, "new_session", lambda url, proxy, hooks: hooked(url, proxy, Hooks()))
 
 
 def key_for(url: str) -> BearerAuth:

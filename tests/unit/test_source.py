@@ -22,7 +22,7 @@ API_LAYERS = [
     {"errors", "marks"},
     {"cancel", "profile_file"},
     {"geometry", "checks", "connections", "wire", "owners", "filesystems", "records", "states"},
-    {"picture_files"},
+    {"picture_files", "time_limits"},
     {"images", "transport", "store", "schema", "profile_values"},
     {"downloads", "padding", "uploads", "resampling", "color_match", "accounts", "environment"},
     {"auth", "polling", "registration", "whereabouts", "diagnosis"},
