@@ -82,8 +82,10 @@ class NotAccepted(Exception):
         retry_after: str = "",
         picture: SubTask | None = None,
         is_known: bool = False,
+        body: bytes = b"",
     ) -> None:
         super().__init__(meaning.what.en)
+        self.body = body
         self.picture = picture
         self.is_known = is_known
         self.meaning = meaning
@@ -332,6 +334,7 @@ class Reply:
             retry_after=self.answer.headers.get("Retry-After", ""),
             picture=self.picture,
             is_known=self._deepest_known is not None,
+            body=self.answer.body,
         )
 
 

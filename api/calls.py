@@ -278,7 +278,7 @@ class Batch:
             # The answer is the picture itself: it is stored before anything is written down about it.
             claim.answered(accepted.task)
         delivery = collect(claim, service, journal, watch, source="bought", answered=picture)
-        return replace(delivery, note=accepted.note)
+        return replace(delivery, note=accepted.note or delivery.note)
 
     def _submit(self, call: PaidCall, claim: Claim, watch: Watch, admit: Callable[[], None]) -> Accepted:
         # Its own frame: the encoded picture ends with it, and not with the wait for the task.

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from .cancel import CallCancelled, CancelToken
 from .connections import is_loopback
-from .downloads import DownloadError, RefusedUrlError, download, without_query
+from .downloads import DownloadError, RefusedUrlError, TooLargeError, download, without_query
 from .errors import (
     ConfigurationError,
     InvalidInputError,
@@ -47,6 +47,9 @@ _LINK_LIVES = 24 * 3600.0
 # So many answers in a row, over some 8 s, that there is no such task settle that about one that was never submitted
 # here. Each earlier look of the collector counts as one.
 _UNKNOWN_FOR_GOOD = 4
+# Of one task: far more than any service makes, and what a machine can hold.
+_MOST_PICTURES = 64
+_MOST_BYTES = 4 * 2**30
 # What a lossless picture takes at most, nearly.
 _BYTES_PER_PIXEL = 4
 
@@ -193,6 +196,10 @@ def collect(
         claim.done(len(sub_tasks))
     downloading = Progress("downloading", 1.0, task.task_id, pictures=len(sub_tasks))
     watch.report(downloading)
+    note = None
+    if len(sub_tasks) > _MOST_PICTURES:
+        note = _more_than_fetched(len(sub_tasks))
+        sub_tasks = sub_tasks[:_MOST_PICTURES]
     known = _Known(attempt)
     # A link lives a day; without a task there is nothing to ask for another one.
     dead_link = not task.task_id and journal.age(attempt) > _LINK_LIVES
@@ -208,6 +215,8 @@ def collect(
         if picture is None:
             last_word = sub_task.error if sub_task.final else None
             try:
+                if sum(each.nbytes for each in pictures) > _MOST_BYTES:
+                    raise fetcher.too_much()
                 brought = fetcher.bring(sub_task, partial(claim.keep, position, sub_task.sub_task_id))
                 whole = brought.kept != "again" and whole
                 picture = brought.pixels
@@ -239,7 +248,14 @@ def collect(
     elif whole and not timed_out:
         claim.failed(errors[0])
     watch.report(Progress("done", 1.0, task.task_id))
-    return Delivery(task, tuple(pictures), tuple(errors), attempt.journal_id, source)
+    return Delivery(task, tuple(pictures), tuple(errors), attempt.journal_id, source, note)
+
+
+def _more_than_fetched(listed: int) -> Text:
+    return Text(
+        f"The service lists {listed} pictures for this one task; the first {_MOST_PICTURES} are fetched.",
+        f"服务端为这一个任务列出了 {listed} 张图片，只取回前 {_MOST_PICTURES} 张。",
+    )
 
 
 def keep_beside_an_error(claim: Claim, service: Service, watch: Watch, picture: SubTask) -> BesideError:
@@ -499,6 +515,8 @@ class _Fetcher:
                     return apart(self._read, stream)
             except RefusedUrlError as problem:
                 raise self._refused(url, problem) from None
+            except TooLargeError as problem:
+                raise self._too_late(problem) from problem
             except (DownloadError, UndecodableImageError) as problem:
                 pause = jittered(min(8.0, 0.5 * 2**tries))
                 tries += 1
@@ -516,6 +534,19 @@ class _Fetcher:
             if problem.is_foreign:
                 return None, _encoded(data)
             raise
+
+    def too_much(self) -> ServiceError:
+        """The error for a picture of a task that has brought too much already."""
+        return ServiceError(
+            Text(
+                f"This picture is not fetched: those before it take more than {_MOST_BYTES / 2**30:.0f} GiB of memory.",
+                f"不下载这张图片：之前的图片已占用超过 {_MOST_BYTES / 2**30:.0f} GiB 内存。",
+            ),
+            provider=self.task.provider,
+            request_id=self.task.request_id,
+            task_id=self.task.task_id,
+            billed="yes",
+        )
 
     def _refused(self, url: str, problem: RefusedUrlError) -> ServiceError:
         return ServiceError(

@@ -42,6 +42,10 @@ class DownloadError(Exception):
     """One try of a download failed; another may succeed."""
 
 
+class TooLargeError(DownloadError):
+    """It is larger than anything that is taken; another try would bring the same."""
+
+
 class RefusedUrlError(Exception):
     """A result URL that this pack does not fetch, with the reason."""
 
@@ -226,7 +230,7 @@ def _spool(response: requests.Response, max_bytes: int, limit: TimeLimit, cancel
                 spool.write(chunk)
                 limit.came(len(chunk))
                 if spool.tell() > max_bytes:
-                    raise DownloadError(f"more than {max_bytes} bytes")
+                    raise TooLargeError(f"more than {max_bytes} bytes")
             ended = True
         if limit.passed:
             raise DownloadError(f"too slow: {spool.tell()} bytes so far")

@@ -214,7 +214,7 @@ class HiDreamService:
             # No page has that; a gateway may answer so, and what it brings is paid.
             return Accepted(task, reply.result, reply.note)
         if answer.broken is not None:
-            raise NoAnswerError(str(answer.broken)) from answer.broken
+            raise NoAnswerError(str(answer.broken), answer.body) from answer.broken
         pack_logger().debug("%s: no task, code=%s request_id=%s", self.endpoint.name, reply.code, request_id)
         raise reply.not_accepted(request_id)
 

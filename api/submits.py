@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import hashlib
 import re
 import time
 from collections.abc import Callable
@@ -22,8 +23,10 @@ from .errors import (
     refusal,
 )
 from .hidream import HiDreamService
+from .images import Encoded
 from .polling import Accepted, Progress, SubTask, Watch, jittered
-from .redaction import pack_logger, shortened
+from .redaction import pack_logger, redact, shortened
+from .store import UNKNOWN_MEDIA
 from .text import Text
 from .transport import NoAnswerError, NotSentError, Phases
 from .volcengine import VolcengineService
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from .journal import Journal
 
 MAX_RESENDS = 3
+_MAY_HOLD_A_PICTURE = 64 * 1024
 
 Service = HiDreamService | VolcengineService
 # What became of a picture that came with an error; "lost": it may have been one, and is not in the store.
@@ -89,9 +93,13 @@ def submit_until_decided(
             watch.cancel.sleep(jittered(0.5 * 2 ** (resends - 1)))
         except NoAnswerError as problem:
             error: RemoteImageError = AmbiguousSubmitError(
-                Text(
-                    "The request was sent, but no answer came: it may have been accepted.",
-                    "请求已发出但没有收到应答，服务端可能已经受理。",
+                _with_what_came(
+                    claim,
+                    problem.body,
+                    Text(
+                        "The request was sent, but no answer came: it may have been accepted.",
+                        "请求已发出但没有收到应答，服务端可能已经受理。",
+                    ),
                 ),
                 provider=provider,
                 vendor_message=shortened(str(problem), 200),
@@ -125,6 +133,8 @@ def submit_until_decided(
                     admit()
                     continue
             error = _error_of(provider, answer, request_id)
+            if answer.outcome is Outcome.AMBIGUOUS and answer.status < 300:
+                error.what = _with_what_came(claim, answer.body, error.what)
             _settle(claim, answer.outcome, error)
             raise _heard(error, watch) from None
 
@@ -171,6 +181,19 @@ def _with_a_picture(provider: Provider, answer: NotAccepted, request_id: str, *,
         code=answer.code,
         vendor_message=answer.vendor_message,
         request_id=answer.request_id or request_id,
+    )
+
+
+def _with_what_came(claim: Claim, body: bytes, what: Text) -> Text:
+    """``what``; an answer so large that a picture may be in it, where nobody looks for one, is kept as it came."""
+    if len(body) < _MAY_HOLD_A_PICTURE:
+        return what
+    known = redact(body.decode("latin-1")).encode("latin-1", "replace")
+    if not claim.keep_beside_an_error(Encoded(known, UNKNOWN_MEDIA, 0, 0)):
+        return what
+    name = f"{hashlib.sha256(known).hexdigest()}.bin"
+    return Text(
+        f"{what.en} What came was kept in the store as {name}.", f"{what.zh}收到的内容已保留在图片库中：{name}。"
     )
 
 

@@ -6,14 +6,17 @@ what was handed to the socket. Fewer bytes than the Content-Length cannot be a r
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
+import tempfile
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO
 from urllib.parse import urlsplit
 
 import requests
@@ -25,7 +28,13 @@ from .connections import Hooks, Line, blocks, is_loopback, log_exchange, new_ses
 from .time_limits import SLOWEST, TimeLimit
 from .wire import json_object
 
-_MAX_JSON_BYTES = 256 * 2**20
+# Of any answer, unpacked too.
+_MOST_BYTES = 256 * 2**20
+# Of one to a free request, unless it brings a picture; more is written to disk until it is read.
+_MOST_WORDS = 4 * 2**20
+# Base64 of a picture, which is compressed already, shrinks by a quarter: no answer to a free request is packed tighter.
+_MOST_PACKED = 50
+_PICTURE = re.compile(rb"[\w+/=\\-]{4096}")
 # How gzip and zlib ("deflate") begin; JSON never does.
 _COMPRESSED = (b"\x1f\x8b", b"\x78")
 _MOST_SESSIONS = 8
@@ -65,7 +74,14 @@ class NotSentError(Exception):
 
 
 class NoAnswerError(Exception):
-    """The whole request was handed over, and no usable answer came: it may or may not have been accepted."""
+    """The whole request was handed over, and no usable answer came: it may or may not have been accepted.
+
+    ``body`` is what came of one.
+    """
+
+    def __init__(self, reason: str, body: bytes = b"") -> None:
+        super().__init__(reason)
+        self.body = body
 
 
 @dataclass(frozen=True)
@@ -250,7 +266,7 @@ def submit(
                 timeout=(deadlines.connect, answer_timeout),
                 verify=trusted(),
             )
-            answer = _read(response, limit)
+            answer = _read(response, limit, is_paid=True)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
             if counting.whole:
                 log_exchange("POST", url, f"no answer ({type(cause).__name__})", started, sent=len(body))
@@ -260,42 +276,53 @@ def submit(
             raise NotSentError(cause) from cause
     log_exchange("POST", url, answer.status, started, sent=len(body), received=len(answer.body))
     if answer.broken is not None and json_object(answer.body) is None:
-        raise NoAnswerError(str(answer.broken)) from answer.broken
+        raise NoAnswerError(str(answer.broken), answer.body) from answer.broken
     return answer
 
 
-def _read(response: requests.Response, limit: TimeLimit) -> Answer:
+def _read(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> Answer:
     """The answer as far as it came: an object in it may be whole although the transfer was not."""
-    chunks: list[bytes] = []
-    size = 0
     broken: Exception | None = None
-    with response:
+    with response, tempfile.SpooledTemporaryFile(max_size=_MOST_WORDS) as spool:
         try:
             for chunk in blocks(response, decode=False):
-                chunks.append(chunk)
-                size += len(chunk)
+                is_first_beyond = spool.tell() <= _MOST_WORDS < spool.tell() + len(chunk)
+                spool.write(chunk)
                 limit.came(len(chunk))
-                if size > _MAX_JSON_BYTES:
-                    broken = ValueError(f"the answer is larger than {_MAX_JSON_BYTES} bytes")
-                    break
+                if spool.tell() > _MOST_BYTES:
+                    raise ValueError(f"the answer is larger than {_MOST_BYTES} bytes")
+                if is_first_beyond and not is_paid and not _may_bring_a_picture(spool):
+                    raise ValueError(f"the answer is larger than {_MOST_WORDS} bytes and brings no picture")
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
             broken = cause
+        spool.seek(0)
+        data = spool.read()
     if limit.passed:
         broken = ValueError("the answer did not end in time")
-    return Answer(response.status_code, response.headers, _unpacked(b"".join(chunks)), broken)
+    most = _MOST_BYTES if is_paid else min(_MOST_BYTES, max(_MOST_WORDS, _MOST_PACKED * len(data)))
+    return Answer(response.status_code, response.headers, _unpacked(data, most), broken)
 
 
-def _unpacked(data: bytes) -> bytes:
+def _may_bring_a_picture(spool: IO[bytes]) -> bool:
+    ends = spool.tell()
+    spool.seek(0)
+    begin = spool.read(_MOST_WORDS)
+    spool.seek(ends)
+    return begin.startswith(_COMPRESSED) or _PICTURE.search(begin) is not None
+
+
+def _unpacked(data: bytes, most: int) -> bytes:
     """The bytes themselves say whether they are compressed: gateways label plain JSON as gzip, and the reverse."""
-    unpacked = b""
-    while data.startswith(_COMPRESSED) and len(unpacked) < _MAX_JSON_BYTES:
+    unpacked: list[bytes] = []
+    while data.startswith(_COMPRESSED) and most > 0:
         member = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, as its header says
         try:
-            unpacked += member.decompress(data, _MAX_JSON_BYTES - len(unpacked))
+            unpacked.append(member.decompress(data, most))
         except zlib.error:
             break
+        most -= len(unpacked[-1])
         data = member.unused_data
-    return unpacked or data
+    return b"".join(unpacked) or data
 
 
 # ---- free requests
@@ -394,7 +421,7 @@ def _exchange(
                 timeout=(deadlines.connect, deadlines.poll),
                 verify=trusted(),
             )
-            answer = _read(response, limit)
+            answer = _read(response, limit, is_paid=False)
         if answer.broken is not None and json_object(answer.body) is None:
             raise answer.broken
     except (ValueError, OSError, urllib3.exceptions.HTTPError) as cause:

@@ -144,7 +144,7 @@ class VolcengineService:
         if reply.task_id or reply.result is not None:
             return Accepted(task, reply.result, reply.note)
         if came.broken is not None:
-            raise NoAnswerError(str(came.broken)) from came.broken
+            raise NoAnswerError(str(came.broken), came.body) from came.broken
         raise reply.not_accepted()
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:

@@ -95,14 +95,18 @@ RealNumber = Annotated[float | None, BeforeValidator(_real_number)]
 
 
 _DECODER = json.JSONDecoder(strict=False)
+# Each takes some hundred bytes of memory, as little as it may be on the wire.
+_MOST_VALUES = 1_000_000
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object that ``body`` begins with, or ``None``.
+    """The JSON object that ``body`` begins with, or ``None``, also where it has more than a million values.
 
     Read as gateways send it: with a byte order mark, with raw control characters in its texts, with something behind
     it, in GBK, or in UTF-8 with characters that were cut in two.
     """
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        return None
     for text in _readings(body):
         parsed = json_value(text)
         if parsed is not None:

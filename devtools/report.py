@@ -26,6 +26,7 @@ import requests
 
 import api
 from api import hidream, images, redaction, transport, volcengine
+from api.time_limits import TimeLimit
 from devtools.environment import ROOT
 
 _PLACE = {"x_offset": 128, "y_offset": 64, "resolution": "640*640"}
@@ -122,9 +123,9 @@ def _run(batch: api.Batch, log: io.StringIO) -> tuple[bool, list[str]]:
     return not errors, told
 
 
-def _recorded(response: requests.Response, deadline: float) -> transport.Answer:
+def _recorded(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> transport.Answer:
     """Read an answer, and log both sides of its exchange; the scrub makes that fit for others."""
-    answer, sent = _read(response, deadline), response.request
+    answer, sent = _read(response, limit, is_paid=is_paid), response.request
     for headers, body in ((sent.headers, getattr(sent.body, "data", sent.body)), (answer.headers, answer.body)):
         shown: Any = body and body[:300]
         with suppress(ValueError, TypeError, RecursionError):

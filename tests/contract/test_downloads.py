@@ -576,6 +576,45 @@ def test_what_is_larger_than_the_cap_is_given_up_early(announced: bool) -> None:
         raw.until(lambda: not any(thread.name == "raw-connection" for thread in threading.enumerate()))
 
 
+def test_what_is_too_large_is_not_fetched_again_and_again(monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting._Fetcher, "_pixel_cap", 100)
+    delivery, downloads = delivered(good)
+    (error,) = delivery.errors
+    assert (type(error), error.billed, downloads) == (TaskTimeoutError, "yes", 1)
+    assert "400 bytes" in error.what.en
+
+
+def tasks_pictures(count: int, journal: Journal) -> raw.Delivery:
+    """The delivery of a task for which the service lists so many pictures."""
+    with RawServer(good) as files:
+        entries = [sub_task(f"s{number}", image=f"{files.url}/{number}") for number in range(count)]
+
+        def service(connection: Connection) -> None:
+            connection.read()
+            post = connection.request_line.startswith("POST")
+            connection.answer(200, raw.accepted(sub_task_ids=("s0",)) if post else results(*entries))
+
+        with RawServer(service) as server:
+            return raw.run(raw.hidream_call(server.url), journal)
+
+
+def test_the_number_of_a_tasks_pictures_has_a_limit_and_that_is_said(monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "_MOST_PICTURES", 3)
+    with raw.fresh_journal() as journal:
+        delivery = tasks_pictures(5, journal)
+        assert (len(delivery.pictures), delivery.errors) == (3, ())
+        assert delivery.note is not None and "5" in delivery.note.en and "3" in delivery.note.zh
+
+
+def test_the_memory_of_a_tasks_pictures_has_a_limit(monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "_MOST_BYTES", 2 * 128 * 96 * 3 - 1)
+    with raw.fresh_journal() as journal:
+        delivery = tasks_pictures(5, journal)
+        assert [len(delivery.pictures), *map(type, delivery.errors)] == [2, ServiceError, ServiceError, ServiceError]
+        assert all(error.billed == "yes" for error in delivery.errors)
+        assert [task.state for task in journal.tasks()] == ["parked"], "nothing is lost"
+
+
 def test_a_picture_of_exactly_the_cap_is_fetched() -> None:
     with RawServer(good) as server:
         assert fetched(server, max_bytes=len(PICTURE)) == PICTURE

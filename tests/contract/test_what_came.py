@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import AmbiguousSubmitError, Journal, JournalSettings, TaskFailedError
+from hidream_volcengine.api import AmbiguousSubmitError, Journal, JournalSettings, TaskFailedError, transport, wire
 
 from tests.contract import raw_servers as raw
 from tests.contract.raw_servers import Connection, RawServer
@@ -189,3 +190,85 @@ def test_no_error_quotes_a_picture(journal: Journal) -> None:
                 raw.run(raw.volcengine_call(server.url, take=number), journal)
             assert raw.SMALL[40:80] not in str(told.value)
 
+
+
+# ---- large answers
+
+LARGE = 4 * 2**20
+PICTURE_AT_NO_PLACE = base64.b64encode(raw.png(256, 256)).decode("ascii")
+
+
+def test_a_large_answer_that_is_not_understood_is_kept_as_it_came(journal: Journal) -> None:
+    """A picture may be in it, where nobody looks for one; a key that it repeats is not kept."""
+    body = json.dumps({"code": 0, "output": {"img": PICTURE_AT_NO_PLACE, "you sent": raw.TOKEN}}).encode()
+    kept = body.replace(raw.TOKEN.encode(), b"***")
+    name = f"{hashlib.sha256(kept).hexdigest()}.bin"
+
+    def cut(connection: Connection) -> None:
+        connection.read()
+        connection.send(_OK + _sized(body[:-1], 9))
+
+    for number, (make, step) in enumerate((make, step) for make in (raw.hidream_call, raw.volcengine_call)
+                                          for step in (raw.answering(200, body), cut)):  # fmt: skip
+        whole = step is not cut
+        with RawServer(step) as server:
+            for _ in range(2):
+                with pytest.raises(AmbiguousSubmitError) as caught:
+                    raw.run(make(server.url, take=number), journal)
+                assert ".bin" in caught.value.what.en and ".bin" in caught.value.what.zh
+                assert not whole or name in caught.value.what.en
+            assert server.whole == 1
+        assert not whole or journal.store.read(name.removesuffix(".bin")) == kept
+
+
+def polled(answer: bytes) -> tuple[raw.Delivery, list[Connection]]:
+    """A resumable call whose first poll is answered so, and whose second brings the picture."""
+    polls: list[Connection] = []
+
+    def service(connection: Connection) -> None:
+        connection.read()
+        if "GetResult" not in connection.request_line:
+            return connection.answer(200, {"code": 10000, "data": {"task_id": "task-1"}})
+        polls.append(connection)
+        if len(polls) > 1:
+            return connection.answer(200, raw.finished_picture(status="done"))
+        return connection.send(_OK + _sized(answer))
+
+    with RawServer(service) as server:
+        return raw.run(raw.volcengine_call("", account=raw.resumable_account(server.url))), polls
+
+
+BOMBS = {
+    "blanks": b" " * 64_000_000,
+    "lists": b'{"code":10000,"data":' + b"[" * 32_000_000,
+    "empty lists": b'{"code":10000,"data":[' + b"[]," * 16_000_000,
+}
+
+
+@pytest.mark.parametrize("bomb", list(BOMBS))
+def test_a_poll_that_unpacks_to_a_bomb_is_asked_again(bomb: str) -> None:
+    packed = gzip.compress(BOMBS[bomb], 6)
+    assert len(transport._unpacked(packed, max(LARGE, 50 * len(packed)))) <= LARGE
+    delivery, polls = polled(packed)
+    assert (len(delivery.pictures), len(polls)) == (1, 2)
+
+
+def test_a_poll_of_more_than_4_mib_without_a_picture_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    came = transport.TimeLimit.came
+    monkeypatch.setattr(transport.TimeLimit, "came", lambda limit, size: (read.append(size), came(limit, size))[1])
+    delivery, polls = polled(json.dumps({"code": 10000, "data": {"status": "done"}, "words": "word " * LARGE}).encode())
+    assert (len(delivery.pictures), len(polls)) == (1, 2)
+    assert sum(read) < 2 * LARGE, "the rest was not read"
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_large_picture_in_a_poll_is_taken(pack: Callable[[bytes], bytes]) -> None:
+    picture = base64.b64encode(raw.png(1400, 1200)).decode("ascii")
+    assert len(picture) > LARGE
+    delivery, polls = polled(pack(json.dumps(raw.finished_picture(binary_data_base64=[picture])).encode()))
+    assert ([each.shape for each in delivery.pictures], len(polls)) == ([(1200, 1400, 3)], 1)
+
+
+def test_an_answer_of_too_many_values_is_no_json() -> None:
+    assert wire.json_object(b'{"a":[' + b"[]," * 600_000 + b"1]}") is None
