@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from .errors import InvalidInputError
+from .redaction import shortened
 from .text import Text
 
 _T = TypeVar("_T", bound=str | int)
@@ -83,7 +84,7 @@ def string(name: str, value: object, max_length: int) -> str:
 
 
 def _out_of_range(name: str, value: object, limits: str, kind_en: str, kind_zh: str) -> InvalidInputError:
-    shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}…"
+    shown = shortened(repr(value), 80)
     return InvalidInputError(
         Text(
             f"`{name}` must be {kind_en} ({limits}), but is {shown}.",

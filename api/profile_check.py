@@ -18,7 +18,7 @@ from .choices import SANDBOX_PROFILE
 from .credentials import Profiles
 from .diagnosis import Cause, Diagnosis, diagnosis_of
 from .errors import ConfigurationError, Provider
-from .redaction import redact, shortened
+from .redaction import shortened
 from .text import Text
 from .transport import Answer, Deadlines, get
 from .volcengine import SUCCESS, ask_for_result
@@ -102,7 +102,7 @@ def _ask_volcengine(account: VolcengineAccount, deadlines: Deadlines) -> tuple[s
 
 
 def _not_arrived(problem: requests.RequestException) -> Diagnosis:
-    told = redact(shortened(_innermost(problem), 300))
+    told = shortened(_innermost(problem), 300)
     known = diagnosis_of(problem) or Diagnosis("connection", Text("The connection failed.", "连接失败。"), None)
     if known.cause == "proxy" and "407" in told:
         asks = Text("The proxy asks for a login, or for another one.", "代理要求登录，或登录信息不正确。")

@@ -13,6 +13,7 @@ from .choices import SANDBOX_PROFILE
 from .connections import NO_PROXY, is_loopback, origin
 from .errors import Provider
 from .profile_file import StoredProfile
+from .redaction import shortened
 from .text import Text
 
 SETTINGS_DIALOG = Text("Settings → HiDream & Volcengine", "设置 → HiDream 与火山引擎")
@@ -305,7 +306,7 @@ def retired_in(profile: StoredProfile) -> list[Retired]:
         )
         found.append(Retired("keys", "proxy_login", what, _PROXY_ADVICE))
     if profile.settings.get("ca_file"):
-        file = str(profile.settings["ca_file"])[:200]
+        file = shortened(str(profile.settings["ca_file"]), 200)
         what = Text(
             f"The profile {name!r} has a CA file (ca_file: {file}), which is no longer supported in a profile.",
             f"配置 {name!r} 有自己的 CA 文件（ca_file：{file}），配置中不再支持。",

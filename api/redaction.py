@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import logging
+import os.path
 import re
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 LOGGER_NAME = "hidream_volcengine"
 # How the names of the pack's threads begin.
 THREADS = "hidream-volcengine"
 MASK = "***"
+# Services cut what they repeat, and connections end: that much of a key's beginning is hidden without the rest.
+_BEGINNING = 12
 
-_known: set[str] = set()
+# Each spelling of a secret, and how many of its first characters give it away.
+_known: dict[str, int] = {}
 _lock = threading.Lock()
 
 
@@ -27,8 +32,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
-        with _lock:
-            _known.update(_spellings(value))
+        _hide(value, _BEGINNING)
 
     def reveal(self) -> str:
         return self._value
@@ -56,46 +60,89 @@ def hide_address(address: str) -> None:
     """Let :func:`redact` hide an address with its path and query, and each long word of these also without the rest."""
     parts = urlsplit(address)
     beyond_host = address[len(f"{parts.scheme}://{parts.netloc}") :]
+    # Whole only: the beginning of an address is its host.
     if beyond_host not in ("", "/"):
-        Secret(address)
+        _hide(address, len(address))
     words = [beyond_host, *re.split("[/?&=]", beyond_host)]
     for word in (*words, *map(unquote, words)):
         if len(word) >= _SECRET_WORD:
-            Secret(word)
+            _hide(word, len(word))
 
 
-def _spellings(value: str) -> set[str]:
+def _hide(value: str, beginning: int) -> None:
     data = value.encode("utf-8")
     encoded = [base64.b64encode(data).decode("ascii"), base64.urlsafe_b64encode(data).decode("ascii")]
-    quoted = [quote(value, safe=""), quote_plus(value)]
-    lower = [re.sub("%[0-9A-F]{2}", lambda found: found.group().lower(), form) for form in quoted]
-    in_json = json.dumps(value)[1:-1]
     unpadded = [form.rstrip("=") for form in (value, *encoded)]
-    forms = {value, *quoted, *lower, *encoded, *unpadded, in_json, in_json.replace("/", "\\/")}
-    # Shorter strings would mask ordinary words; no service issues keys that short.
-    return {form for form in forms if len(form) >= 6}
+    # Escapes of printable ASCII are undone in the text; a secret may have some of its own.
+    forms = {*_layers(value), *encoded, *unpadded, quote(value, safe=""), json.dumps(value)[1:-1]}
+    with _lock:
+        for form in forms:
+            # Shorter strings would mask ordinary words; no service issues keys that short.
+            if len(form) >= 6:
+                _known[form] = min(beginning, len(form), _known.get(form, len(form)))
+
+
+# One printable character of ASCII as URLs, HTML, JSON, JavaScript or Python write it.
+_ESCAPE = re.compile(
+    r"%(?P<percent>[2-7][0-9a-f])|\\+(?:u00|x)(?P<code>[2-7][0-9a-f])|(?P<backslashes>\\+)(?=[!-/:-@\[-`{-~])"
+    r"|&(?:#[0-9]{2,7}|#x[0-9a-f]{2,7}|[a-z]{2,8});",
+    re.IGNORECASE,
+)
+# JSON in HTML in JSON in a URL, at most.
+_MOST_LAYERS = 6
+
+
+def _layers(text: str) -> list[str]:
+    """``text``, and what it says with its escapes undone, again and again as long as there are any."""
+    layers = [text]
+    while len(layers) <= _MOST_LAYERS and (meant := _ESCAPE.sub(_meant, layers[-1])) != layers[-1]:
+        layers.append(meant)
+    return layers
+
+
+def _meant(escape: re.Match[str]) -> str:
+    if escape["backslashes"]:
+        return ""
+    code = escape["percent"] or escape["code"]
+    meant = chr(int(code, 16)) if code else html.unescape(escape[0])
+    # Anything else stays as it is: a line break could forge a line of the log.
+    return meant if len(meant) == 1 and "!" <= meant <= "~" else escape[0]
 
 
 def redact(text: str) -> str:
-    """``text`` with every known secret, also percent- or base64-encoded, replaced by ``***``.
+    """``text`` with every known secret replaced by ``***``: also in base64, with escapes in it, or cut off.
 
-    Halves of characters become ``?`` on the way: a service may cut its message in the middle of an emoji, and ComfyUI
-    cannot send such text to the browser.
+    A text that has a secret with escapes is returned without its escapes. Halves of characters become ``?`` on the
+    way: a service may cut its message in the middle of an emoji, and ComfyUI cannot send such text to the browser.
     """
-    text = text.encode("utf-8", "replace").decode("utf-8")
     with _lock:
         # The longest first: one secret may contain another.
-        known = sorted(_known, key=len, reverse=True)
-    for secret in known:
+        known = sorted(_known.items(), key=lambda item: len(item[0]), reverse=True)
+    shown = _without(text.encode("utf-8", "replace").decode("utf-8"), known)
+    for layer in reversed(_layers(shown)):
+        masked = _without_beginnings(_without(layer, known), known)
+        if masked != layer:
+            return masked
+    return shown
+
+
+def _without(text: str, known: list[tuple[str, int]]) -> str:
+    for secret, _ in known:
         if secret in text:
             text = text.replace(secret, MASK)
     return text
 
 
+def _without_beginnings(text: str, known: list[tuple[str, int]]) -> str:
+    for secret, beginning in known:
+        while (at := text.find(secret[:beginning])) >= 0:
+            text = text.replace(os.path.commonprefix((secret, text[at : at + len(secret)])), MASK)
+    return text
+
+
 def shortened(text: str, limit: int) -> str:
     """``text`` on one line and without secrets, cut to ``limit`` characters after that: half a key is a key, too."""
-    line = " ".join(redact(text).split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+    return _cut(redact(text), limit)
 
 
 # A picture in base64, or another long run of data; ids and hashes are shorter.
@@ -104,7 +151,13 @@ _DATA = re.compile(r"(?:data:[\w/+.-]+;base64,)?[A-Za-z0-9+/_\\-]{100,}={0,2}")
 
 def words_of(text: str, limit: int) -> str:
     """The words of a service, on one line and cut to ``limit`` characters, without secrets and without picture data."""
-    return shortened(_DATA.sub(lambda data: f"({len(data[0])} characters of data)", text), limit)
+    # Secrets first: a part of a token looks like data, too.
+    return _cut(_DATA.sub(lambda data: f"({len(data[0])} characters of data)", redact(text)), limit)
+
+
+def _cut(text: str, limit: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 class _RedactingFilter(logging.Filter):

@@ -42,7 +42,7 @@ from sqlalchemy import (
 
 from .filesystems import on_network
 from .marks import Mark
-from .redaction import redact, shortened
+from .redaction import shortened
 from .states import DamagedError, JournalError, State
 from .text import Text
 
@@ -413,12 +413,12 @@ def _translated() -> Iterator[None]:
 
 
 def _unusable(said: str) -> JournalError:
-    reason = shortened(redact(said), 300)
+    reason = shortened(said, 300)
     return JournalError(Text(f"The journal cannot be used: {reason}.", f"无法使用付费日志：{reason}。"))
 
 
 def _damaged(said: str) -> DamagedError:
-    reason = shortened(redact(said), 300)
+    reason = shortened(said, 300)
     return DamagedError(Text(f"The journal is damaged: {reason}.", f"付费日志已损坏：{reason}。"))
 
 
