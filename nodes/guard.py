@@ -16,7 +16,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from ..api import RemoteImageError, Text, pack_logger
 
@@ -41,19 +41,25 @@ _ALWAYS = {
 
 # What proxies, tunnels and content networks add. Behind one of them the whole world has a loopback address.
 _FORWARDING = re.compile(
-    r"forwarded|via|cdn-loop|x-rewrite-url|x-originating-ip|x-remote-(ip|addr)|x-proxyuser-ip"
-    r"|(.*-)?(client|real)-ip|(x-forwarded|x-original|x-envoy|x-azure|x-appengine|x-amz|cf-|fastly-|fly-|ngrok-|tailscale-).*"
+    r"forwarded|via|cdn-loop|x-rewrite-url|x-originating-ip|x-remote-(ip|addr)|x-proxyuser-ip|x-nginx-proxy|x(-url)?-scheme"
+    r"|front-end-https|max-forwards|x-varnish|surrogate-capability|x-bluecoat-via|proxy-.*|x-cloud-trace-context"
+    r"|(.*-)?(client|real)-ip"
+    r"|(x-forwarded|x-original|x-envoy|x-azure|x-arr-|x-appengine|x-amz|cf-|fastly-|fly-|ngrok-|tailscale-).*"
 )
 _HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[(?P<ipv6>[0-9a-f.]*:[0-9a-f:.]+)\])(:(?P<port>[0-9]{1,5}))?")
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>.*)")
+_REFERER = re.compile(r"https?://[^/?#]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _TELL_OWNER = Text(
     f"Whoever runs the server can allow it with {OPEN_VARIABLE}=1.", f"服务器管理员可设置 {OPEN_VARIABLE}=1 来放行。"
 )
 _OTHER_MACHINE = Text(
-    f"Tasks, profiles and templates are shown on the server's own machine only. {_TELL_OWNER.en}",
-    f"任务、配置和模板只在服务器本机显示。{_TELL_OWNER.zh}",
+    "Tasks, profiles and templates are shown on the server's own machine only. With Docker or WSL, a browser on the "
+    "same computer comes through a gateway and counts as another machine (docs/docker.md). "
+    f"{_TELL_OWNER.en}",
+    "任务、配置和模板只在服务器本机显示。使用 Docker 或 WSL 时，同一台电脑上的浏览器经由网关访问，也算其他机器"
+    f"（见 docs/docker.zh-CN.md）。{_TELL_OWNER.zh}",
 )
 _OTHER_NAME = Text(
     "Open ComfyUI as http://127.0.0.1 or http://localhost: under other names tasks, profiles and templates are not "
@@ -65,8 +71,15 @@ _FORWARDED = Text(
     f"The request came through a proxy, so nobody knows from where. {_TELL_OWNER.en}",
     f"请求经过了代理，无法确认来源。{_TELL_OWNER.zh}",
 )
+_OLD_HTTP = Text(
+    "The request came as HTTP/1.0. No browser sends that, but proxies do (nginx, unless proxy_http_version is set), so "
+    f"nobody knows from where it came. {_TELL_OWNER.en}",
+    "请求使用 HTTP/1.0。浏览器不会这样发送，而代理会（例如未设置 proxy_http_version 的 nginx），因此无法确认来源。"
+    f"{_TELL_OWNER.zh}",
+)
 _OTHER_PAGE = Text(
-    "The request comes from a page that this ComfyUI did not serve.", "请求来自其他网页，不是此 ComfyUI 提供的页面。"
+    "The request comes from a page that this ComfyUI did not serve, or through a proxy that changes the Host header.",
+    "请求来自其他网页（不是此 ComfyUI 提供的页面），或经过了会更改 Host 标头的代理。",
 )
 _TOKEN = Text(
     "The page was opened before ComfyUI was started anew: reload it. A script asks /hidream_volcengine/session for "
@@ -158,10 +171,20 @@ class Guard:
             return
         if not is_loopback(_peer(request)):
             raise Refusal(403, _OTHER_MACHINE)
+        if request.version < HttpVersion11:
+            raise Refusal(403, _OLD_HTTP)
         if any(_FORWARDING.fullmatch(name.lower().replace("_", "-")) for name in request.headers):
+            raise Refusal(403, _FORWARDED)
+        # A browser says that of a WebSocket only. Proxies that are set up for these say it of everything.
+        connection = ",".join(request.headers.getall("Connection", [])).lower()
+        if "upgrade" in connection and not request.headers.get("Upgrade"):
             raise Refusal(403, _FORWARDED)
         if host["name"] != "localhost" and not is_loopback(host["ipv6"] or host["name"]):
             raise Refusal(403, _OTHER_NAME)
+        # GETs of a page carry no Origin. A proxy that writes a Host of its own does not touch this.
+        if referer := _only(request, "Referer", _OTHER_PAGE):
+            site = _REFERER.match(referer.lower())
+            _check_origin(request, site[0] if site else "", any_scheme=False)
 
     def _check_token(self, request: web.Request) -> None:
         given = _only(request, TOKEN_HEADER, _TOKEN) or ""
@@ -260,8 +283,11 @@ def _check_page(request: web.Request, *, any_scheme: bool) -> None:
     if site is not None and site.lower() not in ("same-origin", "none"):
         raise Refusal(403, _OTHER_PAGE)
     origin = _only(request, "Origin", _OTHER_PAGE)
-    if origin is None:
-        return
+    if origin is not None:
+        _check_origin(request, origin, any_scheme=any_scheme)
+
+
+def _check_origin(request: web.Request, origin: str, *, any_scheme: bool) -> None:
     page = _ORIGIN.fullmatch(origin.lower())
     asked = _HOST.fullmatch(page["host"]) if page is not None else None
     if page is None or asked is None:

@@ -538,6 +538,8 @@ FORGED: dict[str, tuple[list[tuple[str, str]], Any]] = {
     "Via": ([("Via", "1.1 proxy")], UNSET),
     "Cloudflare": ([("CF-Connecting-IP", "127.0.0.1")], UNSET),
     "True-Client-IP": ([("True-Client-IP", "127.0.0.1")], UNSET),
+    "a proxy with a Host of its own": ([("Referer", "https://comfy.example/")], UNSET),
+    "a proxy set up for WebSockets": ([("Connection", "upgrade")], UNSET),
 }
 
 
@@ -582,6 +584,18 @@ def test_no_host_or_two(served: Served, desk: FakeDesk) -> None:
     assert served.get(f"{BASE}/tasks", ("Host", "evil.example")).status in (400, 403)
     assert served.get(f"{BASE}/tasks", ("Host", served.host), host="evil.example").status in (400, 403)
     assert desk.asked == []
+
+
+def test_a_proxy_that_says_nothing(served: Served, opened: Served, desk: FakeDesk) -> None:
+    """nginx as it is without settings; over a real socket, for every route."""
+    for method, path in ROUTES:
+        head = f"{method} {BASE}{path} HTTP/1.0\r\nHost: {{}}\r\nConnection: close\r\n"
+        body = f"X-Remote-Image-Token: {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+        end = body if method == "POST" else "\r\n"
+        refused = served.raw((head.format(served.host) + end).encode())
+        assert status_of(refused) == 403 and b"HTTP/1.0" in refused.partition(b"\r\n\r\n")[2], path
+        assert desk.asked == []
+    assert status_of(opened.raw(f"GET {BASE}/tasks HTTP/1.0\r\nHost: {opened.host}\r\n\r\n".encode())) == 200
 
 
 @pytest.mark.parametrize(("bind", "address"), [("127.0.0.1", ""), ("::1", ""), ("::ffff:127.0.0.1", "127.0.0.1")])

@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from aiohttp import HttpVersion, HttpVersion10, HttpVersion11
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
@@ -35,18 +36,33 @@ def verdict(
     method: str = "GET",
     opened: bool = False,
     tls: bool = False,
+    version: HttpVersion = HttpVersion11,
 ) -> int:
     """The status that the guard refuses with, or 200."""
+    return refusal(headers, peer=peer, path=path, method=method, opened=opened, tls=tls, version=version)[0]
+
+
+def refusal(
+    headers: Headers,
+    *,
+    peer: Any = ("127.0.0.1", 50000),
+    path: str = "/hidream_volcengine/tasks",
+    method: str = "GET",
+    opened: bool = False,
+    tls: bool = False,
+    version: HttpVersion = HttpVersion11,
+) -> tuple[int, str, str]:
+    """As :func:`verdict`, and why, in both languages."""
     known = {"peername": peer, "sslcontext": object() if tls else None}
     transport = mock.Mock()
     transport.get_extra_info.side_effect = lambda name, default=None: known.get(name, default)
-    request = make_mocked_request(method, path, CIMultiDict(headers), transport=transport)
+    request = make_mocked_request(method, path, CIMultiDict(headers), version=version, transport=transport)
     try:
         asyncio.run(Guard(TOKEN, opened=opened).check(request))
     except Refusal as refusal:
         assert refusal.why.en and refusal.why.zh
-        return refusal.status
-    return 200
+        return refusal.status, refusal.why.en, refusal.why.zh
+    return 200, "", ""
 
 
 @pytest.mark.parametrize(
@@ -213,7 +229,9 @@ FORWARDING = [
     "X-Originating-IP", "X-Azure-ClientIP", "X-Azure-SocketIP", "X-Appengine-User-Ip", "Via", "CF-Connecting-IP",
     "CF-Connecting-IPv6", "CF-Ray", "CF-Visitor", "CF-IPCountry", "CDN-Loop", "True-Client-IP", "Fastly-Client-IP",
     "Fly-Client-IP", "Client-IP", "Proxy-Client-IP", "WL-Proxy-Client-IP", "Tailscale-User-Login", "Ngrok-Trace-Id",
-    "X-Amzn-Trace-Id", "X-Amz-Cf-Id",
+    "X-Amzn-Trace-Id", "X-Amz-Cf-Id", "X-Nginx-Proxy", "X-Scheme", "X-URL-Scheme", "Front-End-Https", "X-ARR-SSL",
+    "X-ARR-LOG-ID", "Max-Forwards", "X-Varnish", "Surrogate-Capability", "X-BlueCoat-Via", "Proxy-Connection",
+    "Proxy-Authorization", "X-Cloud-Trace-Context",
 ]  # fmt: skip
 
 
@@ -223,6 +241,51 @@ def test_forwarding_headers(name: str, value: str) -> None:
     """A proxy on this machine makes the whole world a loopback peer; whatever it says, only the owner can allow it."""
     assert verdict([("Host", HERE), (name, value)]) == 403
     assert verdict([("Host", HERE), (name, value)], opened=True) == 200
+
+
+def test_http_1_0_is_a_proxys() -> None:
+    """nginx's towards what it stands before, unless it is told otherwise: with a Host of its own, and nothing else."""
+    for headers in ([("Host", HERE)], [("Host", HERE), ("Connection", "close")]):
+        status, english, chinese = refusal(headers, version=HttpVersion10)
+        assert status == 403
+        for words in (english, chinese):
+            assert "HTTP/1.0" in words and "nginx" in words and "REMOTE_IMAGE_OPEN_ROUTES=1" in words
+        assert verdict(headers, version=HttpVersion(0, 9)) == 403
+        assert verdict(headers, version=HttpVersion10, opened=True) == 200
+
+
+@pytest.mark.parametrize("connection", ["upgrade", "Upgrade", "keep-alive, Upgrade"])
+def test_an_upgrade_to_nothing_is_a_proxys(connection: str) -> None:
+    """As recipes for WebSockets have it: `proxy_set_header Connection "upgrade"`, for every request."""
+    headers = [("Host", HERE), ("Connection", connection)]
+    assert verdict(headers) == 403
+    assert verdict(headers, opened=True) == 200
+    assert verdict([*headers, ("Upgrade", "h2c")]) == 200  # curl --http2
+
+
+@pytest.mark.parametrize(
+    ("referer", "status"),
+    [
+        (f"http://{HERE}", 200), (f"http://{HERE}/", 200), (f"http://{HERE}/?a=http://x#y", 200), ("", 200),
+        ("https://comfy.example/", 403), (f"https://{HERE}/", 403), ("http://127.0.0.1:8189/", 403),
+        ("http://localhost:8188/", 403), (f"http://{HERE}@evil.example/", 403), (f"http://evil.example/{HERE}", 403),
+        (f"http://{HERE}.evil.example/", 403), ("file:///x", 403), ("nonsense", 403),
+    ],
+)  # fmt: skip
+def test_the_page_that_asks_has_the_host_that_is_asked(referer: str, status: int) -> None:
+    """A proxy that writes a Host of its own leaves what the browser says of the page; that has no Origin in a GET."""
+    assert verdict([("Host", HERE), ("Referer", referer)]) == status
+    assert verdict([("Host", HERE), ("Referer", referer)], opened=True) == 200
+    assert verdict([("Host", HERE), ("Referer", f"http://{HERE}/"), ("Referer", referer)]) == 403
+
+
+def test_another_machine_is_told_of_containers() -> None:
+    """The browser on the same computer is another machine there, and nobody would think of it."""
+    for peer in ("172.17.0.1", "172.28.96.1", "10.88.0.1", "192.168.65.1"):
+        status, english, chinese = refusal([("Host", "127.0.0.1:8188")], peer=(peer, 1))
+        assert status == 403
+        for words in (english, chinese):
+            assert "REMOTE_IMAGE_OPEN_ROUTES=1" in words and "Docker" in words and "WSL" in words
 
 
 def test_headers_of_an_ordinary_browser() -> None:
