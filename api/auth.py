@@ -1,6 +1,6 @@
 """How a request proves who pays: a Bearer token, an exchanged one-day token, or a V4 signature.
 
-Each is an ``AuthBase`` that is pinned to its host: attached to any other, it adds nothing and raises.
+Each is an ``AuthBase`` that is pinned to the addresses of its services: outside of them it adds nothing and raises.
 """
 
 from __future__ import annotations
@@ -19,33 +19,36 @@ import requests
 from pydantic import BeforeValidator
 from requests.auth import AuthBase
 
-from .connections import NoAuth, origin
+from .connections import NoAuth
 from .errors import AuthenticationError, ConfigurationError, ConnectionFailedError
+from .profile_values import is_under
 from .redaction import Secret
 from .text import Text
 from .transport import Answer, Deadlines, get
 from .wire import WholeNumber, WireAnswer, Word, as_object, json_object
 
 
-def _check_pinned(request: requests.PreparedRequest, origins: frozenset[str]) -> None:
-    if origin(request.url or "") not in origins:
+def _check_pinned(request: requests.PreparedRequest, bases: frozenset[str]) -> None:
+    url = request.url or ""
+    if not any(is_under(url, base) for base in bases):
+        shown = url.partition("?")[0]
         raise ConfigurationError(
             Text(
-                f"A key was about to be sent to {origin(request.url or '')}, a host it does not belong to.",
-                f"密钥险些被发送到不属于它的主机 {origin(request.url or '')}。",
+                f"A key was about to be sent to {shown}, an address it does not belong to.",
+                f"密钥险些被发送到不属于它的地址 {shown}。",
             )
         )
 
 
 @dataclass(frozen=True)
 class BearerAuth(AuthBase):
-    """``Authorization: Bearer <token>`` for the given origins only."""
+    """``Authorization: Bearer <token>`` for what lies under the given addresses only."""
 
     token: Secret
-    origins: frozenset[str]
+    bases: frozenset[str]
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        _check_pinned(request, self.origins)
+        _check_pinned(request, self.bases)
         request.headers["Authorization"] = f"Bearer {self.token.reveal()}"
         return request
 
@@ -99,12 +102,12 @@ class ExchangedTokenAuth(AuthBase):
 
     api_key: Secret
     base_url: str
-    origins: frozenset[str]
+    bases: frozenset[str]
     deadlines: Deadlines = field(default_factory=Deadlines)
     proxy: str = ""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        _check_pinned(request, self.origins)
+        _check_pinned(request, self.bases)
         _given.token = self.token()
         request.headers["Authorization"] = f"Bearer {_given.token.reveal()}"
         return request
@@ -187,12 +190,12 @@ class SignatureAuth(AuthBase):
 
     access_key_id: Secret
     secret_access_key: Secret
-    origins: frozenset[str]
+    bases: frozenset[str]
     region: str = "cn-north-1"
     service: str = "cv"
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        _check_pinned(request, self.origins)
+        _check_pinned(request, self.bases)
         body = getattr(request.body, "data", request.body)
         signed = self.sign(request.url or "", body if isinstance(body, bytes) else b"", datetime.now(timezone.utc))
         request.headers.update(signed)

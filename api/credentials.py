@@ -14,7 +14,6 @@ from requests.auth import AuthBase
 from .accounts import HiDreamAccount, Sandbox, VolcengineAccount
 from .auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
 from .choices import DEFAULT_PROFILE, SANDBOX_PROFILE
-from .connections import origin
 from .environment import Environment, bad_setting
 from .errors import ConfigurationError, Provider
 from .profile_file import Contents, ProfileFile, StoredProfile, profile_names
@@ -25,9 +24,9 @@ from .profile_values import (
     WITH_THE_KEY,
     BadValueError,
     Value,
+    bases_of,
     header_word,
     is_bound_to,
-    origins_of,
     retired_in,
 )
 from .redaction import Secret, hide_address
@@ -101,13 +100,13 @@ class _Source:
         return value or None if isinstance(value, int) else None
 
     def key(self, name: str) -> str:
-        """A key, if there is one, and only for the hosts that it was entered for."""
+        """A key, if there is one, and only for the addresses that it was entered for."""
         if self.by_environment:
             return self.environment.key(name)
         stored = self.stored.keys.get(name) if self.stored is not None else None
         if stored is None:
             return ""
-        if not is_bound_to(stored.bound_to, origins_of(name, self.text)):
+        if not is_bound_to(stored.bound_to, bases_of(name, self.text)):
             raise self._moved(name, stored.bound_to)
         try:
             return header_word(stored.value.reveal())
@@ -115,7 +114,7 @@ class _Source:
             raise bad_setting(f"{name} ({self.profile})", problem) from None
 
     def has_key(self, name: str) -> bool:
-        """Whether there is one for the hosts of today."""
+        """Whether there is one for the addresses of today."""
         if self.by_environment:
             return self.environment.has_key(name)
         try:
@@ -128,12 +127,12 @@ class _Source:
         return ConfigurationError(
             Text(
                 f"The key {name} of the profile {self.profile!r} was entered for {entered_for}, and is not sent to "
-                "another host.",
-                f"配置 {self.profile!r} 的密钥 {name} 是为 {entered_for} 填写的，不会发送到其他主机。",
+                "another address.",
+                f"配置 {self.profile!r} 的密钥 {name} 是为 {entered_for} 填写的，不会发送到其他地址。",
             ),
             advice=Text(
-                f"Enter it again for the hosts of today in {SETTINGS_DIALOG.en}.",
-                f"请在「{SETTINGS_DIALOG.zh}」中重新填写该密钥以用于当前主机。",
+                f"Enter it again for the addresses of today in {SETTINGS_DIALOG.en}.",
+                f"请在「{SETTINGS_DIALOG.zh}」中重新填写该密钥以用于当前地址。",
             ),
         )
 
@@ -232,21 +231,21 @@ class Profiles:
         deadlines = self.environment.deadlines()
         if profile == SANDBOX_PROFILE:
             sandbox = self._start_sandbox()
-            token = BearerAuth(Secret(sandbox.hidream_token), frozenset({origin(sandbox.url)}))
+            token = BearerAuth(Secret(sandbox.hidream_token), frozenset({sandbox.url}))
             return HiDreamAccount(
                 **_FREE_OF_CHARGE, base_url=sandbox.url, ec_base_url=sandbox.url, auth=token, deadlines=deadlines
             )
         source = self._paying(profile, "HiDream")
         proxy = source.text("proxy")
         base_url, ec_base_url = source.text("hidream_base_url"), source.text("hidream_ec_base_url")
-        origins = frozenset({origin(base_url), origin(ec_base_url)})
+        bases = frozenset({base_url, ec_base_url})
         notify_url = source.text("notify_url")
         hide_address(notify_url)
         auth: AuthBase
         if token_value := source.key("hidream_token"):
-            auth, name = BearerAuth(Secret(token_value), origins), "hidream_token"
+            auth, name = BearerAuth(Secret(token_value), bases), "hidream_token"
         elif api_key := source.key("hidream_api_key"):
-            auth = ExchangedTokenAuth(Secret(api_key), base_url, origins, deadlines, proxy)
+            auth = ExchangedTokenAuth(Secret(api_key), base_url, bases, deadlines, proxy)
             name = "hidream_api_key"
         else:
             raise source.no_key("HIDREAM_TOKEN", "HIDREAM_API_KEY")
@@ -281,7 +280,7 @@ class Profiles:
         deadlines = self.environment.deadlines()
         if profile == SANDBOX_PROFILE:
             sandbox = self._start_sandbox()
-            key = BearerAuth(Secret(sandbox.gateway_api_key), frozenset({origin(sandbox.url)}))
+            key = BearerAuth(Secret(sandbox.gateway_api_key), frozenset({sandbox.url}))
             return VolcengineAccount(
                 **_FREE_OF_CHARGE, base_url=sandbox.url, path="/volcv/v1", auth=key, deadlines=deadlines
             )
@@ -301,7 +300,7 @@ class Profiles:
             base_url = source.text("volcengine_gateway_base_url")
             if not base_url:
                 raise source.incomplete("VOLCENGINE_GATEWAY_BASE_URL")
-            gateway = BearerAuth(Secret(gateway_key), frozenset({origin(base_url)}))
+            gateway = BearerAuth(Secret(gateway_key), frozenset({base_url}))
             account_id = source.account_id("volcengine_gateway_api_key")
             return how_to_pay(account_id=account_id, base_url=base_url, path="/volcv/v1", auth=gateway)
         access_key_id = source.key("volcengine_access_key_id")
@@ -316,7 +315,7 @@ class Profiles:
         if not secret_access_key:
             raise source.incomplete("VOLCENGINE_SECRET_ACCESS_KEY")
         base_url = source.text("volcengine_base_url")
-        signature = SignatureAuth(Secret(access_key_id), Secret(secret_access_key), frozenset({origin(base_url)}))
+        signature = SignatureAuth(Secret(access_key_id), Secret(secret_access_key), frozenset({base_url}))
         account_id = source.account_id("volcengine_access_key_id")
         return how_to_pay(account_id=account_id, base_url=base_url, path="/", auth=signature)
 

@@ -29,10 +29,10 @@ from .profile_values import (
     BadValueError,
     Retired,
     Value,
+    bases_of,
     header_word,
     is_bound_to,
     nothing,
-    origins_of,
     profile_name,
     retired_in,
     same_name,
@@ -217,6 +217,7 @@ class ProfileEditor:
     def _edit(
         self, entry: dict[str, Any], settings: Mapping[str, object], keys: Mapping[str, object], told: _Told
     ) -> None:
+        self._bind_whole(entry)
         for name, value in settings.items():
             check = SETTINGS[name].check if name in SETTINGS else nothing if name in RETIRED_SETTINGS else None
             checked = _checked(name, check, value)
@@ -231,8 +232,16 @@ class ProfileEditor:
                 entry["keys"][name] = {"value": Secret(str(key)).reveal(), "for": self._bound_to(entry, name)}
         self._tell_of_the_environment(entry["name"], {*settings, *keys}, told)
 
+    def _bind_whole(self, entry: dict[str, Any]) -> None:
+        """Bind keys of version 0.1, which belong to a host alone, to the whole address that the profile has there."""
+        for name, key in entry["keys"].items():
+            if name in KEYS and self._has_hosts(entry, name):
+                bases = self._bound_to(entry, name)
+                if is_bound_to(key["for"], bases):
+                    key["for"] = [*bases, *key["for"][len(bases) :]]
+
     def _forget_moved(self, entry: dict[str, Any], entered: Mapping[str, object], told: _Told) -> None:
-        """A key belongs to the host that it was entered for: no other one ever gets it."""
+        """A key belongs to the address that it was entered for: no other one ever gets it."""
         for name in list(entry["keys"]):
             if name not in KEYS or name in entered:
                 continue
@@ -245,7 +254,14 @@ class ProfileEditor:
         return all(self._host(entry, host) for host in KEYS[name].hosts)
 
     def _host(self, entry: dict[str, Any], name: str) -> str:
-        return str(entry["settings"].get(name) or self._profiles.environment.setting(name) or "")
+        own = entry["settings"].get(name)
+        if not own:
+            return str(self._profiles.environment.setting(name) or "")
+        try:
+            return str(SETTINGS[name].check(own))
+        except BadValueError:
+            # Written by hand, and of no use to a key.
+            return ""
 
     def _bound_to(self, entry: dict[str, Any], name: str) -> list[str]:
         if not self._has_hosts(entry, name):
@@ -253,7 +269,7 @@ class ProfileEditor:
             raise RefusedEditError(
                 Text(f"{name} needs {missing}, too.", f"填写 {name} 时还需填写 {missing}。"),
             )
-        return list(origins_of(name, partial(self._host, entry)))
+        return list(bases_of(name, partial(self._host, entry)))
 
     def _tell_of_the_environment(self, profile: str, changed: set[str], told: _Told) -> None:
         for owner in PROVIDERS:
@@ -272,8 +288,8 @@ class ProfileEditor:
 
 def _forgotten(name: str) -> Text:
     return Text(
-        f"Its host changed, so the key {name} was forgotten: enter it again.",
-        f"主机已更改，密钥 {name} 已被清除，请重新填写。",
+        f"Its address changed, so the key {name} was forgotten: enter it again.",
+        f"服务地址已更改，密钥 {name} 已被清除，请重新填写。",
     )
 
 

@@ -7,7 +7,9 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from requests import PreparedRequest
 
 from .choices import SANDBOX_PROFILE
 from .connections import NO_PROXY, is_loopback, origin
@@ -77,9 +79,32 @@ def url(value: object) -> str:
     allowed = Text("https://host[:port]", "https://host[:port]")
     if address:
         parts = _parts_of(address, allowed)
-        if parts.query or parts.fragment:
+        if "?" in address or "#" in address or climbs(parts.path):
             raise BadValueError(allowed)
     return address
+
+
+def climbs(path: str) -> bool:
+    """Whether a path has ``.`` or ``..`` in it for any reader: some decode twice, or take ``\\`` for ``/``."""
+    return any(part.partition(";")[0] in (".", "..") for part in re.split(r"[/\\]", unquote(unquote(path))))
+
+
+def base_of(address: str) -> str:
+    """A service's address as requests sends it, with its port and with a slash at the end; "" for none.
+
+    What a key is bound to: a gateway is one host for many, and what lies beside this address may be somebody else's.
+    """
+    if not address:
+        return ""
+    prepared = PreparedRequest()
+    prepared.prepare_url(address, None)
+    return f"{origin(prepared.url or '')}{urlsplit(prepared.url or '').path.rstrip('/')}/"
+
+
+def is_under(url: str, base: str) -> bool:
+    """Whether the address of a prepared request lies under :func:`base_of` an address, for any reader."""
+    path = urlsplit(url).path
+    return f"{origin(url)}{path}".startswith(base_of(base)) and not climbs(path)
 
 
 def notify_url(value: object) -> str:
@@ -211,7 +236,7 @@ SETTINGS: Mapping[str, Setting] = {
 
 @dataclass(frozen=True)
 class Key:
-    """A secret, for the hosts that ``hosts`` (settings) name and for no others."""
+    """A secret, for the addresses that ``hosts`` (settings) name and for no others."""
 
     owner: Provider
     hosts: tuple[str, ...]
@@ -231,14 +256,19 @@ PROVIDERS: tuple[Provider, ...] = ("HiDream", "Volcengine")
 WITH_THE_KEY = frozenset({"hidream_user_id"}.union(*(key.hosts for key in KEYS.values())))
 
 
-def origins_of(name: str, host: Callable[[str], str]) -> tuple[str, ...]:
+def bases_of(name: str, host: Callable[[str], str]) -> tuple[str, ...]:
     """What a key is entered for, and without which it is not sent."""
-    return tuple(origin(host(setting)) for setting in KEYS[name].hosts)
+    return tuple(base_of(host(setting)) for setting in KEYS[name].hosts)
 
 
-def is_bound_to(bound: Sequence[str], origins: Sequence[str]) -> bool:
-    """Whether a key was entered for these. An earlier version wrote the path of a CA file behind them."""
-    return list(bound[: len(origins)]) == list(origins)
+def is_bound_to(bound: Sequence[str], bases: Sequence[str]) -> bool:
+    """Whether a key was entered for these.
+
+    Version 0.1 bound keys to the host alone (without a slash behind it), and wrote the path of a CA file behind it.
+    """
+    return len(bound) >= len(bases) and all(
+        known in (base, origin(base)) for known, base in zip(bound, bases, strict=False)
+    )
 
 
 # ---- entries of earlier versions

@@ -83,7 +83,7 @@ const EN = {
     signed: "Signed, with the console's access keys",
     gateway: "Or through a gateway (wins if both are set)",
   },
-  hosts: "A key belongs to the host that it was typed for: another host forgets it, unless it is typed again.",
+  hosts: "A key belongs to the whole address that it was typed for: another host or path forgets it, unless it is typed again.",
   limitsHint: "Left empty, the server's default applies. 0 lifts the limit.",
   fields: {
     hidream_token: { label: "Token", hint: "Sent as it is. Wins over the API key." },
@@ -205,7 +205,7 @@ const ZH = {
     signed: "使用控制台的访问密钥签名",
     gateway: "或通过网关（两者都设置时优先）",
   },
-  hosts: "密钥只属于输入时的主机：更换主机会清除密钥，除非同时重新输入。",
+  hosts: "密钥只属于输入时的完整地址：更换主机或路径会清除密钥，除非同时重新输入。",
   limitsHint: "留空时使用服务器默认值，0 表示不限。",
   fields: {
     hidream_token: { label: "令牌（token）", hint: "原样发送，优先于 API key。" },

@@ -34,7 +34,8 @@ from hidream_volcengine.api import (
     hidream,
     pack_logger,
 )
-from hidream_volcengine.api.auth import BearerAuth, ExchangedTokenAuth, SignatureAuth, origin
+from hidream_volcengine.api.auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
+from hidream_volcengine.api.connections import origin
 from hidream_volcengine.api.redaction import Secret, redact
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -157,7 +158,11 @@ def test_hosts_can_be_set(variable: str, url: str) -> None:
     ["http://host.example.com", "http://10.0.0.1:8900", "http://0.0.0.0", "http://localhost.example.com",
      "ftp://127.0.0.1", "host.example.com", "//host.example.com", "https://", "https:///x", "file:///x",
      "https://user@host.example.com", "https://user:canary-word@host.example.com",
-     "https://host.example.com?x=1", "https://host.example.com#x", "nonsense"],
+     "https://host.example.com?x=1", "https://host.example.com#x", "https://host.example.com/a?",
+     "https://host.example.com/a#", "https://host.example.com/a/../b", "https://host.example.com/a/./b",
+     "https://host.example.com/..", "https://host.example.com/a/%2e%2E/b", "https://host.example.com/a/..%2fb",
+     "https://host.example.com/a/%252e%252e/b", "https://host.example.com/a\\..\\b",
+     "https://host.example.com/a/..;x/b", "nonsense"],
 )  # fmt: skip
 def test_other_hosts_are_refused(variable: str, url: str) -> None:
     message = wrong(lambda: URL_VARIABLES[variable](**{variable: url}))
@@ -301,6 +306,49 @@ def test_a_key_goes_to_its_own_host_only(kind: str, elsewhere: str) -> None:
     assert "does not belong" in message
 
 
+UNDER_A_PATH = {
+    "token": ({"HIDREAM_TOKEN": "token-1"}, "hidream"),
+    "api key": ({"HIDREAM_API_KEY": "api-key-1"}, "hidream"),
+    "gateway": ({"VOLCENGINE_GATEWAY_API_KEY": "gateway-1"}, "volcengine"),
+    "signed": (SIGNED, "volcengine"),
+}
+URLS = ("HIDREAM_BASE_URL", "HIDREAM_EC_BASE_URL", "VOLCENGINE_BASE_URL", "VOLCENGINE_GATEWAY_BASE_URL")
+
+
+@pytest.mark.parametrize("kind", UNDER_A_PATH)
+def test_a_key_goes_to_its_own_part_of_a_host_only(kind: str, monkeypatch: MonkeyPatch) -> None:
+    """A gateway is one host for many: what lies beside our address may be somebody else's."""
+    monkeypatch.setattr(ExchangedTokenAuth, "token", lambda self: Secret("token-of-the-day"))
+    environment, provider = UNDER_A_PATH[kind]
+    urls = dict.fromkeys(URLS, "https://gateway.example.com/tenant-a%7E")
+    account = getattr(profiles(**environment, **urls), provider)("default")
+    ours = "https://gateway.example.com/tenant-a~"
+    for url in (f"{ours}/", f"{ours}/volcv/v1?Action=CVProcess", f"{ours.upper().replace('TENANT-A', 'tenant-a')}/x"):
+        assert prepared(account, url.replace("HTTPS", "https")).headers["Authorization"]
+    for path in (
+        "", "/", "/tenant-b/volcv/v1", "/tenant-a", "/tenant-a~2/x", "/TENANT-A~/x", "/x/tenant-a~/", "//tenant-a~/",
+        "/tenant-a~/../tenant-b/x", "/tenant-a~/%2e%2E/tenant-b/x", "/tenant-a~/..%2Ftenant-b", "/?/tenant-a~/",
+        "/tenant-a~/%252e%252e/tenant-b", "/tenant-a~/..;/tenant-b", "/tenant-a~/..\\tenant-b", "/#/tenant-a~/",
+        "/tenant-a~/..%5ctenant-b",
+    ):  # fmt: skip
+        url = f"https://gateway.example.com{path}"
+        assert "does not belong" in wrong(lambda url=url: prepared(account, url)), path
+
+
+def test_a_redirect_on_the_same_host_is_not_followed() -> None:
+    """Of a paid request, a poll and an exchange of a key."""
+    with RawServer(answering(307, b"", {"Location": "/tenant-b/x"})) as server:
+        for kind, (environment, provider) in UNDER_A_PATH.items():
+            urls = dict.fromkeys(URLS, f"{server.url}/tenant-a")
+            make = raw.hidream_account if provider == "hidream" else raw.volcengine_account
+            account = make("", environment={**environment, **urls})
+            call = (raw.hidream_call if provider == "hidream" else raw.volcengine_call)("", account=account)
+            with pytest.raises(RemoteImageError):
+                raw.run(call)
+            asked = [connection.request_line for connection in server.connections]
+            assert asked and all(" /tenant-a/" in line for line in asked), kind
+
+
 @given(scheme=st.sampled_from(["http", "https"]), host=st.text(string.ascii_letters + "-.", min_size=1, max_size=12))
 def test_origin_is_one_spelling(scheme: str, host: str) -> None:
     port = {"http": 80, "https": 443}[scheme]
@@ -355,7 +403,7 @@ def test_netrc_adds_nothing_to_the_exchange(monkeypatch: MonkeyPatch, tmp_path: 
     monkeypatch.setattr(connections, "is_loopback", lambda host: False)
     monkeypatch.setenv("NO_PROXY", "*")
     with RawServer(answering(200, {"code": 0, "result": {"token": "token-of-the-day"}})) as server:
-        exchanging = ExchangedTokenAuth(Secret("api-key-netrc"), server.url, frozenset({origin(server.url)}), QUICK)
+        exchanging = ExchangedTokenAuth(Secret("api-key-netrc"), server.url, frozenset({server.url}), QUICK)
         assert exchanging.token().reveal() == "token-of-the-day"
         (connection,) = server.connections
         assert connection.headers["api-key"] == "api-key-netrc"
@@ -425,10 +473,10 @@ def test_a_token_that_expires_while_a_task_runs_is_renewed(emulator: Emulator) -
 
 def test_two_keys_have_two_tokens(emulator: Emulator) -> None:
     with RawServer(answering(200, {"code": 0, "result": {"token": "token-of-another"}})) as server:
-        origins = frozenset({origin(server.url)})
-        one = ExchangedTokenAuth(Secret("api-key-one"), server.url, origins, QUICK)
-        two = ExchangedTokenAuth(Secret("api-key-two"), server.url, origins, QUICK)
-        again = ExchangedTokenAuth(Secret("api-key-one"), server.url, origins, QUICK)
+        bases = frozenset({server.url})
+        one = ExchangedTokenAuth(Secret("api-key-one"), server.url, bases, QUICK)
+        two = ExchangedTokenAuth(Secret("api-key-two"), server.url, bases, QUICK)
+        again = ExchangedTokenAuth(Secret("api-key-one"), server.url, bases, QUICK)
         for each in (one, two, again, one):
             each.token()
         assert [entry.headers["api-key"] for entry in server.connections] == ["api-key-one", "api-key-two"]
@@ -479,8 +527,8 @@ def test_an_exchange_without_a_token(answer: Any, expected: type[RemoteImageErro
 )
 def test_a_token_decides_and_no_word_beside_it(answer: dict[str, Any]) -> None:
     with RawServer(answering(200, answer)) as server:
-        origins = frozenset({origin(server.url)})
-        auth = ExchangedTokenAuth(Secret(f"key-{answer}"), server.url, origins, QUICK)
+        bases = frozenset({server.url})
+        auth = ExchangedTokenAuth(Secret(f"key-{answer}"), server.url, bases, QUICK)
         assert auth.token().reveal() == "abc"
 
 
@@ -783,7 +831,7 @@ def test_v4_is_signed_anew_for_every_try() -> None:
 def test_exchanges_of_other_threads_are_seen_by_all() -> None:
     """One lock, one token: nobody gets a half-made one."""
     with RawServer(answering(200, {"code": 0, "result": {"token": "token-of-all"}})) as server:
-        exchanging = ExchangedTokenAuth(Secret("api-key-all"), server.url, frozenset({origin(server.url)}), QUICK)
+        exchanging = ExchangedTokenAuth(Secret("api-key-all"), server.url, frozenset({server.url}), QUICK)
         found: list[str] = []
         threads = [threading.Thread(target=lambda: found.append(exchanging.token().reveal())) for _ in range(16)]
         for thread in threads:

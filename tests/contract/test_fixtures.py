@@ -217,7 +217,19 @@ def test_keys_stay_bound_to_their_hosts(fixture: Path, tmp_path: Path, emulator:
     assert studio.base_url == "https://hidream.example"
     assert studio.budget.per_day == 50
     assert (gateway.base_url, gateway.resumable) == ("https://gateway.example/volcv", True)
+    file = ProfileFile(lambda: opened.folder)
+    editor = ProfileEditor(profiles, file)
+    # A key of 0.1 belongs to a host alone, and from now on to the address that its profile has there.
+    for changed in ({"language": "zh"}, {"volcengine_gateway_base_url": "https://gateway.example:443/volcv/"}):
+        assert editor.change(file.read().revision, "网关", changed, {}).told == ()
+        profiles.volcengine("网关")
+    before = file.path.read_bytes()
+    [told] = editor.change(
+        file.read().revision, "网关", {"volcengine_gateway_base_url": "https://gateway.example/another"}, {}
+    ).told
+    assert "volcengine_gateway_api_key was forgotten" in told.en
     path = opened.folder / "profiles.json"
+    path.write_bytes(before)
     path.write_text(path.read_text(encoding="utf-8").replace('l": "https://', 'l": "https://evil.'), encoding="utf-8")
     for account in (lambda: profiles.hidream("studio"), lambda: profiles.volcengine("网关")):
         with pytest.raises(ConfigurationError, match="was entered for"):

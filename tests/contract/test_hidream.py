@@ -232,7 +232,8 @@ def test_each_endpoint_has_its_own_host() -> None:
 
 
 def both_hosts(*urls: str) -> Any:
-    from hidream_volcengine.api.auth import BearerAuth, origin
+    from hidream_volcengine.api.auth import BearerAuth
+    from hidream_volcengine.api.connections import origin
     from hidream_volcengine.api.redaction import Secret
 
     return BearerAuth(Secret(raw.TOKEN), frozenset(origin(url) for url in urls))

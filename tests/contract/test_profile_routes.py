@@ -43,6 +43,7 @@ ALL_KEYS = {
     "volcengine_secret_access_key": f"{CANARY}-secret",
 }
 GATEWAY = "https://gateway.example.com"
+GATEWAY_KEY = {"volcengine_gateway_api_key": f"{CANARY}-gateway"}
 ALL_HOSTS = {"volcengine_gateway_base_url": GATEWAY}
 
 
@@ -267,12 +268,14 @@ def test_the_environment_s_settings_are_the_defaults(page: Page, environment: di
         ("hidream_base_url", "https://evil.example.com", {"hidream_token", "hidream_api_key"}),
         ("hidream_ec_base_url", "https://evil.example.com", {"hidream_token", "hidream_api_key"}),
         ("hidream_base_url", "https://www.hidreamai.com:8443", {"hidream_token", "hidream_api_key"}),
-        ("hidream_base_url", "https://www.hidreamai.com/prefix", set()),
+        ("hidream_base_url", "https://www.hidreamai.com/prefix", {"hidream_token", "hidream_api_key"}),
         ("hidream_base_url", "https://WWW.hidreamai.com:443/", set()),
         ("volcengine_base_url", "https://evil.example.com",
          {"volcengine_access_key_id", "volcengine_secret_access_key"}),
         ("volcengine_gateway_base_url", "https://evil.example.com", {"volcengine_gateway_api_key"}),
         ("volcengine_gateway_base_url", "", {"volcengine_gateway_api_key"}),
+        ("volcengine_gateway_base_url", f"{GATEWAY}/of-another", {"volcengine_gateway_api_key"}),
+        ("volcengine_gateway_base_url", f"{GATEWAY}:443/", set()),
         ("proxy", "http://evil.example.com:3128", set()),
         ("language", "en", set()),
     ],
@@ -285,6 +288,70 @@ def test_another_host_never_gets_a_key(page: Page, setting: str, value: str, for
     for name in forgotten:
         assert any(name in text["en"] and name in text["zh"] for text in told)
         assert ALL_KEYS[name].encode() not in (page.bytes or b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "stays"),
+    [
+        ("/ours", True), ("/ours/", True), ("/our%73", True), ("/ours/volcv", False), ("/our", False),
+        ("/ours2", False), ("/OURS", False), ("", False), ("/of-another", False), ("//ours", False),
+    ],
+)  # fmt: skip
+def test_a_key_belongs_to_the_whole_address(page: Page, path: str, stays: bool) -> None:
+    """A gateway is one host for many."""
+    page.does("add", name="a", settings={"volcengine_gateway_base_url": f"{GATEWAY}/ours"}, keys=GATEWAY_KEY)
+    page.does("change", name="a", settings={"volcengine_gateway_base_url": GATEWAY + path})
+    assert page.one("a")["keys"]["volcengine_gateway_api_key"] is stays
+
+
+def test_a_key_of_a_whole_host_goes_to_no_part_of_it(page: Page) -> None:
+    """Nor is it taken for one of version 0.1, which was bound to a host alone."""
+    page.does("add", name="a", settings={"volcengine_gateway_base_url": GATEWAY}, keys=GATEWAY_KEY)
+    edit(page, "settings", "volcengine_gateway_base_url", f"{GATEWAY}/of-another")
+    with pytest.raises(ConfigurationError, match="was entered for"):
+        page.profiles.volcengine("a")
+
+
+OF_0_1 = {"value": f"{CANARY}-gateway", "for": ["https://gateway.example.com:443"]}
+
+
+def test_a_key_of_version_0_1_belongs_to_the_address_that_its_profile_has(page: Page) -> None:
+    """From the next change on; whatever that changes."""
+    page.does("add", name="a", settings={"volcengine_gateway_base_url": f"{GATEWAY}/ours"}, keys=GATEWAY_KEY)
+    edit(page, "keys", "volcengine_gateway_api_key", OF_0_1)
+    assert page.profiles.volcengine("a").base_url == f"{GATEWAY}/ours"
+    assert page.does("change", name="a", settings={"language": "en"})["told"] == []
+    assert page.profiles.volcengine("a").base_url == f"{GATEWAY}/ours"
+    edit(page, "settings", "volcengine_gateway_base_url", f"{GATEWAY}/of-another")
+    with pytest.raises(ConfigurationError, match="was entered for"):
+        page.profiles.volcengine("a")
+
+
+@pytest.mark.parametrize("path", ["/of-another", ""])
+def test_a_key_of_version_0_1_is_not_moved_by_a_change_of_the_path(page: Page, path: str) -> None:
+    page.does("add", name="a", settings={"volcengine_gateway_base_url": f"{GATEWAY}/ours"}, keys=GATEWAY_KEY)
+    edit(page, "keys", "volcengine_gateway_api_key", OF_0_1)
+    [told] = page.does("change", name="a", settings={"volcengine_gateway_base_url": GATEWAY + path})["told"]
+    assert "volcengine_gateway_api_key" in told["en"] and "volcengine_gateway_api_key" in told["zh"]
+    assert page.one("a")["keys"]["volcengine_gateway_api_key"] is False
+
+
+def test_an_address_that_was_written_by_hand_gets_no_key(page: Page) -> None:
+    ours = {"volcengine_gateway_base_url": f"{GATEWAY}/ours"}
+    for path in ("/ours/../of-another", "?", "/%2e%2e"):
+        page.does("change", name="default", settings=ours, keys=GATEWAY_KEY)
+        edit(page, "settings", "volcengine_gateway_base_url", GATEWAY + path)
+        with pytest.raises(ConfigurationError, match="is not valid"):
+            page.profiles.volcengine("default")
+        [told] = page.does("change", name="default", settings={"language": "en"})["told"]
+        assert "volcengine_gateway_api_key" in told["en"]
+
+
+def edit(page: Page, part: str, name: str, value: object) -> None:
+    """As a text editor does."""
+    document = json.loads(page.bytes or b"")
+    document["profiles"][0][part][name] = value
+    page.file.path.write_text(json.dumps(document), encoding="utf-8")
 
 
 def test_a_key_that_comes_with_its_new_host_stays(page: Page) -> None:

@@ -27,9 +27,9 @@ from hidream_volcengine.api import (
     transport,
     wait_for_submits,
 )
-from hidream_volcengine.api.auth import BearerAuth, origin
+from hidream_volcengine.api.auth import BearerAuth
 from hidream_volcengine.api.claims import Claim
-from hidream_volcengine.api.connections import Hooks
+from hidream_volcengine.api.connections import Hooks, origin
 from hidream_volcengine.api.redaction import Secret
 from hidream_volcengine.api.transport import Answer, NoAnswerError, NotSentError, Phases, ask, submit
 from hypothesis import given, settings

@@ -226,8 +226,11 @@ NEWER = {
             "account": "account-of-a",
             "keys": {
                 **NEWER_KEYS,
-                "hidream_token": {"value": "key-of-a", "for": [f"{HIDREAM_BASE_URL}:443", f"{HIDREAM_EC_BASE_URL}:443"],
-                                  "newer": [True]},
+                "hidream_token": {
+                    "value": "key-of-a",
+                    "for": [f"{HIDREAM_BASE_URL}:443/", f"{HIDREAM_EC_BASE_URL}:443/"],
+                    "newer": [True],
+                },
             },
             "settings": {"newer_setting": [1], "newer_switch": False, "newer_word": "\ud800", "language": "en"},
         },
