@@ -11,8 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, Delete, Insert, Update, event
 
 from . import salvage
+from .filesystems import in_container
 from .leases import HEARTBEAT
 from .marks import Mark
+from .redaction import pack_logger
 from .schema import Database, attempts, older_copy, requests, results
 from .settings import JournalSettings
 from .states import DamagedError
@@ -41,6 +43,7 @@ class Access:
         self._mark = Mark()
         self._written = Mark()
         self._written_at = -HEARTBEAT
+        self._looked = False
 
     @property
     def is_open(self) -> bool:
@@ -53,6 +56,7 @@ class Access:
         """
         settings = self._settings
         with self._opening:
+            self._look()
             if self._database is None:
                 self._database = (
                     salvage.open_postgresql(
@@ -64,6 +68,20 @@ class Access:
                 with self._database.reading() as connection:
                     self._mark = Database.mark(connection)
             return self._database
+
+    def _look(self) -> None:
+        """Tell once of a folder that is lost with its container: what was bought would be bought again."""
+        if self._looked:
+            return
+        self._looked = True
+        for folder in (self._settings.directory, self._store.directory):
+            if in_container(folder):
+                pack_logger().warning(
+                    "%s lies in a container's own layer (overlayfs). What this pack keeps there is lost when the "
+                    "container is made anew, and what was paid is bought again: make it a volume (docs/docker.md).",
+                    folder,
+                )
+                return
 
     @property
     def mark(self) -> Mark:

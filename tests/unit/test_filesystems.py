@@ -8,7 +8,9 @@ from pathlib import Path, PureWindowsPath
 import psutil
 import pytest
 from hidream_volcengine.api import filesystems
-from hidream_volcengine.api.filesystems import on_network
+from hidream_volcengine.api.filesystems import in_container, on_network
+from hidream_volcengine.api.journal import Journal
+from hidream_volcengine.api.settings import JournalSettings
 
 Partition = namedtuple("Partition", "device mountpoint fstype opts")
 
@@ -81,6 +83,54 @@ def test_a_look_that_fails_finds_no_network(tmp_path: Path, monkeypatch: pytest.
     assert not on_network(Path("a\0b"))
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert not on_network(tmp_path / "loop" / "x")
+
+
+# ---- what a container loses
+
+
+@pytest.mark.parametrize("fstype", ["overlay", "aufs", "fuse.fuse-overlayfs"])
+def test_a_containers_own_layer(tmp_path: Path, mounts: list[Partition], fstype: str) -> None:
+    mounts += [mount("/", fstype), mount(tmp_path / "volume", "ext4"), mount(tmp_path / "share", "nfs4")]
+    for folder in ("volume", "share"):
+        (tmp_path / folder).mkdir()
+        assert not in_container(tmp_path / folder / "user")
+    assert in_container(tmp_path / "user")
+
+
+def test_no_container(tmp_path: Path, mounts: list[Partition], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not in_container(tmp_path)  # on no listed partition
+    mounts += [mount("/", "ext4"), mount("/var/lib/docker/overlay2/x/merged", "overlay")]
+    assert not in_container(tmp_path)
+    monkeypatch.delattr(psutil, "disk_partitions")
+    assert not in_container(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("volume", "store", "told"),
+    [("", None, ["user"]), ("user", None, []), ("user", "pictures", ["pictures"]), ("", "user/store", ["user"])],
+)
+def test_a_journal_that_a_container_loses_is_told_once(
+    tmp_path: Path,
+    mounts: list[Partition],
+    caplog: pytest.LogCaptureFixture,
+    volume: str,
+    store: str | None,
+    told: list[str],
+) -> None:
+    """When it is opened first, and not before: ComfyUI starts in silence."""
+    mounts.append(mount("/", "overlay"))
+    if volume:
+        (tmp_path / volume).mkdir()
+        mounts.append(mount(tmp_path / volume, "ext4"))
+    journal = Journal(JournalSettings(tmp_path / "user", store=tmp_path / store if store else None))
+    assert caplog.messages == []
+    for _ in range(2):
+        journal.open()
+        journal.close()
+    assert [f"{tmp_path / folder} " in message for folder, message in zip(told, caplog.messages, strict=True)] == [
+        True for _ in told
+    ]
+    assert all(record.levelname == "WARNING" and "docs/docker.md" in record.getMessage() for record in caplog.records)
 
 
 def test_this_machine_answers(tmp_path: Path) -> None:
