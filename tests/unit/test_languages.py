@@ -149,3 +149,18 @@ def test_the_category_of_the_nodes_is_named_in_both() -> None:
     for language in ("en", "zh"):
         main = json.loads((ROOT / "locales" / language / "main.json").read_text(encoding="utf-8"))
         assert is_chinese(main["nodeCategories"][category[1]]) is (language == "zh")
+
+
+PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if not path.name.endswith(".zh-CN.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_page_of_docs_is_there_in_both_languages(page: Path) -> None:
+    """Linked from the README of its language, and with the same commands and settings in it."""
+    chinese = page.with_name(f"{page.stem}.zh-CN.md")
+    for one, other, readme in ((page, chinese, "README.md"), (chinese, page, "README.zh-CN.md")):
+        assert f"]({other.name})" in one.read_text(encoding="utf-8")
+        assert f"](docs/{one.name})" in (ROOT / readme).read_text(encoding="utf-8")
+    texts = (re.sub("<[^>\n]*>", "<…>", each.read_text(encoding="utf-8")) for each in (page, chinese))
+    code, in_chinese = (set(re.findall(r"`[^`\n]+`", text)) for text in texts)
+    assert sorted(code) == sorted(in_chinese)
