@@ -393,6 +393,22 @@ def test_workflows_may_read_and_nothing_else(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_tools_are_pinned(path: Path) -> None:
+    """With all that they bring along, by hash and without building: in the publish job they stand beside the secret."""
+    for step in _steps(_workflow(path)):
+        for command in re.findall(r".*\b(?:pip3?|pipx|uvx?|npm|npx)\b.*", step.get("run", "")):
+            found = re.fullmatch(
+                r"python -m pip install --require-hashes --no-deps --only-binary=:all: -r (\S+\.lock)", command
+            )
+            assert found, command
+            lines = text(found[1]).replace("\\\n", "").splitlines()
+            pins = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+            assert len(pins) > 20
+            for pin in pins:
+                assert re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*(\s+--hash=sha256:[0-9a-f]{64})+\s*", pin), pin
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_actions_are_pinned(path: Path) -> None:
     uses = re.findall(r"uses: (\S+)(.*)", path.read_text(encoding="utf-8"))
     assert uses
