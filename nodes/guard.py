@@ -72,10 +72,10 @@ _FORWARDED = Text(
     f"请求经过了代理，无法确认来源。{_TELL_OWNER.zh}",
 )
 _OLD_HTTP = Text(
-    "The request came as HTTP/1.0. No browser sends that, but proxies do (nginx, unless proxy_http_version is set), so "
-    f"nobody knows from where it came. {_TELL_OWNER.en}",
-    "请求使用 HTTP/1.0。浏览器不会这样发送，而代理会（例如未设置 proxy_http_version 的 nginx），因此无法确认来源。"
-    f"{_TELL_OWNER.zh}",
+    "The request came as HTTP/1.0. No browser sends that, but proxies do (nginx before 1.29.7, unless "
+    f"proxy_http_version is set), so nobody knows from where it came. {_TELL_OWNER.en}",
+    "请求使用 HTTP/1.0。浏览器不会这样发送，而代理会（例如 1.29.7 之前、未设置 proxy_http_version 的 nginx），"
+    f"因此无法确认来源。{_TELL_OWNER.zh}",
 )
 _OTHER_PAGE = Text(
     "The request comes from a page that this ComfyUI did not serve, or through a proxy that changes the Host header.",
@@ -181,7 +181,7 @@ class Guard:
             raise Refusal(403, _FORWARDED)
         if host["name"] != "localhost" and not is_loopback(host["ipv6"] or host["name"]):
             raise Refusal(403, _OTHER_NAME)
-        # GETs of a page carry no Origin. A proxy that writes a Host of its own does not touch this.
+        # GETs of a page carry no Origin. A proxy that writes a Host of its own (nginx as it is) does not touch this.
         if referer := _only(request, "Referer", _OTHER_PAGE):
             site = _REFERER.match(referer.lower())
             _check_origin(request, site[0] if site else "", any_scheme=False)

@@ -244,7 +244,7 @@ def test_forwarding_headers(name: str, value: str) -> None:
 
 
 def test_http_1_0_is_a_proxys() -> None:
-    """nginx's towards what it stands before, unless it is told otherwise: with a Host of its own, and nothing else."""
+    """nginx's before 1.29.7, unless it is told otherwise: with a Host of its own, and nothing else."""
     for headers in ([("Host", HERE)], [("Host", HERE), ("Connection", "close")]):
         status, english, chinese = refusal(headers, version=HttpVersion10)
         assert status == 403
@@ -273,7 +273,7 @@ def test_an_upgrade_to_nothing_is_a_proxys(connection: str) -> None:
     ],
 )  # fmt: skip
 def test_the_page_that_asks_has_the_host_that_is_asked(referer: str, status: int) -> None:
-    """A proxy that writes a Host of its own leaves what the browser says of the page; that has no Origin in a GET."""
+    """Newer nginx speaks HTTP/1.1, with a Host of its own; what the browser says of the page stays, also in a GET."""
     assert verdict([("Host", HERE), ("Referer", referer)]) == status
     assert verdict([("Host", HERE), ("Referer", referer)], opened=True) == 200
     assert verdict([("Host", HERE), ("Referer", f"http://{HERE}/"), ("Referer", referer)]) == 403
