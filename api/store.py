@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -47,6 +48,8 @@ _JOURNAL = re.compile(r"[0-9a-f]{32}")
 _TASK_NAME = re.compile(r"(rv-[0-9a-f]{16})\.json")
 # Far longer than any put takes: a younger one may be somebody's who is still writing.
 _OLD_TEMPORARY_S = 3600.0
+# Pictures that other processes have stored count after so many seconds.
+WALKED_AGAIN_AFTER = 300.0
 
 
 class MissingPictureError(Exception):
@@ -119,6 +122,15 @@ class _Stored:
     """With the time of their last change."""
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What a walk through the store found: its bytes, what this process had stored before, and when it began."""
+
+    total: int
+    put_bytes: int
+    at: float
+
+
 class Store:
     """A folder of pictures that several processes and machines may share. Making one touches no disk.
 
@@ -130,6 +142,11 @@ class Store:
     def __init__(self, directory: Path, max_bytes: int | None = None) -> None:
         self._directory = directory
         self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._put_bytes = 0
+        """Bytes that this object has stored since it was made; what was there already counts again."""
+        self._evicting = threading.Lock()
+        self._measured: _Measured | None = None
 
     # ---- pictures
 
@@ -152,8 +169,11 @@ class Store:
         folder = self._folder(sha256)
         name = _checked(_SIDE_CAR_NAME, f"{sha256}.{side_car.journal_id}.{side_car.position}.json")
         self._make(folder)
+        about = side_car.model_dump_json(indent=1).encode("utf-8")
         self._put_picture(folder / f"{sha256}{_SUFFIXES[side_car.media_type]}", data, sha256)
-        write_whole(folder / name, side_car.model_dump_json(indent=1).encode("utf-8"))
+        write_whole(folder / name, about)
+        with self._lock:
+            self._put_bytes += len(data) + len(about)
         return side_car
 
     def read(self, sha256: str) -> bytes:
@@ -282,7 +302,12 @@ class Store:
     # ---- eviction
 
     def evict(self, may_go: Callable[[str], bool]) -> list[str]:
-        """Remove the least recently used pictures, with their side-cars, until the store is below its limit.
+        """Keep the store below its limit: remove the least recently used pictures, with their side-cars.
+
+        Its size is the one of the last walk through the folder, plus what this object has stored since. The folder is
+        walked through only when that is above the limit, or after ``WALKED_AGAIN_AFTER`` seconds. So the store is above
+        its limit by what other processes have stored since then at most, and by what may not go. A hundredth of the
+        limit is made free beyond what is needed, so that a full store is not walked through for each new picture.
 
         Args:
             may_go: whether the picture of a hash may be removed. It must say no to what was not delivered yet, and
@@ -293,16 +318,31 @@ class Store:
         """
         if not self._max_bytes:
             return []
+        # One walk at a time: whoever comes second finds its result.
+        with self._evicting:
+            return self._evict(may_go, self._max_bytes) if self._is_walk_due(self._max_bytes) else []
+
+    def _is_walk_due(self, limit: int) -> bool:
+        measured = self._measured
+        if measured is None or time.monotonic() - measured.at >= WALKED_AGAIN_AFTER:
+            return True
+        return measured.total + self._put_bytes - measured.put_bytes > limit
+
+    def _evict(self, may_go: Callable[[str], bool], limit: int) -> list[str]:
+        # Before the walk: what is stored meanwhile may count twice, but is not missed.
+        at, put_bytes = time.monotonic(), self._put_bytes
         stored = self._look_around()
         total = sum(picture.size for picture in stored)
         gone = []
-        for picture in sorted(stored, key=lambda picture: picture.used):
-            if total <= self._max_bytes:
-                break
-            sha256 = picture.path.stem
-            if may_go(sha256) and _remove(picture):
-                total -= picture.size
-                gone.append(sha256)
+        if total > limit:
+            for picture in sorted(stored, key=lambda picture: picture.used):
+                if total <= limit - limit // 100:
+                    break
+                sha256 = picture.path.stem
+                if may_go(sha256) and _remove(picture):
+                    total -= picture.size
+                    gone.append(sha256)
+        self._measured = _Measured(total, put_bytes, at)
         return gone
 
     def _look_around(self) -> list[_Stored]:

@@ -20,7 +20,13 @@ from typing import Any
 
 import pytest
 from hidream_volcengine.api.redaction import LOGGER_NAME
-from hidream_volcengine.api.store import DamagedPictureError, MissingPictureError, SideCar, Store
+from hidream_volcengine.api.store import (
+    WALKED_AGAIN_AFTER,
+    DamagedPictureError,
+    MissingPictureError,
+    SideCar,
+    Store,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="kill -9 and file modes")
@@ -625,6 +631,72 @@ def test_nobody_is_asked_below_the_limit(tmp_path: Path) -> None:
 def test_side_cars_count_too(tmp_path: Path) -> None:
     store, put = filled(tmp_path, max_bytes=50_000)
     assert store.evict(lambda sha256: True) == [put[0]]
+
+
+@pytest.fixture
+def walks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """One entry for each time that a store is walked through."""
+    walked: list[Path] = []
+    original = Store._look_around
+
+    def look_around(store: Store) -> Any:
+        walked.append(store.directory)
+        return original(store)
+
+    monkeypatch.setattr(Store, "_look_around", look_around)
+    return walked
+
+
+def test_a_store_below_its_limit_is_walked_through_once(tmp_path: Path, walks: list[Path]) -> None:
+    store = Store(tmp_path, max_bytes=10_000_000)
+    for index in range(20):
+        store.put(bytes([index]) * 10_000, side_car(position=index))
+        assert store.evict(lambda sha256: True) == []
+    assert len(walks) == 1
+
+
+def test_what_is_put_counts_at_once(tmp_path: Path, walks: list[Path]) -> None:
+    store, put = filled(tmp_path, max_bytes=65_000)
+    assert store.evict(lambda sha256: True) == []
+    more = [store.put(bytes([index]) * 10_000, side_car(position=index)).sha256 for index in (5, 6)]
+    assert store.evict(lambda sha256: True) == put[:1]
+    assert len(walks) == 2
+    for sha256 in (*put[1:], *more):
+        store.read(sha256)
+
+
+def test_a_full_store_is_not_walked_through_for_each_picture(tmp_path: Path, walks: list[Path]) -> None:
+    for index in range(1000):
+        data = index.to_bytes(2, "big") * 500
+        file_of(tmp_path, data).parent.mkdir(exist_ok=True)
+        file_of(tmp_path, data).write_bytes(data)
+    store = Store(tmp_path, max_bytes=1_000_000)
+    for index in range(30):
+        store.put(bytes([index]) * 1000, side_car(position=index))
+        store.evict(lambda sha256: True)
+        assert sum(path.stat().st_size for path in tmp_path.rglob("*.*")) <= 1_000_000
+    assert len(walks) <= 10
+
+
+def test_what_other_processes_put_counts_after_a_while(
+    tmp_path: Path, walks: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("hidream_volcengine.api.store.time.monotonic", lambda: now)
+    store, put = filled(tmp_path, max_bytes=65_000)
+    assert store.evict(lambda sha256: True) == []
+    for index in (5, 6):
+        Store(tmp_path).put(bytes([index]) * 10_000, side_car(OTHER_ATTEMPT, index))
+    now += WALKED_AGAIN_AFTER
+    assert store.evict(lambda sha256: True) == put[:1]
+    assert len(walks) == 2
+
+
+def test_a_limit_that_could_not_be_kept_is_tried_again_each_time(tmp_path: Path) -> None:
+    """What was not delivered yet may be, a moment later."""
+    store, put = filled(tmp_path, max_bytes=35_000)
+    assert store.evict(lambda sha256: False) == []
+    assert store.evict(lambda sha256: True) == put[:2]
 
 
 @pytest.mark.parametrize("call", ["replace", "stat", "unlink"])
