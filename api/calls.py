@@ -283,7 +283,7 @@ class Batch:
     def _submit(self, call: PaidCall, claim: Claim, watch: Watch, admit: Callable[[], None]) -> Accepted:
         # Its own frame: the encoded picture ends with it, and not with the wait for the task.
         service, journal = call.service, self._journal
-        request = call.request.model_copy(update=dict(apart(_encoded, call, watch)))
+        request = call.request.model_copy(update=dict(apart(call.encode, cancel=watch.cancel)))
         usual = journal.usual_seconds(service.name, sandbox=service.account.sandbox)
         expected = usual.median if usual else None
         keep = partial(keep_beside_an_error, claim, service, watch)
@@ -319,12 +319,6 @@ def _left(found: Found) -> str:
     if found.standing is Standing.EXPLAIN:
         return "failed" if found.state is State.FAILED else "unclear"
     return "sending" if found.busy and found.state is State.SUBMITTING else "accepted"
-
-
-def _encoded(call: PaidCall, watch: Watch) -> Mapping[str, Any]:
-    # Its turn came late, perhaps: what nobody waits for any more is not in the way of the next.
-    watch.cancel.check()
-    return call.encode()
 
 
 def notes_of(results: Sequence[Result]) -> list[Text]:
@@ -457,7 +451,7 @@ def resume(claim: Claim, service: Service, journal: Journal, watch: Watch) -> De
 def _reuse(journal: Journal, attempt: Attempt, watch: Watch) -> Delivery | None:
     """The pictures from the store; ``None`` if some are gone and the task is to be asked for them again."""
     try:
-        delivery = from_store(journal.store, attempt)
+        delivery = from_store(journal.store, attempt, watch.cancel)
     except PicturesGoneError:
         if not attempt.resumable:
             raise picture_lost(attempt) from None

@@ -96,10 +96,11 @@ def check_room(store: Store, pixels: int) -> None:
         ) from None
 
 
-def from_store(store: Store, attempt: Attempt) -> Delivery:
+def from_store(store: Store, attempt: Attempt, cancel: CancelToken) -> Delivery:
     """The pictures of a finished attempt, without any call.
 
     Raises:
+        CallCancelled: cancelled.
         PicturesGoneError: some of them are not in the store any more.
     """
     pictures: list[Pixels] = []
@@ -109,7 +110,7 @@ def from_store(store: Store, attempt: Attempt) -> Delivery:
         if result.error is not None:
             errors.append(retold(result.error, attempt.tried_at))
             continue
-        picture = _stored_picture(store, result, attempt.task)
+        picture = _stored_picture(store, result, attempt.task, cancel)
         if picture is None:
             gone = True
         else:
@@ -123,9 +124,11 @@ def _opened(store: Store, sha256: str) -> Pixels:
     return decode(io.BytesIO(store.read(sha256)), _ANY_SIZE)
 
 
-def _stored_picture(store: Store, result: StoredResult, task: TaskRef) -> Pixels | None:
+def _stored_picture(
+    store: Store, result: StoredResult, task: TaskRef, cancel: CancelToken | None = None
+) -> Pixels | None:
     try:
-        return apart(_opened, store, result.sha256)
+        return apart(_opened, store, result.sha256, cancel=cancel)
     except (MissingPictureError, DamagedPictureError, UndecodableImageError) as problem:
         pack_logger().warning("a stored picture is not used: %s (%s)", result.sha256, problem)
         return None
@@ -182,7 +185,7 @@ def collect(
     if attempt.complete:
         # It is asked for again because files were missing; they may have come back.
         with suppress(PicturesGoneError):
-            delivery = from_store(journal.store, attempt)
+            delivery = from_store(journal.store, attempt, watch.cancel)
             claim.stored()
             return delivery
     if answered is None and attempt.result_url:

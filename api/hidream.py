@@ -193,7 +193,7 @@ class HiDreamService:
         added = {"request_id": request_id, "notify_url": self.account.notify_url or None}
         answer = submit(
             self.base_url + self.endpoint.submit_path,
-            apart(request.model_copy(update=added).json_bytes),
+            apart(request.model_copy(update=added).json_bytes, cancel=phases.cancel),
             headers=headers,
             auth=self.account.auth,
             answer_timeout=self.account.deadlines.hidream_answer,

@@ -126,7 +126,7 @@ class VolcengineService:
         deadlines = self.account.deadlines
         came = submit(
             self.account.base_url + self.account.path,
-            apart(request.json_bytes),
+            apart(request.json_bytes, cancel=phases.cancel),
             params=_action("CVSync2AsyncSubmitTask" if resumable else "CVProcess"),
             headers={},
             auth=self.account.auth,

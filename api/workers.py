@@ -8,8 +8,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from functools import cache, partial
+from functools import cache
 from typing import Any, TypeVar
+
+from .cancel import CancelToken
 
 _T = TypeVar("_T")
 
@@ -96,10 +98,22 @@ def once(make: Callable[[], _T]) -> Callable[[], _T]:
     return shared
 
 
-def apart(function: Callable[..., _T], *args: Any) -> _T:
+def apart(function: Callable[..., _T], *args: Any, cancel: CancelToken | None = None) -> _T:
     """Run what needs much memory for a moment on one of a few threads, and wait for it.
 
     So only a few pictures are encoded or decoded at a time, whatever number of calls is under way. And the C library
     keeps for each thread what that has freed, tens of MB with large pictures: 32 waiting calls would hold it all.
+
+    Args:
+        cancel: of the call that this is for; without one it is run even if nobody waits for it any more.
+
+    Raises:
+        CallCancelled: the call was stopped before this began. The work of stopped calls does not hold up the next run.
     """
-    return _large_work.submit(partial(function, *args)).result()
+
+    def work() -> _T:
+        if cancel is not None:
+            cancel.check()
+        return function(*args)
+
+    return _large_work.submit(work).result()

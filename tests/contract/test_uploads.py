@@ -5,27 +5,45 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 import torch
 from hidream_volcengine.api import (
+    Batch,
     CallCancelled,
+    CancelToken,
     HiDreamService,
     PaidCall,
     Pictures,
+    Run,
+    Watch,
     checked,
     collecting,
     hidream,
     images,
     workers,
 )
+from hidream_volcengine.api.wire import WireRequest
 
 from tests.contract import paying
-from tests.contract.paying import A, B, C, Shop, encoded, equal, errors_of, pictures, upscale
+from tests.contract.paying import (
+    ANY_CALL,
+    A,
+    B,
+    C,
+    Shop,
+    both_providers,
+    encoded,
+    equal,
+    errors_of,
+    img2img,
+    pictures,
+    upscale,
+)
 from tests.contract.raw_servers import photo
 
 
@@ -127,3 +145,54 @@ def test_a_call_stopped_before_its_turn_is_not_encoded(shop: Shop, monkeypatch: 
     assert encodings == []
     with shop.buys(1):
         assert len(pictures(shop.buy(upscale(shop.hidream, A)))) == 1
+
+
+@both_providers
+def test_nor_is_the_body_made_of_what_was_encoded(service: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, free = workers.DaemonPool(1), threading.Event()
+    monkeypatch.setattr(workers, "_large_work", pool)
+    bodies: list[object] = []
+    original = WireRequest.json_bytes
+
+    def json_bytes(request: WireRequest) -> bytes:
+        bodies.append(request)
+        return original(request)
+
+    monkeypatch.setattr(WireRequest, "json_bytes", json_bytes)
+    call = ANY_CALL[service](shop, A)
+
+    def encode() -> Mapping[str, Any]:
+        pool.submit(lambda: free.wait(paying.PATIENCE))  # whatever comes next has to wait
+        return call.encode()
+
+    with shop.sends_nothing():
+        buying = shop.buying(replace(call, encode=encode))
+        buying.reaches("submitting")
+        buying.interrupt()
+        free.set()
+        with pytest.raises(CallCancelled):
+            buying.wait()
+    assert bodies == []
+    with shop.buys(1):
+        shop.buy(call)
+
+
+def test_a_call_stopped_while_it_reads_the_store_opens_no_further_picture(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = img2img(shop.hidream, A, count=4)
+    bought = pictures(shop.buy(call))
+    cancel, opened = CancelToken(), 0
+
+    def decode(stream: IO[bytes], max_pixels: int) -> images.Pixels:
+        nonlocal opened
+        opened += 1
+        cancel.cancel()
+        return images.decode(stream, max_pixels)
+
+    with shop.sends_nothing():
+        with monkeypatch.context() as patch, pytest.raises(CallCancelled):
+            patch.setattr(collecting, "decode", decode)
+            Batch(shop.journal, [call], Run()).run(0, Watch(cancel, lambda progress: None))
+        assert opened == 1
+        assert equal(pictures(shop.buy(call)), bought)

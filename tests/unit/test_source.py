@@ -18,10 +18,10 @@ SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((R
 
 # Higher may import lower, never the other way round.
 API_LAYERS = [
-    {"text", "choices", "redaction", "settings", "keys", "files", "workers", "colour_profiles"},
+    {"text", "choices", "redaction", "settings", "keys", "files", "colour_profiles"},
     {"errors", "marks"},
     {"cancel", "profile_file"},
-    {"geometry", "checks", "connections", "wire", "owners", "filesystems", "records", "states"},
+    {"workers", "geometry", "checks", "connections", "wire", "owners", "filesystems", "records", "states"},
     {"picture_files", "time_limits"},
     {"images", "transport", "store", "schema", "profile_values"},
     {"downloads", "padding", "uploads", "resampling", "color_match", "accounts", "environment"},
