@@ -71,9 +71,17 @@ class Bought:
 
 
 async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
-    """Run a local function on a worker thread, so that the other nodes of the graph go on meanwhile."""
+    """Run a local function on a worker thread, so that the other nodes of the graph go on meanwhile.
+
+    On an interrupt, or when ComfyUI cancels this node because a sibling failed, it is dropped if it has not begun, and
+    else ends without anybody waiting for it.
+    """
     future = _local_work.submit(partial(function, *args))
-    await _until_done([future])
+    try:
+        await _until_done([future])
+    except BaseException:
+        _local_work.abandon([future])
+        raise
     return future.result()
 
 

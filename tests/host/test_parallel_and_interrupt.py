@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -279,6 +280,71 @@ def test_nor_do_they_after_more_calls_than_threads(make_comfyui: Callable[..., C
     check_still_works(comfy, emulator)
     assert time.monotonic() < due, "the next prompt waited for the interrupted one's answers"
     comfy.kill()  # it would wait a while for its submits
+
+
+# ---- local work
+
+LOCAL_WORK = '''
+import sys, time, uuid
+from pathlib import Path
+
+def work(folder):
+    (folder / f"{uuid.uuid4().hex}.begun").touch()
+    deadline = time.monotonic() + 60
+    while not (folder / "go").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (folder / f"{uuid.uuid4().hex}.ended").touch()
+
+class LocalWork:
+    """Works on the pack's threads for local work until the file `go` is in a folder."""
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "work"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE", {}), "folder": ("STRING", {})}}
+
+    async def work(self, image, folder):
+        host = next(module for name, module in sys.modules.items() if name.endswith(".nodes.host"))
+        await host.off_loop(work, Path(folder))
+        return {"ui": {"text": ["done"]}}
+
+NODE_CLASS_MAPPINGS = {"TestLocalWork": LocalWork}
+'''
+
+
+def test_local_work_that_waits_is_dropped_by_an_interrupt(
+    tmp_path: Path, service_environment: dict[str, str], emulator: Emulator
+) -> None:
+    """The next prompt waits neither for what waited, nor for what is under way and cannot be stopped."""
+    probe = tmp_path / "comfyui" / "custom_nodes" / "probe"
+    probe.mkdir(parents=True)
+    (probe / "__init__.py").write_text(LOCAL_WORK, encoding="utf-8")
+    held, free = tmp_path / "held", tmp_path / "free"
+    for folder in (held, free):
+        folder.mkdir()
+    (free / "go").touch()
+    emulator.clear()
+
+    def graph(folder: Path, *seeds: int) -> Graph:
+        graph = Graph(comfy)
+        listed = graph.add("RebatchImages", images=graph.image(*(photo(16, 16, seed) for seed in seeds)), batch_size=1)
+        graph.add("TestLocalWork", image=listed[0], folder=str(folder))
+        return graph
+
+    with ComfyUI(tmp_path / "comfyui", environment=service_environment, preloaded=True) as comfy:
+        running = Running(comfy, graph(held, *range(6)))
+        until(lambda: len(list(held.glob("*.begun"))) == 2, "as many jobs as there are threads")
+        assert running.interrupt() < FELT
+        comfy.run(graph(free, 0, 1).prompt, timeout=20)
+        (held / "go").touch()
+        until(lambda: len(list(held.glob("*.ended"))) == 2, "the end of what was under way")
+        # Whatever still waits would have its turn before these.
+        comfy.run(graph(free, 2, 3).prompt, timeout=20)
+        assert len(list(held.glob("*.begun"))) == 2
 
 
 # ---- a sibling fails
