@@ -8,7 +8,7 @@ import json
 import time
 import uuid
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -80,7 +80,7 @@ async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
     try:
         await _until_done([future])
     except BaseException:
-        _local_work.abandon([future])
+        _abandon(_local_work, [future])
         raise
     return future.result()
 
@@ -274,7 +274,7 @@ async def run_jobs(
     except BaseException:
         for token in tokens:
             token.cancel()
-        pool.abandon(futures)
+        _abandon(pool, futures)
         display.stop(shown)
         raise
     late = [not future.done() for future in futures]
@@ -293,6 +293,16 @@ def _run_shown(job: Callable[[api.Watch], _T], watch: api.Watch, call: Call) -> 
         return result
     finally:
         call.end(result)
+
+
+def _abandon(pool: DaemonPool, futures: Iterable[Future[Any]]) -> None:
+    """Drop what waits, now; give back the threads of what runs, once all coroutines of this prompt have left.
+
+    They leave one after the other in the same round of the loop: a thread that is given back before that would begin
+    with a job of a coroutine that has not left yet.
+    """
+    under_way = [future for future in futures if not future.cancel()]
+    asyncio.get_running_loop().call_soon(pool.abandon, under_way)
 
 
 async def _until_done(

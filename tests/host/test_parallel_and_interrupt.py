@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,13 @@ import pytest
 
 from devtools.host import ComfyUI
 from emulator import Emulator
-from tests.host.buying import until_states
+from tests.host.buying import (
+    collector_kept_away,
+    forget_purchases,
+    start_over,
+    tasks,
+    until_states,
+)
 from tests.host.prompts import Graph, Running, failed, overlap, photo, remote, submits, until
 
 FELT = 0.3
@@ -224,6 +230,21 @@ def test_a_mapped_list_is_interrupted(comfy: ComfyUI, emulator: Emulator) -> Non
     check_still_works(comfy, emulator)
 
 
+def test_calls_of_a_list_that_wait_for_a_place_never_begin(comfy: ComfyUI, emulator: Emulator) -> None:
+    """A place that an interrupted item gives back is not taken by the next item of the same list."""
+    emulator.add_fault({"phase": "submit", "times": None, "do": {"never": True}})
+    graph = Graph(comfy)
+    batch = graph.image(*(photo(16, 16, seed) for seed in range(36)))
+    listed = graph.add("RebatchImages", images=batch, batch_size=1)
+    graph.save(graph.add("HiDreamAPIUpscale", image=listed[0])[0])
+    running = Running(comfy, graph)
+    until(lambda: len({r.task_id for r in emulator.requests if r.phase == "result"}) == 32, "32 tasks polled", 30)
+    assert running.interrupt() < FELT
+    until_states(comfy, *["parked"] * 32)
+    check_still_works(comfy, emulator)
+    assert sorted(task["state"] for task in tasks(comfy)) == ["delivered"] * 2 + ["parked"] * 32
+
+
 def test_sixteen_waiting_nodes_are_interrupted(comfy: ComfyUI, emulator: Emulator) -> None:
     emulator.add_fault({"phase": "submit", "times": None, "do": {"never": True}})
     graph = Graph(comfy)
@@ -282,10 +303,10 @@ def test_nor_do_they_after_more_calls_than_threads(make_comfyui: Callable[..., C
     comfy.kill()  # it would wait a while for its submits
 
 
-# ---- local work
+# ---- what must not wait for the calls and jobs of others
 
-LOCAL_WORK = '''
-import sys, time, uuid
+PROBE = '''
+import asyncio, sys, time, uuid
 from pathlib import Path
 
 def work(folder):
@@ -309,42 +330,74 @@ class LocalWork:
 
     async def work(self, image, folder):
         host = next(module for name, module in sys.modules.items() if name.endswith(".nodes.host"))
+        (Path(folder) / f"{uuid.uuid4().hex}.queued").touch()
         await host.off_loop(work, Path(folder))
         return {"ui": {"text": ["done"]}}
 
-NODE_CLASS_MAPPINGS = {"TestLocalWork": LocalWork}
+class Gate:
+    """Hands an image and a text on as soon as the file `go` is in a folder."""
+
+    RETURN_TYPES = ("IMAGE", "STRING")
+    FUNCTION = "wait"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE", {}), "text": ("STRING", {}), "folder": ("STRING", {})}}
+
+    async def wait(self, image, text, folder):
+        deadline = time.monotonic() + 60
+        while not (Path(folder) / "go").exists() and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        return (image, text)
+
+NODE_CLASS_MAPPINGS = {"TestLocalWork": LocalWork, "TestGate": Gate}
 '''
 
 
-def test_local_work_that_waits_is_dropped_by_an_interrupt(
-    tmp_path: Path, service_environment: dict[str, str], emulator: Emulator
-) -> None:
-    """The next prompt waits neither for what waited, nor for what is under way and cannot be stopped."""
-    probe = tmp_path / "comfyui" / "custom_nodes" / "probe"
+@pytest.fixture(scope="module")
+def probed_comfyui(tmp_path_factory: pytest.TempPathFactory, service_environment: dict[str, str]) -> Iterator[ComfyUI]:
+    base = tmp_path_factory.mktemp("probed")
+    probe = base / "custom_nodes" / "probe"
     probe.mkdir(parents=True)
-    (probe / "__init__.py").write_text(LOCAL_WORK, encoding="utf-8")
+    (probe / "__init__.py").write_text(PROBE, encoding="utf-8")
+    with ComfyUI(base, environment=service_environment, preloaded=True) as comfyui:
+        yield comfyui
+
+
+@pytest.fixture
+def probed(probed_comfyui: ComfyUI, emulator: Emulator) -> Iterator[ComfyUI]:
+    start_over(probed_comfyui, emulator)
+    with collector_kept_away(probed_comfyui):
+        yield probed_comfyui
+    forget_purchases(probed_comfyui)
+
+
+def test_local_work_that_waits_is_dropped_by_an_interrupt(probed: ComfyUI, tmp_path: Path) -> None:
+    """The next prompt waits neither for what waited, nor for what is under way and cannot be stopped."""
     held, free = tmp_path / "held", tmp_path / "free"
     for folder in (held, free):
         folder.mkdir()
     (free / "go").touch()
-    emulator.clear()
 
     def graph(folder: Path, *seeds: int) -> Graph:
-        graph = Graph(comfy)
+        graph = Graph(probed)
         listed = graph.add("RebatchImages", images=graph.image(*(photo(16, 16, seed) for seed in seeds)), batch_size=1)
         graph.add("TestLocalWork", image=listed[0], folder=str(folder))
         return graph
 
-    with ComfyUI(tmp_path / "comfyui", environment=service_environment, preloaded=True) as comfy:
-        running = Running(comfy, graph(held, *range(6)))
-        until(lambda: len(list(held.glob("*.begun"))) == 2, "as many jobs as there are threads")
-        assert running.interrupt() < FELT
-        comfy.run(graph(free, 0, 1).prompt, timeout=20)
-        (held / "go").touch()
-        until(lambda: len(list(held.glob("*.ended"))) == 2, "the end of what was under way")
-        # Whatever still waits would have its turn before these.
-        comfy.run(graph(free, 2, 3).prompt, timeout=20)
-        assert len(list(held.glob("*.begun"))) == 2
+    def come_to(end: str) -> int:
+        return len(list(held.glob(f"*.{end}")))
+
+    running = Running(probed, graph(held, *range(6)))
+    until(lambda: (come_to("queued"), come_to("begun")) == (6, 2), "as many jobs as there are threads, and more")
+    assert running.interrupt() < FELT
+    probed.run(graph(free, 0, 1).prompt, timeout=20)
+    (held / "go").touch()
+    until(lambda: come_to("ended") == 2, "the end of what was under way")
+    # Whatever still waits would have its turn before these.
+    probed.run(graph(free, 2, 3).prompt, timeout=20)
+    assert come_to("begun") == 2
 
 
 # ---- a sibling fails
