@@ -170,6 +170,8 @@ class Batch:
         new = [order.purchase for order, kind in zip(self._orders, kinds, strict=True) if kind is Standing.NEW]
         buy = sum(purchase.pictures for purchase in new)
         self.plan = Plan(buy, kinds.count(Standing.REUSE), kinds.count(Standing.RESUME))
+        self.reused = [index for index, kind in enumerate(kinds) if kind is Standing.REUSE]
+        """The calls that :meth:`stored` is to be asked for first."""
         if Standing.EXPLAIN in kinds and new:
             # This node is going to fail: nothing is bought beside that.
             self._failed.set()
@@ -182,6 +184,22 @@ class Batch:
                 self.plan.reuse,
                 self.plan.resume,
             )
+
+    def stored(self, index: int, watch: Watch) -> Result | None:
+        """One call's pictures from the store; nothing is sent, claimed or written down.
+
+        Returns:
+            ``None`` if that is not enough, because a file is gone or cannot be read: :meth:`run` finds that, too, and
+            goes on from there.
+
+        Raises:
+            CallCancelled: cancelled.
+        """
+        try:
+            attempt = self._journal.finished(self._orders[index].key)
+            return None if attempt is None else Result(_delivered_again(self._journal, attempt, watch))
+        except (PicturesGoneError, RemoteImageError):
+            return None
 
     def run(self, index: int, watch: Watch) -> Result:
         """Run one call; its failure keeps its siblings from being submitted, and theirs this one.
@@ -451,12 +469,16 @@ def resume(claim: Claim, service: Service, journal: Journal, watch: Watch) -> De
 def _reuse(journal: Journal, attempt: Attempt, watch: Watch) -> Delivery | None:
     """The pictures from the store; ``None`` if some are gone and the task is to be asked for them again."""
     try:
-        delivery = from_store(journal.store, attempt, watch.cancel)
+        return _delivered_again(journal, attempt, watch)
     except PicturesGoneError:
         if not attempt.resumable:
             raise picture_lost(attempt) from None
         journal.reopen(attempt)
         return None
+
+
+def _delivered_again(journal: Journal, attempt: Attempt, watch: Watch) -> Delivery:
+    delivery = from_store(journal.store, attempt, watch.cancel)
     watch.report(Progress("done", 1.0, attempt.task.task_id))
     return delivery
 

@@ -165,6 +165,17 @@ class Journal:
             found = read_attempts(connection, attempts.c.id == journal_id)
             return bool(found) and found[0].state in UNDER_WAY and not self._is_free(connection, now, found[0])
 
+    def finished(self, key: str) -> Attempt | None:
+        """The attempt that queueing this request would take from the store now, ``None`` if it would do anything else.
+
+        Raises:
+            CallCancelled, JournalError: as :meth:`claim`.
+        """
+        self._begin()
+        with self._access.reading() as (connection, now):
+            _, attempt, _ = self._standing(connection, now, key)
+        return attempt if attempt is not None and attempt.state in FINISHED else None
+
     # ---- claims
 
     def claim(self, order: Order, waited_for: str = "") -> Claim | Busy | Finished | Explained:

@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .cancel import CancelToken
+if TYPE_CHECKING:
+    # ComfyUI's start does not load it.
+    from .cancel import CancelToken
 
 _T = TypeVar("_T")
 

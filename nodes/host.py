@@ -8,12 +8,13 @@ import json
 import time
 import uuid
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import compress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 import comfy.model_management
@@ -42,6 +43,9 @@ _REMEMBERED_RUNS = 100
 
 # One for each service: the calls that wait for a place at one of them do not stand in the other's way.
 _calls: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
+# Apart from the paid calls: what was paid before does not wait until one of them has ended.
+_fetches: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
+_store_reads = DaemonPool(4)
 # Apart from the calls: conversions of one node do not wait for another's pictures.
 _local_work = DaemonPool(2)
 # Nobody waits for these.
@@ -109,9 +113,11 @@ async def buy(
     batch = await off_loop(api.Batch, await off_loop(BOOKS.open), calls, _current_run())
     jobs = [partial(batch.run, index) for index in range(len(calls))]
     outlook = Outlook([call.pictures for call in calls], batch.plan)
+    stored = {index: partial(batch.stored, index) for index in batch.reused}
+    pool = _calls[calls[0].service.provider]
     display = _current_display()
     try:
-        results = await run_jobs(jobs, calls[0].service.provider, outlook, left=lambda error: api.Result(error=error))
+        results = await _run_jobs(jobs, pool, outlook, stored, left=lambda error: api.Result(error=error))
     except (comfy.model_management.InterruptProcessingException, asyncio.CancelledError):
         _tell_what_is_left(batch, display)
         raise
@@ -124,6 +130,13 @@ async def buy(
     account = Account(**asdict(api.sources_of(results)), seconds=seconds, free=service.account.sandbox)
     api.pack_logger().info("%s: %s", service.name, account)
     return Bought(deliveries, [*api.notes_of(results), *missing], account)
+
+
+async def fetch(journal: api.Journal, service: api.HiDreamService | api.VolcengineService, wanted: str) -> api.Delivery:
+    """The pictures of a task that was paid before; see :func:`api.fetch`. Takes no place of the paid calls."""
+    job = partial(api.fetch, journal, service, wanted)
+    [delivery] = await _run_jobs([job], _fetches[service.provider], Outlook([0]))
+    return delivery
 
 
 # An interrupt is felt at once; what became of it is told when the threads have written it down.
@@ -242,10 +255,11 @@ def _raised(error: RemoteImageError) -> NoReturn:
     raise error
 
 
-async def run_jobs(
+async def _run_jobs(
     jobs: Sequence[Callable[[api.Watch], _T]],
-    service: str,
-    outlook: Outlook | None = None,
+    pool: DaemonPool,
+    outlook: Outlook,
+    stored: Mapping[int, Callable[[api.Watch], _T | None]] = MappingProxyType({}),
     left: Callable[[RemoteImageError], _T] = _raised,
 ) -> list[_T]:
     """Run blocking jobs side by side on worker threads and return their results in order.
@@ -254,27 +268,40 @@ async def run_jobs(
     returns at once; what is under way in a thread ends by itself and touches no ComfyUI state.
 
     Args:
-        service: whose worker threads to use.
+        pool: their worker threads.
         outlook: what they are going to do, to be shown.
+        stored: by a job's number, what takes its result from the store and needs no thread of ``pool``; the job itself
+            runs only if that brings none.
         left: makes the result of a job that was stopped and whose thread is still held up in something.
 
     Raises:
         InterruptProcessingException: the user interrupted.
     """
     display = _current_display()
-    shown = display.begin(outlook or Outlook([0] * len(jobs)))
-    pool = _calls[service]
+    shown = display.begin(outlook)
     tokens = [api.CancelToken() for _ in jobs]
-    futures = [
-        pool.submit(partial(_run_shown, job, api.Watch(token, call.report), call))
-        for job, token, call in zip(jobs, tokens, shown, strict=True)
-    ]
+    watches = [api.Watch(token, call.report) for token, call in zip(tokens, shown, strict=True)]
+
+    def start(index: int) -> Future[_T]:
+        return pool.submit(partial(_run_shown, jobs[index], watches[index], shown[index]))
+
+    reads: dict[int, Future[Any]] = {
+        index: _store_reads.submit(partial(_read_shown, read, watches[index], shown[index]))
+        for index, read in stored.items()
+    }
+    started = {index: start(index) for index in range(len(jobs)) if index not in reads}
     try:
+        if reads:
+            await _until_done(list(reads.values()), display)
+            unread = [index for index, read in reads.items() if read.exception() or read.result() is None]
+            started |= {index: start(index) for index in unread}
+        futures = [started.get(index) or reads[index] for index in range(len(jobs))]
         await _until_done(futures, display, tokens)
     except BaseException:
         for token in tokens:
             token.cancel()
-        _abandon(pool, futures)
+        _abandon(_store_reads, reads.values())
+        _abandon(pool, started.values())
         display.stop(shown)
         raise
     late = [not future.done() for future in futures]
@@ -293,6 +320,13 @@ def _run_shown(job: Callable[[api.Watch], _T], watch: api.Watch, call: Call) -> 
         return result
     finally:
         call.end(result)
+
+
+def _read_shown(read: Callable[[api.Watch], _T | None], watch: api.Watch, call: Call) -> _T | None:
+    result = read(watch)
+    if result is not None:
+        call.end(result)
+    return result
 
 
 def _abandon(pool: DaemonPool, futures: Iterable[Future[Any]]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 
 from comfy_api.latest import io
 
@@ -64,7 +63,7 @@ class RemoteTaskResult(RemoteNode):
         endpoint, wanted = _ENDPOINT.check(endpoint), _checked_task_id(task_id)
         journal = await host.off_loop(host.BOOKS.open)
         service = await host.off_loop(_service, journal, profile, endpoint, wanted)
-        [delivery] = await host.run_jobs([partial(api.fetch, journal, service, wanted)], service.provider)
+        delivery = await host.fetch(journal, service, wanted)
         deliveries, missing = api.deliver([api.Result(delivery)], accept_partial=True)
         await host.off_loop(journal.mark_delivered, [delivery.journal_id])
         if missing:

@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 from hidream_volcengine.api import (
     AmbiguousSubmitError,
+    Batch,
     CallCancelled,
     CancelToken,
     ConfigurationError,
     PaidCall,
     Plan,
     RemoteImageError,
+    Run,
     ServiceError,
     TaskFailedError,
     images,
@@ -53,6 +55,7 @@ from tests.contract.paying import (
     delivery_of,
     equal,
     errors_of,
+    idle_watch,
     img2img,
     park,
     photo_set,
@@ -219,6 +222,73 @@ def test_a_set_with_a_failed_picture_comes_back_with_its_error(shop: Shop) -> No
         [result] = shop.buy(call_of(shop, "four"))
     assert equal(pictures([result]), first)
     assert [type(error) for error in errors_of(result)] == [TaskFailedError]
+
+
+# ---- what only reads the store
+
+
+def standing_still(shop: Shop) -> list[tuple[str, str]]:
+    return [(task.journal_id, task.state) for task in shop.journal.tasks()]
+
+
+@pytest.mark.parametrize("kind", ["four", "cvprocess"])
+def test_what_the_store_has_is_read_without_a_claim(shop: Shop, kind: str) -> None:
+    """A node whose pictures are all there needs no place among the calls that wait for a service."""
+    first = bought(shop, kind)
+    call, before = call_of(shop, kind), standing_still(shop)
+    batch = Batch(shop.journal, [call_of(shop, kind, 1), call], Run())
+    assert list(batch.reused) == [1]
+    with shop.sends_nothing():
+        result = batch.stored(1, idle_watch())
+    assert result is not None and equal(pictures([result]), first)
+    assert paying.sources_of([result]).reused == len(first)
+    assert standing_still(shop) == before and not shop.journal._claims.ids()
+
+
+@pytest.mark.parametrize("kind", ["four", "cvprocess"])
+@pytest.mark.parametrize("meanwhile", ["away", "damaged", "asked for again", "unreadable"])
+def test_what_the_store_turns_out_not_to_have_waits_for_a_place(
+    shop: Shop, kind: str, meanwhile: str, monkeypatch: MonkeyPatch
+) -> None:
+    """Nothing is sent or written down before: the task is asked for, or the loss is told, by `run` alone."""
+    first = bought(shop, kind)
+    batch = Batch(shop.journal, [call_of(shop, kind)], Run())
+    assert list(batch.reused) == [0]
+    [file, *_] = shop.stored_pictures()
+    if meanwhile == "away":
+        file.unlink()
+    elif meanwhile == "damaged":
+        file.write_bytes(b"no picture")
+    elif meanwhile == "asked for again":
+        attempt = shop.journal.finished(batch._orders[0].key)
+        assert attempt is not None
+        shop.open().reopen(attempt)
+    before = standing_still(shop)
+    with shop.sends_nothing(), monkeypatch.context() as patch:
+        if meanwhile == "unreadable":
+
+            def no_answer(*_: object) -> Any:
+                raise OSError(errno.EIO, "Input/output error")
+
+            patch.setattr(Store, "read", no_answer)
+        assert batch.stored(0, idle_watch()) is None
+    assert standing_still(shop) == before and not shop.journal._claims.ids()
+    with shop.buys(0):
+        result = batch.run(0, idle_watch())
+    if kind == "cvprocess" and meanwhile in ("away", "damaged"):
+        assert names_take(errors_of(result)[0])
+    else:
+        assert equal(pictures([result]), first)
+
+
+def test_what_is_not_in_the_store_is_not_looked_for_there(shop: Shop) -> None:
+    park(shop, "upscale")
+    before = standing_still(shop)
+    batch = Batch(shop.journal, [call_of(shop, "upscale"), call_of(shop, "upscale", 1)], Run())
+    assert list(batch.reused) == []
+    with shop.sends_nothing():
+        assert [batch.stored(index, idle_watch()) for index in (0, 1)] == [None, None]
+    assert standing_still(shop) == before
 
 
 # ---- nothing is bought that could not be kept

@@ -13,8 +13,11 @@ import pytest
 from devtools.host import ComfyUI
 from emulator import Emulator
 from tests.host.buying import (
+    RESUMED,
+    Bought,
     collector_kept_away,
     forget_purchases,
+    journal_folder,
     start_over,
     tasks,
     until_states,
@@ -398,6 +401,54 @@ def test_local_work_that_waits_is_dropped_by_an_interrupt(probed: ComfyUI, tmp_p
     # Whatever still waits would have its turn before these.
     probed.run(graph(free, 2, 3).prompt, timeout=20)
     assert come_to("begun") == 2
+
+
+def forget_picture(comfy: ComfyUI, journal_id: str) -> None:
+    """Remove the pictures of an attempt from the store."""
+    for side_car in (journal_folder(comfy) / "store").rglob(f"*.{journal_id}.*.json"):
+        for file in side_car.parent.glob(f"{side_car.name.split('.')[0]}.*"):
+            file.unlink()
+
+
+def test_what_was_paid_before_needs_no_place_among_the_calls_that_wait(
+    probed: ComfyUI, emulator: Emulator, tmp_path: Path
+) -> None:
+    """But what turns out to be gone from the store waits for one before its task is asked for again."""
+    ids: list[str] = []
+    stored, fetched, gone = (Bought(probed, "HiDreamAPIUpscale", seed) for seed in (1, 2, 3))
+    for workflow in (stored, fetched, gone):
+        workflow.run()
+        ids.append(next(task["journal_id"] for task in tasks(probed) if task["journal_id"] not in ids))
+    for journal_id in ids[1:]:
+        forget_picture(probed, journal_id)
+    task_id = {task["journal_id"]: task["task_id"] for task in tasks(probed)}
+    probed.forget_results()
+
+    graph = Graph(probed)
+    held = graph.image(*(photo(16, 16, seed) for seed in range(8)))
+    graph.save(graph.add("HiDreamAPIOutpaint", image=held, variants=4, canvas_width=64, canvas_height=64)[0])
+    images = [graph.image(photo(75, 100, seed)) for seed in (1, 3)]
+    gates = [graph.add("TestGate", image=image, text=task_id[ids[1]], folder=str(tmp_path)) for image in images]
+    from_store, waits = (graph.save(graph.add("HiDreamAPIUpscale", image=gate[0])[0]) for gate in gates)
+    again = graph.add("RemoteTaskResult", endpoint="hidream upscale", task_id=gates[0][1])
+    from_service = graph.save(again[0])
+
+    emulator.add_fault({"endpoint": "outpaint", "phase": "submit", "times": None, "do": {"never": True}})
+    running = Running(probed, graph)
+    until(lambda: sum(request.phase == "submit" for request in emulator.accepted) == 3 + 32, "32 tasks", 40)
+    (tmp_path / "go").touch()
+    for node in (from_store, from_service):
+        running.event("executed", node, 20)
+    asked = [request.task_id for request in emulator.requests if request.phase == "result"]
+    assert task_id[ids[1]] in asked
+    assert running.interrupt() < FELT
+    fetches = [request for request in emulator.requests if request.phase == "image"]
+    assert len(fetches) == 3 + 1, "what is gone from the store waited for a place"
+    gone.run()
+    assert len(emulator.accepted) == 3 + 32
+    assert gone.says(RESUMED)
+    assert waits not in probed.history(running.prompt_id).get("outputs", {})
+    until_states(probed, *["parked"] * 32, *["delivered"] * 3)
 
 
 # ---- a sibling fails
