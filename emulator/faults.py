@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .message import Answer
+from .odd_pictures import OddPicture
 from .vendor_codes import VENDOR_CODES
 
 Size = Annotated[list[Annotated[int, Field(ge=1, le=16384)]], Field(min_length=2, max_length=2)]
@@ -33,12 +34,13 @@ _MEANT_FOR = {
     "gateway": _VOLCENGINE,
 }
 _ANSWERED = frozenset({"status", "headers", "json_body", "html", "hang", "reset", "cut", "cut_end", "early_hints",
-                       "odd_words", "delay"})
+                       "odd_words", "drip", "delay"})
+_ON_FILES = frozenset({"encoding", "odd_pictures"})
 _ALLOWED = {
-    "submit": None,
+    "submit": None,  # and see _ON_FILES
     "result": _ANSWERED | {"task_status", "async_status", "vendor_code", "url", "no_image", "empty", "forgotten",
                            "gateway"},
-    "image": (_ANSWERED | {"corrupt"}) - {"odd_words"},
+    "image": (_ANSWERED | {"corrupt", "encoding", "odd_pictures"}) - {"odd_words"},
     "list": _ANSWERED | {"url", "empty"},
     "token": _ANSWERED,
 }
@@ -64,6 +66,9 @@ class Action(BaseModel):
     gateway: int | str | None = None
     forgotten: bool = False
     corrupt: bool = False
+    drip: Literal["header", "body"] | None = None
+    encoding: str | None = None
+    odd_pictures: OddPicture | None = None
     delay: Seconds = 0.0
     task_status: list[int] = Field(default_factory=list)
     never: bool = False
@@ -129,7 +134,7 @@ class Rule(BaseModel):
     def _check(self) -> "Rule":
         # A rule that can never act would make a test pass for nothing.
         allowed = _ALLOWED[self.phase]
-        useless = set() if allowed is None else self.do.model_fields_set - allowed
+        useless = self.do.model_fields_set & _ON_FILES if allowed is None else self.do.model_fields_set - allowed
         if useless:
             raise ValueError(f"{sorted(useless)} mean nothing in the phase {self.phase!r}")
         if self.endpoint != "*" and self.phase not in _PHASES[self.endpoint]:

@@ -22,6 +22,7 @@ from .faults import Action, Script
 from .files import PREFIX, ResultFiles, damaged
 from .hidream import HiDream
 from .message import Answer, Call
+from .odd_pictures import encoded, odd
 from .pace import Pace
 from .recording import Recorded, Recording, without_images
 from .templates import is_picture, picture
@@ -34,6 +35,8 @@ MAX_BODY = 256 * 1024 * 1024
 WORKERS = 4
 
 _EARLY_HINTS = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+# Bytes of an answer that drips, and the seconds between them: ten minutes.
+_DRIPPED, _DROP = 12_000, 0.05
 # Bytes that Content-Length promises beyond the end of the answer.
 _MISSING = 64
 
@@ -247,11 +250,18 @@ class Emulator:
         file = self._files.get(call.path)
         if file is None:
             return Answer.html(404)
-        return Answer(200, damaged(file.data) if action.corrupt else file.data, "image/png")
+        data, media_type = damaged(file.data) if action.corrupt else file.data, "image/png"
+        if action.odd_pictures is not None:
+            data, media_type = odd(data, action.odd_pictures)
+        if action.encoding is None:
+            return Answer(200, data, media_type)
+        return Answer(200, encoded(data, action.encoding), media_type, {"Content-Encoding": action.encoding})
 
     async def _send(self, request: web.Request, answer: Answer, action: Action, number: int) -> web.StreamResponse:
         if action.early_hints and request.transport is not None:
             request.transport.write(_EARLY_HINTS)
+        if action.drip is not None and request.transport is not None:
+            return await self._drip(request.transport, answer, action.drip, number)
         response = web.StreamResponse(
             status=answer.status, headers={"Content-Type": answer.content_type, **answer.headers})
         response.content_length = len(answer.body) + (_MISSING if action.cut_end else 0)
@@ -267,6 +277,23 @@ class Emulator:
             if request.transport is not None:
                 request.transport.close()
         return response
+
+    async def _drip(self, transport: asyncio.Transport, answer: Answer, what: str, number: int) -> web.StreamResponse:
+        """The head, or the body behind it, a byte at a time, until the client hangs up."""
+        self._recording.update(number, status=answer.status, ended=time.monotonic(), sent=0)
+        head = f"HTTP/1.1 {answer.status} OK\r\nContent-Type: {answer.content_type}\r\n"
+        transport.write(head.encode())
+        if what == "body":
+            transport.write(f"Content-Length: {_DRIPPED}\r\n\r\n".encode())
+        else:
+            transport.write(b"X-Drip: ")
+        for _ in range(_DRIPPED):
+            if transport.is_closing():
+                break
+            transport.write(b" ")
+            await asyncio.sleep(_DROP)
+        transport.abort()
+        return web.Response()
 
     def _reset(self, request: web.Request, number: int) -> web.StreamResponse:
         """Drop the connection with RST, which is what a lingering time of 0 makes of a close."""

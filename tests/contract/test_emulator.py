@@ -1,8 +1,11 @@
 """The emulator keeps to the vendors' pages, and its faults do what they say. Real sockets, no sleeping to be safe."""
 
 import base64
+import contextlib
+import gzip
 import hashlib
 import hmac
+import http.client
 import io
 import json
 import re
@@ -17,9 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from PIL import Image
+from PIL import Image, ImageOps
 
-from emulator import Credentials, Emulator, Recorded
+from emulator import Credentials, Emulator, Recorded, odd_pictures
 from emulator.extension import extend, fill
 from emulator.message import Call
 from emulator.pace import Span
@@ -143,6 +146,11 @@ def opened(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
+
+
+def address_of_a_picture(emulator: Emulator) -> str:
+    (result,) = finished(emulator, UPSCALE, task_of(submit(emulator, UPSCALE)))
+    return str(result["image"])
 
 
 def pictures(emulator: Emulator, path: str, changes: dict[str, Any] | None = None) -> list[Image.Image]:
@@ -1209,6 +1217,49 @@ def test_an_answer_whose_end_is_cut_is_all_there(emulator: Emulator) -> None:
         list(response.iter_content(1000))
 
 
+@pytest.mark.parametrize("what", ["header", "body"])
+def test_an_answer_drips_until_the_client_hangs_up(emulator: Emulator, what: str) -> None:
+    fault(emulator, "submit", {"drip": what})
+    with socket.create_connection(("127.0.0.1", int(emulator.url.rpartition(":")[2])), DEADLINE) as line:
+        body = json.dumps(BODIES[UPSCALE]).encode()
+        head = f"POST {UPSCALE} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer()['Authorization']}\r\n"
+        length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        line.sendall((head + length).encode() + body)
+        came = b""
+        while not came.endswith(b"   "):
+            came += line.recv(65536)
+    assert (b"\r\n\r\n" in came) == (what == "body")
+    assert emulator.billed == 1
+
+
+@pytest.mark.parametrize("encoding", ["", "aws-chunked", "gzip", "base64"])
+def test_a_file_has_another_content_encoding(emulator: Emulator, encoding: str) -> None:
+    path = "/" + address_of_a_picture(emulator).split("/", 3)[3]
+    fault(emulator, "image", {"encoding": encoding})
+    connection = http.client.HTTPConnection(emulator.url.removeprefix("http://"), timeout=DEADLINE)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        data = response.read()
+    assert response.headers["Content-Encoding"] == encoding
+    assert {"gzip": gzip.decompress, "base64": base64.b64decode}.get(encoding, bytes)(data).startswith(b"\x89PNG")
+
+
+def test_a_file_is_an_odd_picture(emulator: Emulator) -> None:
+    url = address_of_a_picture(emulator)
+    plain = Image.open(io.BytesIO(HTTP.get(url, timeout=DEADLINE).content))
+    for kind in odd_pictures.KINDS:
+        fault(emulator, "image", {"odd_pictures": kind})
+        response = HTTP.get(url, timeout=DEADLINE)
+        if kind in ("heic", "no_end"):
+            # Pillow itself reads neither.
+            assert response.content[4:12] == b"ftypheic" or not response.content.endswith(b"\xff\xd9")
+            continue
+        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(response.content)))
+        assert picture.size == plain.size, kind
+        assert response.headers["Content-Type"] == Image.MIME[Image.open(io.BytesIO(response.content)).format]
+
+
 def test_early_hints_come_first(emulator: Emulator) -> None:
     fault(emulator, "submit", {"early_hints": True})
     with socket.create_connection(("127.0.0.1", int(emulator.url.rpartition(":")[2])), DEADLINE) as line:
@@ -1501,6 +1552,9 @@ def test_token_faults(emulator: Emulator) -> None:
     {"endpoint": "token", "phase": "submit", "do": {"status": 500}},
     {"endpoint": "templates", "phase": "result", "do": {"status": 500}},
     {"endpoint": "templates", "phase": "list", "do": {"no_image": True}},
+    {"phase": "submit", "do": {"encoding": "gzip"}},
+    {"phase": "result", "do": {"odd_pictures": "gif"}},
+    {"phase": "image", "do": {"odd_pictures": "unheard of"}},
     {"endpoint": "upscale", "phase": "list", "do": {"status": 500}},
     {"endpoint": "nowhere", "phase": "submit", "do": {"status": 500}},
 ])

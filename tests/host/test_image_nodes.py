@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from devtools.host import ComfyUI
-from emulator import Emulator
+from emulator import Emulator, odd_pictures
 from tests.host.buying import change_journal, tasks, until_states
 from tests.host.prompts import (
     HIDREAM_SUBMITS,
@@ -209,6 +209,24 @@ def test_upscale(comfy: ComfyUI, emulator: Emulator, ratio: int) -> None:
         assert "upscale_ratio" not in body
         assert body["version"] == "v1"
     assert emulator.billed == 3
+
+
+def test_an_odd_file_is_the_picture_all_the_same(comfy: ComfyUI, emulator: Emulator) -> None:
+    """As object stores deliver them; the emulator's plain PNG is what each of them shows."""
+    original = photo(90, 61)
+    faults = [{"encoding": ""}, {"encoding": "aws-chunked"}, {"encoding": "gzip"}, {"encoding": "base64"},
+              *({"odd_pictures": kind} for kind in odd_pictures.KINDS if kind not in ("heic", "grey16")), {}]  # fmt: skip
+    plain = None
+    for take, fault in reversed(list(enumerate(faults))):
+        if fault:
+            emulator.add_fault({"phase": "image", "do": fault})
+        graph = Graph(comfy)
+        saved = graph.save(graph.add("HiDreamAPIUpscale", image=graph.image(original), upscale_ratio=2, take=take)[0])
+        (picture,) = comfy.images(comfy.run(graph.prompt), saved)
+        plain = pixels(picture) if plain is None else plain
+        # JPEG, AVIF and the 256 colours of GIF are not exact.
+        assert (picture.size, mean_error(pixels(picture), plain) < 20) == ((180, 122), True), fault
+    assert emulator.billed == len(faults)
 
 
 @pytest.mark.thorough
