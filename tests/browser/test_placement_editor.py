@@ -51,7 +51,8 @@ _LOOK_AT = """(id) => {
     const node = app.canvas.graph.getNodeById(id);
     app.canvas.ds.scale = 0.8;
     app.canvas.ds.offset = [400 - node.pos[0], 100 - node.pos[1]];
-    app.canvas.setDirty(true, true);
+    // Now: until the view is drawn, what was out of sight before is hidden and takes no focus.
+    app.canvas.draw(true, true);
 }"""
 _DRAWN = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 _UNDO_STEPS = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length"
@@ -137,6 +138,10 @@ class Editor:
             box["x"] + box["width"] * ("right" in name),
             box["y"] + box["height"] * ("bottom" in name),
         )
+
+    def focus(self) -> None:
+        self.root.focus()
+        expect(self.root).to_be_focused()
 
     def press(self, at: tuple[float, float]) -> None:
         self.page.mouse.move(*at)
@@ -296,8 +301,7 @@ def test_wheel_and_keys_only_with_the_focus(frontend: Frontend, editor: Editor) 
     assert editor.values() == before
     page.evaluate(_LOOK_AT, PLACEMENT)
 
-    editor.root.focus()
-    expect(editor.root).to_be_focused()
+    editor.focus()
     page.mouse.move(*editor.centre())
     scale = page.evaluate("app.canvas.ds.scale")
     page.mouse.wheel(0, -100)
@@ -336,7 +340,7 @@ def test_wheel_and_keys_only_with_the_focus(frontend: Frontend, editor: Editor) 
 
 def test_a_held_key_is_one_step_and_escape_takes_a_drag_back(frontend: Frontend, editor: Editor) -> None:
     page = frontend.page
-    editor.root.focus()
+    editor.focus()
     steps = page.evaluate(_UNDO_STEPS)
     for _ in range(5):
         page.keyboard.down("ArrowDown")
@@ -360,7 +364,7 @@ def test_a_held_key_is_one_step_and_escape_takes_a_drag_back(frontend: Frontend,
 def test_sizes_that_cannot_keep_the_shape_are_passed_over(editor: Editor) -> None:
     editor.set(canvas_width=40, canvas_height=40, ratio=0.45)
     editor.shows(canvas="40×40", original="18×12 11 14")
-    editor.root.focus()
+    editor.focus()
     for _ in range(7):
         editor.page.keyboard.down("-")
     editor.page.keyboard.up("-")
@@ -430,7 +434,7 @@ def test_pixels_per_side(editor: Editor) -> None:
 
     editor.set(left=0, top=0, right=0, bottom=0)
     editor.shows(canvas="600×400")
-    editor.root.focus()
+    editor.focus()
     editor.page.keyboard.press("-")
     editor.shows(canvas="606×404", sides="3 2 3 2")
 
@@ -460,7 +464,7 @@ def test_linked_widgets_are_read_only(frontend: Frontend, editor: Editor, langua
     # At a named position the ratio is still free.
     editor.set(position="center")
     editor.shows(original="600×400 200 200")
-    editor.root.focus()
+    editor.focus()
     editor.page.keyboard.press("+")
     editor.has(ratio=0.61, position="center")
 
@@ -490,7 +494,7 @@ def test_hidream_and_a_connected_placement(frontend: Frontend, editor: Editor, l
 
 def test_copies_have_editors_of_their_own(frontend: Frontend, editor: Editor) -> None:
     page = frontend.page
-    editor.root.focus()
+    editor.focus()
     page.keyboard.press("ArrowLeft")
     editor.has(position="offset", x_offset=199)
     page.evaluate("(id) => app.canvas.select?.(app.graph.getNodeById(id))", PLACEMENT)
@@ -698,7 +702,11 @@ def test_for_those_who_cannot_see_or_use_a_mouse(editor: Editor) -> None:
     expect(editor.root).to_have_attribute("aria-label", re.compile(r"Placement editor|布局编辑器"))
     expect(editor.root).to_have_attribute("aria-description", re.compile(r"Arrow keys|方向键"))
     expect(editor.root.locator(".numbers")).to_have_attribute("aria-live", "polite")
-    editor.root.focus()
+    # Also as soon as the view is where the editor is.
+    editor.page.evaluate(_LOOK_AT, HIDREAM)
+    expect(editor.root).not_to_be_in_viewport()
+    editor.page.evaluate(_LOOK_AT, PLACEMENT)
+    editor.focus()
     editor.page.keyboard.press("Tab")
     expect(editor.root).not_to_be_focused()
 

@@ -41,7 +41,7 @@ _LOOK_AT = """(id) => {
     app.canvas.ds.offset = [500 - node.pos[0], 200 - node.pos[1]];
     app.canvas.deselectAll?.();
     app.canvas.selectNode(node);
-    app.canvas.setDirty(true, true);
+    app.canvas.draw(true, true);
 }"""
 _LINK = """([from, to, input]) => {
     const target = app.graph.getNodeById(to);
