@@ -43,6 +43,8 @@ const editorOf = new WeakMap();
 const sizes = new Map();
 /** The editor that had the focus when an undo began, and where: the one that is made in its place gets it back. */
 let lastFocused;
+/** The same for the node that an undo makes anew, and in no other workflow. */
+const placeOf = (node) => `${(app.rootGraph ?? app.graph).id} ${locatorOf(node)}`;
 
 class PlacementEditor {
   #node;
@@ -86,10 +88,11 @@ class PlacementEditor {
   /** Show what widgets and links say now, if that is something else than what is shown. */
   refresh() {
     const node = this.#node;
-    if (!node.graph) return;
+    // A picture may come when the node is gone (some frontends leave it its graph) and another one has its number.
+    if (app.canvas.graph?.getNodeById(node.id) !== node) return;
     const { element } = this.#view;
     if (LiteGraph.vueNodesMode && !element.isConnected) this.#takePlace();
-    if (lastFocused && lastFocused.editor !== this && lastFocused.locator === locatorOf(node)) this.#takeFocusBack();
+    if (lastFocused && lastFocused.editor !== this && lastFocused.place === placeOf(node)) this.#takeFocusBack();
     const read = readValues(node);
     const sources = sourcesOf(node);
     const source = sources.find((each) => !this.#unreadable.has(each.key)) ?? sources.at(-1);
@@ -275,7 +278,7 @@ class PlacementEditor {
   #keyDown(event) {
     if (event.ctrlKey || event.metaKey) {
       this.#end();
-      if (UNDO_KEYS.has(event.key.toLowerCase())) lastFocused = { editor: this, locator: locatorOf(this.#node) };
+      if (UNDO_KEYS.has(event.key.toLowerCase())) lastFocused = { editor: this, place: placeOf(this.#node) };
       return;
     }
     // The canvas would delete, move or mute the selected node.

@@ -515,6 +515,33 @@ def test_copies_have_editors_of_their_own(frontend: Frontend, editor: Editor) ->
     editor.shows(original="600×400 199 200")
 
 
+def test_nothing_of_a_gone_node_reaches_the_next_workflow(frontend: Frontend, editor: Editor) -> None:
+    page = frontend.page
+    editor.focus()
+    assert page.evaluate(_UNDO_STEPS) == 0
+    page.keyboard.press("Control+z")
+    page.evaluate(
+        """(id) => {
+            const {subgraph, node} = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)]));
+            window.gone = subgraph.nodes[0];
+            app.graph.remove(node);
+        }""",
+        PLACEMENT,
+    )
+    frontend.load(_workflow())
+    page.evaluate(_LOOK_AT, PLACEMENT)
+    editor.shows(original="600×400 200 200")
+    page.evaluate(_LOOK_AT, PLACEMENT)
+    # An undo that had nothing to undo does not give the focus to a node with the same number.
+    expect(editor.root).not_to_be_focused()
+
+    own = "(node) => node.widgets.find(({name}) => name === 'placement_editor').element"
+    assert page.evaluate("Number(gone.id)") == PLACEMENT
+    # Its picture comes late.
+    page.evaluate(f"({own})(gone).querySelector('img').dispatchEvent(new Event('load'))")
+    assert page.evaluate(f"(id) => ({own})(app.graph.getNodeById(id)).isConnected", PLACEMENT)
+
+
 def test_bypassed_collapsed_and_opened_again(frontend: Frontend, editor: Editor, look: str) -> None:
     page = frontend.page
     page.evaluate("(id) => { app.graph.getNodeById(id).mode = 4; app.canvas.setDirty(true, true); }", PLACEMENT)
