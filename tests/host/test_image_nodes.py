@@ -214,8 +214,9 @@ def test_upscale(comfy: ComfyUI, emulator: Emulator, ratio: int) -> None:
 def test_an_odd_file_is_the_picture_all_the_same(comfy: ComfyUI, emulator: Emulator) -> None:
     """As object stores deliver them; the emulator's plain PNG is what each of them shows."""
     original = photo(90, 61)
-    faults = [{"encoding": ""}, {"encoding": "aws-chunked"}, {"encoding": "gzip"}, {"encoding": "base64"},
-              *({"odd_pictures": kind} for kind in odd_pictures.KINDS if kind not in ("heic", "grey16")), {}]  # fmt: skip
+    kinds = [kind for kind in odd_pictures.KINDS if kind not in ("heic", "grey16")]
+    encodings = ["", "aws-chunked", "gzip", "base64"]
+    faults = [*({"encoding": each} for each in encodings), *({"odd_pictures": kind} for kind in kinds), {}]
     plain = None
     for take, fault in reversed(list(enumerate(faults))):
         if fault:
