@@ -46,13 +46,16 @@ def number(name: str, value: object, minimum: float, maximum: float) -> float:
 
 
 def choice(name: str, value: object, choices: Sequence[_T]) -> _T:
-    """``value`` if it is one of ``choices``, of the same type.
+    """The one of ``choices`` that ``value`` is. An integer may come as a whole float or as text; else types are equal.
 
     Raises:
         InvalidInputError: naming the choices and the value.
     """
     for known in choices:
         if type(value) is type(known) and value == known:
+            return known
+        # Linked nodes bring 2.0, older frontends "2".
+        if type(known) is int and isinstance(value, (float, str)) and value in (float(known), str(known)):
             return known
     listed = ", ".join(str(known) for known in choices)
     raise _out_of_range(name, value, listed, "one of", "以下之一")

@@ -464,7 +464,7 @@ def linked(comfy: ComfyUI, class_type: str, widget: str, value: str) -> Graph:
 def test_what_is_no_option_is_refused(
     refusing: ComfyUI, emulator: Emulator, class_type: str, widget: str, option: str
 ) -> None:
-    for value in some("no such option", "", 3, None, True, "4", 2.0):
+    for value in some("no such option", "", 3, None, True, "5", 2.5):
         words = refused(refusing, emulator, one_node(refusing, class_type, **{widget: value}))
         assert widget in words, value
         assert option in words, value

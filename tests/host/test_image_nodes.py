@@ -191,13 +191,18 @@ def test_pictures_of_different_sizes_are_fetched_as_a_list(comfy: ComfyUI, emula
 # ---- upscale
 
 
-@pytest.mark.parametrize("ratio", [2, 4])
-def test_upscale(comfy: ComfyUI, emulator: Emulator, ratio: int) -> None:
+@pytest.mark.parametrize(("ratio", "given"), [(2, 2), (4, 4.0)])
+def test_upscale(comfy: ComfyUI, emulator: Emulator, ratio: int, given: float) -> None:
+    """4.0, as other nodes and older frontends have it, counts as 4: in the body, and in the key."""
     originals = [photo(90, 61, seed).resize((90, 61)) for seed in (1, 2, 3)]
-    graph = Graph(comfy)
-    node = graph.add("HiDreamAPIUpscale", image=graph.image(*originals), upscale_ratio=ratio)
-    saved = graph.save(node[0])
-    pictures = comfy.images(comfy.run(graph.prompt), saved)
+
+    def upscaled(ratio: float) -> list[Image.Image]:
+        graph = Graph(comfy)
+        node = graph.add("HiDreamAPIUpscale", image=graph.image(*originals), upscale_ratio=ratio)
+        saved = graph.save(node[0])
+        return comfy.images(comfy.run(graph.prompt), saved)
+
+    pictures = upscaled(given)
     assert [picture.size for picture in pictures] == [(90 * ratio, 61 * ratio)] * 3
     for index, picture in enumerate(pictures):
         # The emulator sharpens and stamps a corner: near to its own original, far from the others.
@@ -209,6 +214,10 @@ def test_upscale(comfy: ComfyUI, emulator: Emulator, ratio: int) -> None:
         assert "upscale_ratio" not in body
         assert body["version"] == "v1"
     assert emulator.billed == 3
+    if type(given) is float:
+        comfy.forget_results()
+        upscaled(ratio)
+        assert emulator.billed == 3, "another key"
 
 
 def test_an_odd_file_is_the_picture_all_the_same(comfy: ComfyUI, emulator: Emulator) -> None:

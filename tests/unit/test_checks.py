@@ -34,11 +34,22 @@ def test_no_numbers(value: object) -> None:
         checks.number("ratio", value, 0, 1)
 
 
+def test_a_choice_of_numbers_takes_the_number_however_it_comes() -> None:
+    """A float from a linked node, a text from an older frontend; what goes into body and key is the integer."""
+    for value in (2, 2.0, "2", np.float64(2)):
+        chosen = checks.choice("upscale_ratio", value, (2, 4))
+        assert (chosen, type(chosen)) == (2, int)
+
+
 def test_a_choice_has_the_right_type() -> None:
-    assert checks.choice("upscale_ratio", 2, (2, 4)) == 2
-    for value in ("2", 2.0, 3, None, True):
+    for value in (3, 2.5, "2.0", "", None, True, [2], np.array([2, 4]), math.nan):
         with pytest.raises(InvalidInputError, match=r"`upscale_ratio`.*2, 4"):
             checks.choice("upscale_ratio", value, (2, 4))
+    for value in (1, 1.0, "True"):
+        with pytest.raises(InvalidInputError, match="`match_color`"):
+            checks.choice("match_color", value, (False, True))
+    with pytest.raises(InvalidInputError, match="`fit`"):
+        checks.choice("fit", 2.0, ("2", "crop"))
 
 
 def test_strings() -> None:
