@@ -13,7 +13,7 @@ from .choices import Position
 from .errors import InvalidInputError
 from .text import Text
 
-# Relative drift of the aspect ratio that whole-pixel sides may cause before it is called an error.
+# Relative drift of the aspect ratio within which a rectangle has the shape of an original, whatever its size.
 MAX_ASPECT_DRIFT = 0.01
 # A result this close to the expected size has been rounded differently, not scaled.
 ROUNDING_SLACK = 2
@@ -160,6 +160,8 @@ def place(
 ) -> Placement:
     """Scale an original so that it spans ``ratio`` of the canvas on its tighter side, and put it at ``position``.
 
+    Its shape is as near to the original's as whole pixels come: see :meth:`Placement.fits_shape_of`.
+
     Args:
         width, height: size of the original in pixels.
         canvas_width, canvas_height: size of the canvas in pixels.
@@ -167,23 +169,11 @@ def place(
         position: where it goes; ``"offset"`` uses ``x_offset`` and ``y_offset`` (top-left corner, canvas pixels).
 
     Raises:
-        InvalidInputError: the original would leave the canvas, or whole-pixel sides would change its aspect ratio by
-            more than 1 %.
+        InvalidInputError: the original would leave the canvas.
     """
     scale = ratio * min(canvas_width / width, canvas_height / height)
     placed_width = max(1, round_half_up(width * scale))
     placed_height = max(1, round_half_up(height * scale))
-    drift = aspect_drift(width, height, placed_width, placed_height)
-    if drift > MAX_ASPECT_DRIFT:
-        raise InvalidInputError(
-            Text(
-                f"At ratio {ratio:g} the original ({width}×{height}) becomes {placed_width}×{placed_height} pixels, "
-                f"which changes its aspect ratio by {drift:.1%} (at most {MAX_ASPECT_DRIFT:.0%}). "
-                "Raise `ratio` or enlarge the canvas.",
-                f"当 ratio 为 {ratio:g} 时，原图（{width}×{height}）缩放为 {placed_width}×{placed_height} 像素，"
-                f"宽高比变化 {drift:.1%}（上限 {MAX_ASPECT_DRIFT:.0%}）。请增大 `ratio` 或画布。",
-            )
-        )
     x, y = _corner(canvas_width - placed_width, canvas_height - placed_height, position, x_offset, y_offset)
     return Placement(canvas_width, canvas_height, x, y, placed_width, placed_height)
 

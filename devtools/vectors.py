@@ -60,7 +60,7 @@ def _place() -> Iterator[Arguments]:
         yield *original, *canvas, ratio, "center", 0, 0
     yield 3, 3, 5, 5, 0.5, "center", 0, 0  # 2.5 pixels become 3
     yield 5, 5, 7, 7, 0.5, "bottom right", 0, 0  # 3.5 become 4
-    yield 300, 41, 64, 64, 0.2, "center", 0, 0  # another shape
+    yield 300, 41, 64, 64, 0.2, "center", 0, 0  # as near to its shape as whole pixels come
     for x_offset, y_offset in ((512, 512), (513, 0), (0, 513), (-1, 0), (16384, 16384)):
         yield 64, 64, 1024, 1024, 0.5, "offset", x_offset, y_offset
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,14 @@ from .common import (
     pictures_of,
     size_of,
 )
-from .placements import check_something_new, given_placement, note_resized, outpaint_outputs, placement_input
+from .placements import (
+    check_something_new,
+    checked_placement,
+    given_placement,
+    note_resized,
+    outpaint_outputs,
+    placement_input,
+)
 from .widgets import (
     MAX_INT,
     PROFILE,
@@ -154,6 +162,9 @@ def _laid_out(size: tuple[int, int], layout: dict[str, Any]) -> api.Placement:
     return placement
 
 
+_WIDE, _HIGH = Text("wide", "宽"), Text("high", "高")
+
+
 def _within_canvas(placement: object, size: tuple[int, int], notes: Notes) -> api.Placement:
     """The connected placement, scaled down as far as the service's canvas demands."""
     used = given_placement(placement, size, (choices.MAX_CANVAS, choices.MAX_CANVAS), notes)
@@ -164,9 +175,20 @@ def _within_canvas(placement: object, size: tuple[int, int], notes: Notes) -> ap
                 f"{used.canvas_height}, but HiDream takes sides of at least {_MIN_CANVAS} px.",
                 f"placement 的画布在 {choices.MAX_CANVAS}×{choices.MAX_CANVAS} 以内为 {used.canvas_width}×"
                 f"{used.canvas_height}，而 HiDream 要求每边至少 {_MIN_CANVAS} px。",
-            )
+            ),
+            advice=_large_enough(checked_placement(placement)),
         )
     return used
+
+
+def _large_enough(placement: api.Placement) -> Text:
+    """What canvas to give the placement, so that every side is long enough once it is scaled down."""
+    sides = placement.canvas_width, placement.canvas_height
+    least = max(_MIN_CANVAS, math.ceil(max(sides) * _MIN_CANVAS / choices.MAX_CANVAS))
+    short = [which for side, which in zip(sides, (_WIDE, _HIGH), strict=True) if side < least]
+    en = " and ".join(f"{least} px {which.en}" for which in short)
+    zh = "、".join(f"{which.zh}至少 {least} px" for which in short)
+    return Text(f"Make the placement with a canvas that is at least {en}.", f"请让 placement 的画布{zh}。")
 
 
 def _outpaint_call(

@@ -2,16 +2,9 @@
 // A placement is {canvasWidth, canvasHeight, x, y, width, height}: a canvas and the rectangle of the original in it.
 // Centre is floor; a share of a side is rounded half up.
 
-/** Relative drift of the aspect ratio that whole-pixel sides may cause before it is an error. */
-const MAX_ASPECT_DRIFT = 0.01;
-
-/** There is no such placement: `reason` is "outside" (of the canvas) or "shape" (too few pixels for the shape). */
+/** There is no such placement: the original would leave the canvas. */
 export class PlacementError extends Error {
-  constructor(reason) {
-    super(reason);
-    this.name = "PlacementError";
-    this.reason = reason;
-  }
+  name = "PlacementError";
 }
 
 export function roundHalfUp(value) {
@@ -21,7 +14,7 @@ export function roundHalfUp(value) {
 function placement(canvasWidth, canvasHeight, x, y, width, height) {
   const fits =
     width >= 1 && height >= 1 && x >= 0 && y >= 0 && x + width <= canvasWidth && y + height <= canvasHeight;
-  if (!fits) throw new PlacementError("outside");
+  if (!fits) throw new PlacementError("outside of the canvas");
   return { canvasWidth, canvasHeight, x, y, width, height };
 }
 
@@ -37,7 +30,6 @@ export function place(width, height, canvasWidth, canvasHeight, ratio, position,
   const scale = ratio * Math.min(canvasWidth / width, canvasHeight / height);
   const placedWidth = Math.max(1, roundHalfUp(width * scale));
   const placedHeight = Math.max(1, roundHalfUp(height * scale));
-  if (Math.abs(placedWidth / placedHeight / (width / height) - 1) > MAX_ASPECT_DRIFT) throw new PlacementError("shape");
   const [x, y] = corner(canvasWidth - placedWidth, canvasHeight - placedHeight, position, xOffset, yOffset);
   return placement(canvasWidth, canvasHeight, x, y, placedWidth, placedHeight);
 }

@@ -70,8 +70,6 @@ export function scaledTo(read, original, placement, ratio, anchor, guides) {
   const rounded = clamp(Math.round(ratio * RATIO_STEPS) / RATIO_STEPS, SMALLEST_RATIO, 1);
   const centred = { ...read, values: { ...read.values, ratio: rounded, position: "center" } };
   const { placement: scaled } = placementOf(centred, original);
-  // At some small sizes whole pixels cannot keep the shape: those are passed over.
-  if (!scaled) return {};
   return { ratio: rounded, ...(anchor && movedTo(read, scaled, ...anchoredCorner(scaled, anchor, guides))) };
 }
 

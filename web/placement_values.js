@@ -67,21 +67,19 @@ export function freedomOf({ linked, unseen, decided, target, values }) {
 
 /** The placement of an original of `width` × `height`; with an offset that leads out of the canvas, the nearest one.
  *
- * Returns {placement, problem}: `problem` is undefined, or "outside", or (then there is no placement) "shape".
+ * Returns {placement, problem}: `problem` is undefined, or "outside"; `placement` is undefined where there is none.
  */
 export function placementOf(read, { width, height }) {
   const placement = attempt(() => computed(read, width, height));
-  if (!(placement instanceof PlacementError)) return { placement };
-  const { reason } = placement;
-  const near = reason === "outside" ? attempt(() => nearest(read, width, height)) : undefined;
-  return near instanceof PlacementError ? { problem: reason } : { placement: near, problem: reason };
+  return placement ? { placement } : { placement: attempt(() => nearest(read, width, height)), problem: "outside" };
 }
 
+/** What `compute` returns; undefined where there is no such placement. */
 function attempt(compute) {
   try {
     return compute();
   } catch (error) {
-    if (error instanceof PlacementError) return error;
+    if (error instanceof PlacementError) return undefined;
     throw error;
   }
 }

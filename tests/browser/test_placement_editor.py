@@ -361,14 +361,19 @@ def test_a_held_key_is_one_step_and_escape_takes_a_drag_back(frontend: Frontend,
     assert page.evaluate(_UNDO_STEPS) == steps + 1
 
 
-def test_sizes_that_cannot_keep_the_shape_are_passed_over(editor: Editor) -> None:
+def test_small_sizes_are_as_near_to_the_shape_as_whole_pixels_come(editor: Editor) -> None:
     editor.set(canvas_width=40, canvas_height=40, ratio=0.45)
     editor.shows(canvas="40×40", original="18×12 11 14")
     editor.focus()
-    for _ in range(7):
+    for _ in range(3):
         editor.page.keyboard.down("-")
     editor.page.keyboard.up("-")
-    editor.has(ratio=0.38, position="center")  # 15×10; on the way it would be 17×11 and 16×11
+    editor.has(ratio=0.42, position="center")
+    editor.shows(canvas="40×40", original="17×11 11 14")
+    for _ in range(4):
+        editor.page.keyboard.down("-")
+    editor.page.keyboard.up("-")
+    editor.has(ratio=0.38, position="center")
     editor.shows(canvas="40×40", original="15×10 12 15")
     editor.page.keyboard.press("ArrowLeft")
     editor.has(position="offset", x_offset=11, y_offset=15)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -197,16 +199,33 @@ def test_what_does_not_fit_is_refused_before_paying(
     assert emulator.requests == []
 
 
-def test_a_wrong_aspect_by_rounding_names_the_numbers(comfy: ComfyUI, emulator: Emulator) -> None:
+def test_a_panorama_is_taken_from_widgets_and_from_a_placement(comfy: ComfyUI, emulator: Emulator) -> None:
+    """Its shape is as near as whole pixels come. Where it is refused, doing what the advice says is enough."""
     graph = Graph(comfy)
-    node = graph.add(
-        "HiDreamAPIOutpaint", image=graph.image(photo(300, 41)), canvas_width=64, canvas_height=64, ratio=0.2
-    )
-    graph.save(node[0])
-    told = failed(comfy, graph.prompt, "InvalidInputError")
-    for number in ("0.2", "300×41", "13×2", "1%"):
-        assert number in told["exception_message"], told["exception_message"]
-    assert emulator.requests == []
+    image = graph.image(photo(12000, 300))
+    got = run_outpaint(comfy, graph, graph.add("HiDreamAPIOutpaint", image=image))
+    assert (got.placement["width"], got.placement["height"]) == (512, 13)
+
+    def within_a_canvas_of(height: int) -> Graph:
+        graph = Graph(comfy)
+        more = height - 300
+        placed = graph.add(
+            "RemoteOutpaintPlacement",
+            image=graph.image(photo(12000, 300)),
+            target="pixels per side",
+            top=more // 2,
+            bottom=more - more // 2,
+        )
+        image = graph.image(photo(12000, 300))
+        graph.save(graph.add("HiDreamAPIOutpaint", image=image, placement=placed[0])[0])
+        return graph
+
+    told = failed(comfy, within_a_canvas_of(500).prompt, "InvalidInputError")["exception_message"]
+    assert "1024×43" in told and "at least 64 px" in told
+    (advised,) = re.findall(r"at least (\d+) px high", told)
+    failed(comfy, within_a_canvas_of(int(advised) - 20).prompt, "InvalidInputError")
+    comfy.run(within_a_canvas_of(int(advised)).prompt)
+    assert emulator.billed == 2
 
 
 def test_one_pixel_of_an_image_is_enough(comfy: ComfyUI) -> None:
