@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from hidream_volcengine.api import (
 )
 from hidream_volcengine.api.calls import _orders
 from hidream_volcengine.api.keys import request_key
+from hidream_volcengine.api.wire import WireRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -135,6 +136,42 @@ GOLDEN = {
 def test_a_key_never_changes(name: str) -> None:
     """A changed key forgets every purchase that was made under it: users would pay for them once more."""
     assert key_of(ORDERS[name]) == GOLDEN[name]
+
+
+# The fields that had a default of their own when their model was released; the key holds it.
+RELEASED_DEFAULTS: dict[str, dict[str, Any]] = {
+    "hidream.HiDreamRequest": {"request_id": ""},
+    "hidream.OutpaintRequest": {"request_id": "", "version": "v1"},
+    "hidream.ImageToImageRequest": {
+        "request_id": "", "prompt": "", "negative_prompt": "", "aspect_ratio": "1:1", "img_count": 1,
+    },
+    "hidream.UpscaleRequest": {"request_id": "", "version": "v1"},
+    "hidream.ModelPhotoSetRequest": {"request_id": ""},
+    "volcengine.OutpaintRequest": {
+        "req_key": "i2i_outpainting", "steps": 30, "strength": 0.8, "scale": 7.0, "seed": -1, "max_height": 1920,
+        "max_width": 1920,
+    },
+}  # fmt: skip
+
+
+def wire_models(model: type[WireRequest] = WireRequest) -> Iterator[type[WireRequest]]:
+    for derived in model.__subclasses__():
+        if derived.__module__.startswith("hidream_volcengine."):
+            yield derived
+            yield from wire_models(derived)
+
+
+def test_a_wire_field_that_is_added_defaults_to_none() -> None:
+    """It is then left out of body and key; any other default would make every request another purchase."""
+    defaults = {
+        f"{model.__module__.rpartition('.')[2]}.{model.__name__}": {
+            name: field.default
+            for name, field in model.model_fields.items()
+            if not field.is_required() and field.default is not None
+        }
+        for model in wire_models()
+    }
+    assert defaults == RELEASED_DEFAULTS
 
 
 def test_a_fingerprint_never_changes() -> None:
