@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import requests
@@ -27,7 +27,7 @@ from .choices import (
     AspectRatio,
     UpscaleRatio,
 )
-from .errors import ConfigurationError, Provider, RemoteImageError
+from .errors import ConfigurationError, InvalidInputError, Outcome, Provider, RemoteImageError
 from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from .redaction import pack_logger
 from .settings import Ceiling, Limits
@@ -216,7 +216,10 @@ class HiDreamService:
         if answer.broken is not None:
             raise NoAnswerError(str(answer.broken), answer.body) from answer.broken
         pack_logger().debug("%s: no task, code=%s request_id=%s", self.endpoint.name, reply.code, request_id)
-        raise reply.not_accepted(request_id)
+        refused = reply.not_accepted(request_id)
+        if refused.outcome is Outcome.REFUSED and not refused.is_known and _TEMPLATE.search(refused.vendor_message):
+            refused.meaning = replace(refused.meaning, error=InvalidInputError, advice=_CHOOSE_A_TEMPLATE)
+        raise refused
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:
         """Ask once for the state of a task; free.
@@ -279,4 +282,12 @@ _UNKNOWN = re.compile(
 _OF_THE_CALLER = re.compile(
     r"token|\bkey\b|api_?key|signature|auth|permission|param|user|account|令牌|密钥|鉴权|签名|参数|权限|用户|账户",
     re.IGNORECASE,
+)
+
+
+# No page documents the code of a template that is not there; the words name the field or the thing.
+_TEMPLATE = re.compile(r"template|模[板版]", re.IGNORECASE)
+_CHOOSE_A_TEMPLATE = Text(
+    "Choose one with the node's button, or enter a number of the service's list.",
+    "请点击节点上的按钮选择，或填写服务端模板列表中的编号。",
 )

@@ -268,3 +268,19 @@ def test_the_services_own_refusal_is_shown(emulator: Emulator) -> None:
     with pytest.raises(InvalidInputError, match="1051"):
         raw.run(broken)
     assert emulator.billed == 0
+
+
+def test_a_template_that_the_service_does_not_have_is_chosen_with_the_button(emulator: Emulator) -> None:
+    account = raw.hidream_account(emulator.url, environment={"HIDREAM_TOKEN": "sandbox-hidream-token"})
+    request = raw.photo_set_request().model_copy(update={"template_id": 9999})
+    with pytest.raises(InvalidInputError, match="there is no template 9999") as problem:
+        raw.run(raw.hidream_call("", account=account, endpoint=hidream.MODEL_PHOTO_SET, request=request))
+    assert "with the node's button" in problem.value.advice.en
+    assert "按钮" in problem.value.advice.zh
+    assert problem.value.billed == "no"
+    # What is wrong with something else says nothing of templates.
+    too_wide = raw.photo_set_request().model_copy(update={"image": SMALL})
+    with pytest.raises(RemoteImageError) as problem:
+        raw.run(raw.hidream_call("", account=account, endpoint=hidream.MODEL_PHOTO_SET, request=too_wide))
+    assert "button" not in problem.value.advice.en
+    assert emulator.accepted == []
