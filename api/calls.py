@@ -60,6 +60,7 @@ class PaidCall:
             again if that came to nothing. It should hold no picture of its own: calls wait for long (``uploads.py``).
         expected_pixels: of one picture; results up to four times this are taken.
         pictures: how many it buys, for the budget.
+        problem: why it may not be submitted; what was bought with it before is still handed on.
     """
 
     service: Service
@@ -68,6 +69,7 @@ class PaidCall:
     expected_pixels: int
     take: int = 0
     pictures: int = 1
+    problem: RemoteImageError | None = None
 
     def order(self, prompt_id: str, occurrence: int) -> Order:
         body = self.request.model_dump(exclude_none=True, exclude=_NOT_IN_KEY)
@@ -153,6 +155,7 @@ class Batch:
     Making one looks them all up in the journal, before anything is bought.
 
     Raises:
+        RemoteImageError: the ``problem`` of a call that would be submitted.
         QuotaError: the budget does not hold what this would buy.
         JournalError: nothing can be written down, so nothing may be submitted.
     """
@@ -168,6 +171,7 @@ class Batch:
         standings = journal.look_up([order.key for order in self._orders])
         kinds = [standings[order.key] for order in self._orders]
         new = [order.purchase for order, kind in zip(self._orders, kinds, strict=True) if kind is Standing.NEW]
+        of_new = [call.problem for call, kind in zip(calls, kinds, strict=True) if kind is Standing.NEW]
         buy = sum(purchase.pictures for purchase in new)
         self.plan = Plan(buy, kinds.count(Standing.REUSE), kinds.count(Standing.RESUME))
         self.reused = [index for index, kind in enumerate(kinds) if kind is Standing.REUSE]
@@ -175,6 +179,8 @@ class Batch:
         if Standing.EXPLAIN in kinds and new:
             # This node is going to fail: nothing is bought beside that.
             self._failed.set()
+        elif problem := next(filter(None, of_new), None):
+            raise problem
         elif new:
             journal.check_budget(_together(new))
             pack_logger().info(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -266,8 +267,9 @@ class HiDreamAPIImageToImage(PartialNode):
     ) -> io.NodeOutput:
         take = TAKE.check(take)
         on_partial = _ON_PARTIAL.check(on_partial)
+        prompt = _PROMPT.check(prompt)
         fields = {
-            "prompt": _PROMPT.check(prompt),
+            "prompt": prompt,
             "negative_prompt": _NEGATIVE_PROMPT.check(negative_prompt),
             "aspect_ratio": _ASPECT_RATIO.check(aspect_ratio),
             "img_count": _IMG_COUNT.check(img_count),
@@ -279,12 +281,24 @@ class HiDreamAPIImageToImage(PartialNode):
         references = [await host.off_loop(originals.upload, index) for index in range(len(originals))]
         groups = [references] if together else [[reference] for reference in references]
         calls = [await host.off_loop(_image_to_image_call, service, group, together, fields, take) for group in groups]
+        if not prompt.strip():
+            calls = [replace(call, problem=_no_prompt()) for call in calls]
         later = partial(leave_for_later, **fields, profile=profile, use_images=use_images, take=take)
         accept_partial = on_partial == _RETURN_THE_REST
         bought = await host.buy(calls, accept_partial=accept_partial, check=check_one_size, later=later)
         notes.close(bought)
         pictures = pictures_of(bought.deliveries)
         return io.NodeOutput(await host.off_loop(api.images.image_tensor, pictures), ui=notes.ui())
+
+
+def _no_prompt() -> InvalidInputError:
+    return InvalidInputError(
+        Text(
+            "`prompt` is empty: it says what the picture should show.",
+            "`prompt` 为空：请描述图片内容。",
+        ),
+        advice=Text("Enter a prompt and queue again.", "请填写提示词后重新运行。"),
+    )
 
 
 def _image_to_image_call(

@@ -13,11 +13,13 @@ from hidream_volcengine.api import (
     AmbiguousSubmitError,
     AuthenticationError,
     CallCancelled,
+    InvalidInputError,
     ModerationError,
     Plan,
     RemoteImageError,
     ServiceError,
     TaskFailedError,
+    Text,
 )
 from hidream_volcengine.api.calls import Sources
 from pytest import LogCaptureFixture, MonkeyPatch
@@ -126,6 +128,20 @@ def test_equal_images_of_one_batch_are_told_apart_by_their_occurrence(shop: Shop
         assert equal(pictures(shop.buy(same, same, same))[:2], first)
     with shop.sends_nothing():
         assert equal(pictures(shop.buy(same, other)), [first[0], again[0]])
+
+
+def test_what_may_not_be_bought_is_still_reused(shop: Shop) -> None:
+    """A node refuses inputs that an earlier version bought with: only where something would be submitted."""
+    of_before = img2img(shop.hidream, A, prompt="")
+    bought = pictures(shop.buy(of_before))
+    problem = InvalidInputError(Text("`prompt` is empty.", "`prompt` 为空。"))
+    same, new = replace(of_before, problem=problem), replace(img2img(shop.hidream, B, prompt=""), problem=problem)
+    assert equal(pictures(shop.buy(same)), bought)
+    for calls in ([new], [same, new]):
+        with pytest.raises(InvalidInputError, match="`prompt` is empty"):
+            shop.buy(*calls)
+    assert len(shop.emulator.accepted) == 1
+    assert len(shop.journal.overview(10).tasks) == 1, "nothing was written down"
 
 
 @every_service

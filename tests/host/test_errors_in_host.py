@@ -496,6 +496,13 @@ def test_half_a_character_is_refused(refusing: ComfyUI, emulator: Emulator, clas
     assert f"{widget}" in words, words
 
 
+def test_an_empty_prompt_is_refused(refusing: ComfyUI, emulator: Emulator) -> None:
+    """Of Image to Image, whose picture is made from it; blanks are no prompt. The other nodes have optional ones."""
+    for prompt in ("", " \n\u3000\t"):
+        words = refused(refusing, emulator, one_node(refusing, "HiDreamAPIImageToImage", prompt=prompt))
+        assert "prompt is empty" in words
+
+
 def test_primitive_strings_reach_the_service(strict: ComfyUI, emulator: Emulator) -> None:
     graph = one_node(strict, "HiDreamAPIImageToImage")
     source = graph.add("PrimitiveString", value="over a wire")
