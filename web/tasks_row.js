@@ -82,8 +82,10 @@ export class TaskRow {
   }
 
   explanation() {
-    const [, , means] = this.#texts.states[shownState(this.task)] ?? ["", "", ""];
-    return isSettled(this.task) ? this.#texts.settled : means;
+    const state = shownState(this.task);
+    const [, , means] = this.#texts.states[state] ?? ["", "", ""];
+    if (isSettled(this.task)) return this.#texts.settled;
+    return (this.task.sandbox && this.#texts.inSandbox[state]) || means;
   }
 
   /** Whether the filter wants it. */

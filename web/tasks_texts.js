@@ -55,6 +55,11 @@ const EN = {
     ],
     cancelled: ["Cancelled", "not billed", "It was given up before it was sent."],
   },
+  inSandbox: {
+    parked:
+      "No node waits for it now. Collect fetches its pictures, and queueing the workflow again resumes it. " +
+      "Neither costs anything. When ComfyUI ends, the sandbox forgets it.",
+  },
   settled: "It was decided: the request is bought anew when it is queued again, or that was done already.",
   free: "sandbox, free",
   facts: ({ profile, take, pictures, stored }) =>
@@ -98,10 +103,12 @@ const EN = {
       yes: "Stop waiting",
       no: "Go on waiting",
       done: "The node stops waiting.",
-      ask: ({ state }) =>
+      ask: ({ state, sandbox }) =>
         (state === "prepared"
           ? "It was not sent yet: it is cancelled, and nothing is billed. "
-          : "The task was submitted: it is parked, not unpaid. It goes on at the service and is collected later. ") +
+          : sandbox
+            ? "Sandbox: this costs nothing. Collect fetches its pictures later, until ComfyUI ends. "
+            : "The task was submitted: it is parked, not unpaid. It goes on at the service and is collected later. ") +
         "The workflow's run ends with an error that says so.",
     },
   },
@@ -165,6 +172,9 @@ const ZH = {
     failed: ["失败", "可能计费", "服务已受理，但不会有图片。重新运行只会给出说明。"],
     cancelled: ["已取消", "未计费", "发送之前已放弃。"],
   },
+  inSandbox: {
+    parked: "目前没有节点等待。点击“取回”可取得图片，重新运行工作流也会继续，均不产生费用。ComfyUI 退出后，沙盒不再保留该任务。",
+  },
   settled: "已决定：该请求在下次运行时重新购买，或已重新购买。",
   free: "沙盒，免费",
   facts: ({ profile, take, pictures, stored }) =>
@@ -206,10 +216,12 @@ const ZH = {
       yes: "停止等待",
       no: "继续等待",
       done: "节点已停止等待。",
-      ask: ({ state }) =>
+      ask: ({ state, sandbox }) =>
         (state === "prepared"
           ? "尚未发送：任务会被取消，不计费。"
-          : "任务已提交：停止等待只会将其挂起，并不免除费用。任务会在服务端继续，稍后取回。") +
+          : sandbox
+            ? "沙盒：不产生费用。在 ComfyUI 退出之前，可点击“取回”取得图片。"
+            : "任务已提交：停止等待只会将其挂起，并不免除费用。任务会在服务端继续，稍后取回。") +
         "本次工作流运行会以说明此情况的错误结束。",
     },
   },

@@ -172,6 +172,33 @@ def test_a_sandbox_task_costs_nothing(server: Server, open_tab: Callable[[], Tas
     expect(tab.rows.nth(1).locator(".free")).to_be_hidden()
 
 
+def test_nothing_is_promised_of_a_parked_sandbox_task(
+    server: Server, open_tab: Callable[[], TasksTab], shared_frontend: Frontend, language: str
+) -> None:
+    """Nothing collects it in the background: it is lost with the ComfyUI process, and costs nothing."""
+    of_sandbox = {"sandbox": True, "profile": "sandbox"}
+    server.list["tasks"] = [
+        task(0, "parked", can=["collect"], **of_sandbox),
+        task(1, "submitted", can=["stop-waiting"], **of_sandbox),
+        task(2, "parked"),
+    ]
+    tab = open_tab()
+    expect(tab.rows).to_have_count(3)
+    background, collect = ("in the background", "Collect") if language == "en" else ("后台", "取回")
+    for number, promised in ((0, False), (2, True)):
+        row = tab.rows.nth(number)
+        tab.unfold(row)
+        means = row.locator(".details > p").first
+        (expect(means).to_contain_text if promised else expect(means).not_to_contain_text)(background)
+        expect(means).to_contain_text(collect if not promised else background)
+    row = tab.rows.nth(1)
+    row.locator('[data-action="stop-waiting"]').click()
+    question = row.locator(".question")
+    expect(question).to_contain_text("costs nothing" if language == "en" else "不产生费用")
+    expect(question).not_to_contain_text("collected later" if language == "en" else "稍后取回")
+    shared_frontend.screenshot(f"tasks-sandbox-{language}")
+
+
 def test_one_that_ended_while_sending_is_unclear(
     server: Server, open_tab: Callable[[], TasksTab], language: str
 ) -> None:
