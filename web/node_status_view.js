@@ -82,22 +82,25 @@ export class RunBlock {
     this.#title.style.display = title ? "" : "none";
     write(this.#stage, state.stage?.[texts.language] ?? "");
     const times = [texts.seconds(Math.floor(elapsed))];
-    if (state.expected > 0) times.push(texts.usual(Math.max(1, Math.round(state.expected))));
+    // Longer than usual: nobody knows how long it will be.
+    const isLate = state.expected > 0 && elapsed > state.expected;
+    if (state.expected > 0 && !isLate) times.push(texts.usual(Math.max(1, Math.round(state.expected))));
     write(this.#time, ["", ...times].join(" · "));
-    this.#showShare(state, texts);
+    this.#showShare(state, isLate, texts);
     const counts = countsOf(state, texts);
     write(this.#counts, counts);
     this.#counts.style.display = counts ? "" : "none";
     this.#showPictures(state, texts);
   }
 
-  #showShare({ share, estimate }, texts) {
+  #showShare({ share, estimate }, isLate, texts) {
     const bar = this.#bar;
     bar.setAttribute("aria-label", texts.bar);
-    const isKnown = typeof share === "number";
-    const percent = isKnown ? Math.round(100 * Math.min(Math.max(share, 0), 1)) : 0;
+    const percent = typeof share === "number" ? Math.round(100 * Math.min(Math.max(share, 0), 1)) : 0;
+    // The fill stays where it came to; only what is still true is said of it.
     this.#fill.style.width = `${percent}%`;
     this.#fill.style.background = estimate ? STRIPES : "var(--fg-color)";
+    const isKnown = typeof share === "number" && !(estimate && isLate);
     const words = isKnown ? texts.percent(percent, estimate) : "";
     if (isKnown) bar.setAttribute("aria-valuenow", percent);
     else bar.removeAttribute("aria-valuenow");

@@ -105,6 +105,29 @@ def test_what_is_shown_and_how_it_ends(frontend: Frontend, look: str, tell: Call
     page.wait_for_function(f"(height) => ({_HEIGHT})({NODE}) === height", arg=height)
 
 
+@pytest.mark.smoke
+def test_an_estimate_goes_away_when_it_is_exceeded(frontend: Frontend, look: str, tell: Callable[..., None]) -> None:
+    """While the seconds go on, "usually ~12 s" and "about 95 %" would say that it is done in a moment."""
+    chinese = look.endswith("zh")
+    usual = "通常约 12 秒" if chinese else "usually ~12 s"
+    bar = block(frontend.page).get_by_role("progressbar")
+    tell(elapsed=8.0, share=0.7)
+    expect(block(frontend.page)).to_contain_text(usual)
+    expect(bar).to_have_attribute("aria-valuenow", "70")
+    frontend.screenshot(f"estimate-{look}")
+    tell(elapsed=11.2, share=0.95)
+    # The page counts the seconds itself.
+    expect(block(frontend.page)).to_contain_text("13 秒" if chinese else "13 s")
+    expect(block(frontend.page)).not_to_contain_text(usual)
+    expect(bar).not_to_have_attribute("aria-valuenow", "95")
+    expect(bar).to_have_attribute("title", "")
+    frontend.screenshot(f"estimate_exceeded-{look}")
+    # What the service itself says is no estimate.
+    tell(elapsed=20.0, share=0.5, estimate=False)
+    expect(bar).to_have_attribute("aria-valuenow", "50")
+    tell(end="stopped")
+
+
 @pytest.mark.parametrize("end", ["executed", "execution_error", "execution_interrupted", "status", "execution_start"])
 def test_every_end_ends_it(frontend: Frontend, tell: Callable[..., None], end: str) -> None:
     page = frontend.page
