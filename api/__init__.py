@@ -28,7 +28,7 @@ from .errors import (
     TaskTimeoutError,
     show_as,
 )
-from .profile_file import ProfileFile, profile_names
+from .profile_file import ProfileFile, first_profile, profile_names
 from .redaction import pack_logger
 from .text import Text
 from .workers import DaemonPool, once

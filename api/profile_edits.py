@@ -60,12 +60,16 @@ class RefusedEditError(Exception):
 
 @dataclass(frozen=True)
 class ShownProfile:
-    """A profile as it may be shown: of its keys only which there are. With ``retired`` entries it is not used."""
+    """A profile as it may be shown: of its keys only which there are. With ``retired`` entries it is not used.
+
+    ``ready``: the services that it has a whole key for.
+    """
 
     name: str
     built_in: bool
     in_file: bool
     environment: tuple[Provider, ...]
+    ready: tuple[Provider, ...]
     keys: Mapping[str, bool]
     settings: Mapping[str, Value]
     retired: tuple[Retired, ...]
@@ -191,11 +195,13 @@ class ProfileEditor:
     # ---- showing
 
     def _shown(self, name: str, stored: StoredProfile | None) -> ShownProfile:
+        built_in = name == SANDBOX_PROFILE
         return ShownProfile(
             name=name,
-            built_in=name == SANDBOX_PROFILE,
+            built_in=built_in,
             in_file=stored is not None,
             environment=tuple(owner for owner in PROVIDERS if self._profiles.by_environment(name, owner)),
+            ready=tuple(owner for owner in PROVIDERS if built_in or self._profiles.has_key(name, owner)),
             keys={key: stored is not None and key in stored.keys for key in KEYS},
             settings={setting: _own(stored, setting) for setting in SETTINGS},
             retired=tuple(retired_in(stored)) if stored is not None else (),

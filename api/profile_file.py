@@ -86,7 +86,7 @@ class ProfileFile:
 
     def __init__(self, directory: Callable[[], Path]) -> None:
         self._directory = directory
-        self._named: tuple[object, tuple[str, ...]] = (None, ())
+        self._seen: tuple[object, tuple[str, ...], bool] = (None, (), False)
 
     @property
     def path(self) -> Path:
@@ -111,19 +111,29 @@ class ProfileFile:
             raise self._unusable("it is damaged, or of a version that stores profiles in another way") from None
 
     def names(self) -> tuple[str, ...]:
-        """Of the profiles in it; read again only when it is another file, as every node's widget asks for them.
+        """Of the profiles in it.
 
         Raises:
             ConfigurationError: the file cannot be read or understood.
         """
+        return self._overview()[0]
+
+    def has_keys(self) -> bool:
+        """Whether any profile in it has a key, of whatever service and version; raises as :meth:`names`."""
+        return self._overview()[1]
+
+    def _overview(self) -> tuple[tuple[str, ...], bool]:
+        """Read again only when it is another file, as every node's widget asks for it."""
         state = self._state()
         if state is None:
-            return ()
-        known, names = self._named
+            return (), False
+        known, names, has_keys = self._seen
         if known != state:
-            names = tuple(profile.name for profile in self.read().profiles)
-            self._named = (state, names)
-        return names
+            profiles = self.read().profiles
+            names = tuple(profile.name for profile in profiles)
+            has_keys = any(profile.keys or profile.other_keys for profile in profiles)
+            self._seen = (state, names, has_keys)
+        return names, has_keys
 
     def _state(self) -> tuple[int, ...] | None:
         """What tells one writing of the file from another; ``None`` where there is no such file."""
@@ -212,6 +222,21 @@ def profile_names(file: ProfileFile | None) -> list[str]:
     except ConfigurationError:
         stored = ()
     return list(dict.fromkeys([DEFAULT_PROFILE, *stored, SANDBOX_PROFILE]))
+
+
+def first_profile(file: ProfileFile, environment: Mapping[str, str]) -> str:
+    """The profile that a newly placed node starts with: ``sandbox`` where no key is set at all.
+
+    Args:
+        environment: the variables of the process; each key has one of its name.
+    """
+    if any(environment.get(name.upper(), "").strip() for name in KEY_NAMES):
+        return DEFAULT_PROFILE
+    try:
+        return DEFAULT_PROFILE if file.has_keys() else SANDBOX_PROFILE
+    except ConfigurationError:
+        # Nobody knows; `default` says what is wrong with the file.
+        return DEFAULT_PROFILE
 
 
 def _on_windows(path: Path) -> Text:

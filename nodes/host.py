@@ -184,16 +184,16 @@ _editor = once(lambda: api.ProfileEditor(profiles(), PROFILE_FILE))
 _templates = once(lambda: api.TemplateShelf(profiles(), private_directory))
 
 
-def _tell_task_list() -> None:
-    # Nothing of the tasks is in it: events go to every client.
+def _tell_pages(changed: str) -> None:
+    # Nothing of it is in the event, which goes to every client.
     server = getattr(PromptServer, "instance", None)
     if server is not None:
-        server.send_sync("hidream_volcengine.tasks", {})
+        server.send_sync(f"hidream_volcengine.{changed}", {})
 
 
 # The folder of another copy of this pack, if ComfyUI has loaded that before this one: routes and collector are its.
 _other_copy: Path | None = None
-BOOKS = Books(private_directory, profiles, _tell_task_list, lambda: _other_copy is None)
+BOOKS = Books(private_directory, profiles, partial(_tell_pages, "tasks"), lambda: _other_copy is None)
 
 
 def register_routes() -> None:
@@ -204,7 +204,8 @@ def register_routes() -> None:
         return
     _other_copy = other_copy(server.routes)
     if _other_copy is None:
-        register(server.routes, BOOKS, profiles=_editor, shelf=_templates)
+        tell_profiles = partial(_tell_pages, "profiles")
+        register(server.routes, BOOKS, profiles=_editor, tell_profiles=tell_profiles, shelf=_templates)
     else:
         api.pack_logger().error("%s", _loaded_twice(_other_copy).what.en)
 

@@ -31,8 +31,8 @@ class Desk(Protocol):
     def check(self, name: object, provider: object) -> api.Diagnosis: ...
 
 
-def add(counter: Counter, desk: Callable[[], Desk]) -> None:
-    """Add the routes, each behind the guard."""
+def add(counter: Counter, desk: Callable[[], Desk], tell: Callable[[], None] = lambda: None) -> None:
+    """Add the routes, each behind the guard; ``tell`` is called after each change."""
     routes, guarded = counter.routes, counter.guarded
 
     async def done(edit: Callable[[Desk], api.ShownProfiles]) -> Answer:
@@ -44,6 +44,11 @@ def add(counter: Counter, desk: Callable[[], Desk]) -> None:
             why = Text(f"{error.what.en} {error.advice.en}", f"{error.what.zh}{error.advice.zh}")
             raise Refusal(409, why) from None
 
+    async def changed(edit: Callable[[Desk], api.ShownProfiles]) -> Answer:
+        shown = await done(edit)
+        tell()
+        return shown
+
     @routes.get(f"{BASE}/profiles")
     @guarded
     async def profiles(_: web.Request) -> Answer:
@@ -54,28 +59,28 @@ def add(counter: Counter, desk: Callable[[], Desk]) -> None:
     async def add_profile(request: web.Request) -> Answer:
         body = _fields(request, "revision", "name", optional=("settings", "keys"))
         revision, values = _revision(body), _values(body)
-        return await done(lambda found: found.add(revision, body["name"], *values))
+        return await changed(lambda found: found.add(revision, body["name"], *values))
 
     @routes.post(f"{BASE}/profiles/change")
     @guarded
     async def change(request: web.Request) -> Answer:
         body = _fields(request, "revision", "name", optional=("settings", "keys"))
         revision, values = _revision(body), _values(body)
-        return await done(lambda found: found.change(revision, body["name"], *values))
+        return await changed(lambda found: found.change(revision, body["name"], *values))
 
     @routes.post(f"{BASE}/profiles/rename")
     @guarded
     async def rename(request: web.Request) -> Answer:
         body = _fields(request, "revision", "name", "new_name")
         revision = _revision(body)
-        return await done(lambda found: found.rename(revision, body["name"], body["new_name"]))
+        return await changed(lambda found: found.rename(revision, body["name"], body["new_name"]))
 
     @routes.post(f"{BASE}/profiles/remove")
     @guarded
     async def remove(request: web.Request) -> Answer:
         body = _fields(request, "revision", "name")
         revision = _revision(body)
-        return await done(lambda found: found.remove(revision, body["name"]))
+        return await changed(lambda found: found.remove(revision, body["name"]))
 
     @routes.post(f"{BASE}/profiles/check")
     @guarded
@@ -126,6 +131,7 @@ def _one(profile: api.ShownProfile) -> dict[str, Any]:
         "built_in": profile.built_in,
         "in_file": profile.in_file,
         "environment": list(profile.environment),
+        "ready": list(profile.ready),
         "keys": dict(profile.keys),
         "settings": dict(profile.settings),
         "retired": [

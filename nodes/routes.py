@@ -32,6 +32,7 @@ def register(
     token: str | None = None,
     *,
     profiles: Callable[[], profile_routes.Desk] | None = None,
+    tell_profiles: Callable[[], None] = lambda: None,
     shelf: Callable[[], template_routes.Shelf] | None = None,
     off_loop: OffLoop | None = None,
 ) -> None:
@@ -40,7 +41,8 @@ def register(
     Args:
         token: what state changes must show; without one, a new one for this start.
         profiles: called with each request; without it there are no routes for profiles.
-        shelf: the same for templates.
+        tell_profiles: called when one of these routes has changed them.
+        shelf: as ``profiles``, for templates.
         off_loop: runs a blocking function and awaits it. The default has threads of its own; ``host.off_loop`` is for
             nodes, it ends with an interrupt of the prompt.
     """
@@ -58,6 +60,6 @@ def register(
 
     task_routes.add(counter, desk)
     if profiles is not None:
-        profile_routes.add(counter, profiles)
+        profile_routes.add(counter, profiles, tell_profiles)
     if shelf is not None:
         template_routes.add(counter, shelf)

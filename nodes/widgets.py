@@ -6,6 +6,7 @@ are not checked at all.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -13,7 +14,7 @@ from typing import Generic, TypeVar
 from comfy_api.latest import io
 
 from .. import api
-from ..api import choices, profile_names
+from ..api import first_profile, profile_names
 from .host import PROFILE_FILE
 
 MAX_INT = 2**31 - 1
@@ -115,15 +116,17 @@ class StringWidget:
 
 @dataclass(frozen=True)
 class ProfileWidget:
-    """A combo of the profiles that there are at the moment: ComfyUI asks anew for each /object_info."""
+    """A combo of the profiles that there are at the moment: ComfyUI asks anew for each /object_info.
+
+    Only a newly placed node has its default; a saved, copied or undone one has its own value.
+    """
 
     tooltip: str
     id: str = "profile"
 
     def input(self) -> io.Input:
-        return io.Combo.Input(
-            self.id, options=profile_names(PROFILE_FILE), default=choices.DEFAULT_PROFILE, tooltip=self.tooltip
-        )
+        first = first_profile(PROFILE_FILE, os.environ)
+        return io.Combo.Input(self.id, options=profile_names(PROFILE_FILE), default=first, tooltip=self.tooltip)
 
 
 PROFILE = ProfileWidget(

@@ -1,5 +1,5 @@
-// Below each node of this pack: what it is doing while it runs, and what its last run has to say: sizes, what was
-// resized, what was reused. Nothing of it is ever saved with the workflow, and a node is no higher in the file for it.
+// Below each node of this pack: that its profile has no key, what it is doing while it runs, and what its last run has
+// to say: sizes, what was resized, what was reused. Nothing of it is ever saved with the workflow, and a node is no higher in the file for it.
 //
 // While it runs the server sends `hidream_volcengine.progress` (nodes/display.py says what is in it), at its end
 // `ui: {text: ["English\n中文", ...], account: [{bought, resumed, reused, seconds, free}, ...]}`. An error of it stands
@@ -8,12 +8,18 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { RunBlock, StatusView } from "./node_status_view.js";
 import { textsFor, together } from "./node_status_texts.js";
+import { isLinked } from "./graph_links.js";
 import { after, chinese, onNewNode, wheelToCanvas } from "./pack.js";
+import { servicesOf } from "./profiles_known.js";
+import { valueBroughtTo } from "./widget_values.js";
 
 // Below everything else.
 const ORDER = 100;
 const MARGIN = 10;
 const PROGRESS = "hidream_volcengine.progress";
+const SANDBOX = "sandbox";
+/** Which services a node may ask, by the beginning of its id. */
+const ASKS = { HiDream: ["HiDream"], Volcengine: ["Volcengine"], RemoteTaskResult: ["HiDream", "Volcengine"] };
 /** A node that is drawn may be a little higher than it computes. */
 const SLACK = 14;
 // What a reader does inside a text; elsewhere on the canvas these keys act on the selected nodes.
@@ -32,6 +38,8 @@ class NodeStatus {
   #view = new StatusView();
   #widget;
   #lines = [];
+  /** What has to be known before it is queued. */
+  #warning = "";
   #isError = false;
   #promptId;
   /** @type {Map<string, RunBlock>} by execution id: a node in a subgraph has one for each instance of it. */
@@ -55,6 +63,14 @@ class NodeStatus {
     after(node, "onConfigure", () => this.#goOn());
     after(node, "onRemoved", () => clearInterval(this.#clock));
     after(node, "onSerialize", (saved) => this.#keepHeightOutOf(saved));
+    this.#show();
+  }
+
+  /** Whether its profile can pay: said before it is queued, and while it cannot. */
+  look() {
+    const warning = warningOf(this.#node);
+    if (warning === this.#warning) return;
+    this.#warning = warning;
     this.#show();
   }
 
@@ -111,8 +127,8 @@ class NodeStatus {
       const elapsed = state.elapsed + (performance.now() - at) / 1000;
       block.show(state, elapsed, this.#blocks.size > 1 ? instanceOf(id) : "", texts);
     }
-    this.#view.show(this.#lines, [...this.#blocks.values()], texts, this.#isError);
-    const silent = this.#lines.length === 0 && this.#blocks.size === 0;
+    this.#view.show(this.#lines, [...this.#blocks.values()], texts, this.#isError, this.#warning);
+    const silent = !this.#warning && this.#lines.length === 0 && this.#blocks.size === 0;
     this.#widget.hidden = silent;
     if (wasSilent && !silent) this.#heightWithout = this.#node.size[1];
     if (isHigher) this.#shrink();
@@ -182,6 +198,16 @@ class NodeStatus {
 function inUsersLanguage(told) {
   const [en, zh] = String(told).trim().split("\n");
   return (chinese() && zh) || en;
+}
+
+function warningOf(node) {
+  const widget = node.widgets?.find(({ name }) => name === "profile");
+  if (!widget) return "";
+  const profile = isLinked(node, "profile") ? valueBroughtTo(node, "profile") : widget.value;
+  const wanted = Object.entries(ASKS).find(([id]) => node.comfyClass.startsWith(id))?.[1];
+  const known = profile && profile !== SANDBOX && wanted ? servicesOf(profile) : undefined;
+  if (!known || wanted.some((service) => known.includes(service))) return "";
+  return textsFor(chinese()).noKey(profile, wanted);
 }
 
 function rootGraph() {
@@ -271,6 +297,10 @@ app.registerExtension({
     api.addEventListener("status", ({ detail }) => detail?.exec_info?.queue_remaining === 0 && stop(() => true));
     api.addEventListener("executing", ({ detail }) => statusOf.get(nodeOf(detail))?.begin());
     keepProgressTextBack();
+    // Whatever changes a widget or a link has the canvas drawn anew, in both renderers.
+    after(app.canvas, "onDrawForeground", () => {
+      for (const node of app.canvas.graph?.nodes ?? []) statusOf.get(node)?.look();
+    });
   },
 });
 

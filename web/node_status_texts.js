@@ -3,6 +3,9 @@
 const EN = {
   language: "en",
   label: "What this node is doing, and what its last run had to say",
+  noKey: (profile, services) =>
+    `The profile “${profile}” has no key for ${services.join(" or ")}. Enter one in Settings → HiDream & Volcengine` +
+    (services.length === 1 ? ", or choose “sandbox”, which needs none and costs nothing." : "."),
   bar: "Progress",
   percent: (share, isEstimate) => (isEstimate ? `about ${share} %, estimated from earlier calls` : `${share} %`),
   seconds: (elapsed) => `${elapsed} s`,
@@ -39,9 +42,15 @@ const EN = {
     "Queue again to fetch what comes: nothing is bought twice.",
 };
 
+const ZH_NAMES = { HiDream: "HiDream ", Volcengine: "火山引擎" };
+
 const ZH = {
   language: "zh",
   label: "本节点的运行状态和上次运行的说明",
+  noKey: (profile, services) =>
+    `配置“${profile}”没有 ${services.map((service) => ZH_NAMES[service]).join("或 ")}的密钥。` +
+    "请在“设置 → HiDream 与火山引擎”中填写" +
+    (services.length === 1 ? "，或选择无需密钥且免费的“sandbox”。" : "。"),
   bar: "进度",
   percent: (share, isEstimate) => (isEstimate ? `约 ${share}%，按以往调用估计` : `${share}%`),
   seconds: (elapsed) => `${elapsed} 秒`,

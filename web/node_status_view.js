@@ -19,6 +19,7 @@ export class StatusView {
     { tabIndex: 0 },
   );
   body = made("div", "padding: 6px 8px; overflow-wrap: anywhere;");
+  #warning = made("p", "margin: 0; padding-left: 6px; border-left: 3px solid #d97706;");
   #blocks = made("div", "display: grid; grid-template-columns: minmax(0, 1fr); gap: 8px;");
   #words = made("div", "");
 
@@ -27,16 +28,20 @@ export class StatusView {
     this.element.setAttribute("role", "group");
     this.#words.dataset.lastingWords = "";
     this.#words.setAttribute("role", "status");
-    this.body.append(this.#blocks, this.#words);
+    this.#warning.dataset.warning = "";
+    this.#warning.setAttribute("role", "status");
+    this.body.append(this.#warning, this.#blocks, this.#words);
     this.element.append(this.body);
   }
 
-  /** @param {string[]} lines  @param {RunBlock[]} blocks */
-  show(lines, blocks, texts, isError = false) {
+  /** @param {string[]} lines  @param {RunBlock[]} blocks  @param {string} warning  "" for none */
+  show(lines, blocks, texts, isError = false, warning = "") {
     const { element } = this;
     element.lang = texts.language;
     element.setAttribute("aria-label", texts.label);
-    element.style.display = lines.length || blocks.length ? "" : "none";
+    element.style.display = warning || lines.length || blocks.length ? "" : "none";
+    write(this.#warning, warning);
+    this.#warning.style.display = warning ? "" : "none";
     const told = [...this.#words.children].map((line) => line.textContent);
     if (JSON.stringify(told) !== JSON.stringify(lines)) {
       this.#words.replaceChildren(...lines.map((line) => made("p", "margin: 0", { textContent: line })));

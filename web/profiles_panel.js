@@ -11,7 +11,7 @@ const TAG = "hidream-volcengine-profiles";
 // With these the dialog itself is used.
 const KEYS_OF_THE_DIALOG = new Set(["Escape", "Tab"]);
 
-/** Give the nodes on the canvas, and those to come, the names that there are now. Their values stay. */
+/** Give the nodes on the canvas the names that there are now, and those to come their first value. Values stay. */
 async function refreshNodes() {
   // Where there is a way without a message at the corner of the page.
   await (app.reloadNodeDefs ?? app.refreshComboInNodes).call(app);
@@ -28,7 +28,7 @@ class Panel {
   #retry;
   #add;
   #revision;
-  #names;
+  #choices;
   #desk;
 
   constructor() {
@@ -83,7 +83,9 @@ class Panel {
     this.#forms = forms;
     this.#lay();
     this.#found(true);
-    this.#tellNodes(answer.profiles.map(({ name }) => name).join("\n"));
+    // Where no key is set, a new node starts with the sandbox.
+    const isKeyed = answer.profiles.some(({ keys }) => Object.values(keys).some(Boolean));
+    this.#tellNodes(JSON.stringify([isKeyed, answer.profiles.map(({ name }) => name)]));
   }
 
   /** Another page removed a profile while something was typed for it here. */
@@ -103,9 +105,9 @@ class Panel {
     }
   }
 
-  async #tellNodes(names) {
-    const isNew = this.#names !== undefined && this.#names !== names;
-    this.#names = names;
+  async #tellNodes(choices) {
+    const isNew = this.#choices !== undefined && this.#choices !== choices;
+    this.#choices = choices;
     if (!isNew) return;
     try {
       await refreshNodes();

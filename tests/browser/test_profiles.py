@@ -90,6 +90,24 @@ def hosts(emulator: Emulator) -> dict[str, str]:
     return {"hidream_base_url": emulator.url, "hidream_ec_base_url": emulator.url}
 
 
+_STARTS_WITH = "(type) => LiteGraph.createNode(type).widgets.find(({ name }) => name === 'profile').value"
+_COPY = """(id) => {
+    app.canvas.selectNode(app.graph.getNodeById(id));
+    app.canvas.copyToClipboard();
+    const before = new Set(app.graph.nodes.map((node) => node.id));
+    app.canvas.pasteFromClipboard();
+    return app.graph.nodes.find((node) => !before.has(node.id)).id;
+}"""
+_UNDO = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.undo()"
+_CHECK_STATE = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()"
+_FILE = """() => JSON.stringify(app.graph.serialize(), (key, value) =>
+    ["ds", "frontendVersion"].includes(key) ? undefined : value)"""
+NO_KEY = {
+    "en": "The profile “default” has no key for HiDream. Enter one in Settings → HiDream & Volcengine, or choose",
+    "zh": "配置“default”没有 HiDream 的密钥。请在“设置 → HiDream 与火山引擎”中填写，或选择",
+}
+
+
 def explains(frontend: Frontend, panel: Panel) -> None:
     """Queueing says what to do, in the dialog or the panel of this frontend."""
     queue = frontend.page.locator('[data-testid="queue-button"] button, button[data-testid="queue-button"]').first
@@ -432,3 +450,61 @@ def test_readable(frontend: Frontend, panel: Panel, look: str) -> None:
             assert panel.root.evaluate(_TOO_WIDE) == 0, (palette, width)
         panel.close()
         page.set_viewport_size({"width": 1600, "height": 1000})
+
+
+@pytest.mark.smoke
+@every_look
+def test_a_profile_without_a_key_is_told_before_anything_is_queued(
+    frontend: Frontend, emulator: Emulator, language: str, look: str
+) -> None:
+    page = frontend.page
+    warning = page.locator("[data-warning]")
+    expect(warning).to_be_hidden()
+    choose(frontend, "default")
+    file = page.evaluate(_FILE)
+    page.evaluate("app.canvas.setDirty(true, true)")
+    expect(warning).to_contain_text(NO_KEY[language])
+    expect(warning).to_be_in_viewport(ratio=0.99)
+    frontend.screenshot(f"no_key-{look}")
+    assert page.evaluate(_FILE) == file, "not even higher"
+    choose(frontend, "sandbox")
+    page.evaluate("app.canvas.setDirty(true, true)")
+    expect(warning).to_be_hidden()
+    # Another page, or another machine, changes the profiles.
+    choose(frontend, "default")
+    page.evaluate("app.canvas.setDirty(true, true)")
+    expect(warning).to_be_visible()
+    order(frontend.comfy, "change", name="default", settings=hosts(emulator), keys={"hidream_token": CANARY})
+    expect(warning).to_be_hidden()
+    order(frontend.comfy, "change", name="default", settings={}, keys={"hidream_token": ""})
+    expect(warning).to_contain_text(NO_KEY[language])
+
+
+@pytest.mark.smoke
+@every_look
+def test_only_a_new_node_starts_with_the_sandbox(
+    frontend: Frontend, panel: Panel, emulator: Emulator
+) -> None:
+    """As long as no key is set. What was saved, copied or undone keeps its value."""
+    page = frontend.page
+    panel.close()
+    assert page.evaluate(_STARTS_WITH, "HiDreamAPIUpscale") == "sandbox"
+    workflow = example_workflow("hidream_upscale")
+    next(node for node in workflow["nodes"] if node["id"] == NODE)["widgets_values"][0] = "default"
+    frontend.load(workflow)
+    assert chosen(frontend) == "default"
+    copied = page.evaluate(_COPY, NODE)
+    assert page.evaluate(_CHOSEN, copied) == "default"
+    page.evaluate(_CHECK_STATE)
+    choose(frontend, "sandbox")
+    page.evaluate(_CHECK_STATE)
+    page.evaluate(_UNDO)
+    page.wait_for_function(f"(id) => ({_CHOSEN})(id) === 'default'", arg=NODE)
+    panel.open()
+    form = panel.opened("default")
+    form.type(hidream_token=CANARY, **hosts(emulator))
+    form.save()
+    expect(form.told).to_contain_text(panel.words["saved"])
+    panel.close()
+    page.wait_for_function(f"(type) => ({_STARTS_WITH})(type) === 'default'", arg="HiDreamAPIUpscale")
+    assert chosen(frontend) == "default"

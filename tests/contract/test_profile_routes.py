@@ -52,6 +52,11 @@ class Page:
 
     def __init__(self, served: Served, file: ProfileFile, profiles: Profiles) -> None:
         self.served, self.file, self.profiles = served, file, profiles
+        self.told = 0
+        """How many changes the server has told all pages of."""
+
+    def hear(self) -> None:
+        self.told += 1
 
     def get(self) -> dict[str, Any]:
         reply = self.served.get(f"{BASE}/profiles")
@@ -97,9 +102,13 @@ def page(tmp_path: Path, environment: dict[str, str]) -> Iterator[Page]:
     profiles = Profiles(environment, raw.no_sandbox, file)
     routes = web.RouteTableDef()
     editor = ProfileEditor(profiles, file)
-    register(routes, FakeDesk(), TOKEN, profiles=lambda: editor)
+    pages: list[Page] = []
+    register(
+        routes, FakeDesk(), TOKEN, profiles=lambda: editor, tell_profiles=lambda: [page.hear() for page in pages]
+    )
     with serving(routes) as served:
-        yield Page(served, file, profiles)
+        pages.append(Page(served, file, profiles))
+        yield pages[0]
 
 
 # ---- what a page can do
@@ -110,7 +119,7 @@ def test_what_is_there_at_first(page: Page) -> None:
     assert shown.keys() == {"revision", "protection", "profiles", "defaults", "told"}
     assert [profile["name"] for profile in shown["profiles"]] == ["default", "sandbox"]
     for profile in shown["profiles"]:
-        assert profile.keys() == {"name", "built_in", "in_file", "environment", "keys", "settings", "retired"}
+        assert profile.keys() == {"name", "built_in", "in_file", "environment", "ready", "keys", "settings", "retired"}
         assert profile["retired"] == []
         assert profile["built_in"] is (profile["name"] == "sandbox")
         assert profile["in_file"] is False and profile["environment"] == []
@@ -161,6 +170,20 @@ def test_a_profile_is_added_and_used(page: Page) -> None:
     assert account.account_id.startswith("profile-") and len(account.account_id) > 20
     with pytest.raises(ConfigurationError, match="no key for Volcengine"):
         page.profiles.volcengine("公司")
+
+
+def test_for_which_services_a_profile_has_a_whole_key(page: Page, environment: dict[str, str]) -> None:
+    """The page says it at the node before anything is queued; each change is told to the other pages."""
+    assert (page.one("default")["ready"], page.one("sandbox")["ready"]) == ([], ["HiDream", "Volcengine"])
+    page.does("add", name="a", keys={"volcengine_access_key_id": "AKLTmine"})
+    assert page.one("a")["ready"] == [], "half a pair"
+    page.does("change", name="a", keys={"volcengine_secret_access_key": CANARY})
+    assert page.one("a")["ready"] == ["Volcengine"]
+    environment["HIDREAM_API_KEY"] = "key-of-the-environment"
+    assert (page.one("default")["ready"], page.one("a")["ready"]) == (["HiDream"], ["Volcengine"])
+    assert page.told == 2
+    page.refused("add", name="a")
+    assert page.told == 2
 
 
 def test_every_kind_of_key(page: Page) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import ConfigurationError, ProfileEditor, Profiles, profile_file
+from hidream_volcengine.api import ConfigurationError, ProfileEditor, Profiles, first_profile, profile_file
 from hidream_volcengine.api.auth import BearerAuth
 from hidream_volcengine.api.profile_file import KEY_NAMES, Contents, ProfileFile, StaleRevisionError
 from hidream_volcengine.api.profile_values import HIDREAM_BASE_URL, HIDREAM_EC_BASE_URL, KEYS
@@ -47,6 +47,19 @@ def test_nothing_is_made_by_reading(file: ProfileFile) -> None:
     assert file.read() == Contents()
     assert file.read().revision == "none"
     assert not file.path.parent.exists()
+
+
+def test_a_new_node_starts_with_the_sandbox_where_no_key_is_set(file: ProfileFile) -> None:
+    assert first_profile(file, {}) == "sandbox"
+    for name, key in KEYS.items():
+        assert first_profile(file, {key.variable: f"some-{name}"}) == "default"
+        assert first_profile(file, {key.variable: " "}) == "sandbox", "empty is unset"
+    add(file, "a")
+    assert first_profile(file, {}) == "sandbox", "a profile without a key"
+    add(file, "b", keys={"hidream_token": {"value": "canary-key-of-b", "for": ["https://b.example.com:443"]}})
+    assert first_profile(file, {}) == "default"
+    file.path.write_bytes(b"{")
+    assert first_profile(file, {}) == "default", "whose error says what is wrong with the file"
 
 
 def test_what_is_written_is_read(file: ProfileFile) -> None:
