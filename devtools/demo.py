@@ -23,6 +23,7 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
+from devtools import checkout
 from devtools import demo_checks as checks
 from devtools.contact_sheet import Card, Pair, contact_sheet
 from devtools.environment import HOST, ROOT, SetupError
@@ -33,6 +34,7 @@ from emulator import Credentials, Emulator
 
 OUT = ROOT / "out"
 WORKFLOWS = ROOT / "example_workflows"
+TEMPLATE_PICTURE = "example.png"
 LATENCY = 1.5  # seconds the emulator takes for a picture, so that there is progress to see
 GENERATED = "generated"  # the number of the node that saves what is pasted on
 SECONDS_PER_NODE = 120
@@ -193,7 +195,7 @@ def _out_directory(options: argparse.Namespace) -> Path:
 
 
 def _lay_out_photos(folder: Path) -> dict[str, Image.Image]:
-    """Photographs that scikit-image ships, as files that LoadImage finds."""
+    """Photographs that scikit-image ships, as files that LoadImage finds; and ComfyUI's own, which the templates name."""
     arrays = {name: getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")}
     arrays["hubble"] = skimage.data.hubble_deep_field()
     photos = {name: Image.fromarray(array) for name, array in arrays.items()}
@@ -202,6 +204,7 @@ def _lay_out_photos(folder: Path) -> dict[str, Image.Image]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, photo in photos.items():
         photo.save(folder / f"{name}.png")
+    shutil.copyfile(checkout.ensure() / "input" / TEMPLATE_PICTURE, folder / TEMPLATE_PICTURE)
     return photos
 
 

@@ -1,8 +1,11 @@
 // What the modules of this folder share: which nodes are ours, the user's language, the canvas below an element.
 import { app } from "../../scripts/app.js";
 
+/** The name of the pack's folder, which is the user's. */
+export const FOLDER = decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2));
+
 // Category and titles are translated by the frontend; the module that a node comes from is not.
-const MODULE = `custom_nodes.${decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2))}`;
+const MODULE = `custom_nodes.${FOLDER}`;
 
 /** Ids of this pack's nodes. */
 const ours = new Set();

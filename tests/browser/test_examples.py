@@ -88,13 +88,19 @@ def test_runs_and_is_saved_as_it_was(
     assert frontend.problems == []
 
 
+def test_what_needs_something_comes_last_in_the_template_list(frontend: Frontend) -> None:
+    listed = frontend.page.evaluate(f"app.api.getWorkflowTemplates().then((all) => all['{PACK_FOLDER}'])")
+    last = [name for name in examples.NAMES if examples.needs_something(examples.load(name))]
+    assert listed == [*(name for name in examples.NAMES if name not in last), *last]
+
+
 def test_found_in_the_template_browser_with_thumbnails(frontend: Frontend, language: str) -> None:
     page = frontend.page
     page.evaluate("() => app.graph.clear()")
     page.evaluate(_BROWSE)
     dialog = page.get_by_role("dialog")
     dialog.get_by_text(PACK_FOLDER).first.wait_for()
-    page.wait_for_function(_SHOWN, arg=examples.FETCH)
+    page.wait_for_function(_SHOWN, arg=examples.NAMES[0])
     frontend.screenshot(f"template-browser-{language}")
     search = dialog.get_by_role("textbox").first
     for words, name in {**{name.replace("_", " "): name for name in examples.NAMES}, **SEARCHES}.items():

@@ -57,6 +57,12 @@ def charged(workflow: Json) -> list[Json]:
     return [node for node in ours(workflow) if "take" in WIDGETS[node["type"]]]
 
 
+def needs_something(workflow: Json) -> bool:
+    """Whether it cannot run as it is: it needs a checkpoint, or the id of a task."""
+    types = {node["type"] for node in workflow["nodes"]}
+    return bool(types & {"CheckpointLoaderSimple", "RemoteTaskResult"})
+
+
 def write_checkpoints(comfy: ComfyUI) -> None:
     """The models that local nodes of the examples name, as tiny ones."""
     for name in {

@@ -106,6 +106,17 @@ def test_says_in_both_languages_what_to_change(name: str) -> None:
     assert set(english.split("`")[1::2]) == set(chinese.split("`")[1::2])
 
 
+@every_example
+def test_a_note_says_what_is_needed_before_it_runs(name: str) -> None:
+    workflow = examples.load(name)
+    (note,) = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    for words in ("**Needed first:**", "**需要先准备：**"):
+        assert (words in note) is examples.needs_something(workflow)
+    files = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "CheckpointLoaderSimple"]
+    told = [paragraph for paragraph in note.split("\n\n") if "**Needed first:**" in paragraph]
+    assert all(f"`{file}`" in told[0] for file in files)
+
+
 def _is_chinese(text: str) -> bool:
     return any("\u4e00" <= character <= "\u9fff" for character in text)
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 from pytest import CaptureFixture, MonkeyPatch
 
 from devtools import demo, progress
@@ -53,6 +54,16 @@ def test_a_live_demo_without_a_key_starts_nothing(monkeypatch: MonkeyPatch, caps
     shown = capsys.readouterr().out
     assert "HiDream: no key in the environment (HIDREAM_TOKEN or HIDREAM_API_KEY), left out" in shown
     assert "Volcengine: no key" in shown
+
+
+def test_the_pictures_of_every_template_are_there(tmp_path: Path) -> None:
+    """Whoever opens one in the served ComfyUI queues it at once."""
+    demo._lay_out_photos(tmp_path)
+    for path in (ROOT / "example_workflows").glob("*.json"):
+        for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
+            if node["type"] == "LoadImage":
+                with Image.open(tmp_path / node["widgets_values"][0]) as picture:
+                    assert min(picture.size) >= 64, path.name
 
 
 def _never(*_: object, **__: object) -> None:
