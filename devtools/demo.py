@@ -195,7 +195,7 @@ def _out_directory(options: argparse.Namespace) -> Path:
 
 
 def _lay_out_photos(folder: Path) -> dict[str, Image.Image]:
-    """Photographs that scikit-image ships, as files that LoadImage finds; and ComfyUI's own, which the templates name."""
+    """Photographs that scikit-image ships, as files for LoadImage; and ComfyUI's own, which the templates name."""
     arrays = {name: getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")}
     arrays["hubble"] = skimage.data.hubble_deep_field()
     photos = {name: Image.fromarray(array) for name, array in arrays.items()}
