@@ -181,6 +181,8 @@ class NodeStatus {
   #takePlace() {
     const { element } = this.#view;
     if (!LiteGraph.vueNodesMode || element.isConnected || this.#widget.hidden) return;
+    // A gone node goes on with its clock until the run ends, and another one may have its number.
+    if (app.canvas.graph?.getNodeById(this.#node.id) !== this.#node) return;
     document.querySelector(`[data-node-id="${this.#node.id}"] [data-node-status]`)?.replaceWith(element);
   }
 

@@ -367,7 +367,8 @@ def test_half_a_set(comfy: ComfyUI, emulator: Emulator) -> None:
 def test_a_template_that_the_service_does_not_have(comfy: ComfyUI, emulator: Emulator) -> None:
     graph = Graph(comfy)
     graph.save(graph.add("HiDreamAPIModelPhotoSet", image=graph.image(photo(300, 400)), template_id=4711)[0])
-    told = failed(comfy, graph.prompt, "ServiceError")["exception_message"]
+    told = failed(comfy, graph.prompt, "InvalidInputError")["exception_message"]
+    assert "node's button" in told
     assert "there is no template 4711" in told
     assert "HiDream code 1001" in told
     assert "Billed: no" in told

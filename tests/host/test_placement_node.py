@@ -185,7 +185,6 @@ def test_all_positions(comfy: ComfyUI) -> None:
     [
         ({"position": "offset", "x_offset": 57}, ["300×200 at 57, 0", "356×200"]),
         ({"target": CANVAS, "position": "offset", "y_offset": 400}, ["1024×683 at 0, 400", "1024×1024"]),
-        ({"target": CANVAS, "canvas_width": 16, "canvas_height": 16, "ratio": 0.1}, ["300×200", "1%", "ratio"]),
         (sides(16384, 16384, 16384, 16384), ["33068×32968", "268.4"]),
     ],
 )
