@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import http.cookiejar
+import http.client
 import ipaddress
 import logging
 import os
 import socket
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.machinery import PathFinder
-from importlib.util import module_from_spec
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -55,57 +52,170 @@ class NoAuth(AuthBase):
         return request
 
 
-def _untouched(name: str) -> ModuleType:
-    """A module of requests, executed once more from its file, for this pack alone.
+# What urllib3 raises, with what requests makes of it. A refused connection is a "timeout" to urllib3 1.
+_IN_REQUESTS: tuple[tuple[type[Exception], type[requests.RequestException]], ...] = (
+    (urllib3.exceptions.NewConnectionError, requests.ConnectionError),
+    (urllib3.exceptions.ProxyError, requests.exceptions.ProxyError),
+    (urllib3.exceptions.SSLError, requests.exceptions.SSLError),
+    (urllib3.exceptions.ConnectTimeoutError, requests.ConnectTimeout),
+    (urllib3.exceptions.ReadTimeoutError, requests.ReadTimeout),
+)
 
-    Other packs replace ``requests.Session`` and methods of it for the whole process, before or after this import. With
-    a cache a poll would bring the state of yesterday, and with retries a submit would go out twice.
+
+class Session:
+    """Sends requests, over connections that it keeps, as ``requests.Session`` does, but with none of its code.
+
+    Other packs replace that class, its adapters and their methods for the whole process, before or after this import:
+    with a cache a poll would bring the state of yesterday, and with retries a submit would go out twice. Nothing is
+    retried here, no redirect followed, no cookie kept.
+
+    Args:
+        proxies: by scheme, as in requests; ``None`` for those of the environment.
+        hooks: called on the way of each request.
     """
-    spec = PathFinder.find_spec(f"requests.{name}", requests.__path__)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"requests.{name}")
-    module = module_from_spec(spec)
-    with warnings.catch_warnings():
-        # requests silences one that urllib3 gives where PySocks is missing.
-        warnings.simplefilter("ignore")
-        spec.loader.exec_module(module)
-    return module
+
+    def __init__(self, proxies: Mapping[str, str] | None, hooks: Hooks) -> None:
+        self._proxies = proxies
+        self._hooks = hooks
+        self._managers: dict[tuple[str | None, bool | str], urllib3.PoolManager] = {}
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for manager in self._managers.values():
+            manager.clear()
+
+    def get(self, url: str, **how: Any) -> requests.Response:
+        return self.request("GET", url, **how)
+
+    def post(self, url: str, **how: Any) -> requests.Response:
+        return self.request("POST", url, **how)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        data: Any = None,
+        auth: AuthBase,
+        timeout: tuple[float, float],
+        verify: bool | str,
+        allow_redirects: Literal[False],
+        stream: Literal[True],
+    ) -> requests.Response:
+        """Send one request; returns its answer when the header is there. Arguments as in requests.
+
+        Raises:
+            requests.RequestException: no answer.
+        """
+        request = requests.PreparedRequest()
+        all_headers = {**requests.utils.default_headers(), "Accept-Encoding": "gzip", **(headers or {})}
+        request.prepare(method=method, url=url, headers=all_headers, params=params, data=data, auth=auth)
+        target = request.url or ""
+        try:
+            raw = self._manager(target, verify).urlopen(
+                method,
+                target,
+                body=request.body,
+                headers=request.headers,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+                retries=urllib3.Retry(0, read=False),
+                timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as problem:
+            if isinstance(problem, requests.RequestException):
+                raise
+            reason = getattr(problem, "reason", None) or problem
+            kind = next((known for kind, known in _IN_REQUESTS if isinstance(reason, kind)), requests.ConnectionError)
+            raise kind(problem, request=request) from problem
+        return _response(request, raw)
+
+    def _manager(self, url: str, verify: bool | str) -> urllib3.PoolManager:
+        proxies = requests.utils.get_environ_proxies(url) if self._proxies is None else self._proxies
+        proxy = requests.utils.select_proxy(url, proxies)
+        if (proxy, verify) not in self._managers:
+            self._managers[proxy, verify] = self._new_manager(proxy, _certificates(verify))
+        return self._managers[proxy, verify]
+
+    def _new_manager(self, proxy: str | None, certificates: Mapping[str, Any]) -> urllib3.PoolManager:
+        base: type[HTTPConnection] = HTTPConnection
+        if proxy is None:
+            manager = urllib3.PoolManager(**certificates)
+        elif proxy.lower().startswith("socks"):
+            manager, base = _through_socks(proxy, certificates)
+        else:
+            manager = _through(proxy if "://" in proxy else f"http://{proxy}", certificates)
+        manager.pool_classes_by_scheme = _hooked_pools(self._hooks, base, direct=proxy is None)
+        return manager
 
 
-if TYPE_CHECKING:
-    from requests import adapters as _adapters
-    from requests import sessions as _sessions
-else:
-    _adapters, _sessions = _untouched("adapters"), _untouched("sessions")
-    _sessions.HTTPAdapter = _adapters.HTTPAdapter
+def _certificates(verify: bool | str) -> dict[str, Any]:
+    """What urllib3 is told of the certificates to trust; raises OSError where there are none."""
+    bundle = requests.utils.DEFAULT_CA_BUNDLE_PATH if verify is True else str(verify)
+    if not os.path.exists(bundle):
+        raise OSError(f"there is no bundle of certificates at {bundle}")
+    return {"cert_reqs": "CERT_REQUIRED", "ca_cert_dir" if os.path.isdir(bundle) else "ca_certs": bundle}
 
 
-class _Session(_sessions.Session):
-    """Knows no redirects: to work out where one leads, requests reads its whole body, however long that is."""
+def _through(proxy: str, certificates: Mapping[str, Any]) -> urllib3.ProxyManager:
+    with _without_the_address():
+        user, password = requests.utils.get_auth_from_url(proxy)
+        login = urllib3.make_headers(proxy_basic_auth=f"{user}:{password}") if user else {}
+        return urllib3.ProxyManager(proxy, proxy_headers=login, **certificates)
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
+
+def _through_socks(
+    proxy: str, certificates: Mapping[str, Any]
+) -> tuple[urllib3.PoolManager, type[HTTPConnection]]:
+    """Connections through a SOCKS proxy, and their class."""
+    try:
+        from urllib3.contrib.socks import SOCKSConnection, SOCKSProxyManager
+    except (ImportError, urllib3.exceptions.DependencyWarning):
+        raise requests.exceptions.InvalidSchema("SOCKS proxies need the Python package PySocks") from None
+    with _without_the_address():
+        user, password = requests.utils.get_auth_from_url(proxy)
+        manager = SOCKSProxyManager(proxy, username=user or None, password=password or None, **certificates)
+        return manager, SOCKSConnection
+
+
+@contextmanager
+def _without_the_address() -> Iterator[None]:
+    """For errors of a proxy's address: urllib3 repeats that, and a login with it."""
+    try:
+        yield
+    except (ValueError, urllib3.exceptions.HTTPError):
+        raise requests.exceptions.ProxyError("the address of the proxy cannot be read") from None
+
+
+def _response(request: requests.PreparedRequest, raw: urllib3.BaseHTTPResponse) -> requests.Response:
+    response = requests.Response()
+    response.status_code, response.reason, response.raw = raw.status, raw.reason or "", raw
+    response.headers = requests.structures.CaseInsensitiveDict(raw.headers)
+    response.request, response.url = request, request.url or ""
+    return response
 
 
 def new_session(url: str, proxy: str, hooks: Hooks) -> requests.Session:
-    """A session for ``url`` that keeps no cookies, and never takes a loopback address through a proxy.
+    """A session for ``url`` that never takes a loopback address through a proxy.
 
     Args:
         proxy: a profile's: an address, ``NO_PROXY``, or "" for those of the environment.
     """
-    session = _Session()
-    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    session.headers["Accept-Encoding"] = "gzip"
-    loopback = is_loopback(urlsplit(url).hostname or "")
-    if loopback or proxy:
-        # Or requests would prefer the environment's proxies to the session's.
-        session.trust_env = False
-    if proxy not in ("", NO_PROXY) and not loopback:
-        session.proxies = {"http": proxy, "https": proxy}
-    adapter = _Adapter(hooks)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
+    proxies: Mapping[str, str] | None = None
+    if is_loopback(urlsplit(url).hostname or "") or proxy == NO_PROXY:
+        proxies = {}
+    elif proxy:
+        proxies = {"http": proxy, "https": proxy}
+    # The part of one that is used.
+    return cast("requests.Session", Session(proxies, hooks))
 
 
 def trusted() -> bool | str:
@@ -182,45 +292,11 @@ class _Response(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
 
 
-class _Adapter(_adapters.HTTPAdapter):
-    """Calls hooks, retries nothing, and says of a proxy that cannot be used no more than that."""
-
-    def __init__(self, hooks: Hooks) -> None:
-        self._hooks = hooks
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _hooked_pools(self._hooks, HTTPConnection, direct=True)
-
-    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-        try:
-            return super().send(*args, **kwargs)
-        except requests.exceptions.InvalidURL:
-            # The host's address was read before this; the error repeats a part of the other one, and its login with it.
-            raise requests.exceptions.ProxyError("the address of the proxy cannot be read") from None
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        try:
-            manager = super().proxy_manager_for(proxy, **kwargs)
-        except requests.exceptions.InvalidSchema:
-            raise requests.exceptions.InvalidSchema("SOCKS proxies need the Python package PySocks") from None
-        except ValueError:
-            # It repeats the address, and a login with it.
-            raise requests.exceptions.ProxyError("the address of the proxy cannot be read") from None
-        base: type[HTTPConnection] = HTTPConnection
-        if proxy.lower().startswith("socks"):
-            # It needs PySocks, which the call above has found.
-            from urllib3.contrib.socks import SOCKSConnection
-
-            base = SOCKSConnection
-        manager.pool_classes_by_scheme = _hooked_pools(self._hooks, base, direct=False)
-        return manager
-
-
 def _hooked_pools(hooks: Hooks, base: type[HTTPConnection], *, direct: bool) -> dict[str, type[HTTPConnectionPool]]:
     class Hooked(base):  # type: ignore[misc, valid-type]
         response_class = _Response
+        # Whoever switches it on for the whole process has keys printed, on a console that may be closed.
+        debuglevel = 0
 
         def request(self, *args: Any, **kwargs: Any) -> None:
             if self.sock is not None:

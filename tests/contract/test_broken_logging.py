@@ -1,7 +1,8 @@
-"""Log lines end no paid call: broken consoles, and handlers, filters, formatters and patches of other packs."""
+"""Log lines and prints end no paid call: broken consoles, and handlers, filters and patches of other packs."""
 
 from __future__ import annotations
 
+import http.client
 import io
 import logging
 import sys
@@ -82,6 +83,13 @@ def record_factory(monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "_logRecordFactory", failing)
 
 
+def printing(monkeypatch: MonkeyPatch) -> None:
+    """As people who look for a fault in requests do it: http.client prints all it sends."""
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
+    sys.stdout.close()
+
+
 BROKEN: dict[str, Callable[[MonkeyPatch], None]] = {
     "a Chinese Windows console": partial(encoding, "cp936"),
     "a Western Windows console": partial(encoding, "cp1252"),
@@ -94,6 +102,7 @@ BROKEN: dict[str, Callable[[MonkeyPatch], None]] = {
     "Logger.callHandlers": partial(patched, "callHandlers"),
     "Logger.makeRecord": partial(patched, "makeRecord"),
     "the record factory": record_factory,
+    "http.client's printing": printing,
 }
 # At DEBUG these end the lines of urllib3 and Pillow before any filter of ours is asked.
 ONLY_AT_INFO = ("Logger.handle", "Logger.makeRecord", "the record factory")

@@ -6,15 +6,16 @@ import base64
 import logging
 import select
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-import requests
 from hidream_volcengine.api import (
     CancelToken,
     ConnectionFailedError,
@@ -215,12 +216,7 @@ def test_a_socks_proxy_without_its_package_is_told_before_anything_is_sent(
     monkeypatch: MonkeyPatch, caplog: LogCaptureFixture, kind: str, scheme: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
-
-    def missing(*_: Any, **__: Any) -> None:
-        # As requests has it.
-        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
-
-    monkeypatch.setattr(connections._adapters, "SOCKSProxyManager", missing)
+    monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", None)
     with RawServer(raw.hanging) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", with_login(f"{scheme}://127.0.0.1:{proxy.port}"))
         with pytest.raises(ConnectionFailedError, match="PySocks") as caught:
@@ -264,7 +260,7 @@ def test_a_socks_proxy_of_no_known_version_tells_no_password(
         # As urllib3 has it.
         raise ValueError(f"Unable to determine SOCKS version from {proxy_url}")
 
-    monkeypatch.setattr(connections._adapters, "SOCKSProxyManager", unknown)
+    monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", SimpleNamespace(SOCKSProxyManager=unknown, SOCKSConnection=None))
     monkeypatch.setenv("HTTPS_PROXY", with_login("socks://proxy.example.com"))
     with pytest.raises(ConnectionFailedError, match="proxy") as caught:
         raw.run(call_of(kind, "https://host.invalid"))

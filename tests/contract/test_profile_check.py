@@ -6,13 +6,13 @@ import email.utils
 import json
 import logging
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from aiohttp import web
 from hidream_volcengine.api import ProfileEditor, ProfileFile, Profiles, Sandbox, connections, profile_check
 from hidream_volcengine.api.diagnosis import Diagnosis
@@ -273,10 +273,7 @@ def test_proxies(
 
 
 def test_a_socks_proxy_without_its_package(check: Checking, monkeypatch: MonkeyPatch) -> None:
-    def missing(*_: Any, **__: Any) -> None:
-        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
-
-    monkeypatch.setattr(connections._adapters, "SOCKSProxyManager", missing)
+    monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", None)
     monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:9")
     for kind in KINDS:
         found = check(kind, "https://host.invalid")
