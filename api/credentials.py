@@ -14,7 +14,7 @@ from requests.auth import AuthBase
 from .accounts import HiDreamAccount, Sandbox, VolcengineAccount
 from .auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
 from .choices import DEFAULT_PROFILE, SANDBOX_PROFILE
-from .environment import Environment, bad_setting
+from .environment import Environment, bad_setting, say_what_is_left_out
 from .errors import ConfigurationError, Provider
 from .profile_file import Contents, ProfileFile, StoredProfile, profile_names
 from .profile_values import (
@@ -25,8 +25,8 @@ from .profile_values import (
     BadValueError,
     Value,
     bases_of,
-    header_word,
     is_bound_to,
+    key_word,
     retired_in,
 )
 from .redaction import Secret, hide_address
@@ -108,10 +108,12 @@ class _Source:
             return ""
         if not is_bound_to(stored.bound_to, bases_of(name, self.text)):
             raise self._moved(name, stored.bound_to)
+        where = f"{name} ({self.profile})"
+        say_what_is_left_out(where, stored.value.reveal())
         try:
-            return header_word(stored.value.reveal())
+            return key_word(stored.value.reveal())
         except BadValueError as problem:
-            raise bad_setting(f"{name} ({self.profile})", problem) from None
+            raise bad_setting(where, problem) from None
 
     def has_key(self, name: str) -> bool:
         """Whether there is one for the addresses of today."""

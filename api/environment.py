@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from .errors import ConfigurationError
-from .profile_values import KEYS, SETTINGS, BadValueError, Value, header_word, limit, switch
+from .profile_values import KEYS, SETTINGS, BadValueError, Value, bare_key, key_word, left_out, limit, switch
 from .redaction import pack_logger
 from .settings import JournalSettings
 from .text import Text
@@ -28,17 +28,21 @@ class Environment:
         return self._variables.get(variable, "").strip()
 
     def has_key(self, name: str) -> bool:
-        return bool(self.value(KEYS[name].variable))
+        return bool(bare_key(self.value(KEYS[name].variable)))
 
     def key(self, name: str) -> str:
         """
         Raises:
             ConfigurationError: the variable holds what cannot be a key.
         """
+        variable = KEYS[name].variable
+        if not self.has_key(name):
+            return ""
+        say_what_is_left_out(variable, self.value(variable))
         try:
-            return header_word(self.value(KEYS[name].variable))
+            return key_word(self.value(variable))
         except BadValueError as problem:
-            raise _bad_variable(KEYS[name].variable, problem) from None
+            raise _bad_variable(variable, problem) from None
 
     def setting(self, name: str) -> Value:
         """What applies where a profile sets nothing itself: the environment's value, else the built-in one.
@@ -119,6 +123,17 @@ class Environment:
                 raise _bad_variable(variable, BadValueError(allowed, value))
             chosen[deadline.name] = seconds
         return Deadlines(**chosen)
+
+
+_said: set[tuple[str, int]] = set()
+
+
+def say_what_is_left_out(where: str, key: str) -> None:
+    """Log once what :func:`key_word` leaves out of the key that stands at ``where``."""
+    what = left_out(key)
+    if what is not None and (where, hash(key)) not in _said:
+        _said.add((where, hash(key)))
+        pack_logger().warning("%s: %s.", where, what.en)
 
 
 def _bad_variable(variable: str, problem: BadValueError) -> ConfigurationError:

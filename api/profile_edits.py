@@ -30,13 +30,13 @@ from .profile_values import (
     Retired,
     Value,
     bases_of,
-    header_word,
     is_bound_to,
+    key_word,
+    left_out,
     nothing,
     profile_name,
     retired_in,
     same_name,
-    url,
 )
 from .redaction import Secret
 from .text import Text
@@ -232,7 +232,9 @@ class ProfileEditor:
                 entry["settings"][name] = checked
         self._forget_moved(entry, keys, told)
         for name, value in keys.items():
-            key = _checked(name, header_word if name in KEYS else nothing if name in RETIRED_KEYS else None, value)
+            key = _checked(name, key_word if name in KEYS else nothing if name in RETIRED_KEYS else None, value)
+            if what := left_out(value):
+                told.texts.append(Text(f"{name}: {what.en}.", f"{name}：{what.zh}。"))
             entry["keys"].pop(name, None)
             if key:
                 entry["keys"][name] = {"value": Secret(str(key)).reveal(), "for": self._bound_to(entry, name)}
@@ -346,7 +348,7 @@ def _own(stored: StoredProfile | None, name: str) -> Value:
     """What the profile sets itself, as far as it can be shown."""
     unset = SETTINGS[name].unset
     value = stored.settings.get(name, unset) if stored is not None else unset
-    if isinstance(value, str) and (name == "proxy" or SETTINGS[name].check is url):
+    if isinstance(value, str) and (name == "proxy" or name.endswith("_base_url")):
         # Somebody may have written a login into the file.
         value = re.sub(r".*@", "***@", value)
     # Not checked again: what is not valid any more is to be seen nevertheless.

@@ -60,13 +60,48 @@ def header_word(value: object) -> str:
     """What may stand in a header: a key, or a user id."""
     word = value.strip() if isinstance(value, str) and len(value) <= _LONGEST_KEY else " "
     if not all("!" <= character <= "~" for character in word):
-        raise BadValueError(
-            Text(
-                "printable ASCII without spaces, and without the word Bearer",
-                "不含空格的可打印 ASCII 字符，且不带 Bearer 一词",
-            )
-        )
+        raise BadValueError(_HEADER_WORD)
     return word
+
+
+_HEADER_WORD = Text(
+    "printable ASCII without spaces, and without the word Bearer", "不含空格的可打印 ASCII 字符，且不带 Bearer 一词"
+)
+
+
+# Blanks, also invisible ones, and quotes of shells, JSON, chats and web pages: no key begins or ends with one.
+_AROUND_A_KEY = "[\\s\"'`“”„‟‘’‚‛«»‹›「」『』＂＇\u00ad\u200b-\u200f\u2060\ufeff]+"
+_EDGES = re.compile(f"^{_AROUND_A_KEY}|{_AROUND_A_KEY}$")
+# A key has no blanks, so what comes before one is none of it.
+_BEARER = re.compile(r"(authorization\s*:\s*)?bearer:?\s+", re.IGNORECASE)
+
+
+def bare_key(value: str) -> str:
+    """A key without what was copied together with it: quotes and blanks around it, the word Bearer before it."""
+    bare = _EDGES.sub("", value)
+    before = _BEARER.match(bare)
+    return bare_key(bare[before.end() :]) if before else bare
+
+
+def key_word(value: object) -> str:
+    """A key as it is sent, of what was entered for it; "" for nothing."""
+    if not isinstance(value, str) or len(value) > _LONGEST_KEY:
+        return header_word(value)
+    bare = bare_key(value)
+    if value.strip() and not bare:
+        # Quotes around nothing: not the "" that removes a key.
+        raise BadValueError(_HEADER_WORD)
+    return header_word(bare)
+
+
+def left_out(value: object) -> Text | None:
+    """What :func:`key_word` leaves out, to be said; ``None`` for blanks alone, or for nothing."""
+    if not isinstance(value, str) or bare_key(value) == value.strip():
+        return None
+    return Text(
+        "quotes, invisible characters or the word Bearer around the key are left out",
+        "密钥两端的引号、不可见字符或 Bearer 一词已略去",
+    )
 
 
 def user_id(value: object) -> str:
@@ -105,6 +140,18 @@ def is_under(url: str, base: str) -> bool:
     """Whether the address of a prepared request lies under :func:`base_of` an address, for any reader."""
     path = urlsplit(url).path
     return f"{origin(url)}{path}".startswith(base_of(base)) and not climbs(path)
+
+
+def _base_url(ours: str) -> Callable[[object], str]:
+    """The check of an address to which the pack adds a path of its own; ``ours``: how that, entered with it, looks."""
+    entered = re.compile(f"(?<![:/]){ours}$", re.IGNORECASE | re.ASCII)
+    return lambda value: url(entered.sub("", text_of(value)))
+
+
+_hidream_url = _base_url("/+(api-pub|prod-api)(/.*)?")
+# Other clients of the same gateways want an address with /v1.
+_gateway_url = _base_url(r"(/+v1)?(/+volcv/+v1)?/*(\?Action=[^#]*)?")
+_volcengine_url = _base_url(r"/*(\?Action=[^#]*)?")
 
 
 def notify_url(value: object) -> str:
@@ -215,11 +262,11 @@ class Setting:
 
 
 SETTINGS: Mapping[str, Setting] = {
-    "hidream_base_url": Setting(url, "HIDREAM_BASE_URL", HIDREAM_BASE_URL),
-    "hidream_ec_base_url": Setting(url, "HIDREAM_EC_BASE_URL", HIDREAM_EC_BASE_URL),
+    "hidream_base_url": Setting(_hidream_url, "HIDREAM_BASE_URL", HIDREAM_BASE_URL),
+    "hidream_ec_base_url": Setting(_hidream_url, "HIDREAM_EC_BASE_URL", HIDREAM_EC_BASE_URL),
     "hidream_user_id": Setting(user_id, "HIDREAM_USER_ID"),
-    "volcengine_base_url": Setting(url, "VOLCENGINE_BASE_URL", VOLCENGINE_BASE_URL),
-    "volcengine_gateway_base_url": Setting(url, "VOLCENGINE_GATEWAY_BASE_URL"),
+    "volcengine_base_url": Setting(_volcengine_url, "VOLCENGINE_BASE_URL", VOLCENGINE_BASE_URL),
+    "volcengine_gateway_base_url": Setting(_gateway_url, "VOLCENGINE_GATEWAY_BASE_URL"),
     "volcengine_resumable": Setting(switch, "VOLCENGINE_RESUMABLE", False),
     "language": Setting(language, "HIDREAM_LANGUAGE", "zh"),
     "notify_url": Setting(notify_url, "REMOTE_IMAGE_NOTIFY_URL"),
