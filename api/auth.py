@@ -20,6 +20,7 @@ from pydantic import BeforeValidator
 from requests.auth import AuthBase
 
 from .connections import NoAuth
+from .diagnosis import obstacle_of
 from .errors import AuthenticationError, ConfigurationError, ConnectionFailedError
 from .profile_values import is_under
 from .redaction import Secret
@@ -153,8 +154,11 @@ class ExchangedTokenAuth(AuthBase):
         try:
             answer = self.ask_for_token(self.deadlines)
         except requests.RequestException as cause:
+            why = obstacle_of(cause) or Text("", "")
             raise ConnectionFailedError(
-                Text("The token exchange could not be reached.", "无法连接令牌兑换接口。"),
+                Text(
+                    f"The token exchange could not be reached. {why.en}".strip(), f"无法连接令牌兑换接口。{why.zh}".strip()
+                ),
                 provider="HiDream",
                 vendor_message=str(cause),
             ) from None

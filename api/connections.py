@@ -179,7 +179,9 @@ def _through_socks(
     try:
         from urllib3.contrib.socks import SOCKSConnection, SOCKSProxyManager
     except (ImportError, urllib3.exceptions.DependencyWarning):
-        raise requests.exceptions.InvalidSchema("SOCKS proxies need the Python package PySocks") from None
+        raise requests.exceptions.InvalidSchema(
+            "SOCKS proxies need the Python package PySocks: `pip install PySocks`, or set an http:// proxy"
+        ) from None
     with _without_the_address():
         user, password = requests.utils.get_auth_from_url(proxy)
         manager = SOCKSProxyManager(proxy, username=user or None, password=password or None, **certificates)

@@ -27,6 +27,7 @@ from .choices import (
     AspectRatio,
     UpscaleRatio,
 )
+from .diagnosis import obstacle_of
 from .errors import ConfigurationError, InvalidInputError, Outcome, Provider, RemoteImageError
 from .polling import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from .redaction import pack_logger
@@ -240,7 +241,8 @@ class HiDreamService:
                 proxy=self.account.proxy,
             )
         except requests.RequestException as problem:
-            raise PollError(type(problem).__name__) from problem
+            obstacle = obstacle_of(problem)
+            raise PollError(obstacle.en if obstacle is not None else type(problem).__name__) from problem
         except RemoteImageError as problem:
             # The token exchange may fail for a while; the task runs on meanwhile.
             raise PollError(problem.what.en) from problem

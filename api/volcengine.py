@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from .accounts import VolcengineAccount
 from .answers import NotAccepted, Reply, sent_texts
 from .choices import VOLCENGINE_OUTPAINT
+from .diagnosis import obstacle_of
 from .errors import (
     ModerationError,
     Outcome,
@@ -157,7 +158,8 @@ class VolcengineService:
         try:
             reply = _read(ask_for_result(self.account, task.task_id, self.account.deadlines))
         except requests.RequestException as problem:
-            raise PollError(type(problem).__name__) from problem
+            obstacle = obstacle_of(problem)
+            raise PollError(obstacle.en if obstacle is not None else type(problem).__name__) from problem
         state = next(filter(None, (part.first("status") for part in reply.parts if part.is_result)), "").lower()
         pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, reply.code, state)
         if reply.result is not None:

@@ -27,6 +27,7 @@ from hidream_volcengine.api import (
 )
 from hidream_volcengine.api.accounts import HiDreamAccount
 from hidream_volcengine.api.diagnosis import _TLS_ADVICE
+from hidream_volcengine.api.polling import PollError, TaskRef
 from hidream_volcengine.api.templates import Template, fetch_templates, fetch_thumbnail
 from pytest import LogCaptureFixture, MonkeyPatch
 
@@ -210,24 +211,35 @@ def test_a_proxy_that_refuses(
         assert "canary" not in told and HEADER not in told
 
 
+@pytest.mark.parametrize("whose", ["the environment's", "an account's"])
 @pytest.mark.parametrize("scheme", ["socks4", "socks5", "SOCKS5h"])
 @pytest.mark.parametrize("kind", ["token", "api key", "gateway", "signed", "tasks"])
 def test_a_socks_proxy_without_its_package_is_told_before_anything_is_sent(
-    monkeypatch: MonkeyPatch, caplog: LogCaptureFixture, kind: str, scheme: str
+    monkeypatch: MonkeyPatch, caplog: LogCaptureFixture, kind: str, scheme: str, whose: str
 ) -> None:
+    """With what to do, on the way of each request: a submit, a token exchange, a poll and a download."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", None)
     with RawServer(raw.hanging) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", with_login(f"{scheme}://127.0.0.1:{proxy.port}"))
-        with pytest.raises(ConnectionFailedError, match="PySocks") as caught:
-            raw.run(call_of(kind, "https://host.invalid"))
-        with pytest.raises(downloads.DownloadError, match="PySocks"):
+        own = with_login(f"{scheme}://127.0.0.1:{proxy.port}")
+        if whose == "the environment's":
+            monkeypatch.setenv("HTTPS_PROXY", own)
+            own = ""
+        call = call_of(kind, "https://host.invalid", own)
+        with pytest.raises(ConnectionFailedError) as caught:
+            raw.run(call)
+        task = TaskRef(call.service.provider, call.service.name, "task-1")
+        with pytest.raises(PollError) as asked:
+            call.service.query(task)
+        with pytest.raises(downloads.DownloadError) as missed:
             downloads.download(
-                "https://host.invalid/p.png", max_bytes=9, allow_loopback=False, deadlines=QUICK, cancel=CancelToken()
-            )
+                "https://host.invalid/p.png", max_bytes=9, allow_loopback=False, deadlines=QUICK, cancel=CancelToken(),
+                proxy=own,
+            )  # fmt: skip
         assert caught.value.billed == "no" and proxy.accepted == 0
-        assert caught.value.text().zh.count("PySocks")
-        assert "canary" not in f"{caught.value} {caught.value!r} {caplog.text}".replace(raw.TOKEN, "")
+        told = [caught.value.text().en, caught.value.text().zh, f"{asked.value}", f"{missed.value}"]
+        assert all("pip install PySocks" in each and "http://" in each for each in told), told
+        assert "canary" not in f"{caught.value!r} {told} {caplog.text}".replace(raw.TOKEN, "")
 
 
 @pytest.mark.parametrize("password", ["canary#1", "canary/1", "canary?1", "canary\\1", "canary1"])
