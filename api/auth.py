@@ -157,7 +157,8 @@ class ExchangedTokenAuth(AuthBase):
             why = obstacle_of(cause) or Text("", "")
             raise ConnectionFailedError(
                 Text(
-                    f"The token exchange could not be reached. {why.en}".strip(), f"无法连接令牌兑换接口。{why.zh}".strip()
+                    f"The token exchange could not be reached. {why.en}".strip(),
+                    f"无法连接令牌兑换接口。{why.zh}",
                 ),
                 provider="HiDream",
                 vendor_message=str(cause),

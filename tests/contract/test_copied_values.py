@@ -1,4 +1,4 @@
-"""Keys and addresses as people copy them: with quotes, with Bearer in front, with the path that the pack adds itself."""
+"""Keys and addresses as people copy them: with quotes, with Bearer in front, with a path that the pack adds itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,10 @@ def test_a_key_of_the_dialog(tmp_path: Path, name: str) -> None:
 
 # ---- addresses
 
-GATEWAY_PATHS = ["", "/", "/v1", "/v1/", "/volcv/v1", "/volcv/v1/", "//volcv//v1", "/VolcV/V1", "/v1/volcv/v1",
-                 "/volcv/v1?Action=CVProcess&Version=2022-08-31", "/volcv/v1/?Action=CVSync2AsyncGetResult"]  # fmt: skip
+GATEWAY_PATHS = [
+    "", "/", "/v1", "/v1/", "/volcv/v1", "/volcv/v1/", "//volcv//v1", "/VolcV/V1", "/v1/volcv/v1",
+    "/volcv/v1?Action=CVProcess&Version=2022-08-31", "/volcv/v1/?Action=CVSync2AsyncGetResult",
+]  # fmt: skip
 HIDREAM_PATHS = ["", "/", "/api-pub", "/api-pub/gw/v3/image/image_upscaler/async", "/prod-api/user/apikey2token",
                  "/api-pub/gw/v3/image/image_upscaler/async/results?task_id=1"]  # fmt: skip
 SIGNED_PATHS = ["", "/", "/?Action=CVProcess&Version=2022-08-31", "?Action=CVProcess&Version=2022-08-31"]
@@ -151,7 +154,8 @@ def test_an_address_with_a_path_of_the_service(tmp_path: Path, variable: str, pa
     for host in HOSTS:
         profiles = Profiles({variable: host + path}, no_sandbox)
         assert profiles.environment.setting(name) == host, path
-        file = ProfileFile(lambda folder=tmp_path / host.partition("//")[2].replace(":", "_"): folder)
+        folder = tmp_path / host.partition("//")[2].replace(":", "_")
+        file = ProfileFile(partial(Path, folder))
         editor = ProfileEditor(Profiles({}, no_sandbox, file), file)
         shown = editor.add(file.read().revision, "mine", {name: host + path}, {})
         assert next(profile for profile in shown.profiles if profile.name == "mine").settings[name] == host

@@ -272,7 +272,8 @@ def test_a_socks_proxy_of_no_known_version_tells_no_password(
         # As urllib3 has it.
         raise ValueError(f"Unable to determine SOCKS version from {proxy_url}")
 
-    monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", SimpleNamespace(SOCKSProxyManager=unknown, SOCKSConnection=None))
+    socks = SimpleNamespace(SOCKSProxyManager=unknown, SOCKSConnection=None)
+    monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", socks)
     monkeypatch.setenv("HTTPS_PROXY", with_login("socks://proxy.example.com"))
     with pytest.raises(ConnectionFailedError, match="proxy") as caught:
         raw.run(call_of(kind, "https://host.invalid"))
