@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -106,10 +106,8 @@ class Session:
         auth: AuthBase,
         timeout: tuple[float, float],
         verify: bool | str,
-        allow_redirects: Literal[False],
-        stream: Literal[True],
     ) -> requests.Response:
-        """Send one request; returns its answer when the header is there. Arguments as in requests.
+        """Send one request; returns its answer, its body still to be read. Arguments as in requests.
 
         Raises:
             requests.RequestException: no answer.
@@ -172,9 +170,7 @@ def _through(proxy: str, certificates: Mapping[str, Any]) -> urllib3.ProxyManage
         return urllib3.ProxyManager(proxy, proxy_headers=login, **certificates)
 
 
-def _through_socks(
-    proxy: str, certificates: Mapping[str, Any]
-) -> tuple[urllib3.PoolManager, type[HTTPConnection]]:
+def _through_socks(proxy: str, certificates: Mapping[str, Any]) -> tuple[urllib3.PoolManager, type[HTTPConnection]]:
     """Connections through a SOCKS proxy, and their class."""
     try:
         from urllib3.contrib.socks import SOCKSConnection, SOCKSProxyManager
@@ -205,7 +201,7 @@ def _response(request: requests.PreparedRequest, raw: urllib3.BaseHTTPResponse) 
     return response
 
 
-def new_session(url: str, proxy: str, hooks: Hooks) -> requests.Session:
+def new_session(url: str, proxy: str, hooks: Hooks) -> Session:
     """A session for ``url`` that never takes a loopback address through a proxy.
 
     Args:
@@ -216,8 +212,7 @@ def new_session(url: str, proxy: str, hooks: Hooks) -> requests.Session:
         proxies = {}
     elif proxy:
         proxies = {"http": proxy, "https": proxy}
-    # The part of one that is used.
-    return cast("requests.Session", Session(proxies, hooks))
+    return Session(proxies, hooks)
 
 
 def trusted() -> bool | str:

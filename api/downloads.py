@@ -184,8 +184,6 @@ def download(
                     url,
                     headers={"Accept-Encoding": "identity"},
                     auth=NoAuth(),
-                    allow_redirects=False,
-                    stream=True,
                     timeout=(deadlines.connect, deadlines.poll),
                     verify=trusted(),
                 )

@@ -24,7 +24,7 @@ import urllib3
 from requests.auth import AuthBase
 
 from .cancel import CancelToken
-from .connections import Hooks, Line, blocks, is_loopback, log_exchange, new_session, trusted
+from .connections import Hooks, Line, Session, blocks, is_loopback, log_exchange, new_session, trusted
 from .time_limits import SLOWEST, TimeLimit
 from .wire import json_object
 
@@ -261,8 +261,6 @@ def submit(
                 data=counting,
                 headers={"Content-Type": "application/json", "Connection": "close", **headers},
                 auth=auth,
-                allow_redirects=False,
-                stream=True,
                 timeout=(deadlines.connect, answer_timeout),
                 verify=trusted(),
             )
@@ -330,9 +328,9 @@ def _unpacked(data: bytes, most: int) -> bytes:
 _thread = threading.local()
 
 
-def _thread_session(url: str, proxy: str) -> tuple[requests.Session, Line]:
+def _thread_session(url: str, proxy: str) -> tuple[Session, Line]:
     """This thread's session for polls (requests' sessions are not to be shared between threads, nor proxies)."""
-    sessions: dict[tuple[bool, str], tuple[requests.Session, Line]] = _thread.__dict__.setdefault("sessions", {})
+    sessions: dict[tuple[bool, str], tuple[Session, Line]] = _thread.__dict__.setdefault("sessions", {})
     slot = (is_loopback(urlsplit(url).hostname or ""), proxy)
     if slot not in sessions:
         if len(sessions) >= _MOST_SESSIONS:
@@ -341,7 +339,7 @@ def _thread_session(url: str, proxy: str) -> tuple[requests.Session, Line]:
     return sessions[slot]
 
 
-def _watched_session(url: str, proxy: str) -> tuple[requests.Session, Line]:
+def _watched_session(url: str, proxy: str) -> tuple[Session, Line]:
     line = Line()
     return new_session(url, proxy, Hooks(connected=lambda sock, direct: line.connected(sock))), line
 
@@ -416,8 +414,6 @@ def _exchange(
                 data=data,
                 headers=headers,
                 auth=auth,
-                allow_redirects=False,
-                stream=True,
                 timeout=(deadlines.connect, deadlines.poll),
                 verify=trusted(),
             )
