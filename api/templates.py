@@ -30,7 +30,7 @@ from .errors import (
 )
 from .geometry import fit_within
 from .images import decode, encode, resize
-from .picture_files import UndecodableImageError
+from .picture_files import UndecodableImageError, unwrapped
 from .redaction import shortened, words_of
 from .submits import _unreachable
 from .text import Text
@@ -232,7 +232,7 @@ def fetch_thumbnail(account: HiDreamAccount, template: Template) -> bytes:
             cancel=CancelToken(),
         ) as stream:
             stream.seek(0)
-            pixels = decode(io.BytesIO(stream.read()), _MAX_PICTURE_PIXELS)
+            pixels = decode(io.BytesIO(unwrapped(stream.read(), _MAX_PICTURE_BYTES)), _MAX_PICTURE_PIXELS)
     except RefusedUrlError as problem:
         why = problem.reason
     except (DownloadError, UndecodableImageError) as problem:
