@@ -414,10 +414,12 @@ def decode(stream: IO[bytes], max_pixels: int) -> Pixels:
     """
     stream.seek(0)
     try:
-        with recognized(stream.read()).open() as picture:
+        file = recognized(stream.read())
+        with file.open() as picture:
             width, height = picture.size
             if width * height > max_pixels:
                 raise UndecodableImageError(f"{width}×{height} is more than the {max_pixels} pixels expected at most")
+            file.check_rows()
             # Before it is decoded: that changes them.
             see_through = _transparent_level(picture)
             picture.load()

@@ -60,6 +60,17 @@ class PictureFile:
     data: bytes
     module: str
     name: str
+    had_no_end: bool = False
+    """Of a JPEG: it may be cut. See :meth:`check_rows`."""
+
+    def check_rows(self) -> None:
+        """Decode a JPEG that had no end marker, to see whether any row is missing; of another file that is known.
+
+        Raises:
+            UndecodableImageError: it is cut.
+        """
+        if self.had_no_end and not _has_every_row(self.data.removesuffix(_END_OF_JPEG)):
+            raise UndecodableImageError(f"the picture is cut off ({len(self.data)} bytes)")
 
     def open(self) -> Image.Image:
         """The picture, not decoded yet; raises what Pillow raises.
@@ -88,7 +99,8 @@ def recognized(data: bytes) -> PictureFile:
     if not available:
         raise UndecodableImageError(f"this Pillow cannot read {media_type}", is_foreign=True)
     tidy = {_PNG: _tidy_png, _JPEG: _tidy_jpeg, _WEBP: _tidy_webp}.get(media_type, bytes)
-    return PictureFile(media_type, tidy(data), module, name)
+    tidied = tidy(data)
+    return PictureFile(media_type, tidied, module, name, had_no_end=media_type == _JPEG and not data.startswith(tidied))
 
 
 # ---- PNG
@@ -170,7 +182,7 @@ def _tidy_jpeg(data: bytes) -> bytes:
         segments.append((marker[1][0], data[marker.end() + 2 : at]))
     # The last byte may be the first half of the end marker.
     scans = data.rstrip(b"\xff")
-    if at > len(scans) or not _has_every_scan(segments) or not _has_every_row(scans):
+    if at > len(scans) or not _has_every_scan(segments):
         raise UndecodableImageError(f"the picture is cut off ({len(data)} bytes)")
     return scans + _END_OF_JPEG
 
