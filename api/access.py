@@ -43,7 +43,7 @@ class Access:
         self._mark = Mark()
         self._written = Mark()
         self._written_at = -HEARTBEAT
-        self._looked = False
+        self._is_told = False
 
     @property
     def is_open(self) -> bool:
@@ -56,7 +56,7 @@ class Access:
         """
         settings = self._settings
         with self._opening:
-            self._look()
+            self._warn_of_container_layer()
             if self._database is None:
                 self._database = (
                     salvage.open_postgresql(
@@ -69,11 +69,11 @@ class Access:
                     self._mark = Database.mark(connection)
             return self._database
 
-    def _look(self) -> None:
+    def _warn_of_container_layer(self) -> None:
         """Tell once of a folder that is lost with its container: what was bought would be bought again."""
-        if self._looked:
+        if self._is_told:
             return
-        self._looked = True
+        self._is_told = True
         for folder in (self._settings.directory, self._store.directory):
             if in_container(folder):
                 pack_logger().warning(

@@ -83,6 +83,8 @@ _Slot = tuple[str, Secret]
 _tokens: dict[_Slot, _Exchanged] = {}
 # Each key has its own: an exchange that hangs holds up nobody who has another key, or a token.
 _exchanging: dict[_Slot, threading.Lock] = {}
+
+
 def _known(slot: _Slot) -> Secret | None:
     """The token of a key, unless it is a day old."""
     known = _tokens.get(slot)

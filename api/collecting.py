@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ from .picture_files import UndecodableImageError, unwrapped
 from .polling import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Watch, jittered, wait
 from .redaction import pack_logger
 from .states import JournalError
-from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
+from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store, file_name
 from .submits import BesideError, Service
 from .text import Text
 from .transport import Deadlines
@@ -414,7 +413,7 @@ class _Known:
 class _Brought:
     """The bytes of one picture, what became of them, and its pixels if they could be decoded.
 
-    ``is_foreign``: they never will be here.
+    ``is_foreign``: this Pillow does not read their format.
     """
 
     encoded: Encoded
@@ -478,7 +477,7 @@ class _Fetcher:
         """The error for a picture whose bytes came, if any, and are of no use here."""
         where_en = where_zh = ""
         if brought is not None and brought.kept == "stored":
-            name = f"{hashlib.sha256(brought.encoded.data).hexdigest()}.bin"
+            name = file_name(brought.encoded.data, brought.encoded.media_type)
             where_en = f"; its bytes were kept in the store as {name}"
             where_zh = f"，其数据已保留在图片库中：{name}"
         return TaskFailedError(

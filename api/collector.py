@@ -43,6 +43,7 @@ class Collector:
         self._started = False
         self._stop = threading.Event()
         self._few = threading.BoundedSemaphore(_LOOKS_AT_ONCE)
+        self._few_asked_for = threading.BoundedSemaphore(_LOOKS_AT_ONCE)
 
     def start(self) -> None:
         """Begin, unless it has begun already."""
@@ -64,7 +65,8 @@ class Collector:
     def collect_once(self) -> int:
         """Look at every task whose turn it is, once; returns how many that were.
 
-        A look that hangs (a disk or a name server that does not answer) goes on beside the next ones, a few at most.
+        A look that hangs (a disk or a name server that does not answer) goes on beside the next ones. Four of them stop
+        the collector until one ends; what users ask for goes on.
         """
         due = self._journal.orphans(_AT_ONCE)
         for attempt in due:
@@ -72,7 +74,11 @@ class Collector:
                 pack_logger().warning("the collector waits: %d looks at tasks do not end", _LOOKS_AT_ONCE)
                 break
             look = threading.Thread(target=self._look_and_release, args=(attempt,), name=_LOOK_NAME, daemon=True)
-            look.start()
+            try:
+                look.start()
+            except BaseException:
+                self._few.release()
+                raise
             look.join(_LONGEST_LOOK)
         return len(due)
 
@@ -123,7 +129,7 @@ class Collector:
 
     def _look_now(self, claim: Claim, service: Service) -> None:
         try:
-            with self._few:
+            with self._few_asked_for:
                 self._resume(claim, service)
         except Exception as problem:  # the task list shows where it stands
             pack_logger().info("%s was asked for: %s", claim.journal_id, problem)

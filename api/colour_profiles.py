@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 ToSrgb = Callable[[Image.Image], Image.Image]
-# A profile that moves no colour further is sRGB, whoever made it: applying it would only add noise, and paid nodes
-# downstream are keyed by pixels.
+# Levels of 255. A profile that moves no colour further is sRGB, whoever made it: applying it would only add noise, and
+# paid nodes downstream are keyed by pixels.
 _NEARLY_SRGB = 3
 _STEPS = (0, 32, 64, 96, 128, 160, 192, 224, 255)
 _SPACES = {"L": "GRAY", "RGB": "RGB ", "RGBA": "RGB ", "CMYK": "CMYK"}

@@ -8,7 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from .errors import ConfigurationError
-from .profile_values import KEYS, SETTINGS, BadValueError, Value, bare_key, key_word, left_out, limit, switch
+from .profile_file import bare_key
+from .profile_values import KEYS, SETTINGS, BadValueError, Value, key_word, left_out, limit, switch
 from .redaction import pack_logger
 from .settings import JournalSettings
 from .text import Text

@@ -419,7 +419,7 @@ def decode(stream: IO[bytes], max_pixels: int) -> Pixels:
             width, height = picture.size
             if width * height > max_pixels:
                 raise UndecodableImageError(f"{width}×{height} is more than the {max_pixels} pixels expected at most")
-            file.check_rows()
+            file.check_rows(picture)
             # Before it is decoded: that changes them.
             see_through = _transparent_level(picture)
             picture.load()

@@ -54,7 +54,7 @@ class UndecodableImageError(Exception):
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A recognized file: its media type, and its bytes without what Pillow would stumble over."""
+    """A recognized file: its media type, and its bytes without what Pillow refuses."""
 
     media_type: str
     data: bytes
@@ -63,13 +63,17 @@ class PictureFile:
     had_no_end: bool = False
     """Of a JPEG: it may be cut. See :meth:`check_rows`."""
 
-    def check_rows(self) -> None:
-        """Decode a JPEG that had no end marker, to see whether any row is missing; of another file that is known.
+    def check_rows(self, picture: Image.Image) -> None:
+        """Look for missing rows, where Pillow may pass them over. A JPEG that had no end marker is decoded for that.
+
+        Args:
+            picture: the opened file.
 
         Raises:
             UndecodableImageError: it is cut.
         """
-        if self.had_no_end and not _has_every_row(self.data.removesuffix(_END_OF_JPEG)):
+        missing = self.had_no_end and not _has_every_row(self.data.removesuffix(_END_OF_JPEG))
+        if missing or (ImageFile.LOAD_TRUNCATED_IMAGES and _is_shorter_than_announced(self, picture)):
             raise UndecodableImageError(f"the picture is cut off ({len(self.data)} bytes)")
 
     def open(self) -> Image.Image:
@@ -230,6 +234,24 @@ def _tidy_webp(data: bytes) -> bytes:
         raise UndecodableImageError(f"the picture is cut off ({len(data)} bytes)")
     content = b"WEBP" + b"".join(chunks)
     return b"RIFF" + len(content).to_bytes(4, "little") + content
+
+
+# ---- GIF, BMP, TIFF
+
+_GIF_END = b";"
+_STRIPS = ((273, 279), (324, 325))
+"""Tags of TIFF: where strips and tiles begin, and how long they are."""
+
+
+def _is_shorter_than_announced(file: PictureFile, picture: Image.Image) -> bool:
+    data = file.data
+    if file.media_type == "image/gif":
+        return not data.rstrip(b"\0\r\n").endswith(_GIF_END)
+    if file.media_type == "image/bmp":
+        return int.from_bytes(data[2:6], "little") > len(data)
+    tags = getattr(picture, "tag_v2", {})
+    strips = [zip(tags.get(begins, ()), tags.get(sizes, ()), strict=False) for begins, sizes in _STRIPS]
+    return max((at + size for each in strips for at, size in each), default=0) > len(data)
 
 
 # ---- around a file

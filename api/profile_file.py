@@ -9,6 +9,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -224,13 +225,27 @@ def profile_names(file: ProfileFile | None) -> list[str]:
     return list(dict.fromkeys([DEFAULT_PROFILE, *stored, SANDBOX_PROFILE]))
 
 
+# Blanks, also invisible ones, and quotes of shells, JSON, chats and web pages: no key begins or ends with one.
+_AROUND_A_KEY = "[\\s\"'`“”„‟‘’‚‛«»‹›「」『』＂＇\u00ad\u200b-\u200f\u2060\ufeff]+"
+_EDGES = re.compile(f"^{_AROUND_A_KEY}|{_AROUND_A_KEY}$")
+# A key has no blanks, so what comes before one is none of it.
+_BEARER = re.compile(r"(authorization\s*:\s*)?bearer:?\s+", re.IGNORECASE)
+
+
+def bare_key(value: str) -> str:
+    """A key without what was copied together with it: quotes and blanks around it, the word Bearer before it."""
+    bare = _EDGES.sub("", value)
+    before = _BEARER.match(bare)
+    return bare_key(bare[before.end() :]) if before else bare
+
+
 def first_profile(file: ProfileFile, environment: Mapping[str, str]) -> str:
     """The profile that a newly placed node starts with: ``sandbox`` where no key is set at all.
 
     Args:
         environment: the variables of the process; each key has one of its name.
     """
-    if any(environment.get(name.upper(), "").strip() for name in KEY_NAMES):
+    if any(bare_key(environment.get(name.upper(), "")) for name in KEY_NAMES):
         return DEFAULT_PROFILE
     try:
         return DEFAULT_PROFILE if file.has_keys() else SANDBOX_PROFILE

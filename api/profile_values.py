@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from requests import PreparedRequest
+from requests import PreparedRequest, RequestException
 
 from .choices import SANDBOX_PROFILE
 from .connections import NO_PROXY, is_loopback, origin
 from .errors import Provider
-from .profile_file import StoredProfile
+from .profile_file import StoredProfile, bare_key
 from .redaction import shortened
 from .text import Text
 
@@ -69,20 +69,6 @@ _HEADER_WORD = Text(
 )
 
 
-# Blanks, also invisible ones, and quotes of shells, JSON, chats and web pages: no key begins or ends with one.
-_AROUND_A_KEY = "[\\s\"'`“”„‟‘’‚‛«»‹›「」『』＂＇\u00ad\u200b-\u200f\u2060\ufeff]+"
-_EDGES = re.compile(f"^{_AROUND_A_KEY}|{_AROUND_A_KEY}$")
-# A key has no blanks, so what comes before one is none of it.
-_BEARER = re.compile(r"(authorization\s*:\s*)?bearer:?\s+", re.IGNORECASE)
-
-
-def bare_key(value: str) -> str:
-    """A key without what was copied together with it: quotes and blanks around it, the word Bearer before it."""
-    bare = _EDGES.sub("", value)
-    before = _BEARER.match(bare)
-    return bare_key(bare[before.end() :]) if before else bare
-
-
 def key_word(value: object) -> str:
     """A key as it is sent, of what was entered for it; "" for nothing."""
     if not isinstance(value, str) or len(value) > _LONGEST_KEY:
@@ -116,6 +102,10 @@ def url(value: object) -> str:
         parts = _parts_of(address, allowed)
         if "?" in address or "#" in address or climbs(parts.path):
             raise BadValueError(allowed)
+        try:
+            base_of(address)
+        except RequestException:
+            raise BadValueError(allowed) from None
     return address
 
 
@@ -128,6 +118,9 @@ def base_of(address: str) -> str:
     """A service's address as requests sends it, with its port and with a slash at the end; "" for none.
 
     What a key is bound to: a gateway is one host for many, and what lies beside this address may be somebody else's.
+
+    Raises:
+        requests.RequestException: no address that could be asked.
     """
     if not address:
         return ""

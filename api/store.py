@@ -52,6 +52,11 @@ _OLD_TEMPORARY_S = 3600.0
 WALKED_AGAIN_AFTER = 300.0
 
 
+def file_name(data: bytes, media_type: str) -> str:
+    """What the file of these bytes is called in the store."""
+    return f"{hashlib.sha256(data).hexdigest()}{_SUFFIXES[media_type]}"
+
+
 class MissingPictureError(Exception):
     """The store has no such picture."""
 

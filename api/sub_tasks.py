@@ -74,7 +74,7 @@ def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
     name, told = next(((name, value) for name in _STATUSES if (value := entry.get(name)) not in (None, "")), ("", None))
     status = _status_of(told)
     if name != _STATUSES[0] and status not in _WORDS:
-        # Numbers of another field are nobody's documented ones.
+        # Only `task_status` has documented numbers.
         status = None
     sub_task = SubTask(
         next(filter(None, (id_of(entry.get(name)) for name in _IDS)), ""),
@@ -93,8 +93,8 @@ def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
 
 
 def _picture(sub_task: SubTask, text: str, number: int) -> SubTask:
-    is_address = _is_address(text)
-    made = replace(sub_task, started=True, image=text if is_address else "", base64="" if is_address else text)
+    has_address = _is_address(text)
+    made = replace(sub_task, started=True, image=text if has_address else "", base64="" if has_address else text)
     if number == 1:
         return made
     # Told apart by its id, where there is one.

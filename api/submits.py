@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import hashlib
 import re
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from .hidream import HiDreamService
 from .images import Encoded
 from .polling import Accepted, Progress, SubTask, Watch, jittered
 from .redaction import pack_logger, redact, shortened
-from .store import UNKNOWN_MEDIA
+from .store import UNKNOWN_MEDIA, file_name
 from .text import Text
 from .transport import NoAnswerError, NotSentError, Phases
 from .volcengine import VolcengineService
@@ -191,7 +190,7 @@ def _with_what_came(claim: Claim, body: bytes, what: Text) -> Text:
     known = redact(body.decode("latin-1")).encode("latin-1", "replace")
     if not claim.keep_beside_an_error(Encoded(known, UNKNOWN_MEDIA, 0, 0)):
         return what
-    name = f"{hashlib.sha256(known).hexdigest()}.bin"
+    name = file_name(known, UNKNOWN_MEDIA)
     return Text(
         f"{what.en} What came was kept in the store as {name}.", f"{what.zh}收到的内容已保留在图片库中：{name}。"
     )

@@ -30,21 +30,21 @@ class TimeLimit:
     def restart(self, seconds: float) -> None:
         """From now on it has so many seconds."""
         self.end = time.monotonic() + seconds
-        _watch.look()
+        _cutter.look()
 
     def came(self, size: int) -> None:
         """So many bytes came."""
         self.end += size / SLOWEST
 
     def __enter__(self) -> TimeLimit:
-        _watch.add(self)
+        _cutter.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _watch.discard(self)
+        _cutter.discard(self)
 
 
-class _Watch:
+class _Cutter:
     """One daemon thread, made with the first request, that cuts the lines of limits that have passed."""
 
     def __init__(self) -> None:
@@ -80,4 +80,4 @@ class _Watch:
                 self._changed.wait(None if soonest is None else max(0.0, soonest - now))
 
 
-_watch = _Watch()
+_cutter = _Cutter()

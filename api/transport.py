@@ -35,6 +35,7 @@ _MOST_WORDS = 4 * 2**20
 # Base64 of a picture, which is compressed already, shrinks by a quarter: no answer to a free request is packed tighter.
 _MOST_PACKED = 50
 _PICTURE = re.compile(rb"[\w+/=\\-]{4096}")
+_WORDS_ONLY = ValueError(f"the answer is larger than {_MOST_WORDS} bytes and brings no picture")
 # How gzip and zlib ("deflate") begin; JSON never does.
 _COMPRESSED = (b"\x1f\x8b", b"\x78")
 _MOST_SESSIONS = 8
@@ -44,8 +45,8 @@ _MOST_SESSIONS = 8
 class Deadlines:
     """Seconds.
 
-    ``connect``, ``upload_stall``, ``poll`` and the answers are per try and begin anew with each byte (what drips is cut
-    after twice that, and a second for each 16 KiB that came); ``queue`` bounds the time until a service
+    ``connect``, ``upload_stall``, ``poll`` and the answers are per try and begin anew with each byte (what arrives byte
+    by byte is cut after twice that, and a second for each 16 KiB that came); ``queue`` bounds the time until a service
     starts on a task (retries after 429 included), ``run`` the time it works, ``download`` the retries for a picture.
     """
 
@@ -290,7 +291,7 @@ def _read(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> An
                 if spool.tell() > _MOST_BYTES:
                     raise ValueError(f"the answer is larger than {_MOST_BYTES} bytes")
                 if is_first_beyond and not is_paid and not _may_bring_a_picture(spool):
-                    raise ValueError(f"the answer is larger than {_MOST_WORDS} bytes and brings no picture")
+                    raise _WORDS_ONLY
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
             broken = cause
         spool.seek(0)
@@ -298,7 +299,10 @@ def _read(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> An
     if limit.passed:
         broken = ValueError("the answer did not end in time")
     most = _MOST_BYTES if is_paid else min(_MOST_BYTES, max(_MOST_WORDS, _MOST_PACKED * len(data)))
-    return Answer(response.status_code, response.headers, _unpacked(data, most), broken)
+    body = _unpacked(data, most)
+    if not is_paid and len(body) > _MOST_WORDS and not _PICTURE.search(body, 0, _MOST_WORDS):
+        body, broken = b"", _WORDS_ONLY
+    return Answer(response.status_code, response.headers, body, broken)
 
 
 def _may_bring_a_picture(spool: IO[bytes]) -> bool:

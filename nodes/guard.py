@@ -58,7 +58,7 @@ _OTHER_MACHINE = Text(
     "Tasks, profiles and templates are shown on the server's own machine only. With Docker or WSL, a browser on the "
     "same computer comes through a gateway and counts as another machine (docs/docker.md). "
     f"{_TELL_OWNER.en}",
-    "任务、配置和模板只在服务器本机显示。使用 Docker 或 WSL 时，同一台电脑上的浏览器经由网关访问，也算其他机器"
+    "任务、配置和模板只在服务器本机显示。使用 Docker 或 WSL 时，同一台电脑上的浏览器经由网关访问，也视为其他机器"
     f"（见 docs/docker.zh-CN.md）。{_TELL_OWNER.zh}",
 )
 _OTHER_NAME = Text(
@@ -175,7 +175,7 @@ class Guard:
             raise Refusal(403, _OLD_HTTP)
         if any(_FORWARDING.fullmatch(name.lower().replace("_", "-")) for name in request.headers):
             raise Refusal(403, _FORWARDED)
-        # A browser says that of a WebSocket only. Proxies that are set up for these say it of everything.
+        # A browser sends that for a WebSocket only; proxies that are set up for these send it with every request.
         connection = ",".join(request.headers.getall("Connection", [])).lower()
         if "upgrade" in connection and not request.headers.get("Upgrade"):
             raise Refusal(403, _FORWARDED)

@@ -1,5 +1,6 @@
 // Below each node of this pack: that its profile has no key, what it is doing while it runs, and what its last run has
-// to say: sizes, what was resized, what was reused. Nothing of it is ever saved with the workflow, and a node is no higher in the file for it.
+// to say: sizes, what was resized, what was reused. Nothing of it is ever saved with the workflow, and a node is no
+// higher in the file for it.
 //
 // While it runs the server sends `hidream_volcengine.progress` (nodes/display.py says what is in it), at its end
 // `ui: {text: ["English\n中文", ...], account: [{bought, resumed, reused, seconds, free}, ...]}`. An error of it stands

@@ -42,13 +42,13 @@ const EN = {
     "Queue again to fetch what comes: nothing is bought twice.",
 };
 
-const ZH_NAMES = { HiDream: "HiDream ", Volcengine: "火山引擎" };
+const ZH_NAMES = { HiDream: " HiDream ", Volcengine: "火山引擎" };
 
 const ZH = {
   language: "zh",
   label: "本节点的运行状态和上次运行的说明",
   noKey: (profile, services) =>
-    `配置“${profile}”没有 ${services.map((service) => ZH_NAMES[service]).join("或 ")}的密钥。` +
+    `配置“${profile}”没有${services.map((service) => ZH_NAMES[service]).join("或")}的密钥。` +
     "请在“设置 → HiDream 与火山引擎”中填写" +
     (services.length === 1 ? "，或选择无需密钥且免费的“sandbox”。" : "。"),
   bar: "进度",

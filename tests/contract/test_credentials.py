@@ -162,7 +162,7 @@ def test_hosts_can_be_set(variable: str, url: str) -> None:
      "https://host.example.com/a#", "https://host.example.com/a/../b", "https://host.example.com/a/./b",
      "https://host.example.com/..", "https://host.example.com/a/%2e%2E/b", "https://host.example.com/a/..%2fb",
      "https://host.example.com/a/%252e%252e/b", "https://host.example.com/a\\..\\b",
-     "https://host.example.com/a/..;x/b", "nonsense"],
+     "https://host.example.com/a/..;x/b", "https://.example.com", "nonsense"],
 )  # fmt: skip
 def test_other_hosts_are_refused(variable: str, url: str) -> None:
     message = wrong(lambda: URL_VARIABLES[variable](**{variable: url}))

@@ -283,7 +283,7 @@ def test_results_of_any_type_raise_nothing_bare(odd: Any) -> None:
 
 NAMES = st.sampled_from(["task_status", "status", "image", "url", "media", "error", "sub_task_id", "sub_task_results"])
 NUMBERS = st.booleans() | st.integers() | st.floats()
-LEAVES = st.none() | NUMBERS | st.text(max_size=5) | st.just("done") | st.just(PLACE)
+LEAVES = st.none() | NUMBERS | st.text(max_size=5) | st.sampled_from(["done", PLACE, "half \ud83d of a character"])
 
 
 @given(st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner), max_leaves=8))

@@ -262,6 +262,14 @@ def test_a_poll_of_more_than_4_mib_without_a_picture_is_given_up(monkeypatch: py
     assert sum(read) < 2 * LARGE, "the rest was not read"
 
 
+def test_words_that_are_packed_are_given_up_too() -> None:
+    words = " ".join(map(str, range(1_500_000))).encode()
+    packed = gzip.compress(b'{"code":10000,"data":{"status":"done"},"words":"' + words + b'"}')
+    assert LARGE < 2 * LARGE < len(words) and len(packed) * 50 > len(words)
+    delivery, polls = polled(packed)
+    assert (len(delivery.pictures), len(polls)) == (1, 2)
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_a_large_picture_in_a_poll_is_taken(pack: Callable[[bytes], bytes]) -> None:
     picture = base64.b64encode(raw.png(1400, 1200)).decode("ascii")

@@ -169,11 +169,14 @@ def test_a_webp_with_an_odd_size_is_taken_and_a_cut_one_is_not(lossless: bool, t
                 decoded(data[:-missing])
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_cut_png_is_found_out(share: float, tolerant_pillow: None) -> None:
-    data = saved("PNG", Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)))
-    with pytest.raises(UndecodableImageError):
-        decoded(data[: int(len(data) * share)])
+@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF", "AVIF"])
+def test_a_cut_file_is_found_out(form: str, tolerant_pillow: None) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))
+    data = saved(form, noise)
+    assert decoded(data).shape == (48, 64, 3)
+    for share in (0.1, 0.5, 0.9):
+        with pytest.raises(UndecodableImageError):
+            decoded(data[: int(len(data) * share)])
 
 
 # ---- what an object store has put around a file

@@ -53,7 +53,8 @@ def test_a_new_node_starts_with_the_sandbox_where_no_key_is_set(file: ProfileFil
     assert first_profile(file, {}) == "sandbox"
     for name, key in KEYS.items():
         assert first_profile(file, {key.variable: f"some-{name}"}) == "default"
-        assert first_profile(file, {key.variable: " "}) == "sandbox", "empty is unset"
+        for nothing in (" ", "''", "\"\""):
+            assert first_profile(file, {key.variable: nothing}) == "sandbox", "empty is unset"
     add(file, "a")
     assert first_profile(file, {}) == "sandbox", "a profile without a key"
     add(file, "b", keys={"hidream_token": {"value": "canary-key-of-b", "for": ["https://b.example.com:443"]}})
