@@ -11,7 +11,7 @@ from .errors import Provider, RemoteImageError
 from .orders import Attempt, StoredResult
 from .polling import TaskRef
 from .records import ErrorRecord
-from .schema import attempts, requests, results
+from .schema import attempts, requests, results, storable
 
 _LAST_TASKS = 10
 
@@ -69,20 +69,11 @@ def put_attempt(connection: Connection, attempt: Attempt, now: float, **values: 
 def task_values(attempt: Attempt) -> dict[str, str]:
     """The ids and the result address that the service gave the task, as columns of the table ``attempts``."""
     return {
-        "request_id": storable(attempt.task.request_id),
-        "task_id": storable(attempt.task.task_id),
+        "request_id": attempt.task.request_id,
+        "task_id": attempt.task.task_id,
         "sub_task_ids": json.dumps([storable(sub_task_id) for sub_task_id in attempt.task.sub_task_ids]),
-        "result_url": storable(attempt.result_url),
+        "result_url": attempt.result_url,
     }
-
-
-def storable(text: str) -> str:
-    """An id or an address of a service as a database takes it: without NUL, and without halves of characters.
-
-    The text is not redacted: a task could not be fetched by an id with a part taken out. Code that shows an id redacts
-    the id.
-    """
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
 
 
 def read_attempts(connection: Connection, which: Any, *, order: Any = None, limit: int | None = None) -> list[Attempt]:
@@ -145,7 +136,7 @@ def put_result(
         insert(results).values(
             attempt=journal_id,
             position=position,
-            sub_task_id=storable(sub_task_id),
+            sub_task_id=sub_task_id,
             sha256=sha256,
             error=json_of(error) if error else None,
         )

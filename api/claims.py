@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, and_, delete, select, update
 
 from . import forgotten
-from .attempts import json_of, put_attempt, put_request, put_result, storable, task_values
+from .attempts import json_of, put_attempt, put_request, put_result, task_values
 from .cancel import CallCancelled
 from .errors import AmbiguousSubmitError, RemoteImageError
 from .images import Encoded
@@ -20,7 +20,7 @@ from .marks import Mark
 from .orders import Attempt, ClaimLost, StoredResult, moment_of
 from .polling import TaskRef
 from .redaction import pack_logger
-from .schema import attempts, requests
+from .schema import attempts, requests, storable
 from .states import DamagedError, JournalError, State
 from .store import SideCar, Store
 from .text import Text
@@ -232,7 +232,7 @@ class Claim:
     def answered(self, task: TaskRef) -> None:
         """The answer brought the picture itself: :meth:`keep` and :meth:`stored` write it down."""
         self.attempt = replace(self.attempt, task=task)
-        self._pending["request_id"] = storable(task.request_id)
+        self._pending["request_id"] = task.request_id
         pack_logger().info("%s answered: %s request_id=%s", task.endpoint, self.journal_id, task.request_id)
 
     def done(self, total: int) -> None:

@@ -84,20 +84,31 @@ class Environment:
             )
 
     def account(self) -> str:
-        return self.value("REMOTE_IMAGE_ACCOUNT")
+        """
+        Raises:
+            ConfigurationError: half of a character is in it.
+        """
+        return self._text("REMOTE_IMAGE_ACCOUNT")
+
+    def _text(self, variable: str) -> str:
+        """A value that UTF-8 can say: bytes of another encoding come as halves of characters."""
+        value = self.value(variable)
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise _bad_variable(variable, BadValueError(Text("valid UTF-8", "有效的 UTF-8 文本")))
+        return value
 
     def journal_settings(self, directory: Path) -> JournalSettings:
         """Where this server keeps its journal: in ``directory``, unless its owner chose another place.
 
         Raises:
-            ConfigurationError: a size that is no number.
+            ConfigurationError: a size that is no number, or half of a character in the URL.
         """
         size = self.value("REMOTE_IMAGE_STORE_MAX_GB")
         gigabytes = self._number("REMOTE_IMAGE_STORE_MAX_GB", size) if size else 0
         store = self.value("REMOTE_IMAGE_STORE_DIR")
         return JournalSettings(
             directory=directory,
-            url=self.value("REMOTE_IMAGE_JOURNAL_URL"),
+            url=self._text("REMOTE_IMAGE_JOURNAL_URL"),
             store=Path(store) if store else None,
             store_max_bytes=gigabytes * 10**9 if gigabytes else None,
         )

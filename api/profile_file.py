@@ -302,4 +302,5 @@ def _profile(entry: dict[str, Any]) -> StoredProfile:
 def _word(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError
+    value.encode("utf-8")  # raises ValueError where half of a character is in it
     return value

@@ -24,6 +24,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    TypeDecorator,
     create_engine,
     delete,
     event,
@@ -37,7 +38,7 @@ from sqlalchemy import (
     Enum as StateColumn,
 )
 from sqlalchemy import (
-    Text as LongText,
+    Text as TextColumn,
 )
 
 from .filesystems import on_network
@@ -45,6 +46,33 @@ from .marks import Mark
 from .redaction import shortened
 from .states import DamagedError, JournalError, State
 from .text import Text
+
+
+def storable(text: str) -> str:
+    """A text as a database takes it: without NUL, and without halves of characters.
+
+    The text is not redacted: a task could not be fetched by an id with a part taken out. Code that shows an id redacts
+    the id.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+
+
+class _Storable(TypeDecorator[str]):
+    """Text that is made storable on its way into a statement: services, clients and people choose ids and names."""
+
+    def process_bind_param(self, value: str | None, dialect: object) -> str | None:
+        return value if value is None else storable(value)
+
+
+class LongText(_Storable):
+    impl = TextColumn
+    cache_ok = True
+
+
+class ShortText(_Storable):
+    impl = String
+    cache_ok = True
+
 
 _state = StateColumn(
     State, native_enum=False, create_constraint=False, length=12, values_callable=lambda kind: [s.value for s in kind]
@@ -55,12 +83,12 @@ _BUSY = 30.0
 
 _metadata = MetaData()
 
-meta = Table("meta", _metadata, Column("name", String(40), primary_key=True), Column("value", LongText))
+meta = Table("meta", _metadata, Column("name", ShortText(40), primary_key=True), Column("value", LongText))
 
 owners = Table(
     "owners",
     _metadata,
-    Column("id", String(40), primary_key=True),
+    Column("id", ShortText(40), primary_key=True),
     Column("machine", LongText, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("started", LongText, nullable=False),
@@ -71,7 +99,7 @@ owners = Table(
 requests = Table(
     "requests",
     _metadata,
-    Column("key", String(64), primary_key=True),
+    Column("key", ShortText(64), primary_key=True),
     Column("provider", LongText, nullable=False),
     Column("endpoint", LongText, nullable=False),
     Column("profile", LongText, nullable=False),
@@ -88,11 +116,11 @@ requests = Table(
 attempts = Table(
     "attempts",
     _metadata,
-    Column("id", String(40), primary_key=True),
-    Column("key", String(64), nullable=False),
+    Column("id", ShortText(40), primary_key=True),
+    Column("key", ShortText(64), nullable=False),
     Column("number", Integer, nullable=False),
     Column("state", _state, nullable=False),
-    Column("owner", String(40)),
+    Column("owner", ShortText(40)),
     Column("fence", Integer, nullable=False),
     Column("request_id", LongText, nullable=False),
     Column("task_id", LongText, nullable=False),
@@ -133,11 +161,11 @@ attempts = Table(
 results = Table(
     "results",
     _metadata,
-    Column("attempt", String(40), primary_key=True),
+    Column("attempt", ShortText(40), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("sub_task_id", LongText, nullable=False),
     # Of the stored bytes; empty for one that failed.
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", ShortText(64), nullable=False),
     Column("error", LongText),
     Index("results_by_sha256", "sha256"),
 )

@@ -93,7 +93,7 @@ def _forget_secrets() -> Iterator[None]:
     """A process knows every key it was ever given; what one test calls a key is a word in the next."""
     from hidream_volcengine.api import redaction
 
-    known = set(redaction._known)
+    known = dict(redaction._known)
     yield
     redaction._known.clear()
     redaction._known.update(known)

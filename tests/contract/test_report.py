@@ -38,7 +38,7 @@ def _quick_and_forgetful(monkeypatch: MonkeyPatch) -> Iterator[None]:
     for name, module in list(sys.modules.items()):
         if name.startswith("api.") and hasattr(module, "jittered"):
             monkeypatch.setattr(module, "jittered", lambda seconds, *_: seconds / 50)
-    known = set(api.redaction._known)
+    known = dict(api.redaction._known)
     yield
     api.pack_logger().setLevel(logging.NOTSET)
     api.redaction._known.clear()
