@@ -7,7 +7,6 @@ process-wide ``LOAD_TRUNCATED_IMAGES``.
 
 from __future__ import annotations
 
-import importlib
 import io
 import re
 import struct
@@ -17,20 +16,30 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from .wire import base64_bytes
 
 _PNG, _JPEG, _WEBP = "image/png", "image/jpeg", "image/webp"
-# By the first bytes; the class of Pillow that reads it.
-_KINDS: tuple[tuple[re.Pattern[bytes], str, str, str], ...] = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), _PNG, "PngImagePlugin", "PngImageFile"),
-    (re.compile(rb"\xff\xd8\xff"), _JPEG, "JpegImagePlugin", "JpegImageFile"),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), _WEBP, "WebPImagePlugin", "WebPImageFile"),
-    (re.compile(rb"GIF8[79]a"), "image/gif", "GifImagePlugin", "GifImageFile"),
-    (re.compile(rb"BM.{4}\0\0\0\0", re.DOTALL), "image/bmp", "BmpImagePlugin", "BmpImageFile"),
-    (re.compile(rb"II[*+]\0|MM\0[*+]"), "image/tiff", "TiffImagePlugin", "TiffImageFile"),
-    (re.compile(rb".{4}ftyp.{0,40}avi[fs]", re.DOTALL), "image/avif", "AvifImagePlugin", "AvifImageFile"),
+_GIF, _BMP, _TIFF, _AVIF = "image/gif", "image/bmp", "image/tiff", "image/avif"
+# By the first bytes.
+_KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), _PNG),
+    (re.compile(rb"\xff\xd8\xff"), _JPEG),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), _WEBP),
+    (re.compile(rb"GIF8[79]a"), _GIF),
+    (re.compile(rb"BM.{4}\0\0\0\0", re.DOTALL), _BMP),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), _TIFF),
+    (re.compile(rb".{4}ftyp.{0,40}avi[fs]", re.DOTALL), _AVIF),
 )
 # Pictures (and films) that Pillow never reads: HEIC, JPEG XL, PSD, PDF, SVG.
 _FOREIGN = re.compile(rb".{4}ftyp|\xff\x0a|\0\0\0\x0cJXL |8BPS|%PDF-|\s*(?:<\?xml[^>]{0,200}>\s*)?<svg[\s>]", re.DOTALL)
@@ -58,8 +67,7 @@ class PictureFile:
 
     media_type: str
     data: bytes
-    module: str
-    name: str
+    plugin: type[ImageFile.ImageFile]
     had_no_end: bool = False
     """Of a JPEG: it may be cut. See :meth:`check_rows`."""
 
@@ -81,9 +89,7 @@ class PictureFile:
 
         Its class is used directly: ``Image.open`` keeps a limit of pixels that other packs change.
         """
-        plugin = getattr(importlib.import_module(f"PIL.{self.module}"), self.name)
-        opened: Image.Image = plugin(io.BytesIO(self.data))
-        return opened
+        return self.plugin(io.BytesIO(self.data))
 
 
 def recognized(data: bytes) -> PictureFile:
@@ -95,16 +101,36 @@ def recognized(data: bytes) -> PictureFile:
     kind = next((kind for kind in _KINDS if kind[0].match(data)), None)
     if kind is None:
         raise UndecodableImageError(f"not a picture ({len(data)} bytes)", is_foreign=_FOREIGN.match(data) is not None)
-    _, media_type, module, name = kind
-    try:
-        available = getattr(importlib.import_module(f"PIL.{module}"), "SUPPORTED", True)
-    except ImportError:
-        available = False
-    if not available:
+    media_type = kind[1]
+    plugin = _plugin_for(media_type)
+    if plugin is None:
         raise UndecodableImageError(f"this Pillow cannot read {media_type}", is_foreign=True)
     tidy = {_PNG: _tidy_png, _JPEG: _tidy_jpeg, _WEBP: _tidy_webp}.get(media_type, bytes)
     tidied = tidy(data)
-    return PictureFile(media_type, tidied, module, name, had_no_end=media_type == _JPEG and not data.startswith(tidied))
+    return PictureFile(media_type, tidied, plugin, had_no_end=media_type == _JPEG and not data.startswith(tidied))
+
+
+def _plugin_for(media_type: str) -> type[ImageFile.ImageFile] | None:
+    """The class of Pillow that reads it; ``None`` if this Pillow cannot."""
+    if media_type == _AVIF:
+        try:
+            from PIL import AvifImagePlugin
+        except ImportError:
+            return None
+        return AvifImagePlugin.AvifImageFile if AvifImagePlugin.SUPPORTED else None
+    if media_type == _WEBP and not getattr(WebPImagePlugin, "SUPPORTED", True):
+        return None
+    return _PLUGINS[media_type]
+
+
+_PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
+    _PNG: PngImagePlugin.PngImageFile,
+    _JPEG: JpegImagePlugin.JpegImageFile,
+    _WEBP: WebPImagePlugin.WebPImageFile,
+    _GIF: GifImagePlugin.GifImageFile,
+    _BMP: BmpImagePlugin.BmpImageFile,
+    _TIFF: TiffImagePlugin.TiffImageFile,
+}
 
 
 # ---- PNG
@@ -172,7 +198,7 @@ _PROGRESSIVE, _SCAN = 0xC2, 0xDA
 # Not in the compressed data of a scan.
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 # More compressed data. Where rows are missing, it becomes their pixels; else it is skipped.
-_MORE = (b"\xfe\xaa\x55\xcc\x33\x0f\xf0\x99" * 40, b"\x55\x0f\xcc\xaa\xf0\x33\x99\xfe" * 40)
+_MORE = (bytes.fromhex("feaa55cc330ff099") * 40, bytes.fromhex("550fccaaf03399fe") * 40)
 
 
 def _tidy_jpeg(data: bytes) -> bytes:
@@ -211,7 +237,7 @@ def _has_every_row(scans: bytes) -> bool:
 
 
 def _jpeg_pixels(data: bytes) -> np.ndarray:
-    with PictureFile(_JPEG, data, "JpegImagePlugin", "JpegImageFile").open() as picture:
+    with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as picture:
         return np.asarray(picture)
 
 
@@ -245,9 +271,9 @@ _STRIPS = ((273, 279), (324, 325))
 
 def _is_shorter_than_announced(file: PictureFile, picture: Image.Image) -> bool:
     data = file.data
-    if file.media_type == "image/gif":
+    if file.media_type == _GIF:
         return not data.rstrip(b"\0\r\n").endswith(_GIF_END)
-    if file.media_type == "image/bmp":
+    if file.media_type == _BMP:
         return int.from_bytes(data[2:6], "little") > len(data)
     tags = getattr(picture, "tag_v2", {})
     strips = [zip(tags.get(begins, ()), tags.get(sizes, ()), strict=False) for begins, sizes in _STRIPS]

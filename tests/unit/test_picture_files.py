@@ -70,6 +70,7 @@ def test_an_avif_that_this_pillow_cannot_read_is_foreign(missing: str, monkeypat
     data = saved("AVIF")
     if missing == "module":
         monkeypatch.setitem(sys.modules, "PIL.AvifImagePlugin", None)
+        monkeypatch.delattr("PIL.AvifImagePlugin")
     else:
         monkeypatch.setattr(AvifImagePlugin, "SUPPORTED", False)
     with pytest.raises(UndecodableImageError, match="image/avif") as caught:
