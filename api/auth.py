@@ -21,7 +21,7 @@ from requests.auth import AuthBase
 
 from .connections import NoAuth
 from .diagnosis import obstacle_of
-from .errors import AuthenticationError, ConfigurationError, ConnectionFailedError
+from .errors import AuthenticationError, ConfigurationError, ConnectionFailedError, RemoteImageError
 from .profile_values import is_under
 from .redaction import Secret
 from .text import Text
@@ -83,6 +83,8 @@ _Slot = tuple[str, Secret]
 _tokens: dict[_Slot, _Exchanged] = {}
 # Each key has its own: an exchange that hangs holds up nobody who has another key, or a token.
 _exchanging: dict[_Slot, threading.Lock] = {}
+# When the last exchange failed, and how.
+_failures: dict[_Slot, tuple[float, RemoteImageError]] = {}
 
 
 def _known(slot: _Slot) -> Secret | None:
@@ -125,11 +127,20 @@ class ExchangedTokenAuth(AuthBase):
         slot = (self.base_url, self.api_key)
         if (known := _known(slot)) is not None:
             return known
+        asked = time.monotonic()
         # Held during the exchange on purpose: sixteen waiting calls need one token, not sixteen.
         with _exchanging.setdefault(slot, threading.Lock()):
             if (known := _known(slot)) is not None:
                 return known
-            exchanged = _Exchanged(self._exchange(), time.monotonic())
+            failed_at, failure = _failures.get(slot, (0.0, None))
+            if failure is not None and failed_at > asked:
+                # It was under way when this call asked: another one would take as long.
+                raise failure.again()
+            try:
+                exchanged = _Exchanged(self._exchange(), time.monotonic())
+            except RemoteImageError as error:
+                _failures[slot] = time.monotonic(), error
+                raise
             _tokens[slot] = exchanged
             return exchanged.token
 
@@ -141,15 +152,18 @@ class ExchangedTokenAuth(AuthBase):
             if known is not None and known.token == getattr(_given, "token", None):
                 del _tokens[slot]
 
-    def ask_for_token(self, deadlines: Deadlines, *, afresh: bool = False) -> Answer:
-        """One request for a token; raises as :func:`transport.get`."""
+    def ask_for_token(self, deadlines: Deadlines) -> Answer:
+        """One request for a token; raises as :func:`transport.get`.
+
+        Over a connection of its own: the request that needs the token has this thread's, and its time limit, already.
+        """
         return get(
             self.base_url + _EXCHANGE_PATH,
             headers={"Api-Key": self.api_key.reveal()},
             auth=NoAuth(),
             deadlines=deadlines,
             proxy=self.proxy,
-            afresh=afresh,
+            afresh=True,
         )
 
     def _exchange(self) -> Secret:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from .cancel import CallCancelled, CancelToken
@@ -24,7 +25,7 @@ from .errors import (
 )
 from .images import Encoded, Pixels, decode
 from .orders import Attempt, StoredResult, retold
-from .picture_files import UndecodableImageError, unwrapped
+from .picture_files import UndecodableImageError, is_picture, unwrapped
 from .polling import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Watch, jittered, wait
 from .redaction import pack_logger
 from .states import JournalError
@@ -49,6 +50,8 @@ _UNKNOWN_FOR_GOOD = 4
 # Of one task: far more than any service makes, and what a machine can hold.
 _MOST_PICTURES = 64
 _MOST_BYTES = 4 * 2**30
+# So many downloads in a row with the same bytes: nothing damages them on their way.
+_SAME_BYTES = 4
 # What a lossless picture takes at most, nearly.
 _BYTES_PER_PIXEL = 4
 
@@ -267,7 +270,7 @@ def keep_beside_an_error(claim: Claim, service: Service, watch: Watch, picture: 
     try:
         encoded = fetcher.in_answer(picture)
         if encoded is None:
-            pixels, encoded = fetcher.fetch(picture)
+            pixels, encoded, _ = fetcher.fetch(picture)
             if pixels is None:
                 return "no picture"
     except (RemoteImageError, CallCancelled) as problem:
@@ -422,6 +425,14 @@ class _Brought:
     is_foreign: bool = False
 
 
+class _Fetched(NamedTuple):
+    """What a download brought; ``problem`` is why its bytes could not be decoded."""
+
+    pixels: Pixels | None
+    encoded: Encoded
+    problem: UndecodableImageError | None = None
+
+
 def _encoded(data: bytes) -> Encoded:
     try:
         return Encoded.of(data)
@@ -453,15 +464,15 @@ class _Fetcher:
             kept = keep(encoded)
             try:
                 return _Brought(encoded, kept, apart(decode, io.BytesIO(encoded.data), self._pixel_cap))
-            except UndecodableImageError as problem:
-                pack_logger().warning("%s: the picture in the answer is not decoded: %s", self.task.endpoint, problem)
+            except UndecodableImageError as failure:
+                pack_logger().warning("%s: the picture in the answer is not decoded: %s", self.task.endpoint, failure)
                 if not sub_task.image:
-                    return _Brought(encoded, kept, is_foreign=problem.is_foreign)
-        pixels, encoded = self.fetch(sub_task)
-        return _Brought(encoded, keep(encoded), pixels, is_foreign=pixels is None)
+                    return _Brought(encoded, kept, is_foreign=failure.is_foreign)
+        pixels, encoded, problem = self.fetch(sub_task)
+        return _Brought(encoded, keep(encoded), pixels, is_foreign=problem is not None and problem.is_foreign)
 
-    def fetch(self, sub_task: SubTask) -> tuple[Pixels | None, Encoded]:
-        """The picture at a sub task's address, ``None`` if it is of a kind that is not read here; and its bytes.
+    def fetch(self, sub_task: SubTask) -> _Fetched:
+        """The picture at a sub task's address.
 
         Raises:
             RemoteImageError: this picture failed, could not be had in time, or has an address that is not fetched.
@@ -499,12 +510,14 @@ class _Fetcher:
             data = sub_task.base64.encode("utf-8", "replace")
         return _encoded(data) if data else None
 
-    def _download(self, url: str) -> tuple[Pixels | None, Encoded]:
+    def _download(self, url: str) -> _Fetched:
         deadlines: Deadlines = self.service.account.deadlines
         deadline = time.monotonic() + (deadlines.download if self.tries_for is None else self.tries_for)
         loopback = is_loopback(urlsplit(self.service.base_url).hostname or "")
-        tries = 0
+        tries = same = 0
+        before = b""
         while True:
+            problem: Exception
             try:
                 with download(
                     url,
@@ -514,27 +527,35 @@ class _Fetcher:
                     cancel=self.cancel,
                     proxy=self.service.account.proxy,
                 ) as stream:
-                    return apart(self._read, stream)
-            except RefusedUrlError as problem:
-                raise self._refused(url, problem) from None
-            except TooLargeError as problem:
+                    fetched = apart(self._read, stream)
+                if fetched.problem is None or fetched.problem.is_foreign:
+                    return fetched
+                problem = fetched.problem
+                digest = hashlib.sha256(fetched.encoded.data).digest()
+                same, before = same + 1 if digest == before else 1, digest
+                if same == _SAME_BYTES:
+                    return fetched
+            except RefusedUrlError as refused:
+                raise self._refused(url, refused) from None
+            except TooLargeError as large:
+                raise self._too_late(large) from large
+            except (DownloadError, UndecodableImageError) as failure:
+                problem = failure
+            pause = jittered(min(8.0, 0.5 * 2**tries))
+            tries += 1
+            if time.monotonic() + pause >= deadline:
                 raise self._too_late(problem) from problem
-            except (DownloadError, UndecodableImageError) as problem:
-                pause = jittered(min(8.0, 0.5 * 2**tries))
-                tries += 1
-                if time.monotonic() + pause >= deadline:
-                    raise self._too_late(problem) from problem
-                self.cancel.sleep(pause)
+            self.cancel.sleep(pause)
 
-    def _read(self, stream: IO[bytes]) -> tuple[Pixels | None, Encoded]:
+    def _read(self, stream: IO[bytes]) -> _Fetched:
         self.cancel.check()
         stream.seek(0)
         data = unwrapped(stream.read(), 4 * self._pixel_cap)
         try:
-            return decode(io.BytesIO(data), self._pixel_cap), _encoded(data)
+            return _Fetched(decode(io.BytesIO(data), self._pixel_cap), _encoded(data))
         except UndecodableImageError as problem:
-            if problem.is_foreign:
-                return None, _encoded(data)
+            if problem.is_foreign or is_picture(data):
+                return _Fetched(None, _encoded(data), problem)
             raise
 
     def too_much(self) -> ServiceError:

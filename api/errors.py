@@ -74,6 +74,19 @@ class RemoteImageError(Exception):
         self._context = Text("", "")
         super().__init__(self.what)
 
+    def again(self) -> RemoteImageError:
+        """The same error, for another call that it also ends."""
+        return type(self)(
+            self.what,
+            advice=self.advice,
+            provider=self.provider,
+            code=self.code,
+            vendor_message=self.vendor_message,
+            request_id=self.request_id,
+            task_id=self.task_id,
+            billed=self.billed,
+        )
+
     def add_context(self, context: Text) -> None:
         """Say what became of the rest of the batch."""
         en, zh = f"{self._context.en} {context.en}".strip(), f"{self._context.zh}{context.zh}"

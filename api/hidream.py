@@ -252,8 +252,6 @@ class HiDreamService:
         entries = entries_of(reply)
         said = f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip()
         words = reply.message
-        if not entries and reply.result is not None:
-            return [reply.result]
         if not entries and _UNKNOWN.search(words) and not _OF_THE_CALLER.search(words):
             raise UnknownTaskError(said, certain=answer.status == 200 and reply.is_json)
         if not reply.is_json or not (reply.succeeded or any(map(has_picture, entries))):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, TypeVar
@@ -60,12 +58,10 @@ class Encoded:
             with file.open() as picture:
                 width, height = picture.size
                 return cls(data, file.media_type, *((height, width) if _lies_on_its_side(picture) else (width, height)))
-        except _PILLOW_RAISES as cause:
+        except (UndecodableImageError, MemoryError):
+            raise
+        except Exception as cause:  # Pillow's plugins and the libraries behind them raise whatever they like
             raise UndecodableImageError(str(cause)) from cause
-
-
-# What is wrong with a file, as Pillow's plugins say it.
-_PILLOW_RAISES = (OSError, SyntaxError, ValueError, IndexError, EOFError, TypeError, KeyError, struct.error, zlib.error)
 
 
 # ---- tensors to pixels
@@ -430,7 +426,9 @@ def decode(stream: IO[bytes], max_pixels: int) -> Pixels:
                 strip = picture.crop((0, rows.start, width, rows.stop))
                 pixels[rows] = _rgb_of(strip, see_through, to_srgb)
             return _upright(pixels, _orientation(picture))
-    except _PILLOW_RAISES as cause:
+    except (UndecodableImageError, MemoryError):
+        raise
+    except Exception as cause:  # as in Encoded.of
         raise UndecodableImageError(str(cause)) from cause
 
 
@@ -480,7 +478,8 @@ _ON_ITS_SIDE = (5, 6, 7, 8)
 
 def _orientation(picture: Image.Image) -> int:
     """As EXIF has it: 1 is upright. Pillow turns a TIFF by itself."""
-    if picture.format == "TIFF":
+    # To look for EXIF, getexif() would decode a PNG that has none.
+    if picture.format == "TIFF" or (picture.format == "PNG" and "exif" not in picture.info):
         return 1
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))

@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import (
@@ -41,8 +41,12 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"II[*+]\0|MM\0[*+]"), _TIFF),
     (re.compile(rb".{4}ftyp.{0,40}avi[fs]", re.DOTALL), _AVIF),
 )
-# Pictures (and films) that Pillow never reads: HEIC, JPEG XL, PSD, PDF, SVG.
-_FOREIGN = re.compile(rb".{4}ftyp|\xff\x0a|\0\0\0\x0cJXL |8BPS|%PDF-|\s*(?:<\?xml[^>]{0,200}>\s*)?<svg[\s>]", re.DOTALL)
+# Pictures (and films) that are not read here: HEIC, JPEG XL, JPEG 2000, PSD, PDF, ICO, SVG.
+_FOREIGN = re.compile(
+    rb".{4}ftyp|\xff\x0a|\0\0\0\x0cJXL |\0\0\0\x0cjP  |\xff\x4f\xff\x51|8BPS|%PDF-|\0\0\x01\0"
+    rb"|\s*(?:<\?xml[^>]{0,200}>\s*)?<svg[\s>]",
+    re.DOTALL,
+)
 _COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 # The frame around each piece of a body that is sent as "aws-chunked": its size and, perhaps, a signature.
 _AWS_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})(?:;chunk-signature=[0-9a-f]+)?\r\n")
@@ -81,7 +85,7 @@ class PictureFile:
             UndecodableImageError: it is cut.
         """
         missing = self.had_no_end and not _has_every_row(self.data.removesuffix(_END_OF_JPEG))
-        if missing or (ImageFile.LOAD_TRUNCATED_IMAGES and _is_shorter_than_announced(self, picture)):
+        if missing or (ImageFile.LOAD_TRUNCATED_IMAGES and _is_too_short(self, picture)):
             raise UndecodableImageError(f"the picture is cut off ({len(self.data)} bytes)")
 
     def open(self) -> Image.Image:
@@ -141,24 +145,25 @@ _END_OF_PNG = b"\0\0\0\0IEND\xaeB`\x82"
 _NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"IDAT")
 _CHANNELS = {2: 3, 4: 2, 6: 4}
 _MAY_GO = (b"tRNS", b"iCCP", b"eXIf")
+_MOST_CHUNKS = 100_000
+_INFLATED_AT_ONCE = 64 * 1024
+# Where each pass of an interlaced picture begins, and its steps, across and down.
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 @dataclass(frozen=True)
 class _Chunk:
     kind: bytes
     content: memoryview
-    is_whole: bool = False
-    """Whether its checksum is right."""
+    checksum: bytes
+    """As it stands there."""
 
 
 def _tidy_png(data: bytes) -> bytes:
     """The chunks that decide how it looks, up to its end; anything behind that is left out."""
-    chunks = list(_png_chunks(data))
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        _check_rows(chunks)
     kept: list[bytes | memoryview] = [data[:_PNG_HEAD]]
-    for chunk in chunks:
-        if chunk.kind in _NEEDED and (chunk.is_whole or chunk.kind not in _MAY_GO):
+    for chunk in _png_chunks(data):
+        if chunk.kind in _NEEDED and (chunk.kind not in _MAY_GO or _is_usable(chunk)):
             kept += [len(chunk.content).to_bytes(4, "big"), chunk.kind, chunk.content, _checksum(chunk)]
     return b"".join([*kept, _END_OF_PNG])
 
@@ -167,34 +172,56 @@ def _png_chunks(data: bytes) -> Iterator[_Chunk]:
     """The chunks before IEND; the last one may be cut."""
     view = memoryview(data)
     at = _PNG_HEAD
-    while len(head := data[at : at + 8]) == 8 and head[4:] != b"IEND":
+    for _ in range(_MOST_CHUNKS):
+        head = data[at : at + 8]
+        if len(head) < 8 or head[4:] == b"IEND":
+            return
         ends = at + 8 + int.from_bytes(head[:4], "big")
-        chunk = _Chunk(head[4:], view[at + 8 : ends])
-        yield replace(chunk, is_whole=data[ends : ends + 4] == _checksum(chunk))
+        yield _Chunk(head[4:], view[at + 8 : ends], data[ends : ends + 4])
         at = ends + 4
+    raise UndecodableImageError(f"more than {_MOST_CHUNKS} parts")
+
+
+def _is_usable(chunk: _Chunk) -> bool:
+    """Whether it is whole, and a profile no larger than Pillow unpacks."""
+    if chunk.checksum != _checksum(chunk):
+        return False
+    if chunk.kind != b"iCCP":
+        return True
+    packed = bytes(chunk.content).partition(b"\0")[2][1:]
+    with suppress(zlib.error):
+        return len(zlib.decompressobj().decompress(packed, ImageFile.SAFEBLOCK + 1)) <= ImageFile.SAFEBLOCK
+    return False
 
 
 def _checksum(chunk: _Chunk) -> bytes:
     return zlib.crc32(chunk.content, zlib.crc32(chunk.kind)).to_bytes(4, "big")
 
 
-def _check_rows(chunks: Sequence[_Chunk]) -> None:
+def _is_png_too_short(data: bytes) -> bool:
+    """Whether its compressed data ends before its last row."""
+    chunks = list(_png_chunks(data))
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0].content)
-    row = 1 + (width * depth * _CHANNELS.get(colour, 1) + 7) // 8
-    missing = row * height
+    missing = 0
+    for left, top, across, down in _PASSES if interlaced else ((0, 0, 1, 1),):
+        columns, rows = len(range(left, width, across)), len(range(top, height, down))
+        missing += rows * (1 + (columns * depth * _CHANNELS.get(colour, 1) + 7) // 8) if columns else 0
     inflate = zlib.decompressobj()
     with suppress(zlib.error):
         for chunk in chunks:
-            if chunk.kind == b"IDAT":
-                missing -= len(inflate.decompress(chunk.content))
-    if not inflate.eof and (missing > 0 or interlaced):
-        raise UndecodableImageError("the picture is cut off")
+            rest: bytes | memoryview = chunk.content if chunk.kind == b"IDAT" else b""
+            while rest and missing > 0:
+                missing -= len(inflate.decompress(rest, _INFLATED_AT_ONCE))
+                rest = inflate.unconsumed_tail
+    return missing > 0
 
 
 # ---- JPEG
 
 _END_OF_JPEG = b"\xff\xd9"
 _PROGRESSIVE, _SCAN = 0xC2, 0xDA
+_FRAMES = (0xC0, 0xC1, _PROGRESSIVE)
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 # Not in the compressed data of a scan.
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 # More compressed data. Where rows are missing, it becomes their pixels; else it is skipped.
@@ -218,22 +245,28 @@ def _tidy_jpeg(data: bytes) -> bytes:
 
 
 def _has_every_scan(segments: Sequence[tuple[int, bytes]]) -> bool:
-    """Whether a progressive picture has the last bit of each coefficient (ITU T.81, B.2.3); true of any other."""
-    frame = next((content for kind, content in segments if kind == _PROGRESSIVE), None)
-    if frame is None:
-        return True
-    missing = {(component, place) for component in frame[6::3] for place in range(64)}
-    for kind, content in segments:
-        if kind == _SCAN:
+    """Whether each component has a scan; of a progressive picture, whether the last bit of each coefficient has one.
+
+    See ITU T.81, B.2.3.
+    """
+    kind, frame = next(((kind, content) for kind, content in segments if kind in _FRAMES), (0, b""))
+    places = range(64) if kind == _PROGRESSIVE else range(1)
+    missing = {(component, place) for component in frame[6::3] for place in places}
+    for segment, content in segments:
+        if segment == _SCAN:
             components, (first, last, bits) = content[1:-3:2], content[-3:]
-            if bits & 0x0F == 0:
+            if kind != _PROGRESSIVE or bits & 0x0F == 0:
                 missing -= {(component, place) for component in components for place in range(first, last + 1)}
     return not missing
 
 
 def _has_every_row(scans: bytes) -> bool:
     pixels = _jpeg_pixels(scans + _END_OF_JPEG)
-    return all(np.array_equal(pixels, _jpeg_pixels(scans + more + _END_OF_JPEG)) for more in _MORE)
+    # Where the data is divided, decoding goes on behind the next of eight markers.
+    restarts = len(_RESTART.findall(scans, scans.rfind(b"\xff\xda")))
+    marker = bytes((0xFF, 0xD0 + restarts % 8))
+    longer = [scans + between + more + _END_OF_JPEG for more in _MORE for between in (b"", marker)]
+    return all(np.array_equal(pixels, _jpeg_pixels(each)) for each in longer)
 
 
 def _jpeg_pixels(data: bytes) -> np.ndarray:
@@ -264,17 +297,21 @@ def _tidy_webp(data: bytes) -> bytes:
 
 # ---- GIF, BMP, TIFF
 
-_GIF_END = b";"
+# The end of the last block, and the trailer.
+_GIF_END = b"\0;"
 _STRIPS = ((273, 279), (324, 325))
 """Tags of TIFF: where strips and tiles begin, and how long they are."""
 
 
-def _is_shorter_than_announced(file: PictureFile, picture: Image.Image) -> bool:
+def _is_too_short(file: PictureFile, picture: Image.Image) -> bool:
     data = file.data
+    if file.media_type == _PNG:
+        return _is_png_too_short(data)
     if file.media_type == _GIF:
-        return not data.rstrip(b"\0\r\n").endswith(_GIF_END)
-    if file.media_type == _BMP:
-        return int.from_bytes(data[2:6], "little") > len(data)
+        return _GIF_END not in data
+    if file.media_type == _BMP and int.from_bytes(data[30:34], "little") == 0:
+        row = (picture.width * int.from_bytes(data[28:30], "little") + 31) // 32 * 4
+        return int.from_bytes(data[10:14], "little") + row * picture.height > len(data)
     tags = getattr(picture, "tag_v2", {})
     strips = [zip(tags.get(begins, ()), tags.get(sizes, ()), strict=False) for begins, sizes in _STRIPS]
     return max((at + size for each in strips for at, size in each), default=0) > len(data)
@@ -301,7 +338,12 @@ def unwrapped(data: bytes, max_bytes: int) -> bytes:
         elif _BASE64.match(inner):
             with suppress(ValueError):
                 inner = base64_bytes(inner.decode("ascii"))
-    return inner if any(kind[0].match(inner) for kind in _KINDS) else data
+    return inner if _FOREIGN.match(inner) or is_picture(inner) else data
+
+
+def is_picture(data: bytes) -> bool:
+    """Whether it begins as a kind of picture that is read here."""
+    return any(pattern.match(data) for pattern, _ in _KINDS)
 
 
 def _unframed(data: bytes) -> bytes:

@@ -90,7 +90,7 @@ def check_profile(
 
 def _ask_hidream(account: HiDreamAccount, deadlines: Deadlines) -> tuple[str, Answer]:
     if isinstance(account.auth, ExchangedTokenAuth):
-        return account.base_url, account.auth.ask_for_token(deadlines, afresh=True)
+        return account.base_url, account.auth.ask_for_token(deadlines)
     params = {"gender": "woman", "page_size": "1", "page_index": "1"}
     url = account.ec_base_url + TEMPLATES_PATH
     answer = get(url, params=params, auth=account.auth, deadlines=deadlines, proxy=account.proxy, afresh=True)

@@ -115,15 +115,19 @@ def redact(text: str) -> str:
     A text that has a secret with escapes is returned without its escapes. Halves of characters become ``?`` on the
     way: a service may cut its message in the middle of an emoji, and ComfyUI cannot send such text to the browser.
     """
-    with _lock:
-        # The longest first: one secret may contain another.
-        known = sorted(_known.items(), key=lambda item: len(item[0]), reverse=True)
+    known = _by_length()
     shown = _without(text.encode("utf-8", "replace").decode("utf-8"), known)
     for layer in reversed(_layers(shown)):
         masked = _without_beginnings(_without(layer, known), known)
         if masked != layer:
             return masked
     return shown
+
+
+def _by_length() -> list[tuple[str, int]]:
+    with _lock:
+        # The longest first: one secret may contain another.
+        return sorted(_known.items(), key=lambda item: len(item[0]), reverse=True)
 
 
 def _without(text: str, known: list[tuple[str, int]]) -> str:
@@ -134,11 +138,25 @@ def _without(text: str, known: list[tuple[str, int]]) -> str:
 
 
 def _without_beginnings(text: str, known: list[tuple[str, int]]) -> str:
-    for secret, beginning in known:
-        while (at := text.find(secret[:beginning])) >= 0:
-            came = os.path.commonprefix((secret, text[at : at + len(secret)]))  # noqa: RUF071 -- characters are meant
-            text = text.replace(came, MASK)
-    return text
+    if not known:
+        return text
+    beginnings = sorted({secret[:beginning] for secret, beginning in known}, key=len, reverse=True)
+    any_beginning = re.compile("|".join(map(re.escape, beginnings)))
+    shown: list[str] = []
+    at = 0
+    while (found := any_beginning.search(text, at)) is not None:
+        begins = found.start()
+        # Tokens of one service begin alike: as much as any of them explains is hidden.
+        came = [os.path.commonprefix((secret, text[begins : begins + len(secret)])) for secret, _ in known]  # noqa: RUF071
+        shown += [text[at:begins], MASK]
+        at = begins + max(map(len, came))
+    return "".join([*shown, text[at:]])
+
+
+def redact_data(data: bytes) -> bytes:
+    """``data`` with every known secret replaced, as :func:`redact` knows it, but for those with escapes in them."""
+    known = _by_length()
+    return _without_beginnings(_without(data.decode("latin-1"), known), known).encode("latin-1", "replace")
 
 
 def shortened(text: str, limit: int) -> str:

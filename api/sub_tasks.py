@@ -38,11 +38,14 @@ _LONGEST_SHOWN = 500
 
 
 def entries_of(reply: Reply) -> list[dict[str, Any]]:
-    """The sub tasks of an answer, whatever JSON type they come in: a list, one object, objects by their id, a text."""
-    for part in reply.parts:
-        if entries := list(_entries(part.fields.get("sub_task_results"))):
-            return entries
-    return []
+    """The sub tasks of an answer, whatever JSON type they come in: a list, one object, objects by their id, a text.
+
+    Where no part has any such field, a result that has a picture itself stands for its only sub task.
+    """
+    listing = [part.fields["sub_task_results"] for part in reply.parts if "sub_task_results" in part.fields]
+    if not listing:
+        return [part.fields for part in reply.parts if part.is_result and has_picture(part.fields)][:1]
+    return next((entries for value in listing if (entries := list(_entries(value)))), [])
 
 
 def _entries(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
@@ -66,16 +69,20 @@ def _entries(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def has_picture(entry: dict[str, Any]) -> bool:
-    return next(_pictures(entry), None) is not None
+    return bool(_pictures(entry))
 
 
 def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
     """The pictures of one sub task: one, unless the service lists several, or the state that it is in."""
     name, told = next(((name, value) for name in _STATUSES if (value := entry.get(name)) not in (None, "")), ("", None))
-    status = _status_of(told)
-    if name != _STATUSES[0] and status not in _WORDS:
+    status, is_word = _status_of(told)
+    if name != _STATUSES[0] and not is_word:
         # Only `task_status` has documented numbers.
         status = None
+    pictures = _pictures(entry)
+    if is_word and pictures and status not in (_WAITS, _WORKS):
+        # No page has these words: the picture decides.
+        status = _DONE
     sub_task = SubTask(
         next(filter(None, (id_of(entry.get(name)) for name in _IDS)), ""),
         started=status not in (None, _WAITS),
@@ -86,7 +93,6 @@ def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
     if status in (_WAITS, _WORKS) or (status is not None and status < 0):
         return [sub_task]
     # Done, or in no state that has a number: then a picture decides.
-    pictures = list(_pictures(entry))
     if not pictures:
         return [replace(sub_task, empty=_shown(entry) if status == _DONE else "", said=_shown(entry))]
     return [_picture(sub_task, text, number) for number, text in enumerate(pictures, 1)]
@@ -101,26 +107,27 @@ def _picture(sub_task: SubTask, text: str, number: int) -> SubTask:
     return replace(made, sub_task_id=sub_task.sub_task_id and f"{sub_task.sub_task_id}#{number}", is_further=True)
 
 
-def _status_of(told: Any) -> int | None:
+def _status_of(told: Any) -> tuple[int | None, bool]:
+    """The status as a number, and whether it was a word."""
     if isinstance(told, str):
         word = re.sub(r"[\s-]+", "_", told.strip().lower())
         for status, words in _WORDS.items():
             if re.fullmatch(words, word):
-                return status
+                return status, True
         told = json_value(word) if re.fullmatch(r"-?[0-9]{1,9}(?:\.0+)?", word) else None
     if isinstance(told, bool) or not isinstance(told, (int, float)) or not math.isfinite(told) or told % 1:
-        return None
-    return int(told)
+        return None, False
+    return int(told), False
 
 
-def _pictures(entry: dict[str, Any]) -> Iterator[str]:
-    seen: set[str] = set()
+def _pictures(entry: dict[str, Any]) -> list[str]:
+    """The texts of the first name that has any: under another one may be the same picture, or a smaller one."""
     for name in _PICTURES:
-        for text in _texts(entry.get(name)):
-            # What stands under the documented name is shown if it cannot be fetched.
-            if text not in seen and (name == "image" or is_address(text) or begins_as_a_picture(text)):
-                seen.add(text)
-                yield text
+        texts = dict.fromkeys(_texts(entry.get(name)))
+        # What stands under the documented name is shown if it cannot be fetched.
+        if found := [each for each in texts if name == "image" or is_address(each) or begins_as_a_picture(each)]:
+            return found
+    return []
 
 
 def _texts(value: Any, depth: int = 0) -> Iterator[str]:
@@ -131,7 +138,9 @@ def _texts(value: Any, depth: int = 0) -> Iterator[str]:
             yield from _texts(item, depth + 1)
     elif depth < _DEEPEST and isinstance(value, dict):
         for name in _PICTURES:
-            yield from _texts(value.get(name), depth + 1)
+            if found := list(_texts(value.get(name), depth + 1)):
+                yield from found
+                return
 
 
 def _is_address(text: str) -> bool:

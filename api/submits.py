@@ -24,7 +24,7 @@ from .errors import (
 from .hidream import HiDreamService
 from .images import Encoded
 from .polling import Accepted, Progress, SubTask, Watch, jittered
-from .redaction import pack_logger, redact, shortened
+from .redaction import pack_logger, redact_data, shortened
 from .store import UNKNOWN_MEDIA, file_name
 from .text import Text
 from .transport import NoAnswerError, NotSentError, Phases
@@ -187,10 +187,10 @@ def _with_what_came(claim: Claim, body: bytes, what: Text) -> Text:
     """``what``; an answer so large that a picture may be in it, where nobody looks for one, is kept as it came."""
     if len(body) < _MAY_HOLD_A_PICTURE:
         return what
-    known = redact(body.decode("latin-1")).encode("latin-1", "replace")
-    if not claim.keep_beside_an_error(Encoded(known, UNKNOWN_MEDIA, 0, 0)):
+    shown = redact_data(body)
+    if not claim.keep_beside_an_error(Encoded(shown, UNKNOWN_MEDIA, 0, 0)):
         return what
-    name = file_name(known, UNKNOWN_MEDIA)
+    name = file_name(shown, UNKNOWN_MEDIA)
     return Text(
         f"{what.en} What came was kept in the store as {name}.", f"{what.zh}收到的内容已保留在图片库中：{name}。"
     )

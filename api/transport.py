@@ -34,8 +34,9 @@ _MOST_BYTES = 256 * 2**20
 _MOST_WORDS = 4 * 2**20
 # Base64 of a picture, which is compressed already, shrinks by a quarter: no answer to a free request is packed tighter.
 _MOST_PACKED = 50
-_PICTURE = re.compile(rb"[\w+/=\\-]{4096}")
-_WORDS_ONLY = ValueError(f"the answer is larger than {_MOST_WORDS} bytes and brings no picture")
+_RUN = re.compile(rb"[\w+/=\\-]+")
+_SHORTEST_PICTURE = 4096
+_MOST_MEMBERS = 1000
 # How gzip and zlib ("deflate") begin; JSON never does.
 _COMPRESSED = (b"\x1f\x8b", b"\x78")
 _MOST_SESSIONS = 8
@@ -291,7 +292,7 @@ def _read(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> An
                 if spool.tell() > _MOST_BYTES:
                     raise ValueError(f"the answer is larger than {_MOST_BYTES} bytes")
                 if is_first_beyond and not is_paid and not _may_bring_a_picture(spool):
-                    raise _WORDS_ONLY
+                    raise _words_only()
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
             broken = cause
         spool.seek(0)
@@ -300,8 +301,8 @@ def _read(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> An
         broken = ValueError("the answer did not end in time")
     most = _MOST_BYTES if is_paid else min(_MOST_BYTES, max(_MOST_WORDS, _MOST_PACKED * len(data)))
     body = _unpacked(data, most)
-    if not is_paid and len(body) > _MOST_WORDS and not _PICTURE.search(body, 0, _MOST_WORDS):
-        body, broken = b"", _WORDS_ONLY
+    if not is_paid and len(body) > _MOST_WORDS and not _has_long_run(body):
+        body, broken = b"", _words_only()
     return Answer(response.status_code, response.headers, body, broken)
 
 
@@ -310,13 +311,24 @@ def _may_bring_a_picture(spool: IO[bytes]) -> bool:
     spool.seek(0)
     begin = spool.read(_MOST_WORDS)
     spool.seek(ends)
-    return begin.startswith(_COMPRESSED) or _PICTURE.search(begin) is not None
+    return begin.startswith(_COMPRESSED) or _has_long_run(begin)
+
+
+def _has_long_run(body: bytes) -> bool:
+    """Whether its beginning has a run of letters that may be base64."""
+    return any(run.end() - run.start() >= _SHORTEST_PICTURE for run in _RUN.finditer(body, 0, _MOST_WORDS))
+
+
+def _words_only() -> ValueError:
+    return ValueError(f"the answer is larger than {_MOST_WORDS} bytes and brings no picture")
 
 
 def _unpacked(data: bytes, most: int) -> bytes:
     """The bytes themselves say whether they are compressed: gateways label plain JSON as gzip, and the reverse."""
     unpacked: list[bytes] = []
-    while data.startswith(_COMPRESSED) and most > 0:
+    for _ in range(_MOST_MEMBERS):
+        if not data.startswith(_COMPRESSED) or most <= 0:
+            break
         member = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, as its header says
         try:
             unpacked.append(member.decompress(data, most))

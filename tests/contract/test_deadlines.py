@@ -20,6 +20,7 @@ from hidream_volcengine.api import (
     connections,
     transport,
 )
+from hidream_volcengine.api import auth as auth_module
 from hidream_volcengine.api.auth import ExchangedTokenAuth
 from hidream_volcengine.api.connections import NoAuth, origin
 from hidream_volcengine.api.downloads import DownloadError, download
@@ -214,19 +215,77 @@ def test_an_exchange_that_hangs_holds_up_nobody_else() -> None:
         assert found == ["token of key-that-hangs"]
 
 
-def test_a_token_is_read_while_the_same_key_is_exchanged_anew(monkeypatch: MonkeyPatch) -> None:
+def test_calls_that_wait_for_an_exchange_share_its_failure() -> None:
+    """Each would wait for its own otherwise, one after another."""
+    may_end = threading.Event()
+
+    def service(connection: Connection) -> None:
+        connection.read()
+        may_end.wait(raw.PATIENCE)
+        connection.answer(500)
+
+    with RawServer(service) as server:
+        auth = exchanging(server, "key-of-a-service-that-is-down")
+        ended: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                auth.token()
+            except ConnectionFailedError as error:
+                ended.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        raw.until(lambda: server.accepted == 1 and sum(thread.is_alive() for thread in threads) == 6)
+        may_end.set()
+        for thread in threads:
+            thread.join(raw.PATIENCE)
+        assert len({id(error) for error in ended}) == 6
+        # A thread may have asked a moment after the first exchange had ended.
+        assert server.accepted <= 2
+
+
+def test_a_poll_is_cut_whatever_its_exchange_did(monkeypatch: MonkeyPatch) -> None:
+    """The exchange inside it is a request of the same thread, and may begin when the poll's time has passed."""
+    limits: list[transport.TimeLimit] = []
+
+    class Watched(transport.TimeLimit):
+        def __enter__(self) -> transport.TimeLimit:
+            limits.append(self)
+            return super().__enter__()
+
+    def service(connection: Connection) -> None:
+        connection.read()
+        if "apikey2token" in connection.request_line:
+            return connection.answer(200, {"code": 0, "result": {"token": "a token"}})
+        return dripping(DRIPS["the header"])(connection)
+
+    monkeypatch.setattr(transport, "TimeLimit", Watched)
+    with RawServer(service) as server:
+        auth = exchanging(server, "key-of-a-poll", raw.QUICK)
+        ended: list[str] = []
+
+        def poll() -> None:
+            with pytest.raises(requests.RequestException):
+                transport.get(server.url, auth=auth, deadlines=SOON)
+            ended.append("cut")
+
+        polling = threading.Thread(target=poll, daemon=True)
+        with auth_module._exchanging.setdefault((auth.base_url, auth.api_key), threading.Lock()):
+            polling.start()
+            raw.until(lambda: limits and limits[0].passed)
+        polling.join(raw.PATIENCE)
+        assert ended == ["cut"]
+
+
+def test_a_token_is_read_while_the_same_key_is_exchanged_anew() -> None:
     """A 401 of one call makes it exchange again; the others use what they have until the new one is there."""
-    with RawServer(answering(200, {"code": 0, "result": {"token": "the first"}}), raw.hanging) as server:
+    with RawServer(answering(200, {"code": 0, "result": {"token": "the first"}})) as server:
         auth = exchanging(server, "key-of-many-calls")
         assert auth.token().reveal() == "the first"
-        with auth_lock(auth):
+        with auth_module._exchanging[auth.base_url, auth.api_key]:
             assert auth.token().reveal() == "the first"
-
-
-def auth_lock(auth: ExchangedTokenAuth) -> threading.Lock:
-    from hidream_volcengine.api import auth as module
-
-    return module._exchanging[auth.base_url, auth.api_key]
 
 
 # ---- a task that never gets its picture

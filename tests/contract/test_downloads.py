@@ -242,7 +242,22 @@ def test_a_hanging_download_is_made_again() -> None:
     assert (len(delivery.pictures), downloads) == (1, 2)
 
 
-@pytest.mark.parametrize("trouble", list(TROUBLES))
+STAYS_DAMAGED = {"damaged": ".png", "cut without length": ".png", "cut jpeg": ".jpg"}
+
+
+@pytest.mark.parametrize("trouble", list(STAYS_DAMAGED))
+def test_a_file_that_stays_damaged_is_kept_and_asked_for_again_later(trouble: str) -> None:
+    with raw.fresh_journal() as journal:
+        delivery, downloads = delivered(TROUBLES[trouble], journal=journal)
+        (error,) = delivery.errors
+        assert (type(error), error.billed, downloads) == (TaskFailedError, "yes", 4)
+        [side_car] = journal.store.side_cars()
+        name = f"{side_car.sha256}{STAYS_DAMAGED[trouble]}"
+        assert name in error.what.en and name in error.what.zh
+        assert [task.state for task in journal.tasks()] == ["parked"]
+
+
+@pytest.mark.parametrize("trouble", [name for name in TROUBLES if name not in STAYS_DAMAGED])
 def test_what_never_comes_whole_is_never_delivered(trouble: str) -> None:
     delivery, downloads = delivered(TROUBLES[trouble], deadlines=SHORT)
     (error,) = delivery.errors

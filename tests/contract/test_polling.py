@@ -224,6 +224,10 @@ FINISHED: dict[str, Any] = {
     **{f"status {status!r}": sub_task(status=status, image=PLACE) for status in DONE},
     "a status of another name": {"sub_task_id": "sub-1", "status": "success", "url": PLACE},
     "an HTTP status in it": {"sub_task_id": "sub-1", "status": 200, "url": PLACE},
+    "a picture under a second name": sub_task(image=PLACE, url=f"{PICTURE}/thumbnail-9", media=[PLACE]),
+    "a number of another field": {"sub_task_id": "sub-1", "status": 3, "image": PLACE},
+    "a gateway's ok": {"sub_task_id": "sub-1", "status": 0, "image": PLACE},
+    "a word beside a picture": {"sub_task_id": "sub-1", "state": "error", "image": PLACE},
     "a bare address": PLACE,
     "an id that is a number": sub_task(1, image=PLACE),
 }  # fmt: skip
@@ -244,6 +248,12 @@ def test_a_finished_picture_counts_however_it_is_told() -> None:
     for name, answer in answers.items():
         service = Service(answer)
         assert (name, widths(service.run(SHORT)), len(service.polls)) == (name, [1], 1)
+
+
+def test_an_input_that_a_poll_repeats_is_no_result() -> None:
+    for waits in ({"sub_task_results": []}, {"sub_task_results": None}, {"task_status": 2}, {"status": "queued"}):
+        service = Service({"code": 0, "result": {"image": f"{PICTURE}/input-9", **waits}}, results(done()))
+        assert (widths(service.run()), len(service.polls)) == ([1], 2), waits
 
 
 def test_several_pictures_of_one_sub_task_are_all_delivered() -> None:

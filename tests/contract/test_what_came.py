@@ -278,5 +278,12 @@ def test_a_large_picture_in_a_poll_is_taken(pack: Callable[[bytes], bytes]) -> N
     assert ([each.shape for each in delivery.pictures], len(polls)) == ([(1200, 1400, 3)], 1)
 
 
+def test_looking_for_a_picture_takes_no_longer_than_reading() -> None:
+    """Runs that are nearly long enough, and members of gzip without end, once took minutes and hours."""
+    assert not transport._has_long_run((b"a" * 4095 + b" ") * 1024)
+    assert transport._has_long_run(b" " * 100 + b"a" * 4096)
+    assert transport._unpacked(gzip.compress(b"") * 200_000, LARGE)[:2] == b"\x1f\x8b"
+
+
 def test_an_answer_of_too_many_values_is_no_json() -> None:
     assert wire.json_object(b'{"a":[' + b"[]," * 600_000 + b"1]}") is None

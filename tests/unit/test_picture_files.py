@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import io
 import struct
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from hidream_volcengine.api import colour_profiles, images, picture_files
 from hidream_volcengine.api.picture_files import UndecodableImageError
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
 MOST = 10_000_000
 
@@ -180,6 +181,75 @@ def test_a_cut_file_is_found_out(form: str, tolerant_pillow: None) -> None:
             decoded(data[: int(len(data) * share)])
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_is_cut_between_two_of_its_parts_is_found_out(progressive: bool) -> None:
+    """At a restart marker, behind which decoding could go on, and between two scans."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    data = saved("JPEG", noise, quality=60, progressive=progressive, restart_marker_blocks=1)
+    assert decoded(data[:-2]).shape == (64, 64, 3)
+    begins = data.index(b"\xff\xda")
+    places = [at for at in range(begins, len(data) - 2) if data[at] == 0xFF and data[at + 1] not in (0, 0xFF)]
+    assert len(places) > 8
+    for at in places[1:]:
+        for cut in (at, at + 1, at + 2):
+            with pytest.raises(UndecodableImageError):
+                decoded(data[:cut])
+
+
+def test_what_libraries_raise_is_never_bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    avif = saved("AVIF")
+    for data in (avif.replace(b"pitm", b"mtip"), saved("TIFF").replace(b"\x0f\x01", b"\xff\xff"), avif[:-200]):
+        for read in (decoded, images.Encoded.of):
+            with contextlib.suppress(UndecodableImageError):
+                read(data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for form in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"):
+        with contextlib.suppress(UndecodableImageError):
+            decoded(saved(form))
+
+
+def test_an_announcement_without_bytes_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its size is known to be acceptable, nothing is decoded, and never more than its rows take."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    head = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(bytes(50_000_000), 9)), (b"IEND", b"")]
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+    longest: list[int] = []
+    inflate = zlib.decompressobj
+
+    class Watched:
+        def __init__(self, *_: Any) -> None:
+            self._inflate = inflate()
+            self.unconsumed_tail = b""
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            out = self._inflate.decompress(data, most)
+            longest.append(len(out))
+            self.unconsumed_tail = self._inflate.unconsumed_tail
+            return out
+
+    monkeypatch.setattr(picture_files.zlib, "decompressobj", Watched)
+    assert decoded(bomb).shape == (8, 8, 3)
+    assert sum(longest) <= 64 * 1024
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", None)
+    assert images.Encoded.of(saved("PNG")).width == 56, "from its head"
+
+
+def test_interlaced_pictures_are_whole_or_found_out(tolerant_pillow: None) -> None:
+    """Pillow writes none: this one has the passes of a picture of 3×3 grey pixels."""
+    head = struct.pack(">IIBBBBB", 3, 3, 8, 0, 0, 0, 1)
+    passes = [[[1]], [], [], [[3]], [[7, 9]], [[2], [8]], [[4, 5, 6]]]
+    rows = b"".join(b"\0" + bytes(row) for each in passes for row in each)
+    for data, whole in ((rows, True), (rows[:-3], False)):
+        chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+        png = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+        if whole:
+            assert decoded(png)[..., 0].tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+        else:
+            with pytest.raises(UndecodableImageError):
+                decoded(png)
+
+
 # ---- what an object store has put around a file
 
 
@@ -273,7 +343,7 @@ def test_alpha_stays_what_it_is_beside_a_profile() -> None:
     assert (decoded(saved("PNG", picture, icc_profile=wide_gamut())) == 255).all()
 
 
-@pytest.mark.parametrize("profile", [b"x", b"x" * 400, SRGB[:200]])
+@pytest.mark.parametrize("profile", [b"x", b"x" * 400, SRGB[:200], SRGB + bytes(1_200_000)])
 def test_a_damaged_profile_changes_nothing(profile: bytes) -> None:
     assert np.array_equal(decoded(saved("PNG", icc_profile=profile)), smooth())
 

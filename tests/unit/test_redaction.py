@@ -16,7 +16,16 @@ from urllib.parse import quote
 import pytest
 from hidream_volcengine.api.checks import integer as check_integer
 from hidream_volcengine.api.errors import InvalidInputError
-from hidream_volcengine.api.redaction import MASK, Secret, hide_address, pack_logger, redact, shortened, words_of
+from hidream_volcengine.api.redaction import (
+    MASK,
+    Secret,
+    hide_address,
+    pack_logger,
+    redact,
+    redact_data,
+    shortened,
+    words_of,
+)
 from hidream_volcengine.api.wire import _EXCERPT_OF as EXCERPT_OF
 from hidream_volcengine.api.wire import excerpt
 
@@ -120,6 +129,18 @@ def test_unescaping_for_a_key_brings_no_line_break_into_the_log() -> None:
     Secret(KEY)
     shown = redact(f"%0A%0dForged: line &#10;&#x0d;\\u000a\\x1b{html.escape(KEY)}")
     assert MASK in shown and shown.isprintable()
+
+
+def test_each_half_is_hidden_as_far_as_it_goes() -> None:
+    """A short one does not uncover a longer one, nor one token of a service the payload of another one."""
+    Secret("canary-of-halves-0123456789-abcdefghijkl")
+    told = redact("got canary-of-ha and canary-of-halves-0123456789-abcdefghij, canary-of-halv")
+    assert told == "got *** and ***, ***"
+    header = "eyJhbGciOiJIUzI1NiJ9."
+    Secret(f"{header}yesterdays-payload.signature-of-yesterday")
+    Secret(f"{header}todays-payload.signature-of-today")
+    assert redact(f"({header}todays-payload.sign)") == "(***)"
+    assert redact_data(f"{header}yesterdays-pay".encode() + b"\xff\0") == b"***\xff\0"
 
 
 @pytest.mark.parametrize("how", ["as it is", "HTML", "percent", "JSON"])
