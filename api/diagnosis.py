@@ -59,9 +59,9 @@ _DIAGNOSES: tuple[tuple[type[BaseException], Diagnosis], ...] = (
         Diagnosis(
             "proxy",
             Text(
-                "The proxy of the server's environment is a SOCKS proxy, and the Python package PySocks is missing: "
+                "The proxy that is set is a SOCKS proxy, and the Python package PySocks is missing: "
                 "install it in ComfyUI's Python (`pip install PySocks`), or set an http:// proxy.",
-                "服务器环境变量中的代理是 SOCKS 代理，但缺少 Python 包 PySocks：请在 ComfyUI 的 Python 环境中安装"
+                "所设的代理是 SOCKS 代理，但缺少 Python 包 PySocks：请在 ComfyUI 的 Python 环境中安装"
                 "（`pip install PySocks`），或改用 http:// 代理。",
             ),
             _PROXY_ADVICE,
@@ -123,7 +123,6 @@ def diagnosis_of(error: BaseException) -> Diagnosis | None:
                 return Diagnosis("tls", _UNTRUSTED, _TLS_CLOCK_ADVICE)
             return diagnosis
     return None
-
 
 
 def obstacle_of(error: BaseException) -> Text | None:

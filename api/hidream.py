@@ -242,10 +242,10 @@ class HiDreamService:
             )
         except requests.RequestException as problem:
             obstacle = obstacle_of(problem)
-            raise PollError(obstacle.en if obstacle is not None else type(problem).__name__) from problem
+            raise PollError(obstacle or type(problem).__name__) from problem
         except RemoteImageError as problem:
             # The token exchange may fail for a while; the task runs on meanwhile.
-            raise PollError(problem.what.en) from problem
+            raise PollError(problem.what) from problem
         if answer.status == 401:
             self.renew_credentials()
         reply = Reply("HiDream", answer)

@@ -112,7 +112,15 @@ class Accepted:
 
 
 class PollError(Exception):
-    """One poll brought no state of the task; it says nothing about the task itself."""
+    """One poll brought no state of the task; it says nothing about the task itself.
+
+    Args:
+        said: what came instead; the service's own words are the same in both languages.
+    """
+
+    def __init__(self, said: Text | str) -> None:
+        self.said = said if isinstance(said, Text) else Text(said, said)
+        super().__init__(self.said.en)
 
 
 class UnknownTaskError(PollError):
@@ -173,7 +181,7 @@ def wait(
     failures = 0
     answered_in = 0.0
     last_two: deque[float] = deque(maxlen=2)
-    last_problem = ""
+    last_problem: Text | None = None
     known: tuple[SubTask, ...] = ()
     ended_before = 0
     empty_since = math.inf
@@ -190,10 +198,10 @@ def wait(
             told = _in_order(query(), task.sub_task_ids)
             # A poll that tells less than an earlier one does not make a finished picture unfinished.
             known = told if _ended(told) >= _ended(known) else known
-            failures, last_problem = 0, ""
+            failures, last_problem = 0, None
             answered_in = time.monotonic() - asked
         except PollError as problem:
-            failures, last_problem = failures + 1, str(problem)
+            failures, last_problem = failures + 1, problem.said
         last_two.append(time.monotonic())
         listed = bool(known) and sum(not sub_task.is_further for sub_task in known) >= len(task.sub_task_ids)
         all_ended = listed and all(sub_task.ended for sub_task in known)
@@ -242,12 +250,13 @@ def _fraction(sub_tasks: Sequence[SubTask]) -> float | None:
     return sum(told) / len(shares) if told else None
 
 
-def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, problem: str) -> tuple[SubTask, ...]:
+def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, problem: Text | None) -> tuple[SubTask, ...]:
     missing = [sub_task for sub_task in known if not sub_task.ended]
     said = next((sub_task.empty or sub_task.said for sub_task in missing if sub_task.empty or sub_task.said), "")
+    last_en = f" Last problem: {problem.en.rstrip('.')}." if problem is not None else ""
+    last_zh = f"最近一次问题：{problem.zh.rstrip('。')}。" if problem is not None else ""
     what = Text(
-        f"The task did not end within {waited:.0f} s." + (f" Last problem: {problem}." if problem else ""),
-        f"任务在 {waited:.0f} 秒内未结束。" + (f"最近一次问题：{problem}。" if problem else ""),
+        f"The task did not end within {waited:.0f} s.{last_en}", f"任务在 {waited:.0f} 秒内未结束。{last_zh}"
     )
     if missing and all(sub_task.empty for sub_task in missing):
         what = Text(

@@ -159,7 +159,7 @@ class VolcengineService:
             reply = _read(ask_for_result(self.account, task.task_id, self.account.deadlines))
         except requests.RequestException as problem:
             obstacle = obstacle_of(problem)
-            raise PollError(obstacle.en if obstacle is not None else type(problem).__name__) from problem
+            raise PollError(obstacle or type(problem).__name__) from problem
         state = next(filter(None, (part.first("status") for part in reply.parts if part.is_result)), "").lower()
         pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, reply.code, state)
         if reply.result is not None:
