@@ -6,7 +6,7 @@ What is left out repeats a *kind* of fault that another case shows: CONTRIBUTING
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -32,6 +32,30 @@ def thinned(
     numbers = set(kept)
     marked = [case if number in numbers else _thorough(case, single) for number, case in enumerate(cases)]
     return pytest.mark.parametrize(names, marked, **more)
+
+
+def in_one_test(cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[[], None]]:
+    """Run a function for each of ``cases`` in one test, for what takes less than a test of its own.
+
+    A tuple is more than one argument. An error names its case.
+    """
+
+    listed = list(cases)
+    assert listed
+
+    def decorated(check: Callable[..., None]) -> Callable[[], None]:
+        def test() -> None:
+            for case in listed:
+                try:
+                    check(*(case if isinstance(case, tuple) else (case,)))
+                except Exception as problem:
+                    raise AssertionError(f"{case}: {problem}") from problem
+
+        test.__name__, test.__qualname__ = check.__name__, check.__qualname__
+        test.__doc__, test.__module__ = check.__doc__, check.__module__
+        return test
+
+    return decorated
 
 
 def examples(number: int) -> int:

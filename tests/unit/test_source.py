@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hidream_volcengine import api
 
+from tests.thinned import in_one_test
+
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((ROOT / folder).rglob("*.py"))]
 
@@ -86,7 +88,7 @@ def test_the_emulator_imports_nothing_of_the_pack() -> None:
         assert all(level == 1 for level, _ in relative_imports(path)), path.name
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+@in_one_test(SHIPPED)
 def test_only_relative_imports_of_our_own(path: Path) -> None:
     own = {"api", "nodes", "emulator", "devtools", "tests", "dev"}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -96,7 +98,7 @@ def test_only_relative_imports_of_our_own(path: Path) -> None:
         assert not {name.split(".")[0] for name in names} & own, path
 
 
-@pytest.mark.parametrize("path", [p for p in SHIPPED if "api" in p.parts or "nodes" in p.parts], ids=lambda p: p.name)
+@in_one_test(path for path in SHIPPED if "api" in path.parts or "nodes" in path.parts)
 def test_full_width_brackets_are_in_pairs(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.count("（") == text.count("）")
