@@ -34,12 +34,14 @@ def thinned(
     return pytest.mark.parametrize(names, marked, **more)
 
 
-def in_one_test(cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[[], None]]:
-    """Run a function for each of ``cases`` in one test, for what takes less than a test of its own.
+def in_one_test(
+    names: str | Sequence[str], cases: Iterable[Any], **_: Any
+) -> Callable[[Callable[..., None]], Callable[[], None]]:
+    """As pytest.mark.parametrize, but in one test, for cases that take less than a test of their own and no fixture.
 
-    A tuple is more than one argument. An error names its case.
+    An error names its case.
     """
-
+    single = isinstance(names, str) and "," not in names
     listed = list(cases)
     assert listed
 
@@ -47,9 +49,9 @@ def in_one_test(cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callabl
         def test() -> None:
             for case in listed:
                 try:
-                    check(*(case if isinstance(case, tuple) else (case,)))
+                    check(*([case] if single else case))
                 except Exception as problem:
-                    raise AssertionError(f"{case}: {problem}") from problem
+                    raise AssertionError(f"{names} = {case}: {problem}") from problem
 
         test.__name__, test.__qualname__ = check.__name__, check.__qualname__
         test.__doc__, test.__module__ = check.__doc__, check.__module__

@@ -94,8 +94,8 @@ def page(node: str, language: str) -> Page:
     return Page(path_of(node, language).read_text(encoding="utf-8"))
 
 
-every_node = in_one_test(nodes())
-every_page = in_one_test([(node, each) for node in nodes() for each in LANGUAGES])
+every_node = in_one_test("node", nodes())
+every_page = in_one_test(("node", "language"), [(node, each) for node in nodes() for each in LANGUAGES])
 
 
 def test_every_node_has_its_pages_and_no_page_is_left_over() -> None:

@@ -238,7 +238,7 @@ def test_pictures(path: Path, size: tuple[int, int], limit: int) -> None:
 # The standards for code, over every file that is shipped
 
 
-@in_one_test(PYTHON)
+@in_one_test("name", PYTHON)
 def test_no_code_from_text(name: str) -> None:
     """No eval, no exec, and nothing that comes to the same."""
     for node in ast.walk(tree(name)):
@@ -254,7 +254,7 @@ def test_no_code_from_text(name: str) -> None:
     assert not runs, name
 
 
-@in_one_test(PYTHON)
+@in_one_test("name", PYTHON)
 def test_no_other_program_is_run_and_nothing_installed(name: str) -> None:
     for node in ast.walk(tree(name)):
         if isinstance(node, ast.Attribute):
@@ -265,14 +265,14 @@ def test_no_other_program_is_run_and_nothing_installed(name: str) -> None:
     assert not [member for member in from_os if RUNS_PROGRAMS.fullmatch(member)], name
 
 
-@in_one_test(SCRIPTS)
+@in_one_test("name", SCRIPTS)
 def test_no_code_from_text_in_the_browser(name: str) -> None:
     assert not re.search(r"\beval\s*\(|\bFunction\s*\(|\bimport\s*\((?![\"']\.)", text(name))
     assert not re.search(r"document\.write|insertAdjacentHTML", text(name))
     assert not re.search(r"\.(inner|outer)HTML\s*[+]?=|set(Timeout|Interval)\(\s*[\"'`]", text(name))
 
 
-@in_one_test(SCRIPTS)
+@in_one_test("name", SCRIPTS)
 def test_the_browser_loads_only_what_this_comfyui_serves(name: str) -> None:
     for source in re.findall(r"""(?:\bfrom|^import)\s+["']([^"']+)["']""", text(name), re.MULTILINE):
         assert source.startswith(("./", "../", "/scripts/")), f"{name} imports {source}"
@@ -280,7 +280,7 @@ def test_the_browser_loads_only_what_this_comfyui_serves(name: str) -> None:
     assert not re.search(r"\bXMLHttpRequest\b|\bnew WebSocket\b|\bsendBeacon\b|\bEventSource\b", text(name)), name
 
 
-@in_one_test([*PYTHON, *SCRIPTS])
+@in_one_test("name", [*PYTHON, *SCRIPTS])
 def test_everything_can_be_read(name: str) -> None:
     """No obfuscation: short lines, no packed text, one statement a line (ruff's E702), no characters that hide."""
     for number, line in enumerate(text(name).split("\n"), 1):
@@ -307,14 +307,14 @@ def test_hosts_are_declared() -> None:
     assert used - {"host"} == declared  # "https://host[:port]" explains the form
 
 
-@in_one_test(PYTHON)
+@in_one_test("name", PYTHON)
 def test_requirements_are_declared(name: str) -> None:
     others = {module.split(".")[0] for module in imported(name)} - set(sys.stdlib_module_names)
     allowed = COMES_WITH_COMFYUI | (COMFYUI if name.startswith("nodes/") else set())
     assert others <= allowed | (REQUIRED if name.startswith("api/") else set()), name
 
 
-@in_one_test([name for name in PYTHON if not name.startswith("api/")])
+@in_one_test("name", [name for name in PYTHON if not name.startswith("api/")])
 def test_only_the_shared_module_calls_out(name: str) -> None:
     assert not set(imported(name)) & CALLS_OUT
     for node in ast.walk(tree(name)):

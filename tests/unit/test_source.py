@@ -88,7 +88,7 @@ def test_the_emulator_imports_nothing_of_the_pack() -> None:
         assert all(level == 1 for level, _ in relative_imports(path)), path.name
 
 
-@in_one_test(SHIPPED)
+@in_one_test("path", SHIPPED)
 def test_only_relative_imports_of_our_own(path: Path) -> None:
     own = {"api", "nodes", "emulator", "devtools", "tests", "dev"}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -98,7 +98,7 @@ def test_only_relative_imports_of_our_own(path: Path) -> None:
         assert not {name.split(".")[0] for name in names} & own, path
 
 
-@in_one_test(path for path in SHIPPED if "api" in path.parts or "nodes" in path.parts)
+@in_one_test("path", [path for path in SHIPPED if "api" in path.parts or "nodes" in path.parts])
 def test_full_width_brackets_are_in_pairs(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.count("（") == text.count("）")
