@@ -131,5 +131,7 @@ def browser(window: Window) -> BrowserContext:
 def shared_frontend(
     window: Window, serve: Callable[[str], ComfyUI], version: str, look: str, request: pytest.FixtureRequest
 ) -> Frontend:
-    """One page for all tests with this look."""
-    return window.show(serve(version), version, look, request.session.testsfailed)
+    """One page for all tests with this look; the picture that the example workflows name is ComfyUI's own again."""
+    comfy = serve(version)
+    comfy.upload(checkout.ensure() / "input" / "example.png", "example.png")
+    return window.show(comfy, version, look, request.session.testsfailed)

@@ -42,6 +42,15 @@ SEARCHES = {
 }
 # What the nodes of the others show is seen in the tests of progress, tasks and placements.
 RUN = ("fetch_a_paid_task_again", "hidream_outpaint")
+# Of the same nodes and links as another one, or of one remote node between two core nodes.
+ALIKE = (
+    "hidream_image_to_image",
+    "hidream_upscale",
+    "outpaint_any_size_hidream",
+    "outpaint_any_size_volcengine",
+    "product_photo_to_model_set",
+    "volcengine_outpaint_sides",
+)
 
 pytestmark = looks("newer-canvas-en")
 
@@ -59,7 +68,11 @@ def object_info(frontend: Frontend) -> Json:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(examples.NAMES[0], marks=pytest.mark.smoke), *examples.NAMES[1:]]
+    "name",
+    [
+        pytest.param(examples.NAMES[0], marks=pytest.mark.smoke),
+        *(pytest.param(name, marks=pytest.mark.thorough) if name in ALIKE else name for name in examples.NAMES[1:]),
+    ],
 )
 def test_runs_and_is_saved_as_it_was(
     name: str, frontend: Frontend, object_info: Json, first_look: bool
