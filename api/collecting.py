@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, TYPE_CHECKING, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from .cancel import CallCancelled, CancelToken
@@ -55,6 +55,7 @@ _SAME_BYTES = 4
 # What a lossless picture takes at most, nearly.
 _BYTES_PER_PIXEL = 4
 
+_Error = TypeVar("_Error", bound=RemoteImageError)
 Source = Literal["bought", "resumed", "reused"]
 
 
@@ -491,12 +492,9 @@ class _Fetcher:
             name = file_name(brought.encoded.data, brought.encoded.media_type)
             where_en = f"; its bytes were kept in the store as {name}"
             where_zh = f"，其数据已保留在图片库中：{name}"
-        return TaskFailedError(
+        return self._paid(
+            TaskFailedError,
             Text(f"The picture that came cannot be decoded{where_en}.", f"收到的图片无法解码{where_zh}。"),
-            provider=self.task.provider,
-            request_id=self.task.request_id,
-            task_id=self.task.task_id,
-            billed="yes",
         )
 
     def in_answer(self, sub_task: SubTask) -> Encoded | None:
@@ -558,39 +556,39 @@ class _Fetcher:
                 return _Fetched(None, _encoded(data), problem)
             raise
 
+    def _paid(self, kind: type[_Error], what: Text) -> _Error:
+        return kind(
+            what,
+            provider=self.task.provider,
+            request_id=self.task.request_id,
+            task_id=self.task.task_id,
+            billed="yes",
+        )
+
     def too_much(self) -> ServiceError:
         """The error for a picture of a task that has brought too much already."""
-        return ServiceError(
+        return self._paid(
+            ServiceError,
             Text(
                 f"This picture is not fetched: those before it take more than {_MOST_BYTES / 2**30:.0f} GiB of memory.",
                 f"不下载这张图片：之前的图片已占用超过 {_MOST_BYTES / 2**30:.0f} GiB 内存。",
             ),
-            provider=self.task.provider,
-            request_id=self.task.request_id,
-            task_id=self.task.task_id,
-            billed="yes",
         )
 
     def _refused(self, url: str, problem: RefusedUrlError) -> ServiceError:
-        return ServiceError(
+        return self._paid(
+            ServiceError,
             Text(
                 f"The result's address is not fetched: {problem.reason.en}. Address: {without_query(url)}",
                 f"不下载该结果地址：{problem.reason.zh}。地址：{without_query(url)}",
             ),
-            provider=self.task.provider,
-            request_id=self.task.request_id,
-            task_id=self.task.task_id,
-            billed="yes",
         )
 
     def _too_late(self, problem: Exception) -> TaskTimeoutError:
-        return TaskTimeoutError(
+        return self._paid(
+            TaskTimeoutError,
             Text(
                 f"The finished picture could not be downloaded ({problem}).",
                 f"图片已生成，但下载失败（{problem}）。",
             ),
-            provider=self.task.provider,
-            request_id=self.task.request_id,
-            task_id=self.task.task_id,
-            billed="yes",
         )
