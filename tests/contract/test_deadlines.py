@@ -28,6 +28,7 @@ from hidream_volcengine.api.redaction import Secret
 from pytest import MonkeyPatch
 from urllib3.connection import HTTPConnection
 
+from emulator import Emulator
 from tests.contract import raw_servers as raw
 from tests.contract.raw_servers import Connection, RawServer, answering
 
@@ -173,6 +174,17 @@ def test_connections_of_another_class_are_watched_too() -> None:
         assert isinstance(pool.ConnectionCls("127.0.0.1"), Socks)
         assert pool.request("GET", "/").status == 200
     assert seen == ["direct: False"]
+
+
+def test_what_the_emulator_drips_is_cut() -> None:
+    with Emulator() as emulator:
+        emulator.add_fault({"phase": "result", "do": {"drip": "header"}})
+        emulator.add_fault({"phase": "image", "do": {"drip": "body"}})
+        account = raw.hidream_account(emulator.url, SOON, {"HIDREAM_TOKEN": "sandbox-hidream-token"})
+        deadlines = raw.replace(SOON, download=8)
+        call = raw.hidream_call(emulator.url, account=raw.replace(account, deadlines=deadlines))
+        assert len(raw.run(call).pictures) == 1
+        assert (len(emulator.accepted), emulator.billed) == (1, 1)
 
 
 # ---- tokens
