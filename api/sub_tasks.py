@@ -33,6 +33,7 @@ _WORDS: dict[int, str] = {
     _FAILED: "fail|failed|failure|error",
     _REJECTED: "reject|rejected|moderated|blocked",
 }
+_QUERY = re.compile(r"(?<=[^\s\"])\?[^\s\"\\]*(?=[\s\"\\])")
 _DEEPEST = 3
 _LONGEST_SHOWN = 500
 
@@ -43,6 +44,9 @@ def entries_of(reply: Reply) -> list[dict[str, Any]]:
     Where no part has any such field, a result that has a picture itself stands for its only sub task.
     """
     listing = [part.fields["sub_task_results"] for part in reply.parts if "sub_task_results" in part.fields]
+    if not listing and not reply.succeeded:
+        # The address beside an error may be that of a help page.
+        return []
     if not listing:
         return [part.fields for part in reply.parts if part.is_result and has_picture(part.fields)][:1]
     return next((entries for value in listing if (entries := list(_entries(value)))), [])
@@ -166,9 +170,9 @@ def _reason(value: Any) -> str:
 
 
 def _shown(entry: dict[str, Any]) -> str:
-    """A sub task as the service put it, without addresses: they may carry a signature."""
+    """A sub task as the service put it, without pictures and without queries of addresses: one may be a signature."""
     told = {name: value for name, value in entry.items() if name not in _PICTURES or not value}
-    return words_of(json.dumps(told, ensure_ascii=False), _LONGEST_SHOWN)
+    return words_of(_QUERY.sub("", json.dumps(told, ensure_ascii=False)), _LONGEST_SHOWN)
 
 
 def _unknown_status(status: int) -> Meaning:

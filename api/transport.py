@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-import tempfile
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
 from urllib.parse import urlsplit
 
 import requests
@@ -25,6 +23,7 @@ from requests.auth import AuthBase
 
 from .cancel import CancelToken
 from .connections import Hooks, Line, Session, blocks, is_loopback, log_exchange, new_session, trusted
+from .received import Received
 from .time_limits import SLOWEST, TimeLimit
 from .wire import json_object
 
@@ -283,20 +282,19 @@ def submit(
 def _read(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> Answer:
     """The answer as far as it came: an object in it may be whole although the transfer was not."""
     broken: Exception | None = None
-    with response, tempfile.SpooledTemporaryFile(max_size=_MOST_WORDS) as spool:
+    with response, Received(_MOST_WORDS) as received:
         try:
             for chunk in blocks(response, decode=False):
-                is_first_beyond = spool.tell() <= _MOST_WORDS < spool.tell() + len(chunk)
-                spool.write(chunk)
+                is_first_beyond = received.size <= _MOST_WORDS < received.size + len(chunk)
+                received.write(chunk)
                 limit.came(len(chunk))
-                if spool.tell() > _MOST_BYTES:
+                if received.size > _MOST_BYTES:
                     raise ValueError(f"the answer is larger than {_MOST_BYTES} bytes")
-                if is_first_beyond and not is_paid and not _may_bring_a_picture(spool):
+                if is_first_beyond and not is_paid and not _may_bring_a_picture(received.read()):
                     raise _words_only()
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
             broken = cause
-        spool.seek(0)
-        data = spool.read()
+        data = received.read()
     if limit.passed:
         broken = ValueError("the answer did not end in time")
     most = _MOST_BYTES if is_paid else min(_MOST_BYTES, max(_MOST_WORDS, _MOST_PACKED * len(data)))
@@ -306,11 +304,7 @@ def _read(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> An
     return Answer(response.status_code, response.headers, body, broken)
 
 
-def _may_bring_a_picture(spool: IO[bytes]) -> bool:
-    ends = spool.tell()
-    spool.seek(0)
-    begin = spool.read(_MOST_WORDS)
-    spool.seek(ends)
+def _may_bring_a_picture(begin: bytes) -> bool:
     return begin.startswith(_COMPRESSED) or _has_long_run(begin)
 
 

@@ -250,6 +250,21 @@ def test_a_finished_picture_counts_however_it_is_told() -> None:
         assert (name, widths(service.run(SHORT)), len(service.polls)) == (name, [1], 1)
 
 
+def test_an_address_beside_an_error_is_no_result() -> None:
+    told = {"code": 1001, "message": "see the page", "result": {"url": f"{PICTURE}/help-9"}}
+    service = Service(told, results(done()))
+    assert (widths(service.run()), len(service.polls)) == ([1], 2)
+
+
+def test_a_signature_is_not_shown_wherever_it_stands() -> None:
+    odd = {"output": {"link": "https://host.invalid/p.png?sign=canary-signature"}, "why": "no face?"}
+    for status in (99, 1, "unheard of"):
+        error = Service(results(sub_task(status=status, **odd))).fail() if status != 99 else None
+        if error is None:
+            (error,) = Service(results(sub_task(status=status, **odd))).run().errors
+        assert "host.invalid/p.png" in error.vendor_message and "canary-signature" not in str(error)
+
+
 def test_an_input_that_a_poll_repeats_is_no_result() -> None:
     for waits in ({"sub_task_results": []}, {"sub_task_results": None}, {"task_status": 2}, {"status": "queued"}):
         service = Service({"code": 0, "result": {"image": f"{PICTURE}/input-9", **waits}}, results(done()))

@@ -6,16 +6,27 @@ Each server counts the submits that reached it whole: a paid request is never se
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
 import hashlib
+import io
 import json
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import AmbiguousSubmitError, Journal, JournalSettings, TaskFailedError, transport, wire
+from hidream_volcengine.api import (
+    AmbiguousSubmitError,
+    Journal,
+    JournalSettings,
+    TaskFailedError,
+    received,
+    transport,
+    wire,
+)
 
 from tests.contract import raw_servers as raw
 from tests.contract.raw_servers import Connection, RawServer
@@ -219,6 +230,37 @@ def test_a_large_answer_that_is_not_understood_is_kept_as_it_came(journal: Journ
                 assert not whole or name in caught.value.what.en
             assert server.whole == 1
         assert not whole or journal.store.read(name.removesuffix(".bin")) == kept
+
+
+@pytest.mark.parametrize("works_for", [0, 1, 2], ids=["no disk", "full at once", "full meanwhile"])
+def test_a_paid_answer_is_read_although_the_disk_is_full(
+    works_for: int, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a free one nothing is lost: it is asked for again."""
+    picture = raw.png(2100, 1900)
+    make = tempfile.TemporaryFile
+
+    class Full(io.BytesIO):
+        writes = 0
+
+        def write(self, data: Any) -> int:
+            self.writes += 1
+            if self.writes >= works_for:
+                super().write(data[: len(data) // 2])
+                raise OSError(errno.ENOSPC, "no space left")
+            return super().write(data)
+
+    def temporary() -> Any:
+        if works_for == 0:
+            raise OSError(errno.ENOSPC, "no space left")
+        return Full()
+
+    # The store has temporary files, too, in a folder of its own.
+    monkeypatch.setattr(received.tempfile, "TemporaryFile", lambda **where: make(**where) if where else temporary())
+    answer = raw.finished_picture(binary_data_base64=[base64.b64encode(picture).decode("ascii")])
+    with RawServer(raw.answering(200, answer)) as server:
+        assert raw.run(raw.volcengine_call(server.url), journal).pictures[0].shape == (1900, 2100, 3)
+        assert server.whole == 1
 
 
 def polled(answer: bytes) -> tuple[raw.Delivery, list[Connection]]:

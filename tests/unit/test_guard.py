@@ -30,18 +30,9 @@ ELSEWHERE = "192.168.1.5"
 Headers = list[tuple[str, str]]
 
 
-def verdict(
-    headers: Headers,
-    *,
-    peer: Any = ("127.0.0.1", 50000),
-    path: str = "/hidream_volcengine/tasks",
-    method: str = "GET",
-    opened: bool = False,
-    tls: bool = False,
-    version: HttpVersion = HttpVersion11,
-) -> int:
-    """The status that the guard refuses with, or 200."""
-    return refusal(headers, peer=peer, path=path, method=method, opened=opened, tls=tls, version=version)[0]
+def verdict(headers: Headers, **more: Any) -> int:
+    """The status that the guard refuses with, or 200; arguments as for :func:`refusal`."""
+    return refusal(headers, **more)[0]
 
 
 def refusal(
@@ -54,7 +45,7 @@ def refusal(
     tls: bool = False,
     version: HttpVersion = HttpVersion11,
 ) -> tuple[int, str, str]:
-    """As :func:`verdict`, and why, in both languages."""
+    """The status that the guard refuses with, or 200, and why, in both languages."""
     known = {"peername": peer, "sslcontext": object() if tls else None}
     transport = mock.Mock()
     transport.get_extra_info.side_effect = lambda name, default=None: known.get(name, default)

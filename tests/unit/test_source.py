@@ -20,7 +20,7 @@ SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((R
 
 # Higher may import lower, never the other way round.
 API_LAYERS = [
-    {"text", "choices", "redaction", "settings", "keys", "files", "colour_profiles"},
+    {"text", "choices", "redaction", "settings", "keys", "files", "colour_profiles", "received"},
     {"errors", "marks"},
     {"cancel", "profile_file"},
     {"workers", "geometry", "checks", "connections", "wire", "owners", "filesystems", "records", "states"},
