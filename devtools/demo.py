@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def main() -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a console may know no Chinese
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)  # also where a shell started us with Ctrl-C ignored
+        signal.signal(number, _stop)  # also where a shell started us with Ctrl-C ignored
     try:
         with _emulator(options.live) as environment:
             return _demo(options, environment)
@@ -108,6 +109,20 @@ def main() -> int:
     except (HostError, SetupError) as problem:
         print(problem, file=sys.stderr)
         return 1
+
+
+_stopped = threading.Event()
+
+
+def _stop(number: int, frame: object) -> None:
+    _stopped.set()
+    raise KeyboardInterrupt
+
+
+def _leave_if_stopped() -> None:
+    """Raise KeyboardInterrupt again: Python drops one that is raised while it runs a destructor."""
+    if _stopped.is_set():
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -154,6 +169,7 @@ def _demo(options: argparse.Namespace, environment: dict[str, str]) -> int:
         if options.serve:
             print(f"\nopen {comfy.url} (the photographs are in LoadImage's list); Ctrl-C stops everything", flush=True)
             while comfy.is_running():
+                _leave_if_stopped()
                 time.sleep(0.5)
     return 0 if passed else 1
 
@@ -249,6 +265,7 @@ def _run_all(
     failures: list[str] = []
     with shown(comfy):
         for example, prompt in prompts.items():
+            _leave_if_stopped()
             print(f"\n{titles[example]}  ({example.workflow}.json, {example.photo})", flush=True)
             photo = photos[example.photo]
             try:
