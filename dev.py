@@ -19,7 +19,8 @@ from pathlib import Path
 if sys.version_info < (3, 10):  # noqa: UP036  (a clear word instead of a syntax error further on)
     sys.exit("Python 3.10 or later is needed, this is " + sys.version.split()[0])
 
-from devtools import checkout, environment
+from devtools import environment
+from devtools.comfyui import checkout
 
 
 def main() -> int:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 # Only calls need it, but if it is missing ComfyUI is to say so at its start, where it has mostly loaded it itself.
 import requests
 
-from . import choices
-from .errors import (
+from .core import choices
+from .core.errors import (
     AmbiguousSubmitError,
     AuthenticationError,
     ConfigurationError,
@@ -28,65 +28,92 @@ from .errors import (
     TaskTimeoutError,
     show_as,
 )
-from .profile_file import ProfileFile, first_profile, profile_names
-from .redaction import pack_logger
-from .text import Text
-from .workers import DaemonPool, once
+from .core.redaction import pack_logger
+from .core.text import Text
+from .core.threads import DaemonPool, once
+from .profiles.file import ProfileFile, first_profile, profile_names
 
 if TYPE_CHECKING:
-    from . import checks, geometry, hidream, images, padding, pasting, volcengine, whereabouts
-    from .accounts import Sandbox
-    from .calls import Batch, Left, PaidCall, Plan, Result, Run, deliver, fetch, may_still_come, notes_of, sources_of
-    from .cancel import CallCancelled, CancelToken
-    from .collecting import Delivery
-    from .collector import Collector
-    from .credentials import Profiles
-    from .diagnosis import Diagnosis
-    from .geometry import Placement
-    from .hidream import HiDreamService
-    from .journal import Journal
-    from .polling import Progress, TaskRef, Watch
-    from .profile_edits import ProfileEditor, RefusedEditError, ShownProfile, ShownProfiles
-    from .settings import Budget, JournalSettings, Limits
-    from .states import JournalError
-    from .task_list import Overview, Task
-    from .template_shelf import TemplatePage, TemplateShelf
-    from .thumbnails import Thumbnails
-    from .transport import Deadlines, wait_for_submits
-    from .uploads import Pictures, Upload
-    from .volcengine import VolcengineService
-    from .wire import checked
+    from .core import checks
+    from .core.cancel import CallCancelled, CancelToken
+    from .core.limits import Budget, JournalSettings, Limits
+    from .journal.journal import Journal
+    from .journal.states import JournalError
+    from .journal.task_list import Overview, Task
+    from .pixels import geometry, padding
+    from .pixels import tensors as images
+    from .pixels.geometry import Placement
+    from .pixels.paste import locate as whereabouts
+    from .pixels.paste import paste as pasting
+    from .pixels.thumbnail import Thumbnails
+    from .pixels.upload import Pictures, Upload
+    from .profiles.editor import ProfileEditor, RefusedEditError, ShownProfile, ShownProfiles
+    from .profiles.resolve import Profiles
+    from .purchase.background import Collector
+    from .purchase.calls import (
+        Batch,
+        Left,
+        PaidCall,
+        Plan,
+        Result,
+        Run,
+        deliver,
+        fetch,
+        may_still_come,
+        notes_of,
+        sources_of,
+    )
+    from .purchase.collect import Delivery
+    from .purchase.poll import Progress, TaskRef, Watch
+    from .services import hidream, volcengine
+    from .services.hidream import HiDreamService
+    from .services.model import checked
+    from .services.volcengine import VolcengineService
+    from .templates.shelf import TemplatePage, TemplateShelf
+    from .transport.account import Sandbox
+    from .transport.diagnosis import Diagnosis
+    from .transport.submit import Deadlines, wait_for_submits
 
 # The imports above, once more for the time when the pack runs: from a module to its names.
 _LAZY = {
-    "": "checks geometry hidream images padding pasting volcengine whereabouts",
-    "accounts": "Sandbox",
-    "calls": "Batch Left PaidCall Plan Result Run deliver fetch may_still_come notes_of sources_of",
-    "cancel": "CallCancelled CancelToken",
-    "collecting": "Delivery",
-    "collector": "Collector",
-    "credentials": "Profiles",
-    "diagnosis": "Diagnosis",
-    "geometry": "Placement",
-    "hidream": "HiDreamService",
-    "journal": "Journal",
-    "polling": "Progress TaskRef Watch",
-    "profile_edits": "ProfileEditor RefusedEditError ShownProfile ShownProfiles",
-    "settings": "Budget JournalSettings Limits",
-    "states": "JournalError",
-    "task_list": "Overview Task",
-    "template_shelf": "TemplatePage TemplateShelf",
-    "thumbnails": "Thumbnails",
-    "transport": "Deadlines wait_for_submits",
-    "uploads": "Pictures Upload",
-    "volcengine": "VolcengineService",
-    "wire": "checked",
+    "core.cancel": "CallCancelled CancelToken",
+    "core.limits": "Budget JournalSettings Limits",
+    "journal.journal": "Journal",
+    "journal.states": "JournalError",
+    "journal.task_list": "Overview Task",
+    "pixels.geometry": "Placement",
+    "pixels.thumbnail": "Thumbnails",
+    "pixels.upload": "Pictures Upload",
+    "profiles.editor": "ProfileEditor RefusedEditError ShownProfile ShownProfiles",
+    "profiles.resolve": "Profiles",
+    "purchase.background": "Collector",
+    "purchase.calls": "Batch Left PaidCall Plan Result Run deliver fetch may_still_come notes_of sources_of",
+    "purchase.collect": "Delivery",
+    "purchase.poll": "Progress TaskRef Watch",
+    "services.hidream": "HiDreamService",
+    "services.model": "checked",
+    "services.volcengine": "VolcengineService",
+    "templates.shelf": "TemplatePage TemplateShelf",
+    "transport.account": "Sandbox",
+    "transport.diagnosis": "Diagnosis",
+    "transport.submit": "Deadlines wait_for_submits",
 }
-_MODULES = {name: module or name for module, names in _LAZY.items() for name in names.split()}
+# Modules that are used under a name here: `api.images.encode`.
+_WHOLE = {
+    "checks": "core.checks",
+    "geometry": "pixels.geometry",
+    "hidream": "services.hidream",
+    "images": "pixels.tensors",
+    "padding": "pixels.padding",
+    "pasting": "pixels.paste.paste",
+    "volcengine": "services.volcengine",
+    "whereabouts": "pixels.paste.locate",
+}
+_MODULES = {name: module for module, names in _LAZY.items() for name in names.split()} | _WHOLE
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(f".{_MODULES[name]}", __name__)
-    return module if name == _MODULES[name] else getattr(module, name)
+    return module if name in _WHOLE else getattr(module, name)

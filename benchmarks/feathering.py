@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from api import geometry, padding
 from benchmarks import Case, Table, side_by_side
-from devtools import checkout
+from devtools.comfyui import checkout
 
 TITLE = "padding with a feathered mask, beside ComfyUI's ImagePadForOutpaint"
 

@@ -14,8 +14,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks import Ratio, Table, told
+from devtools.comfyui.host import PACK_FOLDER, ComfyUI, copy_pack
 from devtools.environment import ROOT
-from devtools.host import PACK_FOLDER, ComfyUI, copy_pack
 
 ROUNDS, _LIMIT = 11, 0.060
 TITLE = "The pack's import in ComfyUI, beyond what ComfyUI has loaded already"

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from statistics import median
 
 from benchmarks import MIN_ROUNDS, Ratio, Table, told
-from devtools.host import Prompt, Result
-from devtools.studio import TOKEN, Studio, preview, upscale
+from devtools.comfyui.host import Prompt, Result
+from devtools.comfyui.studio import TOKEN, Studio, preview, upscale
 from emulator import Emulator
 
 TASKS = 32

@@ -20,14 +20,14 @@ import numpy as np
 from sqlalchemy import insert
 
 from api import CancelToken, Journal, JournalSettings, images
-from api.claims import Claim
-from api.orders import Order, Purchase
-from api.polling import TaskRef
-from api.schema import attempts, requests, results
-from api.settings import Budget, Ceiling
-from api.states import State
+from api.core.limits import Budget, Ceiling
+from api.journal.claim import Claim
+from api.journal.orders import Order, Purchase
+from api.journal.states import State
+from api.journal.tables import attempts, requests, results
+from api.purchase.poll import TaskRef
 from benchmarks import Ratio, Table, timed, told
-from devtools import postgres
+from devtools.programs import postgres
 
 ROUNDS, OLDER = 60, 10_000
 _LIMIT = 0.010

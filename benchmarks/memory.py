@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks import Ratio, Table
 from benchmarks.encoding import photograph
-from devtools.host import ComfyUI, Prompt
+from devtools.comfyui.host import ComfyUI, Prompt
 from emulator import Credentials, Emulator
 
 TITLE = "Memory of ComfyUI's process, beyond what it has before the node runs"

@@ -16,8 +16,8 @@ from statistics import median
 
 from api import images
 from benchmarks import MIN_ROUNDS, Ratio, Table, timed, told
-from devtools.host import Prompt
-from devtools.studio import Studio, loaded, preview, upscale
+from devtools.comfyui.host import Prompt
+from devtools.comfyui.studio import Studio, loaded, preview, upscale
 from emulator import Emulator
 
 PICTURES, SIDE = 20, 512

@@ -27,8 +27,8 @@ from typing import Any
 import psutil
 
 from benchmarks import Ratio, Table
+from devtools.comfyui.host import ComfyUI, Prompt
 from devtools.environment import ROOT
-from devtools.host import ComfyUI, Prompt
 from emulator import Credentials, Emulator, Recorded
 
 COUNTS = (1, 10, 100, 1000)

@@ -19,8 +19,8 @@ from threading import Barrier
 from typing import Any
 
 from benchmarks import MIN_ROUNDS, Ratio, Table
-from devtools.host import Prompt, Result
-from devtools.studio import TOKEN, Studio, loaded, preview, upscale
+from devtools.comfyui.host import Prompt, Result
+from devtools.comfyui.studio import TOKEN, Studio, loaded, preview, upscale
 from emulator import Emulator, Recorded
 
 SECONDS, LONG_SECONDS, SPREAD, AT_ONCE = 3.0, 12.0, 0.15, 4

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from api import images
-from api.hidream import UpscaleRequest
-from api.wire import checked
+from api.services.hidream import UpscaleRequest
+from api.services.model import checked
 from benchmarks import MIN_ROUNDS, Table, timed
 from benchmarks.encoding import LINES_MBITS, SIDE, photograph
 

@@ -24,13 +24,13 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from devtools import checkout
-from devtools import demo_checks as checks
-from devtools.contact_sheet import Card, Pair, contact_sheet
+from devtools.comfyui import checkout
+from devtools.comfyui.host import ComfyUI, HostError, Prompt, port_or_free
+from devtools.comfyui.workflow import to_prompt
+from devtools.demo_parts import checks
+from devtools.demo_parts.contact_sheet import Card, Pair, contact_sheet
+from devtools.demo_parts.progress import shown
 from devtools.environment import HOST, ROOT, SetupError
-from devtools.host import ComfyUI, HostError, Prompt, port_or_free
-from devtools.progress import shown
-from devtools.workflow import to_prompt
 from emulator import Credentials, Emulator
 
 OUT = ROOT / "out"

@@ -19,7 +19,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 _LOG = HOST / "install.log"
 _STAMP = VENV / "installed.txt"
-_SHIM = ROOT / "devtools" / "torchvision_shim.py"
+_SHIM = ROOT / "devtools" / "comfyui" / "torchvision_shim.py"
 
 
 class SetupError(Exception):

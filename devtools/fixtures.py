@@ -1,6 +1,6 @@
 """`python -m devtools.fixtures`: write tests/fixtures/VERSION/, what a user of this version has on disk.
 
-Made once for each released version and kept for ever: tests/host/test_fixtures.py and tests/contract/test_fixtures.py
+Made once for each released version and kept for ever: test_fixtures.py in tests/host/nodes and tests/contract/journal
 open it with today's code. In it are the journal with an attempt in every state (SQLite, and a PostgreSQL dump), the
 stores, profiles.json, and a workflow of every node as both frontends save it, with its API prompt. Everything is bought
 from the emulator.
@@ -48,9 +48,9 @@ from api import (
     images,
     volcengine,
 )
-from devtools import postgres
+from devtools.comfyui.fixtures_workflows import pixels_sha256, save_workflows
 from devtools.environment import ROOT
-from devtools.fixtures_workflows import pixels_sha256, save_workflows
+from devtools.programs import postgres
 from emulator import Credentials, Emulator
 
 FIXTURES = ROOT / "tests" / "fixtures"

@@ -25,8 +25,10 @@ import numpy as np
 import requests
 
 import api
-from api import hidream, images, redaction, transport, volcengine
-from api.time_limits import TimeLimit
+from api import hidream, images, volcengine
+from api.core import redaction
+from api.transport import submit as transport
+from api.transport.time_limit import TimeLimit
 from devtools.environment import ROOT
 
 _PLACE = {"x_offset": 128, "y_offset": 64, "resolution": "640*640"}

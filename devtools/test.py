@@ -13,15 +13,19 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from devtools import browser, checkout, lint, postgres
+from devtools import lint
+from devtools.comfyui import checkout
+from devtools.comfyui.host import ComfyUI, HostError
 from devtools.environment import SetupError
-from devtools.host import ComfyUI, HostError
+from devtools.programs import browser, postgres
 
 # Tests wait for servers, browsers and children of their own: more at a time than there are cores, a file each. What
 # takes longest begins, and the short files of tests/unit fill the gaps at the end. Those that say how soon an interrupt
 # is felt wait more than they work: beside these two files one worker computes, so that a core is left to them.
-_INTERRUPTS = ("tests/contract/test_cancellation.py", "tests/host/test_parallel_and_interrupt.py")
-BESIDE_THEM = tuple(f"tests/unit/test_{name}.py" for name in ("pasting", "registration", "whereabouts", "color_match"))
+_INTERRUPTS = ("tests/contract/purchase/test_cancellation.py", "tests/host/money/test_parallel_and_interrupt.py")
+BESIDE_THEM = tuple(
+    f"tests/unit/pixels/paste/test_{name}.py" for name in ("pasting", "registration", "whereabouts", "color_match")
+)
 _FOLDERS = ("tests/browser", "tests/host", "tests/contract", "tests/unit")
 _BY_FILE = ("--dist=loadfile", "--no-loadscope-reorder", "--durations=25")
 STAGES = (

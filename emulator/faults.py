@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .message import Answer
-from .odd_pictures import OddPicture
-from .vendor_codes import VENDOR_CODES
+from .pictures.odd_pictures import OddPicture
+from .services.vendor_codes import VENDOR_CODES
 
 Size = Annotated[list[Annotated[int, Field(ge=1, le=16384)]], Field(min_length=2, max_length=2)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -17,16 +17,16 @@ from typing import Any
 from aiohttp import web
 
 from .credentials import Credentials
-from .endpoints import Target, target_of
 from .faults import Action, Script
-from .files import PREFIX, ResultFiles, damaged
-from .hidream import HiDream
 from .message import Answer, Call
-from .odd_pictures import encoded, odd
 from .pace import Pace
+from .pictures.files import PREFIX, ResultFiles, damaged
+from .pictures.odd_pictures import encoded, odd
 from .recording import Recorded, Recording, without_images
-from .templates import is_picture, picture
-from .volcengine import Volcengine
+from .services.endpoints import Target, target_of
+from .services.hidream import HiDream
+from .services.templates import is_picture, picture
+from .services.volcengine import Volcengine
 
 LOGGER = logging.getLogger("hidream_volcengine.emulator")
 HOST = "127.0.0.1"

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from .. import api
 from ..api import InvalidInputError, ServiceError, Text, pack_logger, profile_names
-from .host import PROFILE_FILE, Account, Bought, profiles
+from .comfy.host import PROFILE_FILE, Account, Bought, profiles
 
 CATEGORY = "HiDream & Volcengine"
 

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from .. import api
 from ..api import InvalidInputError, Text, choices
-from . import host
+from .comfy import host
 from .common import (
     CATEGORY,
     MAX_RESULT_PIXELS,

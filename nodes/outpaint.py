@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import api
 from ..api import InvalidInputError, RemoteImageError, Text, choices
-from . import host
+from .comfy import host
 from .common import CATEGORY, MAX_RESULT_PIXELS, Notes, check_result_fits_memory, size_of
 from .placements import OutpaintPlacement, checked_placement, fills_canvas, note_resized
 from .widgets import BooleanWidget, ComboWidget, FloatWidget, IntWidget

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from .. import api
 from ..api import ConfigurationError, InvalidInputError, Text, choices
-from . import host
+from .comfy import host
 from .common import CATEGORY, Notes, RemoteNode, pictures_of
 from .widgets import PROFILE, ComboWidget, StringWidget
 

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from .. import api
 from ..api import InvalidInputError, Text, choices
-from . import host
+from .comfy import host
 from .common import CATEGORY, Notes, RemoteNode, note_other_size, pictures_of, size_of
 from .placements import given_placement, note_resized, outpaint_outputs, placement_input
 from .widgets import (

@@ -15,7 +15,7 @@ from comfy_api.latest import io
 
 from .. import api
 from ..api import first_profile, profile_names
-from .host import PROFILE_FILE
+from .comfy.host import PROFILE_FILE
 
 MAX_INT = 2**31 - 1
 

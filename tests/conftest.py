@@ -25,7 +25,7 @@ from tests import thinned
 if TYPE_CHECKING:
     from xdist.remote import Producer
 
-    from devtools.postgres import PostgreSQL
+    from devtools.programs.postgres import PostgreSQL
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "hidream_volcengine"
@@ -91,7 +91,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _forget_secrets() -> Iterator[None]:
     """A process knows every key it was ever given; what one test calls a key is a word in the next."""
-    from hidream_volcengine.api import redaction
+    from hidream_volcengine.api.core import redaction
 
     known = dict(redaction._known)
     yield
@@ -102,7 +102,7 @@ def _forget_secrets() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgreSQL]:
     """A PostgreSQL server for the whole run. A test may kill() it and start() it again."""
-    from devtools import postgres  # loads the driver, which most tests do without
+    from devtools.programs import postgres  # loads the driver, which most tests do without
 
     try:
         programs = postgres.ensure()

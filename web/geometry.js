@@ -1,4 +1,4 @@
-// Placement arithmetic, the same as `api/geometry.py`; `tests/vectors/placement.json` holds both to it.
+// Placement arithmetic, the same as `api/pixels/geometry.py`; `tests/vectors/placement.json` holds both to it.
 // A placement is {canvasWidth, canvasHeight, x, y, width, height}: a canvas and the rectangle of the original in it.
 // Centre is floor; a share of a side is rounded half up.
 

@@ -2,7 +2,7 @@
 // to say: sizes, what was resized, what was reused. Nothing of it is ever saved with the workflow, and a node is no
 // higher in the file for it.
 //
-// While it runs the server sends `hidream_volcengine.progress` (nodes/display.py says what is in it), at its end
+// While it runs the server sends `hidream_volcengine.progress` (nodes/comfy/display.py says what is in it), at its end
 // `ui: {text: ["English\n中文", ...], account: [{bought, resumed, reused, seconds, free}, ...]}`. An error of it stands
 // here until its next run: the newest frontend hides the words of an exception behind a general message.
 import { app } from "../../scripts/app.js";

@@ -81,7 +81,7 @@ export class RunBlock {
     this.element.append(this.#title, line, this.#bar, this.#counts, this.#strip);
   }
 
-  /** @param {object} state  as in nodes/display.py  @param {string} title  "" for a node's only run */
+  /** @param {object} state  as in nodes/comfy/display.py  @param {string} title  "" for a node's only run */
   show(state, elapsed, title, texts) {
     write(this.#title, title);
     this.#title.style.display = title ? "" : "none";

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext
 
-from devtools import browser as chromium
-from devtools import checkout
+from devtools.comfyui import checkout
+from devtools.comfyui.host import ComfyUI
 from devtools.environment import SetupError
-from devtools.host import ComfyUI
+from devtools.programs import browser as chromium
 from emulator import Credentials, Emulator
 from tests.browser.frontend import Frontend
 from tests.browser.looks import FIRST, look_of, mark_thorough, sort

@@ -8,8 +8,8 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
+from devtools.comfyui.host import PACK_FOLDER, ComfyUI
 from devtools.environment import ROOT
-from devtools.host import PACK_FOLDER, ComfyUI
 
 Json = dict[str, Any]
 

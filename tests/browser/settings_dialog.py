@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, expect
 
-from devtools.host import ComfyUI
+from devtools.comfyui.host import ComfyUI
 from tests.browser.frontend import Frontend, Json
 from tests.host.buying import journal_folder
 

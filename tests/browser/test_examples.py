@@ -1,6 +1,6 @@
 """Every example workflow in the real frontends: is found, loads, is what the file says, runs, and is saved as it was.
 
-What comes out is looked at in tests/host/test_examples.py.
+What comes out is looked at in tests/host/nodes/test_examples.py.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import io
 import pytest
 from PIL import Image
 
-from devtools.host import PACK_FOLDER
-from devtools.workflow import to_prompt
+from devtools.comfyui.host import PACK_FOLDER
+from devtools.comfyui.workflow import to_prompt
 from tests.browser.frontend import Frontend, Json
 from tests.browser.looks import looks
 from tests.host import examples
@@ -134,7 +134,7 @@ def _buy_for_it(frontend: Frontend) -> str:
 
 
 def _is_run(name: str, workflow: Json, first_look: bool) -> bool:
-    """In every look it is the same prompt, and tests/host/test_examples.py runs it, too."""
+    """In every look it is the same prompt, and tests/host/nodes/test_examples.py runs it, too."""
     if _samples(workflow):  # half a minute
         return every_case() and first_look
     return every_case() or (first_look and name in RUN)

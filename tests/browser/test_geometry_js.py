@@ -1,4 +1,4 @@
-"""`web/geometry.js` rounds as `api/geometry.py` does: the same vectors, in the browser that will run it."""
+"""`web/geometry.js` rounds as `api/pixels/geometry.py` does: the same vectors, in the browser that will run it."""
 
 from __future__ import annotations
 

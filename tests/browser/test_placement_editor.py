@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import FloatRect, Locator, Page, expect
 
-from devtools.host import ComfyUI
-from devtools.workflow import to_prompt
+from devtools.comfyui.host import ComfyUI
+from devtools.comfyui.workflow import to_prompt
 from tests.browser.frontend import Frontend, Json
 from tests.browser.looks import looks
 from tests.thinned import thinned

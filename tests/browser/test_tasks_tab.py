@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from playwright.sync_api import Route, expect
 
-from devtools.host import ComfyUI
+from devtools.comfyui.host import ComfyUI
 from emulator import Emulator
 from tests.browser.frontend import Frontend, example_workflow
 from tests.browser.looks import looks

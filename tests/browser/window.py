@@ -7,8 +7,8 @@ from pathlib import Path
 
 from playwright.sync_api import BrowserContext, ViewportSize, expect, sync_playwright
 
-from devtools import browser as chromium
-from devtools.host import ComfyUI
+from devtools.comfyui.host import ComfyUI
+from devtools.programs import browser as chromium
 from tests.browser.frontend import CLOSED, READY, Frontend
 from tests.host.buying import forget_purchases
 

@@ -369,7 +369,7 @@ class _Fate:
 
 def _tell_of_waits(report: Callable[[Mapping[str, Any]], None]) -> None:
     """A line of the report for each call that finds another one at work, before it first looks whether that ended."""
-    from hidream_volcengine.api.waiting import Waiting
+    from hidream_volcengine.api.purchase.stop import Waiting
 
     on = Waiting.on
 
@@ -590,7 +590,7 @@ def _prepare(errand: Errand) -> None:
         # Back-offs and pauses between polls, fifty times shorter.
         if name.startswith("hidream_volcengine.api.") and hasattr(module, "jittered"):
             module.jittered = lambda seconds, *_: seconds / 50  # type: ignore[attr-defined]
-        if name == "hidream_volcengine.api.polling":
+        if name == "hidream_volcengine.api.purchase.poll":
             module._SECOND = 1 / 50  # type: ignore[attr-defined]
     time.sleep(max(0.0, errand.begin_at - time.monotonic()))
 

@@ -44,8 +44,8 @@ from hidream_volcengine.api import (
     sources_of,
     volcengine,
 )
-from hidream_volcengine.api.accounts import HiDreamAccount, VolcengineAccount
-from hidream_volcengine.api.calls import Sources
+from hidream_volcengine.api.purchase.calls import Sources
+from hidream_volcengine.api.transport.account import HiDreamAccount, VolcengineAccount
 
 from emulator import Credentials, Emulator, Recorded
 from tests.contract.raw_servers import Connection, RawServer, photo, until
@@ -80,7 +80,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith("hidream_volcengine.api.") and hasattr(module, "jittered"):
             monkeypatch.setattr(module, "jittered", lambda seconds, *_: seconds / 50)
-        if name == "hidream_volcengine.api.polling":
+        if name == "hidream_volcengine.api.purchase.poll":
             monkeypatch.setattr(module, "_SECOND", 1 / 50)
 
 

@@ -53,14 +53,14 @@ from hidream_volcengine.api import (
     Run,
     VolcengineService,
     Watch,
-    collecting,
     hidream,
     images,
-    polling,
-    submits,
     volcengine,
 )
-from hidream_volcengine.api.accounts import HiDreamAccount, VolcengineAccount
+from hidream_volcengine.api.purchase import collect as collecting
+from hidream_volcengine.api.purchase import poll as polling
+from hidream_volcengine.api.purchase import submit as submits
+from hidream_volcengine.api.transport.account import HiDreamAccount, VolcengineAccount
 from PIL import Image
 
 TOKEN = "canary-token-5f1c"

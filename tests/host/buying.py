@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from devtools.host import ComfyUI, Prompt, Result
+from devtools.comfyui.host import ComfyUI, Prompt, Result
 from emulator import Emulator
 from tests.host.prompts import WIDGETS, Graph, Node, Pixels, Running, failed, photo, pixels, until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from devtools.host import ComfyUI
+from devtools.comfyui.host import ComfyUI
 from emulator import Credentials, Emulator
 from tests.host.buying import collector_kept_away, forget_purchases, start_over
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from devtools import checkout
+from devtools.comfyui import checkout
+from devtools.comfyui.host import ComfyUI
 from devtools.environment import ROOT
-from devtools.host import ComfyUI
 from tests.host import tiny_checkpoint
 from tests.host.prompts import WIDGETS
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from urllib.parse import quote
 
-from devtools.host import ComfyUI, Result
+from devtools.comfyui.host import ComfyUI, Result
 
 
 def spellings(canary: str) -> list[str]:

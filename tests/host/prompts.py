@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from devtools.host import ComfyUI, Prompt, Result
+from devtools.comfyui.host import ComfyUI, Prompt, Result
 from emulator import Emulator
 
 Pixels = NDArray[np.uint8]

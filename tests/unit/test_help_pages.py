@@ -1,7 +1,7 @@
 """The nodes' help pages: both languages are there and say the same, and name what the locales name.
 
-That the English locale is the schema is shown by host/test_locales.py, and the defaults and limits that the pages tell
-by browser/test_help_pages.py.
+That the English locale is the schema is shown by host/nodes/test_locales.py, and the defaults and limits that the
+pages tell by browser/test_help_pages.py.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def test_both_languages_show_the_same_small_picture(node: str) -> None:
 def sentences() -> str:
     """All texts of the sources, folded, with `…` for what is filled in."""
     texts = []
-    for path in (path for folder in ("api", "nodes") for path in (ROOT / folder).glob("*.py")):
+    for path in (path for folder in ("api", "nodes") for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             parts = node.values if isinstance(node, ast.JoinedStr) else [node]
             texts.append("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts))

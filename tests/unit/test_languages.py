@@ -26,12 +26,12 @@ EITHER = re.compile(r"chinese\(\)\s*\?\s*(\"[^\"]*\"|`[^`]*`)\s*:\s*(\"[^\"]*\"|
 
 def texts() -> Iterator[tuple[str, str, str]]:
     """Where it is, its English and its Chinese, with `{}` for what is filled in, of every `Text(…)` of the pack."""
-    for path in sorted(path for folder in ("api", "nodes") for path in (ROOT / folder).glob("*.py")):
+    for path in sorted(path for folder in ("api", "nodes") for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Text":
                 told = [_said(argument) for argument in node.args]
                 if len(told) == 2 and None not in told:
-                    yield f"{path.parent.name}/{path.name}:{node.lineno}", str(told[0]), str(told[1])
+                    yield f"{path.relative_to(ROOT).as_posix()}:{node.lineno}", str(told[0]), str(told[1])
 
 
 def _said(node: ast.expr) -> str | None:

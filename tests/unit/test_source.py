@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -20,53 +18,64 @@ SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((R
 
 # Higher may import lower, never the other way round.
 API_LAYERS = [
-    {"text", "choices", "redaction", "settings", "keys", "files", "colour_profiles", "received"},
-    {"errors", "marks"},
-    {"cancel", "profile_file"},
-    {"workers", "geometry", "checks", "connections", "wire", "owners", "filesystems", "records", "states"},
-    {"picture_files", "time_limits"},
-    {"images", "transport", "store", "schema", "profile_values"},
-    {"downloads", "padding", "uploads", "resampling", "color_match", "accounts", "environment",
-     "diagnosis"},
-    {"auth", "polling", "registration", "whereabouts"},
-    {"answers", "credentials", "orders", "leases", "pasting", "forgotten"},
-    {"attempts", "admission", "sub_tasks"},
-    {"hidream", "volcengine", "claims", "standing", "takeover", "thumbnails"},
-    {"salvage", "task_list", "profile_check", "waiting"},
-    {"access"},
-    {"journal"},
-    {"submits", "profile_edits"},
-    {"templates"},
-    {"template_cache"},
-    {"template_shelf"},
-    {"collecting"},
-    {"calls"},
-    {"collector"},
-    {"__init__"},
+    {"core.choices", "core.files", "core.limits", "core.redaction", "core.text", "pixels.colour_profiles",
+     "purchase.request_key", "transport.received"},
+    {"core.errors", "journal.marks"},
+    {"core.cancel", "profiles.file"},
+    {"core.checks", "core.filesystems", "core.threads", "journal.owners", "journal.records", "journal.states",
+     "pixels.geometry", "services.model", "transport.connection"},
+    {"pixels.picture_files", "transport.time_limit"},
+    {"journal.store", "journal.tables", "pixels.tensors", "profiles.fields", "transport.submit"},
+    {"pixels.padding", "pixels.paste.colour", "pixels.paste.resample", "pixels.upload", "profiles.environment",
+     "transport.account", "transport.diagnosis", "transport.download"},
+    {"pixels.paste.locate", "pixels.paste.register", "purchase.poll", "transport.auth"},
+    {"journal.forgotten", "journal.lease", "journal.orders", "pixels.paste.paste", "profiles.resolve",
+     "services.answers"},
+    {"journal.budget", "journal.rows", "services.sub_tasks"},
+    {"journal.claim", "journal.standing", "journal.takeover", "pixels.thumbnail", "services.hidream",
+     "services.volcengine"},
+    {"journal.salvage", "journal.task_list", "profiles.check", "purchase.stop"},
+    {"journal.opening"},
+    {"journal.journal"},
+    {"profiles.editor", "purchase.submit"},
+    {"services.hidream_templates"},
+    {"templates.cache"},
+    {"templates.shelf"},
+    {"purchase.collect"},
+    {"purchase.calls"},
+    {"purchase.background"},
 ]
 
 
-def relative_imports(path: Path) -> Iterator[tuple[int, str]]:
+def relative_imports(path: Path) -> Iterator[str]:
+    """What a file of the pack imports of it, from the pack's folder on: modules, or names of packages."""
+    package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
-            for name in [node.module] if node.module else [alias.name for alias in node.names]:
-                yield node.level, name.split(".")[0]
+            parts = [*package[: len(package) - node.level + 1], *(node.module.split(".") if node.module else [])]
+            if (ROOT.joinpath(*parts)).is_dir():
+                yield from (".".join([*parts, alias.name]) for alias in node.names)
+            else:
+                yield ".".join(parts)
 
 
 def test_imports_in_api_point_down() -> None:
     rank = {name: level for level, names in enumerate(API_LAYERS) for name in names}
-    files = {path.stem: path for path in (ROOT / "api").glob("*.py")}
+    paths = [path for path in (ROOT / "api").rglob("*.py") if path.name != "__init__.py"]
+    files = {".".join(path.relative_to(ROOT / "api").with_suffix("").parts): path for path in paths}
     assert files.keys() == rank.keys()
     for name, path in files.items():
-        for level, imported in relative_imports(path):
-            assert level == 1, f"api/{name}.py imports from outside of api/"
-            assert rank[imported] < rank[name], f"api/{name}.py imports {imported}"
+        for imported in relative_imports(path):
+            assert imported.startswith("api."), f"{path} imports from outside of api/"
+            assert rank[imported.removeprefix("api.")] < rank[name], f"{path} imports {imported}"
 
 
 def test_nodes_import_from_the_facade_only() -> None:
-    for path in (ROOT / "nodes").glob("*.py"):
-        for level, imported in relative_imports(path):
-            assert level == 1 or imported in ("api", "emulator"), f"{path.name} imports {imported}"
+    for path in (ROOT / "nodes").rglob("*.py"):
+        for imported in relative_imports(path):
+            package, *names = imported.split(".")
+            of_a_face = package in ("api", "emulator") and len(names) <= 1
+            assert package == "nodes" or of_a_face, f"{path} imports {imported}"
 
 
 def test_all_names_of_the_facade_are_there() -> None:
@@ -75,8 +84,10 @@ def test_all_names_of_the_facade_are_there() -> None:
     (typed,) = (node for node in tree.body if isinstance(node, ast.If))
     imports = [node for node in typed.body if isinstance(node, ast.ImportFrom)]
     assert len(imports) == len(typed.body)
-    seen = {alias.name: node.module or alias.name for node in imports for alias in node.names}
-    assert seen == api._MODULES
+    seen = {alias.asname or alias.name: (node.module, alias.name) for node in imports for alias in node.names}
+    names = {name: (module, name) for name, module in api._MODULES.items() if name not in api._WHOLE}
+    modules = {name: tuple(module.rsplit(".", 1)) for name, module in api._WHOLE.items()}
+    assert seen == names | modules
     for name in seen:
         assert getattr(api, name) is not None, name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -84,8 +95,8 @@ def test_all_names_of_the_facade_are_there() -> None:
 
 
 def test_the_emulator_imports_nothing_of_the_pack() -> None:
-    for path in (ROOT / "emulator").glob("*.py"):
-        assert all(level == 1 for level, _ in relative_imports(path)), path.name
+    for path in (ROOT / "emulator").rglob("*.py"):
+        assert all(imported.startswith("emulator") for imported in relative_imports(path)), path
 
 
 @in_one_test("path", SHIPPED)
@@ -113,21 +124,14 @@ def test_the_pack_imports_without_comfyui_torch_or_threads() -> None:
         "module = importlib.util.module_from_spec(spec); sys.modules['pack'] = module\n"
         "spec.loader.exec_module(module)\n"
         "import pack.api\n"
-        "heavy = {'torch', 'aiohttp', 'comfy', 'pydantic', 'numpy', 'sqlalchemy', 'pack.api.geometry',\n"
+        "heavy = {'torch', 'aiohttp', 'comfy', 'pydantic', 'numpy', 'sqlalchemy', 'pack.api.pixels',\n"
         "         'pack.emulator', 'pack.nodes'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "assert threading.active_count() == 1\n"
         "before = set(sys.modules); pack.api.Placement; loaded = set(sys.modules) - before\n"
-        "assert {name for name in loaded if name.startswith('pack.')} == {'pack.api.geometry'}, loaded\n"
+        "loaded = {name for name in loaded if name.startswith('pack.')}\n"
+        "assert loaded == {'pack.api.pixels', 'pack.api.pixels.geometry'}, loaded\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == done.stderr == ""
-
-
-def test_the_map_has_every_file() -> None:
-    words = set(re.findall(r"[\w*]+\.(?:py|js)", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
-    files = [path for folder in ("api", "nodes", "web", "devtools") for path in (ROOT / folder).glob("*.[pj][ys]")]
-    assert len(files) > 100
-    unknown = {path.name for path in files if not any(fnmatch(path.name, word) for word in words)}
-    assert unknown <= {"__init__.py"}

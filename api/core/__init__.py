@@ -1,0 +1,1 @@
+"""What every other package uses; it knows no network, database or torch."""

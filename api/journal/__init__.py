@@ -1,0 +1,1 @@
+"""The durable record of purchases: the database, and the files beside it."""

@@ -1,0 +1,649 @@
+"""Durable record of every paid request: who works on it, how far it came, and where its pictures are.
+
+Nothing is submitted unless it is written down here first, and nothing that was accepted is ever submitted again by
+itself. A *request* is one key; an *attempt* is one try to buy it (its id is the journal id); a *result* is one picture
+of an attempt, or the reason why it is missing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from statistics import median
+from typing import Any, cast
+
+from sqlalchemy import Connection, and_, or_, select, update
+
+from ..core.cancel import CallCancelled, CancelToken
+from ..core.errors import AmbiguousSubmitError, Provider
+from ..core.limits import JournalSettings
+from ..core.redaction import pack_logger
+from ..core.text import Text
+from ..pixels.picture_files import UndecodableImageError
+from ..pixels.tensors import Encoded
+from ..purchase.poll import TaskRef, Usual
+from ..purchase.stop import Waits
+from . import salvage
+from .budget import Turnstile, check_budget, counted_today, pause_until_room, slow_down
+from .claim import Claim, Claims
+from .forgotten import forgotten_ids, note_unknown
+from .lease import HEARTBEAT, Leases
+from .opening import Access
+from .orders import (
+    ACCEPTED,
+    FINISHED,
+    UNDER_WAY,
+    Attempt,
+    Busy,
+    ClaimLost,
+    Explained,
+    Finished,
+    Order,
+    Purchase,
+    told_again,
+)
+from .rows import json_of, put_attempt, put_request, put_result, read_attempts, read_durations, task_values
+from .standing import Found, Known, Standing, may_submit_again, standing_of
+from .states import JournalError, State
+from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
+from .tables import attempts, owners, requests, results
+from .takeover import attempt_of
+from .task_list import Look, Overview, Task, read_tasks
+
+_LOOK_AGAIN = 0.25
+
+
+class Journal:
+    """The journal of a ComfyUI server, or of several that share one PostgreSQL database.
+
+    Nothing is opened before it is needed.
+
+    Args:
+        clock: database time of SQLite, epoch seconds.
+        on_change: called after each change that a task list would show, from any thread; it must not block.
+    """
+
+    def __init__(
+        self,
+        settings: JournalSettings,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._notices = salvage.notices_of(settings)
+        self.store = Store(settings.store or settings.directory / "store", settings.store_max_bytes)
+        self._on_change = on_change
+        self._access = Access(settings, self.store, clock, self._say_changed)
+        self.waits = Waits(self._say_changed)
+        self._leases = Leases()
+        self._claims = Claims(lambda: self._access.writing(), self.store, lambda: self._access.mark)
+        self._changed = self._claims.changed
+        self._beating = False
+        self._closed = False
+        self._living_processes = 1
+        self._gates: dict[tuple[str, str], threading.Lock] = {}
+        self._turnstiles: dict[str, Turnstile] = {}
+
+    # ---- opening and closing
+
+    def open(self) -> None:
+        """
+        Raises:
+            JournalError: it cannot be used, or replaces a damaged one that nobody has acknowledged.
+        """
+        self._access.open()
+        salvage.check_acknowledged(self._notices)
+
+    def acknowledge(self) -> None:
+        """The server's owner knows that a damaged journal was replaced: paid nodes work again."""
+        salvage.acknowledge(self._notices)
+        self._say_changed()
+
+    def _say_changed(self) -> None:
+        try:
+            self._on_change()
+        except Exception as problem:  # what was written down stays written down, and the call goes on
+            pack_logger().debug("a change was not announced: %s", problem)
+
+    def close(self) -> None:
+        """Release what this process works on, and stop the heartbeat."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._access.is_open:
+            with suppress(JournalError), self._access.writing() as (connection, now):
+                self._release(connection, now, attempts.c.owner == self._leases.owner)
+                self._leases.end(connection)
+            self._access.close()
+
+    # ---- what is known of a request
+
+    def look_up(self, keys: Sequence[str]) -> dict[str, Standing]:
+        """What queueing each of these would do."""
+        self.open()
+        return {key: found.standing for key, found in zip(keys, self.standings(keys), strict=True)}
+
+    def standings(self, keys: Sequence[str]) -> list[Found]:
+        """The same with the state behind it, also while a new journal is not acknowledged."""
+        with self._access.reading() as (connection, now):
+            known = {key: self._standing(connection, now, key) for key in dict.fromkeys(keys)}
+        found = (known[key] for key in keys)
+        return [Found(standing, attempt.state if attempt else None, busy) for standing, attempt, busy in found]
+
+    def _standing(self, connection: Connection, now: float, key: str) -> tuple[Standing, Attempt | None, bool]:
+        """(what to do, the attempt it is about, whether somebody works on it)"""
+        known = read_attempts(connection, attempts.c.key == key)
+        again = connection.execute(select(requests.c.submit_again).where(requests.c.key == key)).scalar()
+        return standing_of(
+            known,
+            again=bool(again),
+            is_free=lambda attempt: self._is_free(connection, now, attempt),
+            has_pictures=self._has_pictures,
+            forgotten=forgotten_ids(connection) if known else frozenset(),
+        )
+
+    def _has_pictures(self, attempt: Known) -> bool:
+        return bool(self.store.side_cars_of(attempt.journal_id)) or self.store.task(attempt.journal_id) is not None
+
+    def _is_free(self, connection: Connection, now: float, attempt: Known) -> bool:
+        if attempt.owner is None:
+            return True
+        if attempt.owner == self._leases.owner:
+            return attempt.journal_id not in self._claims.ids()
+        row = connection.execute(select(owners).where(owners.c.id == attempt.owner)).first()
+        return row is None or not self._leases.is_living(row, now)
+
+    def is_busy(self, journal_id: str) -> bool:
+        """Whether a process works on this attempt, or this one could not write down its end yet."""
+        if journal_id in self._claims.ids():
+            return True
+        with self._access.reading() as (connection, now):
+            found = read_attempts(connection, attempts.c.id == journal_id)
+            return bool(found) and found[0].state in UNDER_WAY and not self._is_free(connection, now, found[0])
+
+    def finished(self, key: str) -> Attempt | None:
+        """The attempt that queueing this request would take from the store now, ``None`` if it would do anything else.
+
+        Raises:
+            CallCancelled, JournalError: as :meth:`claim`.
+        """
+        self._begin()
+        with self._access.reading() as (connection, now):
+            _, attempt, _ = self._standing(connection, now, key)
+        return attempt if attempt is not None and attempt.state in FINISHED else None
+
+    # ---- claims
+
+    def claim(self, order: Order, waited_for: str = "") -> Claim | Busy | Finished | Explained:
+        """The right to work on a request, or what stands in its way.
+
+        Args:
+            waited_for: the attempt of somebody else that the caller waited for; if that was refused, this one is, too.
+
+        Raises:
+            JournalError: nothing can be written down, so nothing may be submitted.
+        """
+        self._begin()
+        # Attempts that this process has sent: the journal may have lost their rows.
+        sent = [claim for claim in self._claims.of(order.key) if claim.was_sent]
+        for claim in sent:
+            claim.write_again()
+        with self._owning() as own, self._access.writing() as (connection, now):
+            standing, attempt, busy = self._standing(connection, now, order.key)
+            if attempt is not None and attempt.journal_id == waited_for and attempt.state is State.REFUSED:
+                return Explained(told_again(attempt))
+            if busy and attempt is not None:
+                return Busy(attempt.journal_id)
+            if standing is Standing.NEW and sent:
+                return Busy(sent[0].journal_id)
+            if attempt is not None and attempt.state is State.SUBMITTING:
+                # Its owner is gone, and nobody knows what became of the request.
+                attempt = self._settle_orphan(connection, now, attempt)
+            if attempt is not None and attempt.state in FINISHED:
+                return Finished(attempt)
+            if standing is Standing.EXPLAIN and attempt is not None:
+                return Explained(told_again(attempt))
+            # Only now: a transaction that writes nothing waits for no disk.
+            self._register(connection, now)
+            anew = standing is Standing.NEW and attempt is not None and attempt.state in ACCEPTED
+            if attempt is None or anew or attempt.state not in (State.PREPARED, *ACCEPTED):
+                attempt = self._new_attempt(connection, now, order)
+            else:
+                attempt = self._take_over(connection, now, attempt)
+            return own(attempt)
+
+    def claim_task(self, journal_id: str) -> Claim | Busy | Finished | Explained | None:
+        """The same for one attempt by its id, without ever making a new one; ``None`` if there is none of that id."""
+        # Free of charge, and links die: also while nobody has acknowledged a new journal.
+        if self._closed:
+            raise CallCancelled
+        with self._owning() as own, self._access.writing() as (connection, now):
+            found = read_attempts(connection, attempts.c.id == journal_id)
+            if not found:
+                return None
+            attempt = found[0]
+            if attempt.state in FINISHED:
+                return Finished(attempt)
+            if attempt.state in UNDER_WAY and not self._is_free(connection, now, attempt):
+                return Busy(attempt.journal_id)
+            if attempt.state is State.SUBMITTING:
+                attempt = self._settle_orphan(connection, now, attempt)
+                if attempt.state in FINISHED:
+                    return Finished(attempt)
+            if attempt.state not in ACCEPTED:
+                return Explained(told_again(attempt))
+            self._register(connection, now)
+            return own(self._take_over(connection, now, attempt))
+
+    def _begin(self) -> None:
+        """
+        Raises:
+            CallCancelled: the process is about to end; what it would begin now, it could not finish.
+            JournalError: as :meth:`open`.
+        """
+        if self._closed:
+            raise CallCancelled
+        self.open()
+
+    @contextmanager
+    def _owning(self) -> Iterator[Callable[[Attempt], Claim]]:
+        """Makes the claim inside the transaction, so that the heartbeat never sees the row without it."""
+        made: list[Claim] = []
+
+        def own(attempt: Attempt) -> Claim:
+            made.append(self._claims.own(attempt))
+            return made[0]
+
+        try:
+            yield own
+        except BaseException:
+            # The commit failed, or was not heard of: nobody will work on it, and nobody shall wait for that.
+            for claim in made:
+                self._claims.let_go(claim)
+            raise
+
+    def adopt(self, order: Order, task: TaskRef) -> str:
+        """Write down a task that was submitted elsewhere; returns its journal id. It counts against no budget."""
+        with self._access.writing() as (connection, now):
+            known = read_attempts(
+                connection,
+                and_(
+                    attempts.c.task_id == task.task_id,
+                    attempts.c.endpoint == task.endpoint,
+                    attempts.c.account == order.purchase.account,
+                ),
+            )
+            if known:
+                return known[-1].journal_id
+            attempt = self._new_attempt(connection, now, order)
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.id == attempt.journal_id)
+                # The service's own request_id is not known, and an invented one would be asked for.
+                .values(task_id=task.task_id, request_id="", state=State.PARKED, owner=None)
+            )
+            return attempt.journal_id
+
+    def places_of(self, task_id: str) -> list[tuple[str, str]]:
+        """Endpoint and account of each task of that id, the newest first."""
+        with self._access.reading() as (connection, _):
+            same = and_(attempts.c.task_id == task_id, attempts.c.task_id != "")
+            found = read_attempts(connection, same, order=attempts.c.created_at.desc())
+            return [(attempt.task.endpoint, attempt.account) for attempt in found]
+
+    def _new_attempt(self, connection: Connection, now: float, order: Order) -> Attempt:
+        purchase = order.purchase
+        provider = cast(Provider, purchase.provider)
+        # Only HiDream takes an id from us; Volcengine makes its own, and ours would be of no use to its support.
+        request_id = str(uuid.uuid4()) if provider == "HiDream" else ""
+        attempt = Attempt(
+            journal_id=f"rv-{uuid.uuid4().hex[:16]}",
+            key=order.key,
+            state=State.PREPARED,
+            fence=1,
+            owner=self._leases.owner,
+            request_id=request_id,
+            task=TaskRef(provider, purchase.endpoint, "", request_id),
+            result_url="",
+            account=purchase.account,
+            profile=purchase.profile,
+            sandbox=order.sandbox,
+            take=order.take,
+            pictures=purchase.pictures,
+            expected_pixels=order.expected_pixels,
+            summary=order.summary,
+            tried_at=now,
+            changed_at=now,
+        )
+        put_request(connection, attempt, now)
+        connection.execute(update(requests).where(requests.c.key == order.key).values(submit_again=False))
+        put_attempt(connection, attempt, now, prompt_id=purchase.prompt_id)
+        return attempt
+
+    def _take_over(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
+        state = State.SUBMITTED if attempt.state is State.PARKED else attempt.state
+        fence = attempt.fence + 1
+        holds_slot = state in ACCEPTED
+        connection.execute(
+            update(attempts)
+            .where(attempts.c.id == attempt.journal_id)
+            .values(owner=self._leases.owner, fence=fence, state=state, holds_slot=holds_slot, changed_at=now)
+        )
+        return replace(attempt, owner=self._leases.owner, fence=fence, state=state)
+
+    def _settle_orphan(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
+        """A request whose process ended between sending it and writing its answer down."""
+        kept = self.store.side_cars_of(attempt.journal_id)
+        task = self.store.task(attempt.journal_id)
+        mine = attempts.c.id == attempt.journal_id
+        parked = {"owner": None, "holds_slot": False, "changed_at": now}
+        if task is not None:
+            values = {"state": State.PARKED, **task_values(attempt_of(task, now)), **parked}
+            connection.execute(update(attempts).where(mine).values(**values))
+        elif kept:
+            for side_car in kept:
+                put_result(connection, attempt.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
+            connection.execute(
+                update(attempts)
+                .where(mine)
+                .values(
+                    state=State.STORED,
+                    done_at=now,
+                    total=len({side_car.position for side_car in kept}),
+                    **parked,
+                )
+            )
+        else:
+            error = AmbiguousSubmitError(
+                Text(
+                    "ComfyUI ended, or lost the journal, while this request was being sent: it may have been accepted.",
+                    "请求发送期间 ComfyUI 已退出或无法写入付费日志，服务端可能已经受理。",
+                ),
+                provider=attempt.task.provider,
+                request_id=attempt.request_id,
+            )
+            values = {"state": State.AMBIGUOUS, "error": json_of(error), **parked}
+            connection.execute(update(attempts).where(mine).values(**values))
+        return read_attempts(connection, mine)[0]
+
+    def reopen(self, attempt: Attempt) -> None:
+        """Pictures are missing in the store: the task is asked for them again, unless their files come back."""
+        with self._access.writing() as (connection, now):
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.id == attempt.journal_id, attempts.c.state.in_(FINISHED))
+                .values(state=State.PARKED, owner=None, changed_at=now)
+            )
+
+    # ---- budget and limiter
+
+    def check_budget(self, purchase: Purchase) -> None:
+        """
+        Raises:
+            QuotaError: the budget does not hold these pictures; nothing is reserved by this look.
+        """
+        with self._access.writing() as (connection, now):
+            self._release_unsent(connection, now, self._leases.living(connection, now))
+            check_budget(connection, now, purchase)
+
+    def admit(self, claim: Claim, purchase: Purchase, cancel: CancelToken) -> None:
+        """Wait for the limiter's room and reserve the pictures.
+
+        Raises:
+            QuotaError: the budget is used up.
+            CallCancelled, ClaimLost, JournalError: as they say.
+        """
+        gate = self._gates.setdefault((purchase.account, purchase.endpoint), threading.Lock())
+        # One of this process asks the database for an endpoint; the others wait for their turn here.
+        while not gate.acquire(timeout=_LOOK_AGAIN):
+            cancel.check()
+        try:
+            while pause := self._try_to_admit(claim, purchase):
+                self.wait_for_change(min(pause, _LOOK_AGAIN))
+                cancel.check()
+        finally:
+            gate.release()
+
+    def _try_to_admit(self, claim: Claim, purchase: Purchase) -> float:
+        self._begin()
+        with self._access.writing() as (connection, now):
+            mine = and_(attempts.c.id == claim.journal_id, attempts.c.fence == claim.fence)
+            if connection.execute(select(attempts.c.id).where(mine)).first() is None:
+                raise ClaimLost
+            check_budget(connection, now, purchase, claim.journal_id)
+            pause = pause_until_room(
+                connection, now, claim.journal_id, purchase, lambda owner: self._leases.is_living(owner, now)
+            )
+            if not pause:
+                connection.execute(
+                    update(attempts)
+                    .where(mine)
+                    .values(
+                        counted=purchase.pictures,
+                        holds_slot=True,
+                        admitted_at=now,
+                        prompt_id=purchase.prompt_id,
+                        pictures=purchase.pictures,
+                        profile=purchase.profile,
+                    )
+                )
+            return pause
+
+    def slow_down(self, account: str, provider: str) -> None:
+        """The service answered 429."""
+        with suppress(JournalError), self._access.writing() as (connection, now):
+            slow_down(connection, now, account, provider)
+
+    def poll_turn(self, account: str, per_second: int | None, cancel: CancelToken) -> None:
+        """Wait for the turn of one poll: all processes together ask so often at most; raises CallCancelled."""
+        turnstile = self._turnstiles.setdefault(account, Turnstile())
+        turnstile.pass_through(per_second / self._living_processes if per_second else None, cancel)
+
+    # ---- for those who look
+
+    def tasks(self, limit: int = 200) -> list[Task]:
+        """The task list, newest first."""
+        with self._access.reading() as (connection, now):
+            return read_tasks(connection, self._look(connection, now), limit)
+
+    def task(self, journal_id: str) -> Task | None:
+        with self._access.reading() as (connection, now):
+            found = read_tasks(connection, self._look(connection, now), 1, attempts.c.id == journal_id)
+            return next(iter(found), None)
+
+    def overview(self, limit: int) -> Overview:
+        """The task list and what belongs beside it, of one moment."""
+        with self._access.reading() as (connection, now):
+            return Overview(
+                now,
+                tuple(read_tasks(connection, self._look(connection, now), limit)),
+                counted_today(connection, now),
+                salvage.is_unacknowledged(self._notices),
+            )
+
+    def _look(self, connection: Connection, now: float) -> Look:
+        """Owners and claims are asked for once, however many attempts are looked at."""
+        living = set(self._leases.living(connection, now))
+        mine = set(self._claims.ids())
+
+        def is_free(attempt: Known) -> bool:
+            if attempt.owner == self._leases.owner:
+                return attempt.journal_id not in mine
+            return attempt.owner not in living
+
+        return Look(is_free, self._has_pictures, self.waits.ids(), forgotten_ids(connection))
+
+    def collectable(self, journal_id: str) -> Attempt | None:
+        """An accepted task that nobody works on."""
+        with self._access.reading() as (connection, now):
+            found = read_attempts(connection, attempts.c.id == journal_id)
+            if not found or found[0].state not in ACCEPTED or not self._is_free(connection, now, found[0]):
+                return None
+            return found[0]
+
+    def hash_of(self, journal_id: str, position: int) -> str:
+        """SHA-256 of a stored picture's bytes; empty if there is none."""
+        with self._access.reading() as (connection, _):
+            found = and_(results.c.attempt == journal_id, results.c.position == position)
+            return connection.execute(select(results.c.sha256).where(found)).scalar() or ""
+
+    def stored(self, sha256: str) -> bytes | None:
+        """The bytes of a stored picture; ``None`` if they are missing or damaged."""
+        try:
+            return self.store.read(sha256)
+        except (MissingPictureError, DamagedPictureError):
+            return None
+
+    def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
+        """A stored picture and its media type."""
+        sha256 = self.hash_of(journal_id, position)
+        data = self.stored(sha256) if sha256 else None
+        if data is None:
+            return None
+        try:
+            return data, Encoded.of(data).media_type
+        except UndecodableImageError:
+            return data, UNKNOWN_MEDIA
+
+    def submit_again(self, journal_id: str) -> bool:
+        """The next equal request is bought anew; ``False`` unless the attempt is ambiguous, failed or forgotten."""
+        with self._access.writing() as (connection, now):
+            found = read_attempts(connection, attempts.c.id == journal_id)
+            if not found:
+                return False
+            standing, attempt, busy = self._standing(connection, now, found[0].key)
+            if attempt is None or attempt.journal_id != journal_id:
+                return False
+            if not may_submit_again(standing, attempt, busy=busy, forgotten=forgotten_ids(connection)):
+                return False
+            if attempt.state is State.SUBMITTING:
+                self._settle_orphan(connection, now, attempt)
+            connection.execute(update(requests).where(requests.c.key == attempt.key).values(submit_again=True))
+            return True
+
+    def mark_delivered(self, journal_ids: Iterable[str]) -> None:
+        """These pictures were handed on: the size cap may evict them now."""
+        chosen = list(journal_ids)
+        if not chosen:
+            return
+        try:
+            with self._access.writing() as (connection, now):
+                connection.execute(
+                    update(attempts)
+                    .where(attempts.c.id.in_(chosen), attempts.c.state == State.STORED)
+                    .values(state=State.DELIVERED, changed_at=now)
+                )
+            self.store.evict(self._may_go)
+        except (JournalError, OSError) as problem:
+            # The pictures are on their way to the user: nothing may hold them up now.
+            pack_logger().warning("the delivery could not be written down: %s", problem)
+
+    def _may_go(self, sha256: str) -> bool:
+        with self._access.reading() as (connection, _):
+            states = connection.execute(
+                select(attempts.c.state)
+                .join(results, results.c.attempt == attempts.c.id)
+                .where(results.c.sha256 == sha256)
+            ).scalars()
+            known = list(states)
+        # One that is just being stored has no row yet.
+        return bool(known) and all(state is State.DELIVERED for state in known)
+
+    def usual_seconds(self, endpoint: str, *, sandbox: bool) -> Usual | None:
+        """What the last tasks of an endpoint took; ``None`` before there are any."""
+        try:
+            with self._access.reading() as (connection, _):
+                seconds = read_durations(connection, endpoint, sandbox)
+        except JournalError:
+            return None
+        return Usual(min(seconds), median(seconds)) if seconds else None
+
+    def orphans(self, limit: int) -> list[Attempt]:
+        """Accepted tasks that nobody waits for and whose next slow look is due, the most urgent first."""
+        with self._access.reading() as (connection, now):
+            free = or_(attempts.c.owner.is_(None), attempts.c.owner.not_in(self._leases.living(connection, now)))
+            due = and_(attempts.c.state.in_(ACCEPTED), attempts.c.next_poll_at <= now, requests.c.sandbox.is_(False))
+            return read_attempts(connection, and_(free, due), order=attempts.c.next_poll_at, limit=limit)
+
+    def age(self, attempt: Attempt) -> float:
+        """Seconds since it was submitted, by the database's clock; 0.0 if that cannot be asked."""
+        with suppress(JournalError), self._access.reading() as (_, now):
+            return max(0.0, now - attempt.tried_at)
+        return 0.0
+
+    def note_unknown(self, attempt: Attempt, kept_for: float) -> bool:
+        """The service answered that it does not know this task; returns whether it has probably forgotten it."""
+        with suppress(JournalError), self._access.writing() as (connection, now):
+            return note_unknown(connection, now, attempt.journal_id, attempt.tried_at, kept_for).forgotten
+        return False
+
+    def poll_later(self, attempt: Attempt, seconds: float) -> None:
+        """The collector looked at this task; the next look is due in ``seconds``."""
+        with self._access.writing() as (connection, now):
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.id == attempt.journal_id)
+                .values(polls=attempt.polls + 1, next_poll_at=now + seconds)
+            )
+
+    # ---- heartbeat
+
+    def wait_for_change(self, seconds: float) -> None:
+        """Wait until something of this process changes in the journal, so long at most."""
+        with self._changed:
+            self._changed.wait(seconds)
+
+    def _register(self, connection: Connection, now: float) -> None:
+        self._leases.renew(connection, now)
+        with self._changed:
+            if not self._beating and not self._closed:
+                self._beating = True
+                threading.Thread(target=self._beat, name="hidream-volcengine-heartbeat", daemon=True).start()
+
+    def _beat(self) -> None:
+        next_beat = time.monotonic() + HEARTBEAT
+        while True:
+            with self._changed:
+                while not self._closed and (pause := next_beat - time.monotonic()) > 0:
+                    self._changed.wait(pause)
+                if self._closed:
+                    return
+            next_beat = time.monotonic() + HEARTBEAT
+            try:
+                if self._claims.ids():
+                    self._beat_once()
+                for claim in self._claims.unwritten():
+                    claim.write_again()
+                self._access.write_mark()
+            except Exception as problem:  # a heart that stops would lose every lease
+                pack_logger().debug("heartbeat: %s", problem)
+
+    def _beat_once(self) -> None:
+        with self._access.writing() as (connection, now):
+            self._leases.renew(connection, now)
+            # A claim that could not be given back when it ended.
+            forgotten = and_(attempts.c.owner == self._leases.owner, attempts.c.id.not_in(self._claims.ids()))
+            self._release(connection, now, forgotten)
+            living = self._leases.living(connection, now)
+            self._living_processes = max(1, len(living))
+            self._release_unsent(connection, now, living)
+            self._leases.forget_old(connection, now)
+
+    def _release_unsent(self, connection: Connection, now: float, living: Sequence[str]) -> None:
+        """What a dead process had reserved, and never sent."""
+        unsent = and_(attempts.c.state == State.PREPARED, attempts.c.owner.not_in(living))
+        self._release(connection, now, unsent)
+
+    def _release(self, connection: Connection, now: float, which: Any) -> None:
+        accepted = and_(which, attempts.c.state.in_(ACCEPTED))
+        connection.execute(update(attempts).where(accepted).values(state=State.PARKED, changed_at=now))
+        unsent = and_(which, attempts.c.state == State.PREPARED)
+        connection.execute(update(attempts).where(unsent).values(state=State.CANCELLED, counted=0, changed_at=now))
+        # Another fence: a thread that still runs must not send what somebody else may send now.
+        connection.execute(
+            update(attempts).where(which).values(owner=None, holds_slot=False, fence=attempts.c.fence + 1)
+        )

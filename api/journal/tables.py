@@ -1,0 +1,455 @@
+"""The journal's database: tables, migrations, transactions and database time, on SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    create_engine,
+    delete,
+    event,
+    exc,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy import (
+    Enum as StateColumn,
+)
+from sqlalchemy import (
+    Text as TextColumn,
+)
+
+from ..core.filesystems import on_network
+from ..core.redaction import shortened
+from ..core.text import Text
+from .marks import Mark
+from .states import DamagedError, JournalError, State
+
+
+def storable(text: str) -> str:
+    """A text as a database takes it: without NUL, and without halves of characters.
+
+    The text is not redacted: a task could not be fetched by an id with a part taken out. Code that shows an id redacts
+    the id.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+
+
+class _Storable(TypeDecorator[str]):
+    """Text that is made storable on its way into a statement: services, clients and people choose ids and names."""
+
+    def process_bind_param(self, value: str | None, dialect: object) -> str | None:
+        return value if value is None else storable(value)
+
+
+class LongText(_Storable):
+    impl = TextColumn
+    cache_ok = True
+
+
+class ShortText(_Storable):
+    impl = String
+    cache_ok = True
+
+
+_state = StateColumn(
+    State, native_enum=False, create_constraint=False, length=12, values_callable=lambda kind: [s.value for s in kind]
+)
+
+# Seconds that a writer waits for another process.
+_BUSY = 30.0
+
+_metadata = MetaData()
+
+meta = Table("meta", _metadata, Column("name", ShortText(40), primary_key=True), Column("value", LongText))
+
+owners = Table(
+    "owners",
+    _metadata,
+    Column("id", ShortText(40), primary_key=True),
+    Column("machine", LongText, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started", LongText, nullable=False),
+    Column("beat", Integer, nullable=False),
+    Column("beat_at", Float, nullable=False),
+)
+
+requests = Table(
+    "requests",
+    _metadata,
+    Column("key", ShortText(64), primary_key=True),
+    Column("provider", LongText, nullable=False),
+    Column("endpoint", LongText, nullable=False),
+    Column("profile", LongText, nullable=False),
+    Column("account", LongText, nullable=False),
+    Column("sandbox", Boolean, nullable=False),
+    Column("take", Integer, nullable=False),
+    Column("expected_pixels", Integer, nullable=False),
+    Column("summary", LongText, nullable=False),
+    Column("created_at", Float, nullable=False),
+    # Set by "submit again"; the next claim makes a new attempt and clears it.
+    Column("submit_again", Boolean, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    _metadata,
+    Column("id", ShortText(40), primary_key=True),
+    Column("key", ShortText(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", _state, nullable=False),
+    Column("owner", ShortText(40)),
+    Column("fence", Integer, nullable=False),
+    Column("request_id", LongText, nullable=False),
+    Column("task_id", LongText, nullable=False),
+    Column("sub_task_ids", LongText, nullable=False),
+    # The URL of a synchronous answer: the only way to its picture until that is stored.
+    Column("result_url", LongText, nullable=False),
+    Column("account", LongText, nullable=False),
+    Column("profile", LongText, nullable=False),
+    Column("endpoint", LongText, nullable=False),
+    Column("provider", LongText, nullable=False),
+    Column("prompt_id", LongText, nullable=False),
+    # Asked for, and counted against the budget.
+    Column("pictures", Integer, nullable=False),
+    Column("counted", Integer, nullable=False),
+    Column("holds_slot", Boolean, nullable=False),
+    Column("error", LongText),
+    Column("polls", Integer, nullable=False),
+    Column("next_poll_at", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("admitted_at", Float),
+    Column("submitting_at", Float),
+    Column("submitted_at", Float),
+    Column("done_at", Float),
+    # How many results it has, known when the service has finished.
+    Column("total", Integer),
+    Index("attempts_by_key", "key", "number", unique=True),
+    Index("attempts_by_state", "state"),
+    Index("attempts_by_task", "task_id"),
+    Index("attempts_by_run", "prompt_id"),
+    Index("attempts_by_admission", "admitted_at"),
+    Index("attempts_by_owner", "owner"),
+    Index("attempts_by_slot", "holds_slot", "account", "provider"),
+    Index("attempts_by_duration", "endpoint", "done_at"),
+    Index("attempts_by_age", "created_at"),
+)
+
+results = Table(
+    "results",
+    _metadata,
+    Column("attempt", ShortText(40), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("sub_task_id", LongText, nullable=False),
+    # Of the stored bytes; empty for one that failed.
+    Column("sha256", ShortText(64), nullable=False),
+    Column("error", LongText),
+    Index("results_by_sha256", "sha256"),
+)
+
+limits = Table(
+    "limits",
+    _metadata,
+    Column("account", LongText, primary_key=True),
+    Column("provider", LongText, primary_key=True),
+    # Share of the limits that is used since a 429; it recovers with time.
+    Column("factor", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+
+# The steps from version 1 on, each to the next one. An empty database gets today's tables and takes none of them.
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = ()
+SCHEMA_VERSION = 1 + len(MIGRATIONS)
+
+# One number for all transactions that decide something, in every server of a studio.
+_ADVISORY_LOCK = 0x48445643
+
+
+def read_meta(connection: Connection, name: str) -> str | None:
+    """A single value of the journal; ``None`` if it was never written."""
+    return connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar()
+
+
+def write_meta(connection: Connection, name: str, value: str) -> None:
+    written = connection.execute(update(meta).where(meta.c.name == name).values(value=value))
+    if not written.rowcount:
+        connection.execute(insert(meta).values(name=name, value=value))
+
+
+def _number(value: str | None) -> int:
+    return int(value) if value is not None and value.isdigit() else 0
+
+
+class Database:
+    """Transactions of the journal.
+
+    Args:
+        place: the file of SQLite, or the URL of a PostgreSQL database.
+        clock: the database time of SQLite; PostgreSQL has its own.
+    """
+
+    def __init__(self, place: Path | str, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        # Writers of one process queue here rather than in SQLite's busy loop, which is not fair.
+        self._one_writer = threading.Lock()
+        self._path = place if isinstance(place, Path) else None
+        self._opened: tuple[int, int] | None = None
+        with _translated():
+            self._engine = _sqlite_engine(place) if isinstance(place, Path) else _postgresql_engine(place)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._path is not None
+
+    def is_new(self) -> bool:
+        """Whether nothing was ever written here."""
+        with self.reading() as connection:
+            return self._version(connection) == 0
+
+    def migrate(self, fill: Callable[[Connection], None] = lambda connection: None) -> None:
+        """Bring the schema to this version, or make it.
+
+        Args:
+            fill: puts in what is known already; in the same transaction, so that a journal is never half new.
+
+        Raises:
+            JournalError: it cannot be, or was written by a later version of this pack.
+        """
+        with self.writing() as connection:
+            version = self._version(connection)
+            if version > SCHEMA_VERSION:
+                raise JournalError(
+                    Text(
+                        f"The journal was written by a later version of this pack (schema {version}; "
+                        f"this one knows {SCHEMA_VERSION}).",
+                        f"付费日志由更新版本的插件写入（结构版本 {version}，当前仅支持 {SCHEMA_VERSION}）。",
+                    ),
+                    advice=Text("Update this pack.", "请更新本插件。"),
+                )
+            if version == 0:
+                _metadata.create_all(connection)
+                connection.execute(delete(meta).where(meta.c.name == "schema"))
+                connection.execute(insert(meta).values(name="schema", value=str(SCHEMA_VERSION)))
+                fill(connection)
+            elif version < SCHEMA_VERSION:
+                for migration in MIGRATIONS[version - 1 :]:
+                    migration(connection)
+                connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(SCHEMA_VERSION)))
+            if read_meta(connection, "journal") is None:
+                write_meta(connection, "journal", uuid.uuid4().hex)
+
+    def _version(self, connection: Connection) -> int:
+        if not self._engine.dialect.has_table(connection, "meta"):
+            return 0
+        return _number(read_meta(connection, "schema"))
+
+    @staticmethod
+    def mark(connection: Connection) -> Mark:
+        """Which journal this is, and how far it has come."""
+        rows = select(meta.c.name, meta.c.value).where(meta.c.name.in_(("journal", "count")))
+        found = {row.name: row.value for row in connection.execute(rows)}
+        return Mark(found.get("journal") or "", _number(found.get("count")))
+
+    def count_up(self, connection: Connection) -> Mark:
+        """One more transaction has changed the journal; returns its mark from then on."""
+        mark = self.mark(connection)
+        counted = replace(mark, count=mark.count + 1)
+        write_meta(connection, "count", str(counted.count))
+        return counted
+
+    def check(self) -> None:
+        """
+        Raises:
+            DamagedError: SQLite finds the file damaged.
+        """
+        if not self.is_sqlite:
+            return
+        with self.reading() as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if found != "ok":
+            raise _damaged(str(found))
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that no other writer, of this or another process, runs beside; committed at its end.
+
+        Raises:
+            JournalError: it was not committed.
+        """
+        self._check_in_place()
+        with self._one_writer, _translated(), self._engine.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A look at the journal that blocks no writer."""
+        with _translated(), self._engine.connect().execution_options(reading=True) as connection:
+            yield connection
+
+    def _check_in_place(self) -> None:
+        """A journal that was replaced or deleted under our feet would take every word, and keep none."""
+        if self._path is None:
+            return
+        identity = _identity(self._path)
+        if self._opened is None:
+            # The first transaction may be the one that makes the file.
+            self._opened = identity
+        elif identity != self._opened:
+            raise _damaged("its file was replaced or deleted")
+
+    def now(self, connection: Connection) -> float:
+        """Database time, epoch seconds."""
+        if self.is_sqlite:
+            return self._clock()
+        return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _sqlite_engine(path: Path) -> Engine:
+    # WAL needs shared memory, which a network file system does not have.
+    mode = "DELETE" if on_network(path) else "WAL"
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": _BUSY, "check_same_thread": False},
+        pool_timeout=60,
+        hide_parameters=True,
+    )
+
+    def connected(connection: Any, _record: object) -> None:
+        # SQLAlchemy's own BEGIN is deferred: two readers that both go on to write would fail.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        _set_journal_mode(cursor, mode)
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA fullfsync=ON")
+        cursor.close()
+
+    def begun(connection: Connection) -> None:
+        reading = connection.get_execution_options().get("reading")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", begun)
+    return engine
+
+
+# A server that hangs in the middle of a transaction must not hold up the others of its studio for ever.
+_PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "options": "-c lock_timeout=30s -c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
+}
+
+
+def _postgresql_engine(url: str) -> Engine:
+    # What SQLAlchemy takes a bare "postgresql:" for is the driver before psycopg 3.
+    scheme, _, rest = url.partition("://")
+    driver = "postgresql+psycopg" if scheme in ("postgres", "postgresql") else scheme
+    try:
+        return create_engine(
+            f"{driver}://{rest}",
+            pool_size=5,
+            max_overflow=5,
+            pool_timeout=60,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args=_PATIENCE if "psycopg" in driver else {},
+        )
+    except (exc.ArgumentError, ValueError):
+        # Without its cause, which may repeat the password.
+        raise JournalError(
+            Text(
+                "REMOTE_IMAGE_JOURNAL_URL is not the URL of a database (its value is not shown); it must be "
+                "postgresql://user:password@host:port/name.",
+                "REMOTE_IMAGE_JOURNAL_URL 不是有效的数据库地址（值不显示），应为 "
+                "postgresql://user:password@host:port/name。",
+            )
+        ) from None
+    except ImportError as cause:
+        raise JournalError(
+            Text(
+                "REMOTE_IMAGE_JOURNAL_URL names a PostgreSQL database, but its driver is not installed.",
+                "REMOTE_IMAGE_JOURNAL_URL 指定了 PostgreSQL 数据库，但未安装其驱动。",
+            ),
+            advice=Text(
+                'Install it into the Python of ComfyUI: pip install "psycopg[binary]"',
+                '请在 ComfyUI 的 Python 中安装：pip install "psycopg[binary]"',
+            ),
+        ) from cause
+
+
+def _set_journal_mode(cursor: sqlite3.Cursor, mode: str) -> None:
+    """Two processes that make the file at once: SQLite refuses one of them here without waiting."""
+    deadline = time.monotonic() + _BUSY
+    while True:
+        try:
+            cursor.execute(f"PRAGMA journal_mode={mode}")
+            return
+        except sqlite3.OperationalError as problem:
+            if "locked" not in str(problem) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except exc.SQLAlchemyError as cause:
+        said = str(getattr(cause, "orig", None) or cause)
+        if "malformed" in said or "not a database" in said:
+            raise _damaged(said) from None
+        raise _unusable(said) from None
+    except OSError as cause:
+        raise _unusable(str(cause)) from None
+
+
+def _unusable(said: str) -> JournalError:
+    reason = shortened(said, 300)
+    return JournalError(Text(f"The journal cannot be used: {reason}.", f"无法使用付费日志：{reason}。"))
+
+
+def _damaged(said: str) -> DamagedError:
+    reason = shortened(said, 300)
+    return DamagedError(Text(f"The journal is damaged: {reason}.", f"付费日志已损坏：{reason}。"))
+
+
+def older_copy() -> DamagedError:
+    """The journal has not come as far as this process has seen it."""
+    return _damaged("it is an older copy")

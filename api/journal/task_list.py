@@ -1,0 +1,146 @@
+"""The task list: a line for each attempt, with what may be done about it now."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, true
+
+from ..core.errors import RemoteImageError
+from ..core.redaction import redact
+from .orders import ACCEPTED, UNDER_WAY
+from .rows import record_of
+from .standing import Known, may_submit_again, standing_of
+from .states import State
+from .tables import attempts, requests, results
+
+COLLECT, SUBMIT_AGAIN, STOP_WAITING = "collect", "submit-again", "stop-waiting"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A line of the task list. Times are epoch seconds; ``pictures`` is what counts against the budget.
+
+    ``waiting``: somebody, here or elsewhere, works on it. ``can``: what would be taken now.
+    """
+
+    journal_id: str
+    state: str
+    provider: str
+    endpoint: str
+    profile: str
+    sandbox: bool
+    task_id: str
+    request_id: str
+    take: int
+    pictures: int
+    summary: str
+    created_at: float
+    changed_at: float
+    error: RemoteImageError | None
+    stored: int
+    waiting: bool
+    can: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The task list, newest first, at the database's time ``now``.
+
+    ``today``: pictures of this day that count against a budget, by profile (as it was called then) and account.
+    """
+
+    now: float
+    tasks: tuple[Task, ...]
+    today: dict[tuple[str, str], int]
+    unacknowledged: bool
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the rows alone do not tell.
+
+    Args:
+        is_free: nobody works on an attempt.
+        has_pictures: the store has something of it.
+        stoppable: the journal ids that calls of this process wait for.
+        forgotten: those of tasks that the service has probably forgotten.
+    """
+
+    is_free: Callable[[Known], bool]
+    has_pictures: Callable[[Known], bool]
+    stoppable: Set[str]
+    forgotten: Set[str]
+
+
+@dataclass(frozen=True)
+class _Known:
+    journal_id: str
+    state: State
+    owner: str | None
+
+
+def read_tasks(connection: Connection, look: Look, limit: int, which: Any = None) -> list[Task]:
+    """Lines of the task list, newest first; two queries, however many lines it has."""
+    stored = select(func.count()).where(results.c.attempt == attempts.c.id, results.c.sha256 != "").scalar_subquery()
+    joined = requests.c.key == attempts.c.key
+    chosen = select(
+        attempts,
+        requests.c.sandbox,
+        requests.c.take,
+        requests.c.summary,
+        requests.c.submit_again,
+        stored.label("stored"),
+    ).join(requests, joined)
+    newest = attempts.c.created_at.desc(), attempts.c.id
+    which = true() if which is None else which
+    rows = connection.execute(chosen.where(which).order_by(*newest).limit(limit)).all()
+    known = _of_the_same_requests(connection, select(attempts.c.key).where(which).order_by(*newest).limit(limit))
+    return [_task(row, known[row.key], look) for row in rows]
+
+
+def _of_the_same_requests(connection: Connection, keys: Any) -> dict[str, list[_Known]]:
+    found: defaultdict[str, list[_Known]] = defaultdict(list)
+    columns = select(attempts.c.key, attempts.c.id, attempts.c.state, attempts.c.owner)
+    for row in connection.execute(columns.where(attempts.c.key.in_(keys)).order_by(attempts.c.number)):
+        found[row.key].append(_Known(row.id, row.state, row.owner))
+    return found
+
+
+def _task(row: Row[Any], known: list[_Known], look: Look) -> Task:
+    record = record_of(row.error)
+    this = _Known(row.id, row.state, row.owner)
+    return Task(
+        journal_id=row.id,
+        state=row.state.value,
+        provider=row.provider,
+        endpoint=row.endpoint,
+        profile=row.profile,
+        sandbox=bool(row.sandbox),
+        task_id=redact(row.task_id),
+        request_id=redact(row.request_id),
+        take=row.take,
+        pictures=row.counted,
+        summary=row.summary,
+        created_at=row.created_at,
+        changed_at=row.changed_at,
+        error=record.error() if record else None,
+        stored=row.stored,
+        waiting=row.state in UNDER_WAY and not look.is_free(this),
+        can=_possible(this, known, look, again=bool(row.submit_again)),
+    )
+
+
+def _possible(this: _Known, known: list[_Known], look: Look, *, again: bool) -> tuple[str, ...]:
+    standing, about, busy = standing_of(
+        known, again=again, is_free=look.is_free, has_pictures=look.has_pictures, forgotten=look.forgotten
+    )
+    possible = {
+        COLLECT: this.state in ACCEPTED and look.is_free(this),
+        SUBMIT_AGAIN: about == this and may_submit_again(standing, this, busy=busy, forgotten=look.forgotten),
+        STOP_WAITING: this.journal_id in look.stoppable,
+    }
+    return tuple(name for name, now in possible.items() if now)

@@ -1,0 +1,137 @@
+"""An original in a larger canvas: what fills the new area, and the mask with its feathered rim."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..core.choices import Fill
+from .geometry import Placement
+from .tensors import Values, cut_out
+
+# Grey as ComfyUI's ImagePadForOutpaint has it.
+_FLAT = {"grey": 0.5, "white": 1.0}
+# The blur is computed on a copy this small, and its standard deviation is this share of the copy's longer side.
+_BLUR_SIDE = 256
+_BLUR_SHARE = 1 / 20
+
+_Region = tuple[slice, slice]
+
+
+def pad_into(canvas: Values, original: Values, placement: Placement, fill: Fill) -> None:
+    """Write a padded picture into ``canvas``: the original, bit for bit, and around it what ``fill`` says.
+
+    Args:
+        canvas: (canvas_height, canvas_width, 3) float32, every pixel of which is written.
+        original: of the placement's width and height; any float values.
+        fill: ``grey`` (0.5) and ``white`` are flat, ``edge`` repeats the original's outermost pixels outward, ``blur``
+            is the same strongly blurred, within 0–1.
+    """
+    cut_out(canvas, placement)[...] = original
+    if fill == "edge":
+        _repeat_edges(canvas, placement)
+    elif fill == "blur":
+        soft = _soft_copy(original, placement)
+        for region in _new_regions(placement):
+            _enlarge_into(canvas, region, soft)
+    else:
+        for region in _new_regions(placement):
+            canvas[region] = _FLAT[fill]
+
+
+def largest_feathering(placement: Placement) -> int:
+    """ComfyUI's ImagePadForOutpaint silently leaves out a feathering of half the original's shorter side or more."""
+    return (min(placement.width, placement.height) - 1) // 2
+
+
+def feathered_mask(placement: Placement, feathering: int) -> NDArray[np.float32]:
+    """(H, W) float32: 1 where pixels are new, and inside the original ((f − d) / f)² at d pixels from new ones.
+
+    The same numbers as ComfyUI's ImagePadForOutpaint; sides without new pixels stay 0.
+
+    Args:
+        feathering: f in pixels, 0…:func:`largest_feathering`.
+    """
+    mask = np.ones((placement.canvas_height, placement.canvas_width), np.float32)
+    across = _rim(placement.width, feathering, placement.left > 0, placement.right > 0)
+    down = _rim(placement.height, feathering, placement.top > 0, placement.bottom > 0)
+    np.maximum(down[:, None], across[None, :], out=cut_out(mask, placement))
+    return mask
+
+
+def _rim(length: int, feathering: int, at_start: bool, at_end: bool) -> NDArray[np.float32]:
+    """The feathering along one side of the original, in the double precision that ComfyUI's has before it is stored."""
+    distance = np.full(length, float(length))
+    if at_start:
+        distance = np.minimum(distance, np.arange(length))
+    if at_end:
+        distance = np.minimum(distance, length - np.arange(length))
+    share = np.maximum(feathering - distance, 0.0) / max(feathering, 1)
+    rim: NDArray[np.float32] = (share * share).astype(np.float32)
+    return rim
+
+
+def _new_regions(placement: Placement) -> list[_Region]:
+    """The four areas around the original; above and below they take the whole width."""
+    rows = slice(placement.y, placement.y + placement.height)
+    return [
+        (slice(0, rows.start), slice(0, placement.canvas_width)),
+        (slice(rows.stop, placement.canvas_height), slice(0, placement.canvas_width)),
+        (rows, slice(0, placement.x)),
+        (rows, slice(placement.x + placement.width, placement.canvas_width)),
+    ]
+
+
+def _repeat_edges(canvas: Values, placement: Placement) -> None:
+    top, bottom = placement.y, placement.y + placement.height
+    left, right = placement.x, placement.x + placement.width
+    canvas[top:bottom, :left] = canvas[top:bottom, left : left + 1]
+    canvas[top:bottom, right:] = canvas[top:bottom, right - 1 : right]
+    canvas[:top] = canvas[top : top + 1]
+    canvas[bottom:] = canvas[bottom - 1 : bottom]
+
+
+def _soft_copy(original: Values, placement: Placement) -> Values:
+    """A small copy of the canvas with the original's edges repeated outward, all of it blurred."""
+    small = placement.within(_BLUR_SIDE, _BLUR_SIDE)
+    reduced = np.stack(
+        [_resized(np.clip(original[..., channel], 0.0, 1.0), small.width, small.height) for channel in range(3)],
+        axis=-1,
+    )
+    spread = np.pad(reduced, ((small.top, small.bottom), (small.left, small.right), (0, 0)), mode="edge")
+    return _blurred(spread, max(spread.shape) * _BLUR_SHARE)
+
+
+def _resized(channel: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    return np.asarray(Image.fromarray(channel).resize((width, height), Image.Resampling.BOX))
+
+
+def _blurred(values: Values, deviation: float) -> Values:
+    """A Gaussian blur; beyond its edges the picture goes on as its outermost pixels."""
+    radius = math.ceil(3 * deviation)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / deviation) ** 2).astype(np.float32)
+    weights /= weights.sum()
+    for axis in (0, 1):
+        margins = [(radius, radius) if dimension == axis else (0, 0) for dimension in range(3)]
+        spread = np.moveaxis(np.pad(values, margins, mode="edge"), axis, 0)
+        length = values.shape[axis]
+        blurred = sum(weight * spread[start : start + length] for start, weight in enumerate(weights))
+        values = np.moveaxis(np.asarray(blurred, np.float32), 0, axis)
+    return values
+
+
+def _enlarge_into(canvas: Values, region: _Region, small: Values) -> None:
+    """Only what the region shows is made large."""
+    rows, columns = region
+    width, height = columns.stop - columns.start, rows.stop - rows.start
+    if width == 0 or height == 0:
+        return
+    scale_x, scale_y = small.shape[1] / canvas.shape[1], small.shape[0] / canvas.shape[0]
+    box = (columns.start * scale_x, rows.start * scale_y, columns.stop * scale_x, rows.stop * scale_y)
+    for channel in range(3):
+        part = Image.fromarray(np.ascontiguousarray(small[..., channel]))
+        large = np.asarray(part.resize((width, height), Image.Resampling.BICUBIC, box=box))
+        np.clip(large, 0.0, 1.0, out=canvas[rows, columns, channel])

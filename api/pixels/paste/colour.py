@@ -1,0 +1,323 @@
+"""A colour correction for the new area of an outpainted picture, so that it meets the original without a seam.
+
+What the generated picture is off is measured in a ring just inside the seam, where both pictures show the same, and
+goes on outwards like a membrane fixed at the seam: it keeps the seam's values and varies in space as they do.
+
+What is clipped tells nothing about a cast: it is left out of the ring, and white stays white, and black black.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import Placement
+from ..tensors import Pixels
+
+_Floats = NDArray[np.float32]
+
+# No pixel is corrected by more, of 255.
+_STRONGEST = 48.0
+# The membrane's grid: cells along the longer side of a canvas, and the smallest cell in pixels.
+_CELLS, _MIN_CELL = 192, 8
+# Depth of the ring: a share of the rectangle's shorter side, in pixels at least and at most.
+_RING_SHARE, _RING_MIN, _RING_MAX = 1 / 32, 8, 48
+# From here on a value is clipped, and over so many more values what would grey it fades out.
+_CLIPPED, _FADE = 1, 12
+# With a smaller share of values that are not clipped, a part of the ring is taken as it is, and hardly trusted.
+_ENOUGH, _DISTRUST = 1 / 16, 100.0
+# Rows of a canvas worked on at once.
+_ROWS = 256
+# Where the membrane is found: when no step would move it by this much, of 255.
+_ACCURACY, _MOST_STEPS = 2e-4, 2000
+
+
+@dataclass(frozen=True)
+class Field:
+    """An additive correction for a canvas: bilinear between the lines of a grid that has the rectangle's edges.
+
+    Attributes:
+        across, down: where the grid's lines are, in pixels from the canvas' left and top.
+        values: (len(down), len(across), 3), of 255.
+    """
+
+    across: _Floats
+    down: _Floats
+    values: _Floats
+
+    @cached_property
+    def is_zero(self) -> bool:
+        return not self.values.any()
+
+    @property
+    def strongest(self) -> float:
+        return float(np.abs(self.values).max())
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether more was off somewhere than is corrected."""
+        return self.strongest >= _STRONGEST
+
+    def applied(self, pixels: Pixels, rows: slice, columns: slice) -> _Floats:
+        """(rows, columns, 3): these pixels of a canvas, corrected, 0–255, not rounded.
+
+        What is white does not get darker, nor what is black lighter.
+        """
+        values: _Floats = pixels[rows, columns].astype(np.float32)
+        correction = self.at(rows, columns)
+        headroom = np.where(correction < 0, 255 - values, values)
+        correction *= np.clip((headroom - _CLIPPED) / _FADE, 0, 1)
+        values += correction
+        return np.clip(values, 0, 255, out=values)
+
+    def at(self, rows: slice, columns: slice) -> _Floats:
+        """(rows, columns, 3): the correction at the centres of these pixels. Both slices have a start and a stop."""
+        by_row = _weights(self.down, rows)
+        by_column = _weights(self.across, columns)
+        lines = np.tensordot(by_row, self.values, axes=1)
+        corrections = np.empty((len(by_row), len(by_column), 3), dtype=np.float32)
+        for channel in range(3):
+            corrections[..., channel] = lines[..., channel] @ by_column.T
+        return corrections
+
+
+def _weights(lines: _Floats, pixels: slice) -> _Floats:
+    """(pixels, lines): how much each line counts at each pixel's centre."""
+    centers = np.arange(pixels.start, pixels.stop, dtype=np.float32) + 0.5
+    after = np.clip(np.searchsorted(lines, centers), 1, len(lines) - 1)
+    share = (centers - lines[after - 1]) / (lines[after] - lines[after - 1])
+    weights = np.zeros((len(centers), len(lines)), dtype=np.float32)
+    index = np.arange(len(centers))
+    weights[index, after - 1] = 1 - share
+    weights[index, after] = share
+    return weights
+
+
+def measure(generated: Pixels, original: Pixels, placement: Placement) -> Field:
+    """
+    Args:
+        generated: the whole canvas of ``placement``.
+        original: what belongs into its rectangle, of the same size.
+
+    Returns:
+        The correction of ``generated``. All zero where it would change nothing.
+    """
+    cell = max(_MIN_CELL, max(placement.canvas_width, placement.canvas_height) / _CELLS)
+    across, first_column, last_column = _lines(placement.left, placement.width, placement.right, cell)
+    down, first_row, last_row = _lines(placement.top, placement.height, placement.bottom, cell)
+    columns, rows = slice(first_column, last_column + 1), slice(first_row, last_row + 1)
+    total = np.zeros((len(down), len(across), 3), dtype=np.float32)
+    count = np.zeros((len(down), len(across), 1), dtype=np.float32)
+    kept = _Kept(generated, original, placement, cell)
+    for new, column, upright in (
+        (placement.left, first_column, kept.left),
+        (placement.right, last_column, kept.right),
+    ):
+        if new:
+            total[rows, column] += upright(down[rows])
+            count[rows, column] += 1
+    for new, row, level in ((placement.top, first_row, kept.top), (placement.bottom, last_row, kept.bottom)):
+        if new:
+            total[row, columns] += level(across[columns])
+            count[row, columns] += 1
+    # A corner of two seams has the mean of both.
+    seam = np.clip(total / np.maximum(count, np.float32(1)), -_STRONGEST, _STRONGEST)
+    if np.abs(seam).max() < 0.5:
+        return Field(across, down, np.zeros_like(seam))
+    return Field(across, down, _membrane(across, down, seam, count[..., 0] > 0))
+
+
+def corrected(pixels: Pixels, field: Field, placement: Placement) -> Pixels:
+    """A copy whose pixels around the rectangle are corrected, rounded and clipped; those inside stay."""
+    result: Pixels = pixels.copy()
+    for rows, columns in _new_bands(placement):
+        result[rows, columns] = np.rint(field.applied(pixels, rows, columns))
+    return result
+
+
+def mean_offset(field: Field, placement: Placement) -> tuple[float, float, float]:
+    """The mean correction of the new area: red, green, blue, of 255."""
+    corners = field.values[:-1, :-1] + field.values[:-1, 1:] + field.values[1:, :-1] + field.values[1:, 1:]
+    area = np.outer(np.diff(field.down), np.diff(field.across)).astype(np.float64)
+    in_columns = (field.across[:-1] >= placement.x) & (field.across[1:] <= placement.x + placement.width)
+    in_rows = (field.down[:-1] >= placement.y) & (field.down[1:] <= placement.y + placement.height)
+    area[np.outer(in_rows, in_columns)] = 0
+    total = float(area.sum())
+    if total == 0:
+        return 0.0, 0.0, 0.0
+    red, green, blue = (corners * area[..., None]).sum(axis=(0, 1)) / 4 / total
+    return float(red), float(green), float(blue)
+
+
+def _new_bands(placement: Placement) -> Iterator[tuple[slice, slice]]:
+    """The area around the rectangle, in parts of bounded size."""
+    width, height = placement.canvas_width, placement.canvas_height
+    bottom, right = placement.y + placement.height, placement.x + placement.width
+    parts = (
+        (0, placement.y, 0, width),
+        (placement.y, bottom, 0, placement.x),
+        (placement.y, bottom, right, width),
+        (bottom, height, 0, width),
+    )
+    for first, last, begin, end in parts:
+        if begin < end:
+            for row in range(first, last, _ROWS):
+                yield slice(row, min(row + _ROWS, last)), slice(begin, end)
+
+
+def _lines(before: int, length: int, after: int, cell: float) -> tuple[_Floats, int, int]:
+    """Grid lines through both edges of the rectangle, and which two these are."""
+    lines = [0.0]
+    ends = []
+    for begin, size in ((0, before), (before, length), (before + length, after)):
+        cells = int(np.ceil(size / cell))
+        lines += [begin + size * (index + 1) / cells for index in range(cells)]
+        ends.append(len(lines) - 1)
+    return np.array(lines, dtype=np.float32), ends[0], ends[1]
+
+
+# ---- the ring
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The rectangle in both pictures. Each side's profile: how much is missing along the seam, low-passed."""
+
+    generated: Pixels
+    original: Pixels
+    placement: Placement
+    cell: float
+
+    def left(self, at: _Floats) -> _Floats:
+        return self._profile(slice(None), slice(None, self._depth), at - self.placement.y)
+
+    def right(self, at: _Floats) -> _Floats:
+        return self._profile(slice(None), slice(self.placement.width - self._depth, None), at - self.placement.y)
+
+    def top(self, at: _Floats) -> _Floats:
+        return self._profile(slice(None, self._depth), slice(None), at - self.placement.x)
+
+    def bottom(self, at: _Floats) -> _Floats:
+        return self._profile(slice(self.placement.height - self._depth, None), slice(None), at - self.placement.x)
+
+    @property
+    def _depth(self) -> int:
+        shorter = min(self.placement.width, self.placement.height)
+        return min(shorter, round(min(max(shorter * _RING_SHARE, _RING_MIN), _RING_MAX)))
+
+    def _profile(self, rows: slice, columns: slice, at: _Floats) -> _Floats:
+        """(len(at), 3), at positions along a strip of the rectangle."""
+        place = self.placement
+        shown = self.generated[place.y : place.y + place.height, place.x : place.x + place.width]
+        wanted, given = self.original[rows, columns], shown[rows, columns]
+        missing = wanted.astype(np.float32) - given
+        # Not a number: what is clipped in either picture.
+        known = np.where(_is_clipped(wanted) | _is_clipped(given), np.float32(np.nan), missing)
+        if columns == slice(None):
+            missing, known = missing.swapaxes(0, 1), known.swapaxes(0, 1)
+        means, spreads = zip(*(self._around(missing, known, position) for position in at), strict=True)
+        return _smoothed(np.array(means, dtype=np.float32), np.array(spreads, dtype=np.float32))
+
+    def _around(self, missing: _Floats, known: _Floats, position: float) -> tuple[_Floats, _Floats]:
+        """Mean without outliers, and spread, of the part of a strip around a position."""
+        begin = max(0, min(round(position - self.cell), len(missing) - 1))
+        part = slice(begin, max(round(position + self.cell), begin + 1))
+        mean, spread = np.empty(3, dtype=np.float32), np.empty(3, dtype=np.float32)
+        for channel in range(3):
+            whole = missing[part, :, channel].ravel()
+            values = known[part, :, channel].ravel()
+            values = values[~np.isnan(values)]
+            if len(values) >= _ENOUGH * len(whole):
+                mean[channel], spread[channel] = _robust(values)
+            else:
+                # White or black all over: what is off there holds there, and not for what is beside it.
+                mean[channel], spread[channel] = _robust(whole)
+                spread[channel] *= _DISTRUST
+        return mean, spread
+
+
+def _is_clipped(pixels: Pixels) -> NDArray[np.bool_]:
+    clipped: NDArray[np.bool_] = (pixels <= _CLIPPED) | (pixels >= 255 - _CLIPPED)
+    return clipped
+
+
+def _robust(values: _Floats) -> tuple[float, float]:
+    """Mean without outliers, and spread."""
+    off = np.abs(values - np.median(values))
+    spread = max(1.0, 1.4826 * float(np.median(off)))
+    return float(values[off <= 3 * spread].mean()), spread
+
+
+def _smoothed(profile: _Floats, spread: _Floats) -> _Floats:
+    """A profile without single outliers; places where the pictures show different things count less."""
+    if len(profile) > 4:
+        padded = np.pad(profile, ((2, 2), (0, 0)), mode="edge")
+        neighbours = np.stack([padded[index : index + len(profile)] for index in range(5)])
+        profile = np.median(neighbours, axis=0)
+    trust = 1 / spread**2
+    kernel = (1, 4, 6, 4, 1)
+    weighted, weights = np.zeros_like(profile), np.zeros_like(profile)
+    padded_profile = np.pad(profile * trust, ((2, 2), (0, 0)), mode="edge")
+    padded_trust = np.pad(trust, ((2, 2), (0, 0)), mode="edge")
+    for index, share in enumerate(kernel):
+        weighted += share * padded_profile[index : index + len(profile)]
+        weights += share * padded_trust[index : index + len(profile)]
+    return weighted / weights
+
+
+# ---- the membrane
+
+
+def _membrane(across: _Floats, down: _Floats, values: _Floats, fixed: NDArray[np.bool_]) -> _Floats:
+    """Laplace's equation on a grid of uneven cells, ``values`` held where ``fixed``, no flow through the outer edges.
+
+    Conjugate gradients, all channels at once.
+    """
+    half_widths, half_heights = _halves(across), _halves(down)
+    to_right = (half_heights[:, None] / np.diff(across)[None, :])[..., None]
+    downward = (half_widths[None, :] / np.diff(down)[:, None])[..., None]
+    free = ~fixed[..., None]
+
+    def flow(field: NDArray[np.float64]) -> NDArray[np.float64]:
+        across_flow, down_flow = np.diff(field, axis=1) * to_right, np.diff(field, axis=0) * downward
+        out = np.zeros_like(field)
+        out[:, :-1] -= across_flow
+        out[:, 1:] += across_flow
+        out[:-1] -= down_flow
+        out[1:] += down_flow
+        return out * free
+
+    diagonal = np.zeros((*values.shape[:2], 1))
+    diagonal[:, :-1] += to_right
+    diagonal[:, 1:] += to_right
+    diagonal[:-1] += downward
+    diagonal[1:] += downward
+
+    solution = np.where(free, values[fixed].mean(axis=0), values).astype(np.float64)
+    residual = -flow(solution)
+    scaled = residual / diagonal
+    direction = scaled.copy()
+    energy = (residual * scaled).sum(axis=(0, 1))
+    for _ in range(_MOST_STEPS):
+        if np.abs(scaled).max() < _ACCURACY:
+            break
+        flowing = flow(direction)
+        step = energy / np.maximum((direction * flowing).sum(axis=(0, 1)), 1e-30)
+        solution += step * direction
+        residual -= step * flowing
+        scaled = residual / diagonal
+        before, energy = energy, (residual * scaled).sum(axis=(0, 1))
+        direction = scaled + energy / np.maximum(before, 1e-30) * direction
+    # A membrane has its extremes where it is held; what goes beyond is arithmetic.
+    return np.clip(solution, values[fixed].min(axis=0), values[fixed].max(axis=0)).astype(np.float32)
+
+
+def _halves(lines: _Floats) -> NDArray[np.float64]:
+    """How much of an axis each line stands for."""
+    steps = np.diff(lines.astype(np.float64))
+    halves: NDArray[np.float64] = (np.concatenate([[0.0], steps]) + np.concatenate([steps, [0.0]])) / 2
+    return halves

@@ -1,0 +1,519 @@
+"""Where the kept content really lies in a generated picture: shift and scale, measured by phase correlation.
+
+First on small copies, with a search over scales, then on blocks of ever larger copies, whose shifts are fitted to a
+linear model. Each step cuts the blocks out anew where the model so far says they are, so that the last shifts are
+near zero, where they are not biased. What comes of that is only believed where it explains the generated picture better
+than the place that was expected: soft and enlarged pictures agree about as well with many a shift.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..tensors import Pixels
+from .resample import Region, resample
+
+_Floats = NDArray[np.float64]
+
+# Where less than this is off anywhere, in pixels of the generated picture, it is aligned.
+_ALIGNED = 0.15
+# Up to here a misplacement can be corrected: pixels or share of a side, and share of the scale.
+_SMALL_PIXELS, _SMALL_SHARE, _SMALL_SCALE = 2.0, 0.02, 0.02
+
+_MIN_SIDE = 24
+_COARSE = 256
+_FINER = 4
+_SCALES = 1.01 ** np.arange(-22, 23)
+_MIN_BLOCK, _MAX_BLOCK = 32, 256
+_MAX_BLOCKS = 5
+# Of what the pictures differ by in the expected place, no more than this may be left where a model finds them.
+_CLEARLY_LESS = 0.99
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How the kept content lies in a generated picture, about the centre of where it was expected.
+
+    What was expected at p is found at p + shift + (scale − 1)·(p − centre).
+
+    Attributes:
+        shift_x, shift_y: pixels of the generated picture; positive is further right and further down.
+        scale_x, scale_y: measured / expected; 1 is the same.
+        region: where the original was expected.
+    """
+
+    shift_x: float
+    shift_y: float
+    scale_x: float
+    scale_y: float
+    region: Region
+
+    @property
+    def is_aligned(self) -> bool:
+        return all(
+            abs(shift) < _ALIGNED and abs(scale - 1) * side / 2 < _ALIGNED for shift, scale, side in self._axes()
+        )
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it may be corrected rather than only told."""
+        return all(
+            abs(shift) <= max(_SMALL_PIXELS, _SMALL_SHARE * side) and abs(scale - 1) <= _SMALL_SCALE
+            for shift, scale, side in self._axes()
+        )
+
+    @property
+    def found(self) -> Region:
+        """Where the original really lies."""
+        center_x, center_y = self.region.center
+        width, height = self.region.width * self.scale_x, self.region.height * self.scale_y
+        return Region(center_x + self.shift_x - width / 2, center_y + self.shift_y - height / 2, width, height)
+
+    def _axes(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        return (self.shift_x, self.scale_x, self.region.width), (self.shift_y, self.scale_y, self.region.height)
+
+
+def measure(generated: Pixels, original: Pixels, region: Region) -> Registration | None:
+    """
+    Args:
+        generated: the whole generated picture.
+        original: the original, at any size.
+        region: where the original should lie in ``generated``.
+
+    Returns:
+        ``None`` if that cannot be measured: flat or tiny pictures, stripes, or pictures of different things.
+    """
+    if min(region.width, region.height, *original.shape[:2]) < _MIN_SIDE:
+        return None
+    # No step is finer than the pixels of either picture.
+    finest = max(1.0, region.width / original.shape[1], region.height / original.shape[0])
+    coarsest = max(finest, max(region.width, region.height) / _COARSE)
+    model: Registration | None = Registration(0.0, 0.0, 1.0, 1.0, region)
+    step = coarsest
+    while model is not None:
+        level = _Level.of(generated, original, region, step)
+        if step == coarsest:
+            model = _searched(level, model)
+        for _ in range(2):
+            model = None if model is None else _refined(level, model)
+        if step == finest:
+            return None if model is None else _believed(level, _settled(level, model))
+        step = max(finest, step / _FINER)
+    return None
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Both pictures at a common scale.
+
+    Attributes:
+        generated, original: the pictures, not larger than needed.
+        generated_step, original_step: pixels of ``region``'s picture per pixel of these, across and down.
+        step: pixels of ``region``'s picture per pixel of a block that is cut out.
+    """
+
+    generated: Pixels
+    original: Pixels
+    generated_step: tuple[float, float]
+    original_step: tuple[float, float]
+    step: float
+    region: Region
+
+    @classmethod
+    def of(cls, generated: Pixels, original: Pixels, region: Region, step: float) -> _Level:
+        small_generated = _reduced(generated, (step, step))
+        own = region.width / original.shape[1], region.height / original.shape[0]
+        small_original = _reduced(original, (step / own[0], step / own[1]))
+        return cls(
+            small_generated,
+            small_original,
+            (generated.shape[1] / small_generated.shape[1], generated.shape[0] / small_generated.shape[0]),
+            (region.width / small_original.shape[1], region.height / small_original.shape[0]),
+            step,
+            region,
+        )
+
+    def expected(self, part: Region, width: int, height: int) -> _Floats:
+        """Luma of ``part`` (in pixels of the region's picture) as the original has it."""
+        own = Region(part.x - self.region.x, part.y - self.region.y, part.width, part.height)
+        return _luma(self.original, own, self.original_step, width, height)
+
+    def found(self, part: Region, model: Registration, width: int, height: int) -> _Floats:
+        """Luma of ``part`` where ``model`` finds it in the generated picture."""
+        center_x, center_y = self.region.center
+        moved = Region(
+            part.x + model.shift_x + (model.scale_x - 1) * (part.x - center_x),
+            part.y + model.shift_y + (model.scale_y - 1) * (part.y - center_y),
+            part.width * model.scale_x,
+            part.height * model.scale_y,
+        )
+        return _luma(self.generated, moved, self.generated_step, width, height)
+
+
+def _reduced(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
+    """A copy for repeated cutting, where the picture is much larger than the blocks need it."""
+    if min(factors) < 2:
+        return pixels
+    height, width = pixels.shape[:2]
+    target = max(1, math.ceil(width / factors[0])), max(1, math.ceil(height / factors[1]))
+    return resample(pixels, Region(0, 0, width, height), *target)
+
+
+def _luma(pixels: Pixels, box: Region, step: tuple[float, float], width: int, height: int) -> _Floats:
+    own = Region(box.x / step[0], box.y / step[1], box.width / step[0], box.height / step[1])
+    luma: _Floats = resample(pixels, own, width, height) @ _LUMA
+    return luma
+
+
+def _searched(level: _Level, model: Registration) -> Registration | None:
+    """The scale at which both pictures, as a whole, agree best, and the shift that goes with it."""
+    region = level.region
+    width, height = round(region.width / level.step), round(region.height / level.step)
+    best: Registration | None = None
+    coherence = 0.0
+    expected = level.expected(region, width, height)
+    for scale in _SCALES:
+        tried = Registration(model.shift_x, model.shift_y, float(scale), float(scale), region)
+        shift = _shift_between(expected, level.found(region, tried, width, height))
+        if shift is not None and shift.coherence > coherence:
+            coherence = shift.coherence
+            best = _moved(tried, shift, level.step)
+    return best
+
+
+def _moved(model: Registration, shift: _Shift, step: float) -> Registration:
+    return _changed(model, shift.x * step, shift.y * step, 0.0, 0.0)
+
+
+def _changed(model: Registration, x: float, y: float, stretch_x: float, stretch_y: float) -> Registration:
+    """``model`` followed by what was left over: a shift, in pixels of the region's picture, and a stretch."""
+    return Registration(
+        model.shift_x + x * model.scale_x,
+        model.shift_y + y * model.scale_y,
+        model.scale_x * (1 + stretch_x),
+        model.scale_y * (1 + stretch_y),
+        model.region,
+    )
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A part of both pictures. ``x`` and ``y`` are its middle, in its own pixels about the region's centre."""
+
+    x: float
+    y: float
+    expected: _Floats
+    found: _Floats
+
+
+def _blocks(level: _Level, model: Registration) -> list[_Block]:
+    """Parts all over the region, all of one size."""
+    region, step = level.region, level.step
+    across, down = region.width / step, region.height / step
+    side = min(max(min(across, down) / 3, _MIN_BLOCK), _MAX_BLOCK)
+    width, height = (2 * round(min(side, length) / 2) for length in (across, down))
+    blocks = []
+    for y in _starts(down, height):
+        for x in _starts(across, width):
+            part = Region(region.x + x * step, region.y + y * step, width * step, height * step)
+            blocks.append(
+                _Block(
+                    x + width / 2 - across / 2,
+                    y + height / 2 - down / 2,
+                    level.expected(part, width, height),
+                    level.found(part, model, width, height),
+                )
+            )
+    return blocks
+
+
+def _starts(length: float, block: int) -> Iterator[float]:
+    """Where blocks begin: evenly spread, overlapping by half at most."""
+    free = length - block
+    count = min(_MAX_BLOCKS, 1 + math.floor(max(0.0, free) / (block / 2)))
+    for index in range(count):
+        yield free * (index / (count - 1) if count > 1 else 0.5)
+
+
+def _refined(level: _Level, model: Registration) -> Registration | None:
+    """The model corrected by the shifts that are left in blocks all over the region."""
+    found = []
+    for block in _blocks(level, model):
+        shift = _shift_between(block.expected, block.found)
+        if shift is not None:
+            found.append((block, shift))
+    fitted_x = _fit([(block.x, shift.x, shift.coherence) for block, shift in found], level.region.width / level.step)
+    fitted_y = _fit([(block.y, shift.y, shift.coherence) for block, shift in found], level.region.height / level.step)
+    if fitted_x is None or fitted_y is None:
+        return None
+    return _changed(model, fitted_x[0] * level.step, fitted_y[0] * level.step, fitted_x[1], fitted_y[1])
+
+
+def _fit(samples: list[tuple[float, float, float]], length: float) -> tuple[float, float] | None:
+    """Shift and stretch of an axis, fitted robustly to the shifts at positions about its centre.
+
+    Args:
+        samples: position, shift and weight of each block.
+
+    Returns:
+        ``None`` if there is none, or if most of them contradict each other.
+    """
+    if not samples:
+        return None
+    position, shift, weight = np.array(samples).T
+    spread = len(samples) >= 3 and float(np.ptp(position)) >= 0.3 * length
+    columns = np.stack([np.ones_like(position), position], axis=1)[:, : 2 if spread else 1]
+    trust = weight
+    fitted = np.array([_weighted_median(shift, weight)])
+    residual = shift - fitted[0]
+    for _ in range(10):
+        width = max(0.1, 3 * 1.4826 * float(np.median(np.abs(residual))))
+        trust = weight * np.maximum(0.0, 1 - (residual / width) ** 2) ** 2
+        if np.count_nonzero(trust) < columns.shape[1]:
+            return None
+        root = np.sqrt(trust)
+        fitted = np.linalg.lstsq(columns * root[:, None], shift * root, rcond=None)[0]
+        residual = shift - columns @ fitted
+    if float(np.median(np.abs(residual))) > 1.0:
+        return None
+    return float(fitted[0]), float(fitted[1]) if spread else 0.0
+
+
+def _weighted_median(values: _Floats, weights: _Floats) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+
+
+# ---- phase correlation of two blocks
+
+# Noise of a picture that went through a model or a JPEG, of 255: frequencies with less say nothing.
+_NOISE = 1.0
+# Frequencies, in cycles per pixel: above, resampling and models leave little; below, a window only sees itself.
+_HIGHEST, _SOFTNESS = 0.3, 0.05
+_LOWEST_WAVES = 1.5
+# What a shift must surpass to be believed.
+_MIN_COHERENCE, _SIGNIFICANCE = 0.2, 5.0
+_MIN_WAVES = 1.5
+# Frequencies of about the same height are weighed alike.
+_RINGS = 24
+
+
+@dataclass(frozen=True)
+class _Shift:
+    """Pixels by which a block's content lies further right and down, and how well the frequencies agree on it, 0–1."""
+
+    x: float
+    y: float
+    coherence: float
+
+
+@dataclass(frozen=True)
+class _Spectrum:
+    """What all blocks of one size share."""
+
+    window: _Floats
+    across: _Floats
+    down: _Floats
+    passed: _Floats
+    noise: float
+
+
+@lru_cache(maxsize=8)
+def _spectrum(height: int, width: int) -> _Spectrum:
+    window = np.outer(_hann(height), _hann(width))
+    across: _Floats = np.fft.rfftfreq(width)[None, :].astype(np.float64)
+    down: _Floats = np.fft.fftfreq(height)[:, None].astype(np.float64)
+    frequency = np.hypot(across, down)
+    passed = 1 / (1 + np.exp((frequency - _HIGHEST) / _SOFTNESS))
+    passed[np.hypot(across * width, down * height) < _LOWEST_WAVES] = 0.0
+    # Each of these stands for its conjugate in the other half, too.
+    passed[:, 1 : (width + 1) // 2] *= 2
+    return _Spectrum(window, across, down, passed, _NOISE**2 * float((window**2).sum()))
+
+
+def _hann(length: int) -> _Floats:
+    curve: _Floats = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(length) + 0.5) / length)
+    return curve
+
+
+def _shift_between(expected: _Floats, found: _Floats) -> _Shift | None:
+    """How far ``found`` is moved against ``expected``; ``None`` if that cannot be told."""
+    height, width = expected.shape
+    common = _spectrum(height, width)
+    cross = _transformed(found, common) * np.conj(_transformed(expected, common))
+    # Whitened, as far as it stands out from noise.
+    share = common.passed / (np.abs(cross) + common.noise)
+    weighted = cross * share
+    weights = np.abs(weighted)
+    total = float(weights.sum())
+    if total < 1e-9:
+        return None
+    surface = np.fft.irfft2(weighted / _doubled(width), s=(height, width))
+    peak_y, peak_x = divmod(int(surface.argmax()), width)
+    start = (peak_x + width // 2) % width - width // 2, (peak_y + height // 2) % height - height // 2
+    peak = _sharpened(weighted, common, start)
+    if peak is None:
+        return None
+    x, y, value = peak
+    coherence = value / total
+    independent = total**2 / float((weights**2).sum())
+    if coherence < max(_MIN_COHERENCE, _SIGNIFICANCE / math.sqrt(independent)):
+        return None
+    return _Shift(x, y, coherence) if _tells_both_ways(weights, common, width, height) else None
+
+
+def _doubled(width: int) -> _Floats:
+    """How often a column of a half spectrum counts."""
+    counts = np.ones((1, width // 2 + 1))
+    counts[:, 1 : (width + 1) // 2] = 2
+    return counts
+
+
+def _transformed(luma: _Floats, common: _Spectrum) -> NDArray[np.complex128]:
+    mean = (luma * common.window).sum() / common.window.sum()
+    return np.fft.rfft2((luma - mean) * common.window)
+
+
+def _sharpened(
+    weighted: NDArray[np.complex128], common: _Spectrum, start: tuple[int, int]
+) -> tuple[float, float, float] | None:
+    """The peak of a correlation between its samples: x, y and its height; by Newton's method from a whole pixel."""
+    x, y = float(start[0]), float(start[1])
+    for _ in range(12):
+        slope, bend = _derivatives(weighted, common, x, y)
+        if bend[0, 0] >= 0 or np.linalg.det(bend) <= 0:
+            return None
+        move = -np.linalg.solve(bend, slope)
+        x, y = x + float(np.clip(move[0], -0.5, 0.5)), y + float(np.clip(move[1], -0.5, 0.5))
+        if np.abs(move).max() < 1e-4:
+            break
+    if math.hypot(x - start[0], y - start[1]) > 1.5:
+        return None
+    return x, y, float((weighted * _turn(common, x, y)).real.sum())
+
+
+def _turn(common: _Spectrum, x: float, y: float) -> NDArray[np.complex128]:
+    """What a spectrum is multiplied with to move its picture left by ``x`` and up by ``y``."""
+    turn: NDArray[np.complex128] = np.exp(2j * np.pi * (common.across * x + common.down * y))
+    return turn
+
+
+def _derivatives(weighted: NDArray[np.complex128], common: _Spectrum, x: float, y: float) -> tuple[_Floats, _Floats]:
+    """Gradient and Hessian of a correlation at x, y."""
+    turned = weighted * _turn(common, x, y)
+    turn_x, turn_y = 2 * np.pi * common.across, 2 * np.pi * common.down
+    slope = np.array([-(turned.imag * turn_x).sum(), -(turned.imag * turn_y).sum()])
+    mixed = -(turned.real * turn_x * turn_y).sum()
+    return slope, np.array([[-(turned.real * turn_x**2).sum(), mixed], [mixed, -(turned.real * turn_y**2).sum()]])
+
+
+def _tells_both_ways(weights: _Floats, common: _Spectrum, width: int, height: int) -> bool:
+    """Whether there is detail in every direction: along a straight edge or stripe a shift does not show."""
+    across, down = common.across * width, common.down * height
+    cross_term = (weights * across * down).sum()
+    moments = np.array([[(weights * across**2).sum(), cross_term], [cross_term, (weights * down**2).sum()]])
+    return bool(np.sqrt(np.linalg.eigvalsh(moments / weights.sum())[0]) >= _MIN_WAVES)
+
+
+# ---- the model against the expected place
+
+
+def _believed(level: _Level, model: Registration) -> Registration | None:
+    """The model, unless the pictures agree about as well in the expected place.
+
+    Then a small misplacement is none, and a large one a mistake.
+    """
+    if model.is_aligned:
+        return model
+    in_place = Registration(0.0, 0.0, 1.0, 1.0, level.region)
+    pairs = [
+        (expected, moved)
+        for expected, moved in zip(_blocks(level, in_place), _blocks(level, model), strict=True)
+        if _lies_well(moved)
+    ]
+    if sum(_difference(moved) for _, moved in pairs) < _CLEARLY_LESS * sum(_difference(block) for block, _ in pairs):
+        return model
+    return in_place if model.is_small else None
+
+
+def _difference(block: _Block) -> float:
+    """How much the pictures differ in a block: not by their mean, nor by the finest grain."""
+    common = _spectrum(*block.expected.shape)
+    return float((np.abs(_transformed(block.found - block.expected, common)) ** 2 * common.passed).sum())
+
+
+# ---- all blocks at once
+
+
+def _settled(level: _Level, model: Registration) -> Registration:
+    """The model at which the correlations of all blocks together are highest.
+
+    Frequencies count as they stand out from what differs between the pictures, which is known now that the blocks lie
+    upon each other: far more exact on noisy pictures than one peak for each block.
+    """
+    for _ in range(2):
+        blocks = [block for block in _blocks(level, model) if _lies_well(block)]
+        left = _left_over(blocks) if blocks else None
+        if left is None:
+            break
+        model = _changed(model, left[0] * level.step, left[1] * level.step, left[2], left[3])
+    return model
+
+
+def _lies_well(block: _Block) -> bool:
+    """Whether the pictures agree in a block: not where a watermark lies, or something else was painted."""
+    shift = _shift_between(block.expected, block.found)
+    return shift is not None and math.hypot(shift.x, shift.y) < 1.0
+
+
+def _left_over(blocks: list[_Block]) -> tuple[float, float, float, float] | None:
+    """Shift in x and y, in pixels of a block, and stretch in x and y; ``None`` if that is uncertain or not small."""
+    common = _spectrum(*blocks[0].expected.shape)
+    expected = np.stack([_transformed(block.expected, common) for block in blocks])
+    found = np.stack([_transformed(block.found, common) for block in blocks])
+    cross = found * np.conj(expected)
+    weighted = cross * _signal_to_noise(cross.real, np.abs(expected) ** 2, np.abs(found) ** 2, common)
+    # Shift x, shift y, stretch x, stretch y; a stretch is only known where blocks lie apart.
+    apart = [bool(np.ptp([block.x for block in blocks])), bool(np.ptp([block.y for block in blocks]))]
+    known = np.array([True, True, *apart])
+    left = np.zeros(4)
+    for _ in range(4):
+        slope, bend = np.zeros(4), np.zeros((4, 4))
+        for block, spectrum in zip(blocks, weighted, strict=True):
+            moves = np.array([[1, 0, block.x, 0], [0, 1, 0, block.y]])
+            x, y = moves @ left
+            of_block = _derivatives(spectrum, common, x, y)
+            slope += moves.T @ of_block[0]
+            bend += moves.T @ of_block[1] @ moves
+        # Of a peak: bent downwards in every direction.
+        reduced = -bend[np.ix_(known, known)]
+        if np.linalg.eigvalsh(reduced)[0] <= 0:
+            return None
+        left[known] += np.linalg.solve(reduced, slope[known])
+    farthest = max(math.hypot(left[0] + left[2] * block.x, left[1] + left[3] * block.y) for block in blocks)
+    if farthest >= 1.0:
+        return None
+    x, y, stretch_x, stretch_y = left.tolist()
+    return x, y, stretch_x, stretch_y
+
+
+def _signal_to_noise(common_power: _Floats, expected: _Floats, found: _Floats, common: _Spectrum) -> _Floats:
+    """How much each frequency counts: by what both pictures have in common there against what they have not."""
+    ring = np.minimum((np.hypot(common.across, common.down) * 2 * _RINGS).astype(int), _RINGS - 1)
+
+    def by_ring(power: _Floats) -> _Floats:
+        return np.bincount(ring.ravel(), (power.sum(axis=0) * common.passed).ravel(), minlength=_RINGS).astype(float)
+
+    shared = np.maximum(by_ring(common_power), 0.0)
+    coherence = np.minimum(shared**2 / np.maximum(by_ring(expected) * by_ring(found), 1e-30), 0.999)
+    weights = coherence / (1 - coherence) / np.maximum(shared, 1e-30)
+    weighed: _Floats = weights[ring] * common.passed
+    return weighed

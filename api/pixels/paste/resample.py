@@ -1,0 +1,91 @@
+"""A rectangle of a picture, in fractions of pixels, at another size: one resampling, without any shift."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ..tensors import Pixels
+
+# Lanczos looks this many source (or, when reducing, target) pixels to each side.
+_LOBES = 3
+# Rows of a result made at once: Pillow's own copies stay small beside a large picture.
+_ROWS = 1024
+# What float arithmetic leaves of a whole number of pixels.
+TINY = 1e-6
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle in a picture, in fractions of its pixels; pixel k covers k to k + 1."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def center(self) -> tuple[float, float]:
+        return self.x + self.width / 2, self.y + self.height / 2
+
+
+def resample(pixels: Pixels, box: Region, width: int, height: int) -> Pixels:
+    """What ``box`` shows of a picture, as ``width`` × ``height`` pixels (Lanczos, antialiased, sub-pixel exact).
+
+    Outside of the picture its edge pixels go on. The same array if nothing changes.
+    """
+    box = _on_whole_pixels(box)
+    if box == Region(0, 0, width, height) and pixels.shape[:2] == (height, width):
+        return pixels
+    result = np.empty((height, width, 3), dtype=np.uint8)
+    step = box.height / height
+    for begin in range(0, height, _ROWS):
+        end = min(begin + _ROWS, height)
+        band = Region(box.x, box.y + begin * step, box.width, (end - begin) * step)
+        result[begin:end] = _resampled(pixels, band, width, end - begin)
+    return result
+
+
+def _on_whole_pixels(box: Region) -> Region:
+    """Without what float arithmetic leaves of whole numbers."""
+    sides = (box.x, box.y, box.width, box.height)
+    return Region(*(round(side) if abs(side - round(side)) < TINY else side for side in sides))
+
+
+def _resampled(pixels: Pixels, box: Region, width: int, height: int) -> Pixels:
+    columns = _span(box.x, box.width, width, pixels.shape[1])
+    rows = _span(box.y, box.height, height, pixels.shape[0])
+    part = pixels[rows.begin : rows.end, columns.begin : columns.end]
+    if any((rows.before, rows.after, columns.before, columns.after)):
+        part = np.pad(part, ((rows.before, rows.after), (columns.before, columns.after), (0, 0)), mode="edge")
+    inside = (columns.start, rows.start, columns.stop(part.shape[1]), rows.stop(part.shape[0]))
+    picture = Image.fromarray(np.ascontiguousarray(part))
+    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS, box=inside))
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One axis of a box: the pixels to cut, how often the edges are repeated, and the box in what comes of that."""
+
+    begin: int
+    end: int
+    before: int
+    after: int
+    start: float
+    length: float
+
+    def stop(self, size: int) -> float:
+        return min(self.start + self.length, size)
+
+
+def _span(start: float, length: float, target: int, size: int) -> _Span:
+    support = math.ceil(_LOBES * max(1.0, length / target)) + 1
+    first, last = math.floor(start) - support, math.ceil(start + length) + support
+    # A picture is only continued where the box leaves it: at its own edges the filter looks at what there is.
+    before = max(0, -first) if start < 0 else 0
+    after = max(0, last - size) if start + length > size + TINY else 0
+    begin, end = min(max(first, 0), size - 1), max(min(last, size), 1)
+    return _Span(begin, end, before, after, max(0.0, start - begin + before), length)

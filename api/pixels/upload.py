@@ -1,0 +1,90 @@
+"""What goes up: made of ComfyUI's own tensors when it is needed, so that a call that waits holds no picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import InvalidInputError
+from ..core.text import Text
+from .tensors import Pixels, as_batch, encode, fingerprint, notes_about, rgb_pixels, to_base64
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture or mask that goes up. ``fingerprint`` stands for it in the request's key."""
+
+    make: Callable[[], NDArray[np.uint8]] = field(repr=False)
+    fingerprint: str
+
+    @classmethod
+    def of(cls, make: Callable[[], NDArray[np.uint8]]) -> Upload:
+        """Of what ``make`` returns, now and later."""
+        return cls(make, fingerprint(make()))
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """
+        Raises:
+            InvalidInputError: they are others by now: nothing is bought under the key of another picture.
+        """
+        pixels = self.make()
+        if fingerprint(pixels) != self.fingerprint:
+            raise InvalidInputError(
+                Text(
+                    "Another node changed the image in place while this call waited. Nothing was submitted.",
+                    "在等待提交期间，其他节点就地修改了该图片。未提交任何内容。",
+                ),
+                advice=Text(
+                    "Queue again, or give that node a copy of the image.", "请重新运行，或让该节点使用图片的副本。"
+                ),
+            )
+        return pixels
+
+    def base64(self) -> str:
+        """As PNG; raises as :meth:`pixels`."""
+        return to_base64(encode(self.pixels()))
+
+
+class Pictures:
+    """The images of a ComfyUI IMAGE as RGB pixels, converted each time that one is asked for.
+
+    Args:
+        image: as for :func:`images.images_from_tensor`.
+
+    Raises:
+        InvalidInputError: another shape; when one is asked for: NaN pixels.
+    """
+
+    def __init__(self, image: torch.Tensor) -> None:
+        self._batch = as_batch(image)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)"""
+        _, height, width, _ = self._batch.shape
+        return width, height
+
+    @property
+    def notes(self) -> Sequence[Text]:
+        """What is done to them."""
+        return notes_about(self._batch)
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    def __getitem__(self, index: int) -> Pixels:
+        return rgb_pixels(self._batch, index)
+
+    def __iter__(self) -> Iterator[Pixels]:
+        return (self[index] for index in range(len(self)))
+
+    def upload(self, index: int, change: Callable[[Pixels], Pixels] = lambda pixels: pixels) -> Upload:
+        """One of them, after ``change``: it is called again when it goes up."""
+        return Upload.of(lambda: change(self[index]))

@@ -1,0 +1,1 @@
+"""From the name of a profile in a graph to an account."""

@@ -1,0 +1,224 @@
+"""Checking a profile: one free request to a service, and what stands in the way told apart. Nothing is bought."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import requests
+
+from ..core.choices import SANDBOX_PROFILE
+from ..core.errors import ConfigurationError, Provider
+from ..core.redaction import shortened
+from ..core.text import Text
+from ..services.model import code_of, excerpt, json_object
+from ..services.volcengine import SUCCESS, ask_for_result
+from ..transport.account import HiDreamAccount, VolcengineAccount
+from ..transport.auth import ExchangedTokenAuth, SignatureAuth
+from ..transport.diagnosis import Cause, Diagnosis, diagnosis_of
+from ..transport.submit import Answer, Deadlines, get
+from .resolve import Profiles
+
+TEMPLATES_PATH = "/api-pub/ec/v3/template/variation"
+# Together at most 15 s.
+_CONNECT_S, _ANSWER_S = 5.0, 5.0
+# Signatures are said to be good for some minutes.
+_CLOCK_MAY_DIFFER_S = 300.0
+# Words of errors; only SignatureDoesNotMatch has been seen (docs.byteplus.com/byteplus-vision), the
+# others are read by their sense.
+_CLOCK_WORDS = re.compile(r"timestamp|x-?date|clock|skew|requestexpired|signatureexpired", re.IGNORECASE)
+_KEY_WORDS = re.compile(
+    r"signature|access ?key|api.?key|credential|authori[sz]|authenticat|access ?denied|token|forbidden"
+    r"|鉴权|认证|密钥|令牌|登录|无权限",
+    re.IGNORECASE,
+)
+_KEY_ADVICE = Text(
+    "Check that the whole key was entered, that it belongs to this host, and that it has not run out or been revoked.",
+    "请检查密钥是否完整、是否属于该主机，以及是否已过期或被吊销。",
+)
+_TOKEN_ADVICE = Text(
+    "A token may live for one day only: enter the API key instead, it is exchanged and renewed by itself.",
+    "令牌（token）可能只有一天有效期：可改为填写 API key，会自动兑换并续期。",
+)
+_CLOCK_ADVICE = Text(
+    "Set the clock of the server: signatures are made with its time.", "请校准服务器时间：签名使用服务器的时间。"
+)
+_HOST_ADVICE = Text(
+    "Check the service's address in the profile, without a path of your own; a company's proxy or a login page of the "
+    "network may also be answering in its place.",
+    "请检查配置中的服务地址（不要自行添加路径）；也可能是公司代理或网络登录页在代为应答。",
+)
+_SERVICE_ADVICE = Text(
+    "Try again later; if it stays, ask the service with these words.",
+    "请稍后再试；若持续出现，请凭以上内容联系服务方。",
+)
+
+
+def check_profile(
+    profiles: Profiles, profile: str, provider: Provider, now: Callable[[], float] = time.time
+) -> Diagnosis:
+    """Ask a service something free with the keys of a profile.
+
+    HiDream's API key is exchanged for a token. A token is shown with the list of templates: the one documented
+    request that needs a token, costs nothing and has an answer that says "accepted" (what a query for a task that does
+    not exist gets is documented nowhere, so that a refused key could not be told from an unknown task). It goes to the
+    host of the ec services. Volcengine is asked for the result of a task that does not exist.
+    """
+    if profile == SANDBOX_PROFILE:
+        return Diagnosis("ok", Text("The sandbox needs no key and no network.", "沙盒无需密钥与网络。"))
+    try:
+        account = profiles.hidream(profile) if provider == "HiDream" else profiles.volcengine(profile)
+    except ConfigurationError as problem:
+        cause: Cause = "setting" if profiles.has_key(profile, provider) else "no_key"
+        return Diagnosis(cause, problem.what, problem.advice)
+    deadlines = replace(account.deadlines, connect=_CONNECT_S, poll=_ANSWER_S)
+    try:
+        host, answer = (
+            _ask_hidream(account, deadlines)
+            if isinstance(account, HiDreamAccount)
+            else _ask_volcengine(account, deadlines)
+        )
+    except requests.RequestException as problem:
+        return _not_arrived(problem)
+    return _judged(account, host, answer, now())
+
+
+def _ask_hidream(account: HiDreamAccount, deadlines: Deadlines) -> tuple[str, Answer]:
+    if isinstance(account.auth, ExchangedTokenAuth):
+        return account.base_url, account.auth.ask_for_token(deadlines)
+    params = {"gender": "woman", "page_size": "1", "page_index": "1"}
+    url = account.ec_base_url + TEMPLATES_PATH
+    answer = get(url, params=params, auth=account.auth, deadlines=deadlines, proxy=account.proxy, afresh=True)
+    return account.ec_base_url, answer
+
+
+def _ask_volcengine(account: VolcengineAccount, deadlines: Deadlines) -> tuple[str, Answer]:
+    return account.base_url, ask_for_result(account, "0", deadlines, afresh=True)
+
+
+def _not_arrived(problem: requests.RequestException) -> Diagnosis:
+    told = shortened(_innermost(problem), 300)
+    known = diagnosis_of(problem) or Diagnosis("connection", Text("The connection failed.", "连接失败。"), None)
+    if known.cause == "proxy" and "407" in told:
+        asks = Text("The proxy asks for a login, or for another one.", "代理要求登录，或登录信息不正确。")
+        known = replace(known, text=asks)
+    return replace(known, text=Text(f"{known.text.en} [{told}]", f"{known.text.zh}[{told}]"))
+
+
+def _innermost(problem: requests.RequestException) -> str:
+    """Without what urllib3 wraps around it: the host is named beside, and nobody asked for its retries."""
+    reason = getattr(problem.args[0], "reason", None) if problem.args else None
+    return str(reason).partition(": ")[2] or str(reason or problem)
+
+
+# ---- answers
+
+
+def _judged(account: HiDreamAccount | VolcengineAccount, base_url: str, answer: Answer, now: float) -> Diagnosis:
+    body = json_object(answer.body)
+    said = _said(answer)
+    host = urlsplit(base_url).netloc
+    signed = isinstance(account.auth, SignatureAuth)
+    words = _error_words(body)
+    refused = answer.status == 401 or (answer.status == 403 and body is not None)
+    if refused or (answer.status < 500 and _KEY_WORDS.search(words)):
+        if signed and (_CLOCK_WORDS.search(words) or abs(_ahead(answer, now)) > _CLOCK_MAY_DIFFER_S):
+            return _clock(host, said, _ahead(answer, now))
+        advice = _KEY_ADVICE
+        if isinstance(account, HiDreamAccount) and not isinstance(account.auth, ExchangedTokenAuth):
+            advice = Text(f"{_KEY_ADVICE.en} {_TOKEN_ADVICE.en}", f"{_KEY_ADVICE.zh}{_TOKEN_ADVICE.zh}")
+        return _told("key", Text(f"{host} did not accept the key", f"{host} 未接受该密钥"), said, advice)
+    if signed and answer.status < 500 and _CLOCK_WORDS.search(words):
+        return _clock(host, said, _ahead(answer, now))
+    if answer.status >= 500 or answer.status in (408, 429):
+        return _told(
+            "service", Text(f"{host} is in trouble at the moment", f"{host} 暂时不可用"), said, _SERVICE_ADVICE
+        )
+    if body is None or 300 <= answer.status < 400 or answer.status in (404, 405):
+        return _told(
+            "host", Text(f"What answers at {host} is not this service", f"{host} 的应答不是该服务"), said, _HOST_ADVICE
+        )
+    if isinstance(account, VolcengineAccount):
+        return _volcengine(host, answer.status, code_of(body.get("code")), said)
+    return _hidream(account, host, body, said)
+
+
+def _hidream(account: HiDreamAccount, host: str, body: dict[str, object], said: str) -> Diagnosis:
+    exchanging = isinstance(account.auth, ExchangedTokenAuth)
+    result = body.get("result")
+    code = code_of(body.get("code"))
+    if code == 0:
+        if not exchanging:
+            return _ok(Text(f"{host} accepted the token.", f"{host} 已接受该令牌。"))
+        if isinstance(result, dict) and result.get("token"):
+            return _ok(Text(f"{host} exchanged the API key for a token.", f"{host} 已将 API key 兑换为令牌。"))
+        # Without the rest: the token may be in it, by another name.
+        return _unknown(host, "code 0")
+    elif exchanging and code is not None:
+        return _told("key", Text(f"{host} did not accept the key", f"{host} 未接受该密钥"), said, _KEY_ADVICE)
+    return _unknown(host, said)
+
+
+def _volcengine(host: str, status: int, code: int | str | None, said: str) -> Diagnosis:
+    if code == SUCCESS:
+        return _ok(Text(f"{host} accepted the key.", f"{host} 已接受该密钥。"))
+    if isinstance(code, int) and status < 500:
+        # The service itself speaks, behind the check of the key.
+        return _ok(
+            Text(
+                f"{host} answered and did not refuse the key. It said: {said}",
+                f"{host} 已应答，且未拒绝该密钥。应答为：{said}",
+            )
+        )
+    return _unknown(host, said)
+
+
+def _ok(text: Text) -> Diagnosis:
+    return Diagnosis("ok", text)
+
+
+def _unknown(host: str, said: str) -> Diagnosis:
+    return _told(
+        "service",
+        Text(f"{host} answered in a way that this pack does not know", f"{host} 的应答未知"),
+        said,
+        _SERVICE_ADVICE,
+    )
+
+
+def _clock(host: str, said: str, ahead: float) -> Diagnosis:
+    minutes = round(abs(ahead) / 60)
+    differs = minutes >= 1
+    en = f"; the clocks differ by {minutes} minutes" if differs else ""
+    zh = f"；双方时间相差 {minutes} 分钟" if differs else ""
+    what = Text(f"{host} did not accept the time of the signature{en}", f"{host} 未接受签名的时间{zh}")
+    return _told("clock", what, said, _CLOCK_ADVICE)
+
+
+def _told(cause: Cause, what: Text, said: str, advice: Text) -> Diagnosis:
+    return Diagnosis(cause, Text(f"{what.en}. It said: {said}", f"{what.zh}。应答为：{said}"), advice)
+
+
+def _said(answer: Answer) -> str:
+    return f"HTTP {answer.status} {excerpt(answer.body, 500)}".strip()
+
+
+def _error_words(body: dict[str, object] | None) -> str:
+    """Codes and messages of an error; empty for an answer that is none."""
+    if body is None or code_of(body.get("code")) in (0, SUCCESS):
+        return ""
+    told = {name: value for name, value in body.items() if name not in ("data", "result")}
+    return json.dumps(told, ensure_ascii=False)[:2000]
+
+
+def _ahead(answer: Answer, now: float) -> float:
+    """Seconds by which this server's clock is ahead of the service's; 0 where the answer has no readable date."""
+    try:
+        return now - email.utils.parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return 0.0

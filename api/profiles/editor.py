@@ -1,0 +1,366 @@
+"""Changing the profiles of the file: what is shown of them, and each change as one step that is taken or not."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from ..core.choices import DEFAULT_PROFILE, SANDBOX_PROFILE
+from ..core.errors import ConfigurationError, Provider
+from ..core.redaction import Secret
+from ..core.text import Text
+from ..transport.connection import origin
+from ..transport.diagnosis import Diagnosis
+from .check import check_profile
+from .fields import (
+    KEYS,
+    PROVIDERS,
+    RETIRED_KEYS,
+    RETIRED_SETTINGS,
+    SETTINGS,
+    WITH_THE_KEY,
+    BadValueError,
+    Retired,
+    Value,
+    bases_of,
+    is_bound_to,
+    key_word,
+    left_out,
+    nothing,
+    profile_name,
+    retired_in,
+    same_name,
+)
+from .file import ProfileFile, StaleRevisionError, StoredProfile
+from .resolve import Profiles
+
+_MOST_PROFILES = 100
+
+_STALE = Text(
+    "The profiles were changed elsewhere meanwhile, so nothing was changed here. Look at them again.",
+    "配置已在别处被修改，此处未做任何更改，请重新查看。",
+)
+
+
+class RefusedEditError(Exception):
+    """A change that was not made, and why: it is not valid, or made for profiles that are others by now."""
+
+    def __init__(self, why: Text, kind: Literal["invalid", "changed elsewhere"] = "invalid") -> None:
+        super().__init__(why.en)
+        self.why = why
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class ShownProfile:
+    """A profile as it may be shown: of its keys only which there are. With ``retired`` entries it is not used.
+
+    ``ready``: the services that it has a whole key for.
+    """
+
+    name: str
+    built_in: bool
+    in_file: bool
+    environment: tuple[Provider, ...]
+    ready: tuple[Provider, ...]
+    keys: Mapping[str, bool]
+    settings: Mapping[str, Value]
+    retired: tuple[Retired, ...]
+
+
+@dataclass(frozen=True)
+class ShownProfiles:
+    revision: str
+    protection: Text
+    profiles: tuple[ShownProfile, ...]
+    defaults: Mapping[str, Value]
+    told: tuple[Text, ...] = ()
+
+
+@dataclass
+class _Told:
+    """What is to be said of a change that was made."""
+
+    texts: list[Text] = field(default_factory=list)
+
+
+class ProfileEditor:
+    """Adds, changes, renames and removes profiles of a server's file."""
+
+    def __init__(self, profiles: Profiles, file: ProfileFile) -> None:
+        self._profiles = profiles
+        self._file = file
+
+    def shown(self, told: tuple[Text, ...] = ()) -> ShownProfiles:
+        """
+        Raises:
+            ConfigurationError: the file cannot be used.
+        """
+        contents = self._file.read()
+        default = contents.find(DEFAULT_PROFILE)
+        others = [profile for profile in contents.profiles if profile is not default]
+        shown = [self._shown(DEFAULT_PROFILE, default), *(self._shown(other.name, other) for other in others)]
+        return ShownProfiles(
+            contents.revision,
+            self._file.protection(),
+            (*shown, self._shown(SANDBOX_PROFILE, None)),
+            {name: self._default(name) for name in SETTINGS},
+            told,
+        )
+
+    def add(
+        self, revision: str, name: object, settings: Mapping[str, object], keys: Mapping[str, object]
+    ) -> ShownProfiles:
+        """
+        Raises:
+            RefusedEditError: nothing was changed.
+            ConfigurationError: the file, or a setting of the environment, cannot be used.
+        """
+        with self._change(revision) as (entries, told):
+            entry = _new_entry(_free_name(entries, name))
+            if len(entries) >= _MOST_PROFILES:
+                raise RefusedEditError(Text(f"There are {_MOST_PROFILES} profiles already.", "配置数量已达上限。"))
+            self._edit(entry, settings, keys, told)
+            entries.append(entry)
+        return self.shown(tuple(told.texts))
+
+    def change(
+        self, revision: str, name: object, settings: Mapping[str, object], keys: Mapping[str, object]
+    ) -> ShownProfiles:
+        """Change some values; the key ``""`` removes one, retired ones too. As :meth:`add`.
+
+        ``default`` is made if it is not there.
+        """
+        with self._change(revision) as (entries, told):
+            entry = _find(entries, name)
+            if entry is None:
+                if name != DEFAULT_PROFILE:
+                    raise _unknown(name)
+                entry = _new_entry(DEFAULT_PROFILE)
+                entries.insert(0, entry)
+            self._edit(entry, settings, keys, told)
+        return self.shown(tuple(told.texts))
+
+    def rename(self, revision: str, name: object, new_name: object) -> ShownProfiles:
+        """Its pictures stay its own. As :meth:`add`."""
+        with self._change(revision) as (entries, told):
+            entry = _find(entries, name)
+            if entry is None:
+                raise _unknown(name)
+            entry["name"] = _free_name([other for other in entries if other is not entry], new_name)
+            told.texts.append(
+                Text(
+                    "Workflows that name the old profile have to be changed to the new name.",
+                    "引用旧名称的工作流需要改用新名称。",
+                )
+            )
+        return self.shown(tuple(told.texts))
+
+    def remove(self, revision: str, name: object) -> ShownProfiles:
+        """As :meth:`add`."""
+        with self._change(revision) as (entries, _):
+            entry = _find(entries, name)
+            if entry is None:
+                raise _unknown(name)
+            entries.remove(entry)
+        return self.shown()
+
+    def check(self, name: object, provider: object) -> Diagnosis:
+        """Ask a service with a profile's keys; nothing is changed, nothing is bought.
+
+        Raises:
+            RefusedEditError: there is no such profile or provider.
+        """
+        if not isinstance(name, str) or provider not in PROVIDERS:
+            raise _unknown(name)
+        if problem := self._profiles.check_name(name):
+            raise RefusedEditError(problem)
+        return check_profile(self._profiles, name, provider)
+
+    @contextmanager
+    def _change(self, revision: str) -> Iterator[tuple[list[dict[str, Any]], _Told]]:
+        try:
+            with self._file.change(revision) as document:
+                yield document["profiles"], _Told()
+        except StaleRevisionError:
+            raise RefusedEditError(_STALE, "changed elsewhere") from None
+
+    # ---- showing
+
+    def _shown(self, name: str, stored: StoredProfile | None) -> ShownProfile:
+        built_in = name == SANDBOX_PROFILE
+        return ShownProfile(
+            name=name,
+            built_in=built_in,
+            in_file=stored is not None,
+            environment=tuple(owner for owner in PROVIDERS if self._profiles.by_environment(name, owner)),
+            ready=tuple(owner for owner in PROVIDERS if built_in or self._profiles.has_key(name, owner)),
+            keys={key: stored is not None and key in stored.keys for key in KEYS},
+            settings={setting: _own(stored, setting) for setting in SETTINGS},
+            retired=tuple(retired_in(stored)) if stored is not None else (),
+        )
+
+    def _default(self, name: str) -> Value:
+        if name == "proxy":
+            return _proxy_of_the_environment()
+        try:
+            value = self._profiles.environment.setting(name)
+            # The rest of the address may be a secret of the server's owner.
+            return f"{origin(value)}/…" if name == "notify_url" and isinstance(value, str) and value else value
+        except ConfigurationError:
+            # Whoever uses it is told what is wrong with it.
+            return SETTINGS[name].unset
+
+    # ---- editing
+
+    def _edit(
+        self, entry: dict[str, Any], settings: Mapping[str, object], keys: Mapping[str, object], told: _Told
+    ) -> None:
+        self._bind_whole(entry)
+        for name, value in settings.items():
+            check = SETTINGS[name].check if name in SETTINGS else nothing if name in RETIRED_SETTINGS else None
+            checked = _checked(name, check, value)
+            entry["settings"].pop(name, None)
+            if checked not in (None, ""):
+                entry["settings"][name] = checked
+        self._forget_moved(entry, keys, told)
+        for name, value in keys.items():
+            key = _checked(name, key_word if name in KEYS else nothing if name in RETIRED_KEYS else None, value)
+            if what := left_out(value):
+                told.texts.append(Text(f"{name}: {what.en}.", f"{name}：{what.zh}。"))
+            entry["keys"].pop(name, None)
+            if key:
+                entry["keys"][name] = {"value": Secret(str(key)).reveal(), "for": self._bound_to(entry, name)}
+        self._tell_of_the_environment(entry["name"], {*settings, *keys}, told)
+
+    def _bind_whole(self, entry: dict[str, Any]) -> None:
+        """Bind keys of version 0.1, which belong to a host alone, to the whole address that the profile has there."""
+        for name, key in entry["keys"].items():
+            if name in KEYS and self._has_hosts(entry, name):
+                bases = self._bound_to(entry, name)
+                if is_bound_to(key["for"], bases):
+                    key["for"] = [*bases, *key["for"][len(bases) :]]
+
+    def _forget_moved(self, entry: dict[str, Any], entered: Mapping[str, object], told: _Told) -> None:
+        """A key belongs to the address that it was entered for: no other one ever gets it."""
+        for name in list(entry["keys"]):
+            if name not in KEYS or name in entered:
+                continue
+            if self._has_hosts(entry, name) and is_bound_to(entry["keys"][name]["for"], self._bound_to(entry, name)):
+                continue
+            del entry["keys"][name]
+            told.texts.append(_forgotten(name))
+
+    def _has_hosts(self, entry: dict[str, Any], name: str) -> bool:
+        return all(self._host(entry, host) for host in KEYS[name].hosts)
+
+    def _host(self, entry: dict[str, Any], name: str) -> str:
+        own = entry["settings"].get(name)
+        if not own:
+            return str(self._profiles.environment.setting(name) or "")
+        try:
+            return str(SETTINGS[name].check(own))
+        except BadValueError:
+            # Written by hand, and of no use to a key.
+            return ""
+
+    def _bound_to(self, entry: dict[str, Any], name: str) -> list[str]:
+        if not self._has_hosts(entry, name):
+            missing = ", ".join(host for host in KEYS[name].hosts if not self._host(entry, host))
+            raise RefusedEditError(
+                Text(f"{name} needs {missing}, too.", f"填写 {name} 时还需填写 {missing}。"),
+            )
+        return list(bases_of(name, partial(self._host, entry)))
+
+    def _tell_of_the_environment(self, profile: str, changed: set[str], told: _Told) -> None:
+        for owner in PROVIDERS:
+            prefix = owner.lower()
+            unused = {name for name in changed if name.startswith(prefix) and (name in KEYS or name in WITH_THE_KEY)}
+            if unused and self._profiles.by_environment(profile, owner):
+                told.texts.append(
+                    Text(
+                        f"The environment of the server has a key for {owner}, and that one is used with its own host: "
+                        f"what is entered here ({', '.join(sorted(unused))}) applies only without it.",
+                        f"服务器环境变量中已有 {owner} 的密钥，将使用该密钥及其主机；"
+                        f"此处填写的内容（{', '.join(sorted(unused))}）仅在未设置环境变量时生效。",
+                    )
+                )
+
+
+def _forgotten(name: str) -> Text:
+    return Text(
+        f"Its address changed, so the key {name} was forgotten: enter it again.",
+        f"服务地址已更改，密钥 {name} 已被清除，请重新填写。",
+    )
+
+
+def _new_entry(name: str) -> dict[str, Any]:
+    return {"name": name, "account": f"profile-{uuid.uuid4().hex}", "settings": {}, "keys": {}}
+
+
+def _find(entries: list[dict[str, Any]], name: object) -> dict[str, Any] | None:
+    found = next((entry for entry in entries if entry["name"] == name), None)
+    if found is not None:
+        found.setdefault("settings", {})
+        found.setdefault("keys", {})
+    return found
+
+
+def _unknown(name: object) -> RefusedEditError:
+    if name == SANDBOX_PROFILE:
+        return RefusedEditError(Text("`sandbox` is built in and stays as it is.", "`sandbox` 为内置配置，不可更改。"))
+    return RefusedEditError(Text("There is no such profile.", "没有该配置。"))
+
+
+def _free_name(others: list[dict[str, Any]], name: object) -> str:
+    wanted = str(_checked("name", profile_name, name))
+    # `default` is always there, entered or not.
+    taken = [*(other["name"] for other in others), *([DEFAULT_PROFILE] if wanted != DEFAULT_PROFILE else [])]
+    if any(same_name(wanted, other) for other in taken):
+        raise RefusedEditError(
+            Text("There is a profile of that name already (capitals do not count).", "已有同名配置（不区分大小写）。")
+        )
+    return wanted
+
+
+def _checked(name: str, check: Callable[[object], Value] | None, value: object) -> Value:
+    """Raises RefusedEditError, which never repeats a key."""
+    if check is None:
+        # A name that nobody knows may be a key in the wrong place.
+        known = name if re.fullmatch(r"[a-z_]{1,40}", name) else "?"
+        raise RefusedEditError(Text(f"There is no setting or key {known}.", f"没有名为 {known} 的设置或密钥。"))
+    try:
+        return check(value)
+    except BadValueError as problem:
+        raise RefusedEditError(
+            Text(f"{name} must be {problem.allowed.en}.", f"{name} 应为{problem.allowed.zh}。")
+        ) from None
+
+
+def _own(stored: StoredProfile | None, name: str) -> Value:
+    """What the profile sets itself, as far as it can be shown."""
+    unset = SETTINGS[name].unset
+    value = stored.settings.get(name, unset) if stored is not None else unset
+    if isinstance(value, str) and (name == "proxy" or name.endswith("_base_url")):
+        # Somebody may have written a login into the file.
+        value = re.sub(r".*@", "***@", value)
+    # Not checked again: what is not valid any more is to be seen nevertheless.
+    return value if isinstance(value, str) == (unset == "") and isinstance(value, str | int | None) else unset
+
+
+def _proxy_of_the_environment() -> str:
+    proxies = getproxies()
+    given = proxies.get("https") or proxies.get("all") or ""
+    try:
+        parts = urlsplit(given)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.hostname}{port}" if parts.hostname else ""

@@ -1,0 +1,385 @@
+"""What a profile may hold: its settings and keys by name, the values they take, and what applies without one."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from requests import PreparedRequest, RequestException
+
+from ..core.choices import SANDBOX_PROFILE
+from ..core.errors import Provider
+from ..core.redaction import shortened
+from ..core.text import Text
+from ..transport.connection import NO_PROXY, is_loopback, origin
+from .file import StoredProfile, bare_key
+
+SETTINGS_DIALOG = Text("Settings → HiDream & Volcengine", "设置 → HiDream 与火山引擎")
+
+HIDREAM_BASE_URL = "https://www.hidreamai.com"
+HIDREAM_EC_BASE_URL = "https://hidreamai.com"
+VOLCENGINE_BASE_URL = "https://visual.volcengineapi.com"
+
+Value = str | int | bool | None
+
+_LONGEST = 2048
+_LONGEST_KEY = 4096
+_LONGEST_NAME = 64
+_MOST = 10**9 - 1
+# Whatever else could stand there, the libraries on the way to a host read each in a way of its own.
+_HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?", re.IGNORECASE | re.ASCII)
+
+
+class BadValueError(Exception):
+    """A value that is not taken; ``shown`` is what may be repeated of it."""
+
+    def __init__(self, allowed: Text, shown: str = "") -> None:
+        super().__init__(allowed.en)
+        self.allowed = allowed
+        self.shown = shown
+
+
+# ---- what values look like
+
+
+def text_of(value: object) -> str:
+    """A text of one line, without the blanks that come along when something is pasted."""
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        raise BadValueError(Text(f"a text of at most {_LONGEST} characters", f"不超过 {_LONGEST} 个字符的文本"))
+    stripped = value.strip()
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in stripped):
+        raise BadValueError(Text("a text of one line", "单行文本"))
+    return stripped
+
+
+def header_word(value: object) -> str:
+    """What may stand in a header: a key, or a user id."""
+    word = value.strip() if isinstance(value, str) and len(value) <= _LONGEST_KEY else " "
+    if not all("!" <= character <= "~" for character in word):
+        raise BadValueError(_HEADER_WORD)
+    return word
+
+
+_HEADER_WORD = Text(
+    "printable ASCII without spaces, and without the word Bearer", "不含空格的可打印 ASCII 字符，且不带 Bearer 一词"
+)
+
+
+def key_word(value: object) -> str:
+    """A key as it is sent, of what was entered for it; "" for nothing."""
+    if not isinstance(value, str) or len(value) > _LONGEST_KEY:
+        return header_word(value)
+    bare = bare_key(value)
+    if value.strip() and not bare:
+        # Quotes around nothing: not the "" that removes a key.
+        raise BadValueError(_HEADER_WORD)
+    return header_word(bare)
+
+
+def left_out(value: object) -> Text | None:
+    """What :func:`key_word` leaves out, to be said; ``None`` for blanks alone, or for nothing."""
+    if not isinstance(value, str) or bare_key(value) == value.strip():
+        return None
+    return Text(
+        "quotes, invisible characters or the word Bearer around the key are left out",
+        "密钥两端的引号、不可见字符或 Bearer 一词已略去",
+    )
+
+
+def user_id(value: object) -> str:
+    return header_word(text_of(value))
+
+
+def url(value: object) -> str:
+    """The address of a service."""
+    address = text_of(value).rstrip("/")
+    allowed = Text("https://host[:port]", "https://host[:port]")
+    if address:
+        parts = _parts_of(address, allowed)
+        if "?" in address or "#" in address or climbs(parts.path):
+            raise BadValueError(allowed)
+        try:
+            base_of(address)
+        except RequestException:
+            raise BadValueError(allowed) from None
+    return address
+
+
+def climbs(path: str) -> bool:
+    """Whether a path has ``.`` or ``..`` in it for any reader: some decode twice, or take ``\\`` for ``/``."""
+    return any(part.partition(";")[0] in (".", "..") for part in re.split(r"[/\\]", unquote(unquote(path))))
+
+
+def base_of(address: str) -> str:
+    """A service's address as requests sends it, with its port and with a slash at the end; "" for none.
+
+    What a key is bound to: a gateway is one host for many, and what lies beside this address may be somebody else's.
+
+    Raises:
+        requests.RequestException: no address that could be asked.
+    """
+    if not address:
+        return ""
+    prepared = PreparedRequest()
+    prepared.prepare_url(address, None)
+    return f"{origin(prepared.url or '')}{urlsplit(prepared.url or '').path.rstrip('/')}/"
+
+
+def is_under(url: str, base: str) -> bool:
+    """Whether the address of a prepared request lies under :func:`base_of` an address, for any reader."""
+    path = urlsplit(url).path
+    return f"{origin(url)}{path}".startswith(base_of(base)) and not climbs(path)
+
+
+def _base_url(ours: str) -> Callable[[object], str]:
+    """The check of an address to which the pack adds a path of its own; ``ours``: how that, entered with it, looks."""
+    entered = re.compile(f"(?<![:/]){ours}$", re.IGNORECASE | re.ASCII)
+    return lambda value: url(entered.sub("", text_of(value)))
+
+
+_hidream_url = _base_url("/+(api-pub|prod-api)(/.*)?")
+# Other clients of the same gateways want an address with /v1.
+_gateway_url = _base_url(r"(/+v1)?(/+volcv/+v1)?/*(\?Action=[^#]*)?")
+_volcengine_url = _base_url(r"/*(\?Action=[^#]*)?")
+
+
+def notify_url(value: object) -> str:
+    """An address of the owner's own system, taken as it is. Its path and query may be secret and are never repeated."""
+    address = text_of(value)
+    allowed = Text("https://host[:port]/path[?query]", "https://host[:port]/path[?query]")
+    if address:
+        _parts_of(address, allowed)
+        if "#" in address or not all("!" <= character <= "~" for character in address):
+            raise BadValueError(allowed)
+    return address
+
+
+def _parts_of(address: str, allowed: Text) -> SplitResult:
+    """The parts of an https address without a login; http only for this machine."""
+    try:
+        parts = urlsplit(address)
+        plain = _HOST.fullmatch(parts.netloc) and parts.port != 0
+    except ValueError:
+        plain = False
+    if not plain:
+        raise BadValueError(allowed)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+        secure = Text("https://… (http:// only for 127.0.0.1)", "https://…（仅 127.0.0.1 可用 http://）")
+        raise BadValueError(secure, f"{parts.scheme}://{parts.hostname}")
+    return parts
+
+
+def language(value: object) -> str:
+    chosen = text_of(value)
+    if chosen not in ("", "en", "zh"):
+        raise BadValueError(Text("en or zh", "en 或 zh"), chosen)
+    return chosen
+
+
+def switch(value: object) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise BadValueError(Text("true, false or null", "true、false 或 null"))
+    return value
+
+
+def limit(value: object) -> int | None:
+    """A whole number; 0 lifts the limit, and ``None`` leaves it to the server."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if value is not None and not (whole and 0 <= value <= _MOST):  # type: ignore[operator]
+        raise BadValueError(Text("a whole number, 0 = no limit", "整数，0 表示不限"))
+    return value  # type: ignore[return-value]
+
+
+def proxy(value: object) -> str:
+    """The address of a proxy, ``none``, or "" for the environment's; ``host:port`` alone means http."""
+    given = text_of(value)
+    if given.lower() in ("", NO_PROXY):
+        return given.lower()
+    whole = given if "://" in given else f"http://{given}"
+    allowed = Text(
+        "http://host:port without a login, or none (a SOCKS proxy, or one with a login, goes into HTTPS_PROXY in the "
+        "environment of the server)",
+        "http://host:port（不含登录信息）或 none（SOCKS 代理或需要登录的代理请写入服务器环境变量 HTTPS_PROXY）",
+    )
+    try:
+        parts = urlsplit(whole)
+        host, port = parts.hostname or "", parts.port
+        plain = _HOST.fullmatch(parts.netloc) and port != 0
+    except ValueError:
+        raise BadValueError(allowed) from None
+    if not plain or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise BadValueError(allowed)
+    if parts.scheme not in ("http", "https"):
+        raise BadValueError(allowed)
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
+
+
+def profile_name(value: object) -> str:
+    """A name for a profile, trimmed."""
+    allowed = Text(
+        f"1 to {_LONGEST_NAME} characters, none of them invisible, and not `{SANDBOX_PROFILE}`",
+        f"1 至 {_LONGEST_NAME} 个字符，不含不可见字符，且不为 `{SANDBOX_PROFILE}`",
+    )
+    name = value.strip() if isinstance(value, str) and len(value) <= _LONGEST else ""
+    invisible = any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in name)
+    if not 1 <= len(name) <= _LONGEST_NAME or invisible or same_name(name, SANDBOX_PROFILE):
+        raise BadValueError(allowed)
+    return name
+
+
+def same_name(one: str, other: str) -> bool:
+    """Whether two names are the same to a reader."""
+    return unicodedata.normalize("NFKC", one).casefold() == unicodedata.normalize("NFKC", other).casefold()
+
+
+# ---- settings and keys by name
+
+
+@dataclass(frozen=True)
+class Setting:
+    """``check`` is for JSON; ``variable`` of the environment applies where a profile has none, then ``default``."""
+
+    check: Callable[[object], Value]
+    variable: str = ""
+    default: Value = ""
+
+    @property
+    def unset(self) -> Value:
+        """How an unset value is written."""
+        return "" if self.check not in (switch, limit) else None
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "hidream_base_url": Setting(_hidream_url, "HIDREAM_BASE_URL", HIDREAM_BASE_URL),
+    "hidream_ec_base_url": Setting(_hidream_url, "HIDREAM_EC_BASE_URL", HIDREAM_EC_BASE_URL),
+    "hidream_user_id": Setting(user_id, "HIDREAM_USER_ID"),
+    "volcengine_base_url": Setting(_volcengine_url, "VOLCENGINE_BASE_URL", VOLCENGINE_BASE_URL),
+    "volcengine_gateway_base_url": Setting(_gateway_url, "VOLCENGINE_GATEWAY_BASE_URL"),
+    "volcengine_resumable": Setting(switch, "VOLCENGINE_RESUMABLE", False),
+    "language": Setting(language, "HIDREAM_LANGUAGE", "zh"),
+    "notify_url": Setting(notify_url, "REMOTE_IMAGE_NOTIFY_URL"),
+    "proxy": Setting(proxy),
+    "pictures_per_day": Setting(limit, "REMOTE_IMAGE_PICTURES_PER_DAY", 0),
+    "pictures_per_run": Setting(limit, "REMOTE_IMAGE_PICTURES_PER_RUN", 100),
+    "hidream_at_once": Setting(limit, "REMOTE_IMAGE_HIDREAM_AT_ONCE", 4),
+    "hidream_outpaint_per_minute": Setting(limit, "REMOTE_IMAGE_HIDREAM_OUTPAINT_PER_MINUTE", 20),
+    "hidream_img2img_per_minute": Setting(limit, "REMOTE_IMAGE_HIDREAM_IMG2IMG_PER_MINUTE", 100),
+    "volcengine_at_once": Setting(limit, "REMOTE_IMAGE_VOLCENGINE_AT_ONCE", 2),
+    "polls_per_second": Setting(limit, "REMOTE_IMAGE_POLLS_PER_SECOND", 10),
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """A secret, for the addresses that ``hosts`` (settings) name and for no others."""
+
+    owner: Provider
+    hosts: tuple[str, ...]
+    variable: str
+
+
+_HIDREAM_HOSTS = ("hidream_base_url", "hidream_ec_base_url")
+KEYS: Mapping[str, Key] = {
+    "hidream_token": Key("HiDream", _HIDREAM_HOSTS, "HIDREAM_TOKEN"),
+    "hidream_api_key": Key("HiDream", _HIDREAM_HOSTS, "HIDREAM_API_KEY"),
+    "volcengine_gateway_api_key": Key("Volcengine", ("volcengine_gateway_base_url",), "VOLCENGINE_GATEWAY_API_KEY"),
+    "volcengine_access_key_id": Key("Volcengine", ("volcengine_base_url",), "VOLCENGINE_ACCESS_KEY_ID"),
+    "volcengine_secret_access_key": Key("Volcengine", ("volcengine_base_url",), "VOLCENGINE_SECRET_ACCESS_KEY"),
+}
+PROVIDERS: tuple[Provider, ...] = ("HiDream", "Volcengine")
+# Where the environment has the key, these come from there, too.
+WITH_THE_KEY = frozenset({"hidream_user_id"}.union(*(key.hosts for key in KEYS.values())))
+
+
+def bases_of(name: str, host: Callable[[str], str]) -> tuple[str, ...]:
+    """What a key is entered for, and without which it is not sent."""
+    return tuple(base_of(host(setting)) for setting in KEYS[name].hosts)
+
+
+def is_bound_to(bound: Sequence[str], bases: Sequence[str]) -> bool:
+    """Whether a key was entered for these.
+
+    Version 0.1 bound keys to the host alone (without a slash behind it), and wrote the path of a CA file behind it.
+    """
+    return len(bound) >= len(bases) and all(
+        known in (base, origin(base)) for known, base in zip(bound, bases, strict=False)
+    )
+
+
+# ---- entries of earlier versions
+
+
+@dataclass(frozen=True)
+class Retired:
+    """An entry of the file that is not used any more: where it stands, what it is, and what to do instead."""
+
+    part: Literal["settings", "keys"]
+    name: str
+    what: Text
+    advice: Text
+
+
+RETIRED_SETTINGS = frozenset({"ca_file"})
+RETIRED_KEYS = frozenset({"proxy_login"})
+_SOCKS = re.compile(r"socks[^:]*://", re.IGNORECASE)
+_PROXY_ADVICE = Text(
+    "Set HTTPS_PROXY in the environment of the ComfyUI server (it can be a SOCKS proxy and have a login), restart the "
+    "server and leave the proxy of the profile empty; or enter a proxy without a login, such as one on this machine. "
+    f"Then remove the old entry in {SETTINGS_DIALOG.en}.",
+    "请在 ComfyUI 服务器的环境变量中设置 HTTPS_PROXY（可为 SOCKS 代理，也可含登录信息），重启服务器，"
+    "并将该配置的代理留空；或填写无需登录的代理（例如本机代理）。"
+    f"然后在「{SETTINGS_DIALOG.zh}」中删除旧条目。",
+)
+
+
+_CA_ADVICE = Text(
+    "Set REQUESTS_CA_BUNDLE in the environment of the ComfyUI server to a bundle that holds these certificates and "
+    "those of the public CAs (or to this file, if no other host is used), and restart the server. Then remove the old "
+    f"entry in {SETTINGS_DIALOG.en}.",
+    "请在 ComfyUI 服务器的环境变量中将 REQUESTS_CA_BUNDLE 设为同时包含这些证书与公共 CA 证书的文件"
+    f"（若不使用其他主机，也可直接设为该文件），并重启服务器。然后在「{SETTINGS_DIALOG.zh}」中删除旧条目。",
+)
+
+
+def nothing(value: object) -> str:
+    """What a retired entry can be changed to."""
+    if value != "":
+        raise BadValueError(Text("empty: it is not used any more", "空：该项已不再使用"))
+    return ""
+
+
+def retired_in(profile: StoredProfile) -> list[Retired]:
+    """What an earlier version stored in a profile, and no version after it uses: never ignored, since it did matter."""
+    name, found = profile.name, []
+    proxy_address = str(profile.settings.get("proxy") or "").strip()
+    if _SOCKS.match(proxy_address):
+        what = Text(
+            f"The proxy of the profile {name!r} is a SOCKS proxy, which is no longer supported in a profile.",
+            f"配置 {name!r} 的代理是 SOCKS 代理，配置中不再支持。",
+        )
+        found.append(Retired("settings", "proxy", what, _PROXY_ADVICE))
+    elif "@" in proxy_address:
+        what = Text(
+            f"The proxy of the profile {name!r} has a login in its address, which is no longer supported in a profile.",
+            f"配置 {name!r} 的代理地址含有登录信息，配置中不再支持。",
+        )
+        found.append(Retired("settings", "proxy", what, _PROXY_ADVICE))
+    if "proxy_login" in profile.other_keys:
+        what = Text(
+            f"The profile {name!r} has a login for its proxy (proxy_login), which is no longer supported in a profile.",
+            f"配置 {name!r} 含有代理的登录信息（proxy_login），配置中不再支持。",
+        )
+        found.append(Retired("keys", "proxy_login", what, _PROXY_ADVICE))
+    if profile.settings.get("ca_file"):
+        file = shortened(str(profile.settings["ca_file"]), 200)
+        what = Text(
+            f"The profile {name!r} has a CA file (ca_file: {file}), which is no longer supported in a profile.",
+            f"配置 {name!r} 有自己的 CA 文件（ca_file：{file}），配置中不再支持。",
+        )
+        found.append(Retired("settings", "ca_file", what, _CA_ADVICE))
+    return found

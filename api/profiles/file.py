@@ -1,0 +1,306 @@
+"""The file of the profiles: read at each use, changed whole or not at all, and never by two at once.
+
+Its keys are protected by the file system alone, as a ``.netrc`` is: the file is for its owner only (0600).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core.choices import DEFAULT_PROFILE, SANDBOX_PROFILE
+from ..core.errors import ConfigurationError
+from ..core.files import TEMPORARY, alone, write_whole
+from ..core.redaction import Secret
+from ..core.text import Text
+
+# The keys that this version uses. Here and not with the rest of them: ComfyUI's start reads the file, too.
+KEY_NAMES = frozenset(
+    {
+        "hidream_token",
+        "hidream_api_key",
+        "volcengine_gateway_api_key",
+        "volcengine_access_key_id",
+        "volcengine_secret_access_key",
+    }
+)
+_NAME = "profiles.json"
+_LOCK = "profiles.lock"
+# Of a new file. A file of a newer version keeps its number, and whatever is in it that is not known here.
+_VERSION = 1
+_LARGEST = 4 * 2**20
+_LOCK_WAITS_S = 10.0
+_FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class StaleRevisionError(Exception):
+    """The file is not the one any more that a change was made for."""
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """A key and what it was entered for."""
+
+    value: Secret
+    bound_to: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StoredProfile:
+    """A profile of the file. ``account_id`` is kept when it is renamed or its keys are rotated.
+
+    ``keys`` are those of ``KEY_NAMES``. Another version may have stored others, in another form: of these there are
+    the names only.
+    """
+
+    name: str
+    account_id: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    keys: Mapping[str, StoredKey] = field(default_factory=dict)
+    other_keys: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The file at one moment."""
+
+    revision: str = "none"
+    profiles: tuple[StoredProfile, ...] = ()
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def find(self, name: str) -> StoredProfile | None:
+        return next((profile for profile in self.profiles if profile.name == name), None)
+
+
+class ProfileFile:
+    """The profiles in a folder, which is made by the first change."""
+
+    def __init__(self, directory: Callable[[], Path]) -> None:
+        self._directory = directory
+        self._seen: tuple[object, tuple[str, ...], bool] = (None, (), False)
+
+    @property
+    def path(self) -> Path:
+        return self._directory() / _NAME
+
+    def read(self) -> Contents:
+        """
+        Raises:
+            ConfigurationError: the file cannot be read or understood.
+        """
+        try:
+            with self.path.open("rb") as file:
+                data = file.read(_LARGEST + 1)
+        except FileNotFoundError:
+            return Contents()
+        except OSError as problem:
+            raise self._unusable(problem.strerror or type(problem).__name__) from None
+        try:
+            return _contents(data)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            # Without the cause: it may repeat a part of the file.
+            raise self._unusable("it is damaged, or of a version that stores profiles in another way") from None
+
+    def names(self) -> tuple[str, ...]:
+        """Of the profiles in it.
+
+        Raises:
+            ConfigurationError: the file cannot be read or understood.
+        """
+        return self._overview()[0]
+
+    def has_keys(self) -> bool:
+        """Whether any profile in it has a key, of whatever service and version; raises as :meth:`names`."""
+        return self._overview()[1]
+
+    def _overview(self) -> tuple[tuple[str, ...], bool]:
+        """Read again only when it is another file, as every node's widget asks for it."""
+        state = self._state()
+        if state is None:
+            return (), False
+        known, names, has_keys = self._seen
+        if known != state:
+            profiles = self.read().profiles
+            names = tuple(profile.name for profile in profiles)
+            has_keys = any(profile.keys or profile.other_keys for profile in profiles)
+            self._seen = (state, names, has_keys)
+        return names, has_keys
+
+    def _state(self) -> tuple[int, ...] | None:
+        """What tells one writing of the file from another; ``None`` where there is no such file."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as problem:
+            raise self._unusable(problem.strerror or type(problem).__name__) from None
+        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+    @contextmanager
+    def change(self, revision: str) -> Iterator[dict[str, Any]]:
+        """The document, to be edited in the block and written at its end; nothing is written if the block raises.
+
+        Raises:
+            StaleRevisionError: it was changed since ``revision``.
+            ConfigurationError: it cannot be read, understood or written; it is left as it is.
+        """
+        try:
+            self._make_folder()
+            with alone(self._directory() / _LOCK, _LOCK_WAITS_S):
+                found = self.read()
+                if found.revision != revision:
+                    raise StaleRevisionError
+                document = copy.deepcopy(dict(found.document)) or {"version": _VERSION, "profiles": []}
+                yield document
+                self._write(document)
+        except (OSError, sqlite3.Error) as problem:
+            raise self._unusable(str(problem)) from None
+
+    def _write(self, document: dict[str, Any]) -> None:
+        data = json.dumps(document, indent=1).encode("ascii")
+        _contents(data)  # what could not be read again is not written
+        for left_behind in self._directory().glob(f".*{_NAME}{TEMPORARY}"):
+            # Of a process that died while writing: it has keys in it, and nobody else is at work here.
+            with suppress(OSError):
+                left_behind.unlink()
+        write_whole(self.path, data, suffix=f"{_NAME}{TEMPORARY}")
+
+    def _make_folder(self) -> None:
+        folder = self._directory()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.name == "posix" and folder.stat().st_mode & _FOR_OTHERS:
+            with suppress(OSError):
+                folder.chmod(0o700)
+
+    def protection(self) -> Text:
+        """Where the keys are, and what keeps others from reading them."""
+        path = self.path
+        if os.name == "nt":
+            return _on_windows(path)
+        try:
+            open_to_others = bool(path.stat().st_mode & _FOR_OTHERS)
+        except OSError:
+            open_to_others = False
+        if open_to_others:
+            return Text(
+                f"{path}. OTHER USERS OF THIS SERVER MAY READ IT: it was not made by this pack. "
+                "The next change here makes it private (0600).",
+                f"{path}。注意：此服务器的其他用户可能读取该文件（并非由本插件创建）。在此处做任意更改后将变为私有（0600）。",
+            )
+        return Text(
+            f"{path}. Only the user that runs ComfyUI can read it (0600), and the administrators of this server; "
+            "it is not encrypted.",
+            f"{path}。仅运行 ComfyUI 的用户（权限 0600）与此服务器的管理员可读取；文件未加密。",
+        )
+
+    def _unusable(self, why: str) -> ConfigurationError:
+        return ConfigurationError(
+            Text(
+                f"The file of the profiles, {self.path}, cannot be used: {why}. It was left as it is.",
+                f"无法使用配置文件 {self.path}：{why}。文件未被改动。",
+            ),
+            advice=Text(
+                "Mend it or move it away. Profiles of the environment and `sandbox` go on working.",
+                "请修复或移走该文件。环境变量中的配置和 `sandbox` 不受影响。",
+            ),
+        )
+
+
+def profile_names(file: ProfileFile | None) -> list[str]:
+    """The names of all profiles. A file that cannot be read has none: whoever uses one of its profiles is told why."""
+    try:
+        stored = file.names() if file is not None else ()
+    except ConfigurationError:
+        stored = ()
+    return list(dict.fromkeys([DEFAULT_PROFILE, *stored, SANDBOX_PROFILE]))
+
+
+# Blanks, also invisible ones, and quotes of shells, JSON, chats and web pages: no key begins or ends with one.
+_AROUND_A_KEY = "[\\s\"'`“”„‟‘’‚‛«»‹›「」『』＂＇\u00ad\u200b-\u200f\u2060\ufeff]+"
+_EDGES = re.compile(f"^{_AROUND_A_KEY}|{_AROUND_A_KEY}$")
+# A key has no blanks, so what comes before one is none of it.
+_BEARER = re.compile(r"(authorization\s*:\s*)?bearer:?\s+", re.IGNORECASE)
+
+
+def bare_key(value: str) -> str:
+    """A key without what was copied together with it: quotes and blanks around it, the word Bearer before it."""
+    bare = _EDGES.sub("", value)
+    before = _BEARER.match(bare)
+    return bare_key(bare[before.end() :]) if before else bare
+
+
+def first_profile(file: ProfileFile, environment: Mapping[str, str]) -> str:
+    """The profile that a newly placed node starts with: ``sandbox`` where no key is set at all.
+
+    Args:
+        environment: the variables of the process; each key has one of its name.
+    """
+    if any(bare_key(environment.get(name.upper(), "")) for name in KEY_NAMES):
+        return DEFAULT_PROFILE
+    try:
+        return DEFAULT_PROFILE if file.has_keys() else SANDBOX_PROFILE
+    except ConfigurationError:
+        # Nobody knows; `default` says what is wrong with the file.
+        return DEFAULT_PROFILE
+
+
+def _on_windows(path: Path) -> Text:
+    """A file gets the permissions of its folder there, and only those of a user's profile keep others out."""
+    if path.is_relative_to(Path.home()):
+        return Text(
+            f"{path}. It lies in your Windows user profile: you, the system and administrators can read it, other "
+            "users cannot, unless its permissions were changed. It is not encrypted.",
+            f"{path}。位于您的 Windows 用户目录：您本人、系统与管理员可读取，其他用户不可读取（除非权限被修改过）。"
+            "文件未加密。",
+        )
+    return Text(
+        f"{path}. IT LIES OUTSIDE OF YOUR WINDOWS USER PROFILE: it has the permissions of its folder, and other users "
+        "of this computer may be able to read it. It is not encrypted.",
+        f"{path}。注意：该文件不在您的 Windows 用户目录中，权限与所在文件夹相同，此电脑的其他用户可能可以读取。"
+        "文件未加密。",
+    )
+
+
+def _contents(data: bytes) -> Contents:
+    """Raises ValueError, KeyError, TypeError or AttributeError for what is no file of profiles."""
+    document = json.loads(data.decode("utf-8"))
+    if len(data) > _LARGEST or not isinstance(document, dict):
+        raise ValueError
+    version = document["version"]
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ValueError
+    profiles = tuple(_profile(entry) for entry in document["profiles"])
+    if len({profile.name for profile in profiles}) != len(profiles):
+        raise ValueError
+    return Contents(hashlib.sha256(data).hexdigest()[:32], profiles, document)
+
+
+def _profile(entry: dict[str, Any]) -> StoredProfile:
+    settings, keys = entry.get("settings", {}), entry.get("keys", {})
+    if not isinstance(settings, dict):
+        raise TypeError
+    stored = {
+        name: StoredKey(Secret(_word(key["value"])), tuple(map(_word, key["for"])))
+        for name, key in keys.items()
+        if name in KEY_NAMES
+    }
+    return StoredProfile(
+        _word(entry["name"]), _word(entry["account"]), settings, stored, frozenset(keys) - KEY_NAMES
+    )
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError
+    value.encode("utf-8")  # raises ValueError where half of a character is in it
+    return value

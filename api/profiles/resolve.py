@@ -1,0 +1,383 @@
+"""Profiles: from the name in a graph to hosts and keys, resolved at call time and kept on this server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypedDict
+
+from requests.auth import AuthBase
+
+from ..core.choices import DEFAULT_PROFILE, SANDBOX_PROFILE
+from ..core.errors import ConfigurationError, Provider
+from ..core.limits import Budget, JournalSettings, Limits
+from ..core.redaction import Secret, hide_address
+from ..core.text import Text
+from ..transport.account import HiDreamAccount, Sandbox, VolcengineAccount
+from ..transport.auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
+from .environment import Environment, bad_setting, say_what_is_left_out
+from .fields import (
+    KEYS,
+    SETTINGS,
+    SETTINGS_DIALOG,
+    WITH_THE_KEY,
+    BadValueError,
+    Value,
+    bases_of,
+    is_bound_to,
+    key_word,
+    retired_in,
+)
+from .file import Contents, ProfileFile, StoredProfile, profile_names
+
+
+class _FreeOfCharge(TypedDict):
+    profile: str
+    account_id: str
+    sandbox: bool
+    budget: Budget
+
+
+_FREE_OF_CHARGE: _FreeOfCharge = {
+    "profile": SANDBOX_PROFILE,
+    "account_id": SANDBOX_PROFILE,
+    "sandbox": True,
+    "budget": Budget(per_day=None, per_run=None),
+}
+
+
+# With the spaces that Latin letters have between Chinese ones.
+_IN_CHINESE: Mapping[Provider, str] = {"HiDream": " HiDream ", "Volcengine": "火山引擎"}
+_WHOLE_KEYS: Mapping[Provider, tuple[tuple[str, ...], ...]] = {
+    "HiDream": (("hidream_token",), ("hidream_api_key",)),
+    "Volcengine": (
+        ("volcengine_gateway_api_key",),
+        ("volcengine_access_key_id", "volcengine_secret_access_key"),
+    ),
+}
+
+
+def _joined(texts: Iterable[Text]) -> Text:
+    """Texts one after the other, each once."""
+    distinct = list(dict.fromkeys(texts))
+    return Text(" ".join(text.en for text in distinct), "".join(text.zh for text in distinct))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the values of one profile come from, for one provider.
+
+    Args:
+        stored: the profile in the file, if it is there.
+        by_environment: the environment has its key, and with it hosts and account.
+    """
+
+    profile: str
+    provider: Provider
+    stored: StoredProfile | None
+    environment: Environment
+    by_environment: bool
+
+    def setting(self, name: str) -> Value:
+        """The profile's own value, else the server's."""
+        own = self.stored.settings.get(name) if self.stored is not None else None
+        if own in (None, "") or (self.by_environment and name in WITH_THE_KEY):
+            return self.environment.setting(name)
+        try:
+            return SETTINGS[name].check(own)
+        except BadValueError as problem:
+            raise bad_setting(f"{name} ({self.profile})", problem) from None
+
+    def text(self, name: str) -> str:
+        return str(self.setting(name) or "")
+
+    def limit(self, name: str) -> int | None:
+        """``None`` = no limit."""
+        value = self.setting(name)
+        return value or None if isinstance(value, int) else None
+
+    def key(self, name: str) -> str:
+        """A key, if there is one, and only for the addresses that it was entered for."""
+        if self.by_environment:
+            return self.environment.key(name)
+        stored = self.stored.keys.get(name) if self.stored is not None else None
+        if stored is None:
+            return ""
+        if not is_bound_to(stored.bound_to, bases_of(name, self.text)):
+            raise self._moved(name, stored.bound_to)
+        where = f"{name} ({self.profile})"
+        say_what_is_left_out(where, stored.value.reveal())
+        try:
+            return key_word(stored.value.reveal())
+        except BadValueError as problem:
+            raise bad_setting(where, problem) from None
+
+    def has_key(self, name: str) -> bool:
+        """Whether there is one for the addresses of today."""
+        if self.by_environment:
+            return self.environment.has_key(name)
+        try:
+            return bool(self.key(name))
+        except ConfigurationError:
+            return False
+
+    def _moved(self, name: str, bound: tuple[str, ...]) -> ConfigurationError:
+        entered_for = ", ".join(bound[: len(KEYS[name].hosts)])
+        return ConfigurationError(
+            Text(
+                f"The key {name} of the profile {self.profile!r} was entered for {entered_for}, and is not sent to "
+                "another address.",
+                f"配置 {self.profile!r} 的密钥 {name} 是为 {entered_for} 填写的，不会发送到其他地址。",
+            ),
+            advice=Text(
+                f"Enter it again for the addresses of today in {SETTINGS_DIALOG.en}.",
+                f"请在「{SETTINGS_DIALOG.zh}」中重新填写该密钥以用于当前地址。",
+            ),
+        )
+
+    def account_id(self, name: str) -> str:
+        """The variable's name stands for whatever key it holds, so that rotating the key keeps the pictures."""
+        if self.by_environment or self.stored is None:
+            return self.environment.account() or KEYS[name].variable
+        return self.stored.account_id
+
+    def budget(self) -> Budget:
+        return Budget(
+            per_day=self.limit("pictures_per_day"),
+            per_run=self.limit("pictures_per_run"),
+            by_environment=self.profile == DEFAULT_PROFILE,
+        )
+
+    def incomplete(self, missing: str) -> ConfigurationError:
+        """``missing``: the variable of what has to be there beside the rest."""
+        name = missing if self.profile == DEFAULT_PROFILE else missing.lower()
+        what = Text(
+            f"The key for {self.provider} is not complete: {name} is missing.",
+            f"{_IN_CHINESE[self.provider]}的密钥不完整：缺少 {name}。".strip(),
+        )
+        return self._cannot_pay(what, missing)
+
+    def no_key(self, *variables: str) -> ConfigurationError:
+        what = Text(f"The profile has no key for {self.provider}.", f"该配置没有{_IN_CHINESE[self.provider]}的密钥。")
+        return self._cannot_pay(what, *variables)
+
+    def _cannot_pay(self, what: Text, *variables: str) -> ConfigurationError:
+        if self.profile != DEFAULT_PROFILE:
+            return ConfigurationError(
+                what,
+                advice=Text(
+                    f"Enter one for {self.profile!r} in {SETTINGS_DIALOG.en}, or choose the profile `sandbox` to try "
+                    "the node without a key.",
+                    f"请在「{SETTINGS_DIALOG.zh}」中为 {self.profile!r} 填写密钥，或选择 `sandbox` 配置免密钥试用。",
+                ),
+            )
+        listed_en, listed_zh = " or ".join(variables), " 或 ".join(variables)
+        return ConfigurationError(
+            what,
+            advice=Text(
+                f"Enter one for this profile in {SETTINGS_DIALOG.en}, or set {listed_en} in the environment of the "
+                "ComfyUI server and restart it, or choose the profile `sandbox` to try the node without a key.",
+                f"请在「{SETTINGS_DIALOG.zh}」中为该配置填写密钥，或在 ComfyUI 服务器的环境变量中设置 {listed_zh} "
+                "并重启，或选择 `sandbox` 配置免密钥试用。",
+            ),
+        )
+
+
+class Profiles:
+    """The profiles of this server.
+
+    Args:
+        environment: the process environment; empty values count as unset.
+        start_sandbox: starts the built-in emulator when the ``sandbox`` profile is used for the first time.
+        file: the profiles that were entered in the settings dialog.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        start_sandbox: Callable[[], Sandbox],
+        file: ProfileFile | None = None,
+    ) -> None:
+        self.environment = Environment(environment)
+        self.file = file
+        self._start_sandbox = start_sandbox
+
+    @classmethod
+    def of_this_server(cls, start_sandbox: Callable[[], Sandbox], file: ProfileFile) -> Profiles:
+        profiles = cls(os.environ, start_sandbox, file)
+        profiles.environment.warn_of_unused()
+        return profiles
+
+    def names(self) -> list[str]:
+        return profile_names(self.file)
+
+    def name_of(self, profile: str, account_id: str) -> str:
+        """What the profile is called today that was called ``profile`` when ``account_id`` bought with it."""
+        try:
+            stored = self._read().profiles
+        except ConfigurationError:
+            return profile
+        return next((known.name for known in stored if known.account_id == account_id), profile)
+
+    def hidream(self, profile: str) -> HiDreamAccount:
+        """The HiDream account of a profile.
+
+        A token is sent as it is and wins; an API key is exchanged for a one-day token.
+
+        Raises:
+            ConfigurationError: unknown profile, no key, or a setting that is not valid.
+        """
+        deadlines = self.environment.deadlines()
+        if profile == SANDBOX_PROFILE:
+            sandbox = self._start_sandbox()
+            token = BearerAuth(Secret(sandbox.hidream_token), frozenset({sandbox.url}))
+            return HiDreamAccount(
+                **_FREE_OF_CHARGE, base_url=sandbox.url, ec_base_url=sandbox.url, auth=token, deadlines=deadlines
+            )
+        source = self._paying(profile, "HiDream")
+        proxy = source.text("proxy")
+        base_url, ec_base_url = source.text("hidream_base_url"), source.text("hidream_ec_base_url")
+        bases = frozenset({base_url, ec_base_url})
+        notify_url = source.text("notify_url")
+        hide_address(notify_url)
+        auth: AuthBase
+        if token_value := source.key("hidream_token"):
+            auth, name = BearerAuth(Secret(token_value), bases), "hidream_token"
+        elif api_key := source.key("hidream_api_key"):
+            auth = ExchangedTokenAuth(Secret(api_key), base_url, bases, deadlines, proxy)
+            name = "hidream_api_key"
+        else:
+            raise source.no_key("HIDREAM_TOKEN", "HIDREAM_API_KEY")
+        return HiDreamAccount(
+            profile=profile,
+            account_id=source.account_id(name),
+            budget=source.budget(),
+            limits=Limits(
+                at_once=source.limit("hidream_at_once"),
+                outpaint_per_minute=source.limit("hidream_outpaint_per_minute"),
+                img2img_per_minute=source.limit("hidream_img2img_per_minute"),
+                polls_per_second=source.limit("polls_per_second"),
+            ),
+            deadlines=deadlines,
+            proxy=proxy,
+            base_url=base_url,
+            ec_base_url=ec_base_url,
+            auth=auth,
+            user_id=source.text("hidream_user_id"),
+            language=source.text("language"),
+            notify_url=notify_url,
+        )
+
+    def volcengine(self, profile: str) -> VolcengineAccount:
+        """The Volcengine account of a profile.
+
+        A gateway's key with the gateway's address wins; an access key id with its secret signs.
+
+        Raises:
+            ConfigurationError: unknown profile, half a pair or no key, or a setting that is not valid.
+        """
+        deadlines = self.environment.deadlines()
+        if profile == SANDBOX_PROFILE:
+            sandbox = self._start_sandbox()
+            key = BearerAuth(Secret(sandbox.gateway_api_key), frozenset({sandbox.url}))
+            return VolcengineAccount(
+                **_FREE_OF_CHARGE, base_url=sandbox.url, path="/volcv/v1", auth=key, deadlines=deadlines
+            )
+        source = self._paying(profile, "Volcengine")
+        how_to_pay = partial(
+            VolcengineAccount,
+            profile=profile,
+            budget=source.budget(),
+            limits=Limits(
+                at_once=source.limit("volcengine_at_once"), polls_per_second=source.limit("polls_per_second")
+            ),
+            deadlines=deadlines,
+            proxy=source.text("proxy"),
+            resumable=bool(source.setting("volcengine_resumable")),
+        )
+        if gateway_key := source.key("volcengine_gateway_api_key"):
+            base_url = source.text("volcengine_gateway_base_url")
+            if not base_url:
+                raise source.incomplete("VOLCENGINE_GATEWAY_BASE_URL")
+            gateway = BearerAuth(Secret(gateway_key), frozenset({base_url}))
+            account_id = source.account_id("volcengine_gateway_api_key")
+            return how_to_pay(account_id=account_id, base_url=base_url, path="/volcv/v1", auth=gateway)
+        access_key_id = source.key("volcengine_access_key_id")
+        secret_access_key = source.key("volcengine_secret_access_key")
+        if not access_key_id and not secret_access_key:
+            raise source.no_key(
+                "VOLCENGINE_GATEWAY_API_KEY + VOLCENGINE_GATEWAY_BASE_URL",
+                "VOLCENGINE_ACCESS_KEY_ID + VOLCENGINE_SECRET_ACCESS_KEY",
+            )
+        if not access_key_id:
+            raise source.incomplete("VOLCENGINE_ACCESS_KEY_ID")
+        if not secret_access_key:
+            raise source.incomplete("VOLCENGINE_SECRET_ACCESS_KEY")
+        base_url = source.text("volcengine_base_url")
+        signature = SignatureAuth(Secret(access_key_id), Secret(secret_access_key), frozenset({base_url}))
+        account_id = source.account_id("volcengine_access_key_id")
+        return how_to_pay(account_id=account_id, base_url=base_url, path="/", auth=signature)
+
+    def check_name(self, profile: str) -> Text | None:
+        """What is wrong with a profile name, or ``None``."""
+        if profile in (DEFAULT_PROFILE, SANDBOX_PROFILE):
+            return None
+        try:
+            if self._read().find(profile) is not None:
+                return None
+        except ConfigurationError as problem:
+            return problem.text()
+        known = ", ".join(self.names())
+        return Text(
+            f"This server has no profile named {profile!r}; it has: {known}. Add one of that name in "
+            f"{SETTINGS_DIALOG.en}, or choose another one in the node.",
+            f"此服务器没有名为 {profile!r} 的配置，现有：{known}。请在「{SETTINGS_DIALOG.zh}」中添加同名配置，"
+            "或在节点中另选一个。",
+        )
+
+    def journal_settings(self, directory: Path) -> JournalSettings:
+        """As :meth:`Environment.journal_settings`."""
+        return self.environment.journal_settings(directory)
+
+    def by_environment(self, profile: str, provider: Provider) -> bool:
+        """Whether the environment has the key: only ever that of ``default``."""
+        return profile == DEFAULT_PROFILE and any(
+            self.environment.has_key(name) for name, key in KEYS.items() if key.owner == provider
+        )
+
+    def has_key(self, profile: str, provider: Provider) -> bool:
+        """Whether there is all that a key needs to be used.
+
+        Raises:
+            ConfigurationError: the profile is not there, or its file cannot be used.
+        """
+        source = self._source(profile, provider)
+        return any(all(source.has_key(name) for name in names) for names in _WHOLE_KEYS[provider])
+
+    def _paying(self, profile: str, provider: Provider) -> _Source:
+        """As :meth:`_source`, for a profile that is to be used: what an earlier version stored in it is not ignored."""
+        source = self._source(profile, provider)
+        retired = retired_in(source.stored) if source.stored is not None else []
+        if retired:
+            raise ConfigurationError(
+                _joined(entry.what for entry in retired), advice=_joined(entry.advice for entry in retired)
+            )
+        return source
+
+    def _source(self, profile: str, provider: Provider) -> _Source:
+        by_environment = self.by_environment(profile, provider)
+        try:
+            stored = self._read().find(profile)
+        except ConfigurationError:
+            if not by_environment:
+                raise
+            stored = None
+        if stored is None and profile != DEFAULT_PROFILE and (problem := self.check_name(profile)):
+            raise ConfigurationError(problem)
+        return _Source(profile, provider, stored, self.environment, by_environment)
+
+    def _read(self) -> Contents:
+        return self.file.read() if self.file is not None else Contents()

@@ -1,0 +1,1 @@
+"""The one way of a paid call, from the request to the pictures."""

@@ -1,0 +1,594 @@
+"""From an accepted task to its pictures: wait, download, decode, store. Free, and may be repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from ..core.cancel import CallCancelled, CancelToken
+from ..core.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    RemoteImageError,
+    ServiceError,
+    TaskFailedError,
+    TaskTimeoutError,
+)
+from ..core.redaction import pack_logger
+from ..core.text import Text
+from ..core.threads import apart
+from ..journal.orders import Attempt, StoredResult, retold
+from ..journal.states import JournalError
+from ..journal.store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store, file_name
+from ..pixels.picture_files import UndecodableImageError, is_picture, unwrapped
+from ..pixels.tensors import Encoded, Pixels, decode
+from ..services.model import base64_bytes
+from ..transport.connection import is_loopback
+from ..transport.download import DownloadError, RefusedUrlError, TooLargeError, download, without_query
+from ..transport.submit import Deadlines
+from .poll import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Watch, jittered, wait
+from .submit import BesideError, Service
+
+if TYPE_CHECKING:
+    # The database that they bring is loaded with the first purchase.
+    from ..journal.claim import Claim, Kept
+    from ..journal.journal import Journal
+
+# Nothing that was hashed when it was bought is refused for its size when it is read again.
+_ANY_SIZE = 2**40
+_LINK_LIVES = 24 * 3600.0
+# So many answers in a row, over some 8 s, that there is no such task settle that about one that was never submitted
+# here. Each earlier look of the collector counts as one.
+_UNKNOWN_FOR_GOOD = 4
+# Of one task: far more than any service makes, and what a machine can hold.
+_MOST_PICTURES = 64
+_MOST_BYTES = 4 * 2**30
+# So many downloads in a row with the same bytes: nothing damages them on their way.
+_SAME_BYTES = 4
+# What a lossless picture takes at most, nearly.
+_BYTES_PER_PIXEL = 4
+
+_Error = TypeVar("_Error", bound=RemoteImageError)
+Source = Literal["bought", "resumed", "reused"]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a call brought: pictures in the service's order, and an error for each that did not come.
+
+    ``note``: what the service said that does not fit to its pictures.
+    """
+
+    task: TaskRef | None
+    pictures: tuple[Pixels, ...] = ()
+    errors: tuple[RemoteImageError, ...] = ()
+    journal_id: str = ""
+    source: Source = "bought"
+    note: Text | None = None
+
+
+class TaskForgottenError(Exception):
+    """The sandbox has no such task any more: its emulator is gone, and nothing was paid."""
+
+
+class PicturesGoneError(Exception):
+    """Stored pictures are missing or damaged."""
+
+
+def check_room(store: Store, pixels: int) -> None:
+    """Nothing is bought that could not be kept.
+
+    Raises:
+        JournalError: the store cannot be written, or its disk is nearly full.
+    """
+    try:
+        store.check_room(_BYTES_PER_PIXEL * pixels)
+    except OSError as problem:
+        raise JournalError(
+            Text(
+                f"The store of bought pictures cannot be written: {problem}. Nothing was submitted.",
+                f"无法写入图片库：{problem}。未提交任何内容。",
+            )
+        ) from None
+
+
+def from_store(store: Store, attempt: Attempt, cancel: CancelToken) -> Delivery:
+    """The pictures of a finished attempt, without any call.
+
+    Raises:
+        CallCancelled: cancelled.
+        PicturesGoneError: some of them are not in the store any more.
+    """
+    pictures: list[Pixels] = []
+    errors: list[RemoteImageError] = []
+    gone = False
+    for result in attempt.results:
+        if result.error is not None:
+            errors.append(retold(result.error, attempt.tried_at))
+            continue
+        picture = _stored_picture(store, result, attempt.task, cancel)
+        if picture is None:
+            gone = True
+        else:
+            pictures.append(picture)
+    if gone or not attempt.results:
+        raise PicturesGoneError
+    return Delivery(attempt.task, tuple(pictures), tuple(errors), attempt.journal_id, "reused")
+
+
+def _opened(store: Store, sha256: str) -> Pixels:
+    return decode(io.BytesIO(store.read(sha256)), _ANY_SIZE)
+
+
+def _stored_picture(
+    store: Store, result: StoredResult, task: TaskRef, cancel: CancelToken | None = None
+) -> Pixels | None:
+    try:
+        return apart(_opened, store, result.sha256, cancel=cancel)
+    except (MissingPictureError, DamagedPictureError, UndecodableImageError) as problem:
+        pack_logger().warning("a stored picture is not used: %s (%s)", result.sha256, problem)
+        return None
+    except OSError as problem:
+        raise ConfigurationError(
+            Text(f"The store of bought pictures cannot be read: {problem}.", f"无法读取图片库：{problem}。"),
+            request_id=task.request_id,
+            task_id=task.task_id,
+            billed="yes",
+        ) from None
+
+
+def picture_lost(attempt: Attempt) -> ServiceError:
+    """The error for a bought picture that is nowhere any more."""
+    return ServiceError(
+        Text(
+            "This picture was bought before, but its file in the store is missing or damaged, and the service keeps no "
+            "task to fetch it from again.",
+            "这张图片此前已购买，但图片库中的文件已丢失或损坏，且服务端没有可再次取回的任务。",
+        ),
+        advice=Text(
+            "Bring the file back from a backup, or change `take` to buy it again.",
+            "请从备份恢复该文件，或修改 `take` 重新购买。",
+        ),
+        provider=attempt.task.provider,
+        request_id=attempt.task.request_id,
+        task_id=attempt.task.task_id,
+        billed="yes",
+    )
+
+
+def collect(
+    claim: Claim,
+    service: Service,
+    journal: Journal,
+    watch: Watch,
+    *,
+    source: Source,
+    answered: SubTask | None = None,
+) -> Delivery:
+    """Wait for an accepted task and fetch its pictures; each is stored before anything else is done with it.
+
+    Args:
+        answered: the picture, if the submit brought it already.
+
+    Raises:
+        TaskTimeoutError: a deadline passed and nothing had ended; the task is parked.
+        TaskForgottenError: see there.
+        CallCancelled: cancelled; the task is parked.
+        ClaimLost: another process goes on with it.
+    """
+    attempt = claim.attempt
+    task = attempt.task
+    if attempt.complete:
+        # It is asked for again because files were missing; they may have come back.
+        with suppress(PicturesGoneError):
+            delivery = from_store(journal.store, attempt, watch.cancel)
+            claim.stored()
+            return delivery
+    if answered is None and attempt.result_url:
+        answered = SubTask("", image=attempt.result_url)
+    if answered is not None:
+        sub_tasks: Sequence[SubTask] = (answered,)
+    else:
+        sub_tasks = _wait_or_make_do(claim, service, journal, watch)
+    if attempt.resumable and not any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks):
+        # A picture in the answer itself has no such step: it is stored first, with all that is known of it.
+        claim.done(len(sub_tasks))
+    downloading = Progress("downloading", 1.0, task.task_id, pictures=len(sub_tasks))
+    watch.report(downloading)
+    note = None
+    if len(sub_tasks) > _MOST_PICTURES:
+        note = _more_than_fetched(len(sub_tasks))
+        sub_tasks = sub_tasks[:_MOST_PICTURES]
+    known = _Known(attempt)
+    # A link lives a day; without a task there is nothing to ask for another one.
+    dead_link = not task.task_id and journal.age(attempt) > _LINK_LIVES
+    fetcher = _Fetcher(service, task, attempt.expected_pixels, watch.cancel)
+    pictures: list[Pixels] = []
+    errors: list[RemoteImageError] = []
+    whole = True
+    for position, sub_task in enumerate(sub_tasks):
+        before = known.result(position, sub_task.sub_task_id)
+        picture = _stored_picture(journal.store, before, task) if before is not None and before.sha256 else None
+        if picture is not None and before is not None and before.position != position:
+            claim.moved(position, before)
+        if picture is None:
+            last_word = sub_task.error if sub_task.final else None
+            try:
+                if sum(each.nbytes for each in pictures) > _MOST_BYTES:
+                    raise fetcher.too_much()
+                brought = fetcher.bring(sub_task, partial(claim.keep, position, sub_task.sub_task_id))
+                whole = brought.kept != "again" and whole
+                picture = brought.pixels
+                if picture is None:
+                    unreadable = fetcher.undecodable(brought)
+                    if brought.is_foreign and brought.kept != "again":
+                        last_word = unreadable
+                    raise unreadable
+            except RemoteImageError as error:
+                errors.append(error)
+                told = error is last_word and not isinstance(error, TaskTimeoutError)
+                if attempt.complete:
+                    _once_delivered(attempt, error)
+                elif told or not attempt.resumable or dead_link:
+                    if dead_link:
+                        error.advice = TaskFailedError.default_advice
+                    claim.missing(position, sub_task.sub_task_id, error)
+                else:
+                    # A name server or a proxy may be mended, and the picture is paid.
+                    whole = False
+                    _once_delivered(attempt, error)
+                continue
+        pictures.append(picture)
+        watch.report(replace(downloading, picture=picture))
+    timed_out = any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks)
+    if attempt.complete or (whole and pictures and not timed_out):
+        # One whose files were missing stays what it was, whatever the service says of it now: they may come back.
+        claim.stored()
+    elif whole and not timed_out:
+        claim.failed(errors[0])
+    watch.report(Progress("done", 1.0, task.task_id))
+    return Delivery(task, tuple(pictures), tuple(errors), attempt.journal_id, source, note)
+
+
+def _more_than_fetched(listed: int) -> Text:
+    return Text(
+        f"The service lists {listed} pictures for this one task; the first {_MOST_PICTURES} are fetched.",
+        f"服务端为这一个任务列出了 {listed} 张图片，只取回前 {_MOST_PICTURES} 张。",
+    )
+
+
+def keep_beside_an_error(claim: Claim, service: Service, watch: Watch, picture: SubTask) -> BesideError:
+    """Store a picture that came with an error; returns what became of it."""
+    # A link is tried once: beside an error it may lead anywhere.
+    fetcher = _Fetcher(service, claim.attempt.task, claim.attempt.expected_pixels, watch.cancel, tries_for=0.0)
+    try:
+        encoded = fetcher.in_answer(picture)
+        if encoded is None:
+            pixels, encoded, _ = fetcher.fetch(picture)
+            if pixels is None:
+                return "no picture"
+    except (RemoteImageError, CallCancelled) as problem:
+        pack_logger().warning("%s: a picture that came with an error was not kept: %s", claim.journal_id, problem)
+        return "no picture" if isinstance(problem.__cause__, UndecodableImageError) else "lost"
+    return "stored" if claim.keep_beside_an_error(encoded) else "lost"
+
+
+def _wait_or_make_do(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Sequence[SubTask]:
+    """The task's pictures; those that are in the store already, if the service says nothing more of it."""
+    attempt = claim.attempt
+    try:
+        return _wait(claim, service, journal, watch)
+    except TaskTimeoutError as error:
+        if attempt.complete or not attempt.was_stored:
+            raise
+        ids = attempt.task.sub_task_ids or [result.sub_task_id for result in attempt.results]
+        awaited = [SubTask(sub_task_id, error=error) for sub_task_id in ids]
+        # How many there are of an unannounced set nobody knows: one is missing at least.
+        return awaited if attempt.task.sub_task_ids else [*awaited, SubTask("", error=error)]
+
+
+def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Sequence[SubTask]:
+    account, task = service.account, claim.attempt.task
+    age = journal.age(claim.attempt)
+    unknown = 0
+
+    def query() -> Sequence[SubTask]:
+        nonlocal unknown
+        journal.poll_turn(account.account_id, account.limits.polls_per_second, watch.cancel)
+        try:
+            states = service.query(task)
+        except UnknownTaskError as problem:
+            if account.sandbox:
+                raise TaskForgottenError from problem
+            unknown += 1
+            if claim.attempt.unconfirmed and claim.attempt.polls + unknown >= _UNKNOWN_FOR_GOOD:
+                claim.forget()
+                raise _never_known(task, problem) from problem
+            if service.provider == "Volcengine":
+                # A state that its page has: after that time it is the last word.
+                if age > service.kept_for:
+                    return [SubTask("", started=True, error=_not_found(task))]
+            elif problem.certain and journal.note_unknown(claim.attempt, service.kept_for):
+                raise _forgotten(claim) from problem
+            raise
+        except PollError:
+            unknown = 0
+            raise
+        claim.confirmed()
+        return states
+
+    # When an adopted task was submitted, nobody knows.
+    usual = None if claim.attempt.adopted else journal.usual_seconds(service.name, sandbox=account.sandbox)
+    try:
+        return wait(task, query, account.deadlines, watch, usual, age)
+    except TaskTimeoutError as error:
+        raise _once_delivered(claim.attempt, error) from None
+
+
+def _once_delivered(attempt: Attempt, error: RemoteImageError) -> RemoteImageError:
+    """A task that had its pictures before is asked again only because their files are gone."""
+    if attempt.complete:
+        error.what = Text(
+            f"This picture was bought before, but its file in the store is missing or damaged. {error.what.en}",
+            f"这张图片此前已购买，但图片库中的文件已丢失或损坏。{error.what.zh}",
+        )
+        error.advice = _RESTORE_OR_BUY
+    return error
+
+
+_RESTORE_OR_BUY = Text(
+    "Queue again later, bring the file back from a backup, or change `take` to buy it again.",
+    "请稍后重新运行、从备份恢复该文件，或修改 `take` 重新购买。",
+)
+
+
+def _never_known(task: TaskRef, problem: UnknownTaskError) -> InvalidInputError:
+    provider = "火山引擎" if task.provider == "Volcengine" else task.provider
+    return InvalidInputError(
+        Text(
+            f"{task.provider} does not know this task at {task.endpoint}. Nothing was bought by this.",
+            f"{provider} 的 {task.endpoint} 中没有该任务。本次操作未购买任何内容。",
+        ),
+        advice=Text(
+            "Check the id, the endpoint and the profile, then queue again.",
+            "请检查任务编号、服务（endpoint）和配置，然后重新运行。",
+        ),
+        provider=task.provider,
+        vendor_message=str(problem),
+        task_id=task.task_id,
+    )
+
+
+def _forgotten(claim: Claim) -> TaskTimeoutError:
+    task = claim.attempt.task
+    error = TaskTimeoutError(
+        Text(
+            "The service has answered for a long time that it does not know this task: it has probably forgotten it.",
+            "服务端长时间答复查不到该任务，很可能已不再保留。",
+        ),
+        advice=Text(
+            "Queue again to ask once more, free of charge. To buy it anew, change `take`.",
+            "重新运行可再次查询（免费）；如需重新购买，请修改 `take`。",
+        ),
+        provider=task.provider,
+        request_id=task.request_id,
+        task_id=task.task_id,
+    )
+    if not claim.attempt.adopted:
+        error.journal_id = claim.journal_id
+    return error
+
+
+def _not_found(task: TaskRef) -> ServiceError:
+    return ServiceError(
+        Text(
+            "The service no longer knows this task (not_found): it keeps results for 24 hours, and this one was not "
+            "fetched in time.",
+            "服务端已查不到该任务（not_found）：结果只保留 24 小时，未能及时取回。",
+        ),
+        advice=TaskFailedError.default_advice,
+        provider=task.provider,
+        code="not_found",
+        request_id=task.request_id,
+        task_id=task.task_id,
+        billed="unknown",
+    )
+
+
+class _Known:
+    """What the journal has of a task's pictures: by their ids, or by their places where they have none."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._by_id = {result.sub_task_id: result for result in attempt.results if result.sub_task_id}
+        self._by_position = {result.position: result for result in attempt.results if not result.sub_task_id}
+
+    def result(self, position: int, sub_task_id: str) -> StoredResult | None:
+        return self._by_id.get(sub_task_id) if sub_task_id else self._by_position.get(position)
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """The bytes of one picture, what became of them, and its pixels if they could be decoded.
+
+    ``is_foreign``: this Pillow does not read their format.
+    """
+
+    encoded: Encoded
+    kept: Kept
+    pixels: Pixels | None = None
+    is_foreign: bool = False
+
+
+class _Fetched(NamedTuple):
+    """What a download brought; ``problem`` is why its bytes could not be decoded."""
+
+    pixels: Pixels | None
+    encoded: Encoded
+    problem: UndecodableImageError | None = None
+
+
+def _encoded(data: bytes) -> Encoded:
+    try:
+        return Encoded.of(data)
+    except UndecodableImageError:
+        return Encoded(data, UNKNOWN_MEDIA, 0, 0)
+
+
+@dataclass(frozen=True)
+class _Fetcher:
+    """Downloads the pictures of one task."""
+
+    service: Service
+    task: TaskRef
+    expected_pixels: int
+    cancel: CancelToken
+    tries_for: float | None = None
+    """Seconds that a download is tried again; by default those of the account."""
+
+    @property
+    def _pixel_cap(self) -> int:
+        """More than expected is still delivered; only what cannot be a picture of this call is refused."""
+        return max(4 * self.expected_pixels, 64_000_000)
+
+    def bring(self, sub_task: SubTask, keep: Callable[[Encoded], Kept]) -> _Brought:
+        """One picture of the task, kept; raises as :meth:`fetch`."""
+        encoded = self.in_answer(sub_task)
+        if encoded is not None:
+            # Before it is decoded: whatever goes wrong there, the bytes are paid and kept.
+            kept = keep(encoded)
+            try:
+                return _Brought(encoded, kept, apart(decode, io.BytesIO(encoded.data), self._pixel_cap))
+            except UndecodableImageError as failure:
+                pack_logger().warning("%s: the picture in the answer is not decoded: %s", self.task.endpoint, failure)
+                if not sub_task.image:
+                    return _Brought(encoded, kept, is_foreign=failure.is_foreign)
+        pixels, encoded, problem = self.fetch(sub_task)
+        return _Brought(encoded, keep(encoded), pixels, is_foreign=problem is not None and problem.is_foreign)
+
+    def fetch(self, sub_task: SubTask) -> _Fetched:
+        """The picture at a sub task's address.
+
+        Raises:
+            RemoteImageError: this picture failed, could not be had in time, or has an address that is not fetched.
+            CallCancelled: cancelled.
+        """
+        if sub_task.error is not None:
+            raise sub_task.error
+        if sub_task.image:
+            return self._download(sub_task.image)
+        raise self.undecodable(None)
+
+    def undecodable(self, brought: _Brought | None) -> TaskFailedError:
+        """The error for a picture whose bytes came, if any, and are of no use here."""
+        where_en = where_zh = ""
+        if brought is not None and brought.kept == "stored":
+            name = file_name(brought.encoded.data, brought.encoded.media_type)
+            where_en = f"; its bytes were kept in the store as {name}"
+            where_zh = f"，其数据已保留在图片库中：{name}"
+        return self._paid(
+            TaskFailedError,
+            Text(f"The picture that came cannot be decoded{where_en}.", f"收到的图片无法解码{where_zh}。"),
+        )
+
+    def in_answer(self, sub_task: SubTask) -> Encoded | None:
+        """The bytes that the answer brought itself, whatever they are; ``None`` if it brought none."""
+        if not sub_task.base64:  # a URL: do not wait for a thread of the pool
+            return None
+        try:
+            data = apart(base64_bytes, sub_task.base64)
+        except ValueError:
+            # No base64, and paid all the same: kept as it came.
+            data = sub_task.base64.encode("utf-8", "replace")
+        return _encoded(data) if data else None
+
+    def _download(self, url: str) -> _Fetched:
+        deadlines: Deadlines = self.service.account.deadlines
+        deadline = time.monotonic() + (deadlines.download if self.tries_for is None else self.tries_for)
+        loopback = is_loopback(urlsplit(self.service.base_url).hostname or "")
+        tries = same = 0
+        before = b""
+        while True:
+            problem: Exception
+            try:
+                with download(
+                    url,
+                    max_bytes=4 * self._pixel_cap,
+                    allow_loopback=loopback,
+                    deadlines=deadlines,
+                    cancel=self.cancel,
+                    proxy=self.service.account.proxy,
+                ) as stream:
+                    fetched = apart(self._read, stream)
+                if fetched.problem is None or fetched.problem.is_foreign:
+                    return fetched
+                problem = fetched.problem
+                digest = hashlib.sha256(fetched.encoded.data).digest()
+                same, before = same + 1 if digest == before else 1, digest
+                if same == _SAME_BYTES:
+                    return fetched
+            except RefusedUrlError as refused:
+                raise self._refused(url, refused) from None
+            except TooLargeError as large:
+                raise self._too_late(large) from large
+            except (DownloadError, UndecodableImageError) as failure:
+                problem = failure
+            pause = jittered(min(8.0, 0.5 * 2**tries))
+            tries += 1
+            if time.monotonic() + pause >= deadline:
+                raise self._too_late(problem) from problem
+            self.cancel.sleep(pause)
+
+    def _read(self, stream: IO[bytes]) -> _Fetched:
+        self.cancel.check()
+        stream.seek(0)
+        data = unwrapped(stream.read(), 4 * self._pixel_cap)
+        try:
+            return _Fetched(decode(io.BytesIO(data), self._pixel_cap), _encoded(data))
+        except UndecodableImageError as problem:
+            if problem.is_foreign or is_picture(data):
+                return _Fetched(None, _encoded(data), problem)
+            raise
+
+    def _paid(self, kind: type[_Error], what: Text) -> _Error:
+        return kind(
+            what,
+            provider=self.task.provider,
+            request_id=self.task.request_id,
+            task_id=self.task.task_id,
+            billed="yes",
+        )
+
+    def too_much(self) -> ServiceError:
+        """The error for a picture of a task that has brought too much already."""
+        return self._paid(
+            ServiceError,
+            Text(
+                f"This picture is not fetched: those before it take more than {_MOST_BYTES / 2**30:.0f} GiB of memory.",
+                f"不下载这张图片：之前的图片已占用超过 {_MOST_BYTES / 2**30:.0f} GiB 内存。",
+            ),
+        )
+
+    def _refused(self, url: str, problem: RefusedUrlError) -> ServiceError:
+        return self._paid(
+            ServiceError,
+            Text(
+                f"The result's address is not fetched: {problem.reason.en}. Address: {without_query(url)}",
+                f"不下载该结果地址：{problem.reason.zh}。地址：{without_query(url)}",
+            ),
+        )
+
+    def _too_late(self, problem: Exception) -> TaskTimeoutError:
+        return self._paid(
+            TaskTimeoutError,
+            Text(
+                f"The finished picture could not be downloaded ({problem}).",
+                f"图片已生成，但下载失败（{problem}）。",
+            ),
+        )

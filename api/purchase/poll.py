@@ -1,0 +1,280 @@
+"""Blocking wait for a remote task: deadlines, cancellation, progress. Its own errors never end a task."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ..core.cancel import CancelToken
+from ..core.errors import Provider, RemoteImageError, TaskTimeoutError
+from ..core.text import Text
+from ..pixels.tensors import Pixels
+from ..transport.submit import Deadlines
+
+Stage = Literal["preparing", "waiting", "submitting", "queued", "running", "downloading", "done"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a call is doing.
+
+    ``fraction`` (0–1) is the service's own figure, ``None`` when it gives none; ``expected`` is what such a call
+    usually takes from its submit on, in seconds, ``None`` when that is not known yet; ``pictures`` is how many its task
+    makes, 0 when nobody said; ``picture`` is one that has just come.
+    """
+
+    stage: Stage
+    fraction: float | None = None
+    task_id: str = ""
+    expected: float | None = None
+    pictures: int = 0
+    picture: Pixels | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How the outside follows and stops one call."""
+
+    cancel: CancelToken
+    report: Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class TaskRef:
+    """An accepted task: what is needed to ask for it again, at any time."""
+
+    provider: Provider
+    endpoint: str
+    task_id: str
+    request_id: str = ""
+    sub_task_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SubTask:
+    """One picture of a task: waiting, finished (a URL in ``image``, or ``base64``) or failed (``error``).
+
+    ``empty`` is what the service said if that was "done", without a picture; ``said`` what it said of a state that this
+    pack does not know. ``is_further``: another picture of a sub task that is listed already.
+    """
+
+    sub_task_id: str
+    started: bool = False
+    completion: float | None = None
+    image: str = field(default="", repr=False)
+    base64: str = field(default="", repr=False)
+    error: RemoteImageError | None = None
+    # False for an error that a later poll may take back.
+    final: bool = True
+    empty: str = ""
+    said: str = ""
+    is_further: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.image or self.base64) or self.error is not None
+
+
+# However long such tasks usually take: this one may be quicker, and a display that stands still looks dead.
+_LONGEST_FIRST_PAUSE = 15.0
+# Of its usual time: from when on, and until when, a task is asked for closely.
+_SOONEST, _LATEST = 0.85, 1.3
+_CLOSELY = 0.5
+_SECOND = 1.0
+_NOTICED_AFTER = _CLOSELY / 2
+# "Done" without a picture: its address may come a little later.
+_EMPTY_FOR = 30.0
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What the last such tasks took from submit to end, in seconds."""
+
+    shortest: float
+    median: float
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A submit that was taken: a task to ask for, or (a synchronous service) its picture already.
+
+    ``note``: what the answer said that does not fit to that.
+    """
+
+    task: TaskRef
+    picture: SubTask | None = None
+    note: Text | None = None
+
+
+class PollError(Exception):
+    """One poll brought no state of the task; it says nothing about the task itself.
+
+    Args:
+        said: what came instead; the service's own words are the same in both languages.
+    """
+
+    def __init__(self, said: Text | str) -> None:
+        self.said = said if isinstance(said, Text) else Text(said, said)
+        super().__init__(self.said.en)
+
+
+class UnknownTaskError(PollError):
+    """The service answered that it has no such task.
+
+    ``certain``: in an answer about it, HTTP 200 with JSON; a 404 or a page may come from a wrong address.
+    """
+
+    def __init__(self, said: str, *, certain: bool = True) -> None:
+        super().__init__(said)
+        self.certain = certain
+
+
+def next_pause(waited: float, failures: int, closely: tuple[float, float] = (math.inf, math.inf)) -> float:
+    """Seconds from one poll to the next, before jitter: brisk at first, calmer for long tasks, backing off on errors.
+
+    ``closely``: from when and until when, in seconds of waiting, such a task is likely to end.
+    """
+    if failures:
+        return min(8.0, 0.5 * 2.0 ** min(failures, 6))
+    begins, ends = closely
+    if begins <= waited <= ends:
+        return _CLOSELY
+    pause = 0.5 if waited < 0.5 else 1.0 if waited < 30 else 2.0 if waited < 120 else 5.0
+    return min(pause, max(_CLOSELY, begins - waited)) if waited < begins else pause
+
+
+def jittered(seconds: float, spread: Callable[[], float] = random.random) -> float:
+    """``seconds`` ± 10 %, so that many waiting calls do not ask in step."""
+    return seconds * (0.9 + 0.2 * spread())
+
+
+def wait(
+    task: TaskRef,
+    query: Callable[[], Sequence[SubTask]],
+    deadlines: Deadlines,
+    watch: Watch,
+    usual: Usual | None = None,
+    age: float = 0.0,
+) -> tuple[SubTask, ...]:
+    """Ask until every sub task has ended, and return them in the service's order.
+
+    The queue deadline counts until the service starts, the run deadline from then on. When one passes, or sub tasks are
+    done without a picture for 30 s, the finished ones are returned and each missing one carries a TaskTimeoutError.
+
+    Args:
+        usual: what such tasks take, if known: nobody asks long before that.
+        age: seconds since its submit.
+
+    Raises:
+        TaskTimeoutError: a deadline passed and nothing at all had ended.
+        CallCancelled: cancelled.
+    """
+    begun = time.monotonic()
+    first_pause, closely = _timetable(usual, age) if usual else (0.0, (math.inf, math.inf))
+    deadline = begun + deadlines.queue
+    running = False
+    failures = 0
+    answered_in = 0.0
+    last_two: deque[float] = deque(maxlen=2)
+    last_problem: Text | None = None
+    known: tuple[SubTask, ...] = ()
+    ended_before = 0
+    empty_since = math.inf
+    while True:
+        waited = time.monotonic() - begun
+        pause = max(first_pause, jittered(next_pause(waited, failures, closely)) - answered_in)
+        if len(last_two) == 2:
+            # However long each was on its way: no three of them arrive within a second.
+            pause = max(pause, last_two[0] + _SECOND - time.monotonic())
+        first_pause = answered_in = 0.0
+        watch.cancel.sleep(min(pause, deadline - time.monotonic()))
+        asked = time.monotonic()
+        try:
+            told = _in_order(query(), task.sub_task_ids)
+            # A poll that tells less than an earlier one does not make a finished picture unfinished.
+            known = told if _ended(told) >= _ended(known) else known
+            failures, last_problem = 0, None
+            answered_in = time.monotonic() - asked
+        except PollError as problem:
+            failures, last_problem = failures + 1, problem.said
+        last_two.append(time.monotonic())
+        listed = bool(known) and sum(not sub_task.is_further for sub_task in known) >= len(task.sub_task_ids)
+        all_ended = listed and all(sub_task.ended for sub_task in known)
+        # Sub tasks that were not announced: nobody knows how many there will be, so a second look must find as many.
+        announced = bool(task.sub_task_ids) or not any(sub_task.sub_task_id for sub_task in known)
+        if all_ended and (announced or len(known) == ended_before):
+            return known
+        ended_before = len(known) if all_ended else 0
+        if not running and any(sub_task.started for sub_task in known):
+            running = True
+            deadline = time.monotonic() + deadlines.run
+        only_empty = listed and not all_ended and all(sub_task.ended or sub_task.empty for sub_task in known)
+        empty_since = min(empty_since, time.monotonic()) if only_empty else math.inf
+        if time.monotonic() >= min(deadline, empty_since + _EMPTY_FOR):
+            return _at_deadline(task, known, time.monotonic() - begun, last_problem)
+        stage: Stage = "running" if running else "queued"
+        expected = usual.median if usual else None
+        watch.report(Progress(stage, _fraction(known), task.task_id, expected, len(task.sub_task_ids)))
+
+
+def _timetable(usual: Usual, age: float) -> tuple[float, tuple[float, float]]:
+    """When to ask first, and from when until when closely, in seconds from now."""
+    # Those tasks had ended before somebody noticed.
+    shortest, median = (max(0.0, seconds - _NOTICED_AFTER) for seconds in (usual.shortest, usual.median))
+    first = min(_SOONEST * shortest - age, _LONGEST_FIRST_PAUSE)
+    return first, (_SOONEST * median - age, _LATEST * median - age)
+
+
+def _ended(sub_tasks: Sequence[SubTask]) -> int:
+    return sum(sub_task.ended for sub_task in sub_tasks)
+
+
+def _in_order(sub_tasks: Sequence[SubTask], ids: Sequence[str]) -> tuple[SubTask, ...]:
+    rank = {sub_task_id: index for index, sub_task_id in enumerate(ids)}
+
+    def place(sub_task: SubTask) -> int:
+        own = sub_task.sub_task_id
+        return rank.get(own.rpartition("#")[0] if sub_task.is_further else own, len(rank))
+
+    return tuple(sorted(sub_tasks, key=place))
+
+
+def _fraction(sub_tasks: Sequence[SubTask]) -> float | None:
+    shares = [1.0 if sub_task.ended else sub_task.completion for sub_task in sub_tasks]
+    told = [share for share in shares if share is not None]
+    return sum(told) / len(shares) if told else None
+
+
+def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, problem: Text | None) -> tuple[SubTask, ...]:
+    missing = [sub_task for sub_task in known if not sub_task.ended]
+    said = next((sub_task.empty or sub_task.said for sub_task in missing if sub_task.empty or sub_task.said), "")
+    last_en = f" Last problem: {problem.en.rstrip('.')}." if problem is not None else ""
+    last_zh = f"最近一次问题：{problem.zh.rstrip('。')}。" if problem is not None else ""
+    what = Text(
+        f"The task did not end within {waited:.0f} s.{last_en}", f"任务在 {waited:.0f} 秒内未结束。{last_zh}"
+    )
+    if missing and all(sub_task.empty for sub_task in missing):
+        what = Text(
+            "The service says that the task is done, and gives no picture.", "服务端表示任务已完成，但没有给出图片。"
+        )
+    error = TaskTimeoutError(
+        what,
+        vendor_message=said,
+        provider=task.provider,
+        task_id=task.task_id,
+        request_id=task.request_id,
+    )
+    unconfirmed = not task.sub_task_ids and all(sub_task.ended for sub_task in known)
+    if unconfirmed or not any(sub_task.ended for sub_task in known):
+        raise error
+    listed = {sub_task.sub_task_id: sub_task for sub_task in known}
+    # Each at its own place: the next look continues from there.
+    awaited = [listed.pop(sub_task_id, SubTask(sub_task_id)) for sub_task_id in task.sub_task_ids]
+    others = [sub_task for sub_task in known if sub_task.sub_task_id in listed]
+    whole = _in_order([*awaited, *others], task.sub_task_ids)
+    return tuple(sub_task if sub_task.ended else replace(sub_task, error=error) for sub_task in whole)

@@ -1,0 +1,175 @@
+"""The calls of this process that wait for an attempt, so that a user can stop waiting for one of them.
+
+That ends the call, never the purchase: what was not sent yet is not sent, what was accepted is parked.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..core.cancel import CallCancelled, CancelToken, NotSubmitted
+from ..core.errors import Billed, TaskTimeoutError
+from ..core.text import Text
+from ..journal.states import State
+
+if TYPE_CHECKING:
+    # The database that they bring is loaded with the first purchase.
+    from ..journal.claim import Claim
+
+
+class Waiting:
+    """One call, from its beginning to its end; it may wait for one attempt after the other."""
+
+    def __init__(self, waits: Waits, cancel: CancelToken, on_stop: Callable[[], None]) -> None:
+        self._waits = waits
+        self._on_stop = on_stop
+        self._claim: Claim | None = None
+        self.cancel = cancel
+        self.journal_id = ""
+        self.works = False
+        """Whether it is the one that works on the attempt."""
+        self.stopped = False
+
+    def on(self, journal_id: str, claim: Claim | None = None) -> None:
+        """What it waits for from now on; ``claim``: it is the one that works on it."""
+        self.works = claim is not None
+        if self.works or not self._sent(journal_id):
+            self._claim = claim
+        self._waits.move(self, journal_id)
+
+    def _sent(self, journal_id: str) -> bool:
+        """Whether it submitted that itself, and lost it to another server since."""
+        before = self._claim
+        return before is not None and before.journal_id == journal_id and before.state is not State.PREPARED
+
+    def stop(self) -> None:
+        self._on_stop()
+        self.cancel.stop(self.error)
+
+    def error(self) -> TaskTimeoutError:
+        """What the call ends with; true also while its thread is still held up in something."""
+        claim = self._claim
+        if claim is None:
+            return TaskTimeoutError(_OTHERS_WORK, advice=_NOT_TWICE)
+        task = claim.attempt.task
+        # Asked once: its thread goes on.
+        what, billed, advice = _TOLD.get(claim.state, (_UNDECIDED, "unknown", _NOT_TWICE))
+        return TaskTimeoutError(
+            what,
+            advice=advice,
+            provider=task.provider,
+            task_id=task.task_id,
+            request_id=task.request_id,
+            billed=billed,
+        )
+
+
+class Waits:
+    """
+    Args:
+        changed: called when a call begins or ends to wait; it must not block.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._calls: set[Waiting] = set()
+
+    @contextmanager
+    def call(self, cancel: CancelToken, on_stop: Callable[[], None] = lambda: None) -> Iterator[Waiting]:
+        """While the block runs, its call can be stopped, by its own token only.
+
+        Args:
+            on_stop: called at once when it is stopped; it must not block.
+
+        Raises:
+            TaskTimeoutError: it was stopped, and no other error says more.
+        """
+        waiting = Waiting(self, cancel, on_stop)
+        try:
+            yield waiting
+        except (CallCancelled, NotSubmitted):
+            if self._end(waiting):
+                raise waiting.error() from None
+            raise
+        finally:
+            self._end(waiting)
+        if waiting.stopped:
+            raise waiting.error()
+
+    def move(self, waiting: Waiting, journal_id: str) -> None:
+        with self._lock:
+            waiting.journal_id = journal_id
+            self._calls.add(waiting)
+        self._changed()
+
+    def _end(self, waiting: Waiting) -> bool:
+        """From here on it cannot be stopped; returns whether it was."""
+        with self._lock:
+            self._calls.discard(waiting)
+        self._changed()
+        return waiting.stopped
+
+    def ids(self) -> set[str]:
+        """What :meth:`stop` would find."""
+        with self._lock:
+            return {call.journal_id for call in self._calls if not call.stopped and not call.cancel.cancelled}
+
+    def stop(self, journal_id: str) -> bool:
+        """End every call of this process that waits for an attempt; ``False`` if there is none."""
+        with self._lock:
+            found = [call for call in self._calls if call.journal_id == journal_id]
+            found = [call for call in found if not call.stopped and not call.cancel.cancelled]
+            for call in found:
+                call.stopped = True
+        # Those who would take it over first.
+        for call in sorted(found, key=lambda call: call.works):
+            call.stop()
+        self._changed()
+        return bool(found)
+
+
+_NOT_TWICE = Text(
+    "Queue again: nothing is bought twice by that.",
+    "请重新运行：不会因此重复购买。",
+)
+_OTHERS_WORK = Text(
+    "You stopped waiting for a task that another node or server works on. This node submitted nothing.",
+    "已停止等待。该任务由其他节点或服务器处理，本节点未提交任何内容。",
+)
+_UNDECIDED = Text(
+    "You stopped waiting; the task list says what became of the task.",
+    "已停止等待；任务的结果请见任务列表。",
+)
+_UNSENT = Text(
+    "You stopped waiting before the request was sent: nothing was submitted.",
+    "请求发送前已停止等待，未提交任何内容。",
+)
+_SENT = Text(
+    "You stopped waiting. The request was sent and may be billed; its answer is still listened for in the background "
+    "and written down.",
+    "已停止等待。请求已发出，可能会计费；后台仍会接收应答并记入付费日志。",
+)
+_PARKED = Text(
+    "You stopped waiting. The task was submitted and may be billed; it is parked, not lost.",
+    "已停止等待。任务已提交，可能会计费；任务已暂存，不会丢失。",
+)
+_CAME = Text(
+    "You stopped waiting, and in the same moment it ended: what it brought is in the store.",
+    "停止等待的同时任务已结束，结果已保存在图片库中。",
+)
+_FROM_STORE = Text("Queue again: it comes from the store, with 0 calls.", "请重新运行：将直接取自图片库，0 次调用。")
+_SUBMITS = Text("Queue again to submit it.", "重新运行即可提交。")
+
+_TOLD: dict[State, tuple[Text, Billed, Text | None]] = {
+    State.PREPARED: (_UNSENT, "no", _SUBMITS),
+    State.CANCELLED: (_UNSENT, "no", _SUBMITS),
+    State.SUBMITTING: (_SENT, "unknown", _NOT_TWICE),
+    State.SUBMITTED: (_PARKED, "unknown", None),
+    State.DONE: (_PARKED, "unknown", None),
+    State.PARKED: (_PARKED, "unknown", None),
+    State.STORED: (_CAME, "yes", _FROM_STORE),
+}

@@ -1,0 +1,227 @@
+"""One submit from the first try to its decision: what was certainly not accepted goes again, the rest is told."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from collections.abc import Callable
+from datetime import timezone
+from typing import TYPE_CHECKING, Literal
+
+from ..core.cancel import CallCancelled
+from ..core.errors import (
+    AmbiguousSubmitError,
+    ConnectionFailedError,
+    Meaning,
+    Outcome,
+    Provider,
+    RemoteImageError,
+    refusal,
+)
+from ..core.redaction import pack_logger, redact_data, shortened
+from ..core.text import Text
+from ..journal.store import UNKNOWN_MEDIA, file_name
+from ..pixels.tensors import Encoded
+from ..services.answers import NotAccepted
+from ..services.hidream import HiDreamService
+from ..services.model import WireRequest
+from ..services.volcengine import VolcengineService
+from ..transport.diagnosis import diagnosis_of
+from ..transport.submit import NoAnswerError, NotSentError, Phases
+from .poll import Accepted, Progress, SubTask, Watch, jittered
+
+if TYPE_CHECKING:
+    # The database that they bring is loaded with the first purchase.
+    from ..journal.claim import Claim
+    from ..journal.journal import Journal
+
+MAX_RESENDS = 3
+_MAY_HOLD_A_PICTURE = 64 * 1024
+
+Service = HiDreamService | VolcengineService
+# What became of a picture that came with an error; "lost": it may have been one, and is not in the store.
+BesideError = Literal["stored", "lost", "no picture"]
+
+
+def submit_until_decided(
+    service: Service,
+    request: WireRequest,
+    claim: Claim,
+    journal: Journal,
+    watch: Watch,
+    check: Callable[[], None],
+    admit: Callable[[], None],
+    keep: Callable[[SubTask], BesideError],
+    expected: float | None,
+) -> Accepted:
+    """The submit table (design.md, "Money"): the journal knows of each try before its first byte goes out.
+
+    Args:
+        check: called before each try; what it raises ends the call unsent.
+        admit: takes a place of the limiter again; a call that was told to slow down gives its own up.
+        keep: stores a picture that came with an error.
+        expected: seconds that such a call usually takes, if known.
+
+    Raises:
+        RemoteImageError: refused, failed or ambiguous; the journal has it already.
+        CallCancelled: cancelled before the request was sent whole.
+        JournalError, ClaimLost: it was not sent, because it could not be written down.
+    """
+    provider, request_id = service.provider, claim.attempt.request_id
+    deadline = time.monotonic() + service.account.deadlines.queue
+    sent = Progress("running" if service.works_while_asked else "submitting", expected=expected)
+    phases = Phases(watch.cancel, claim.submitting, lambda: watch.report(sent))
+    resends = busy_answers = 0
+    renewed = False
+    while True:
+        check()
+        watch.cancel.check()
+        watch.report(Progress("submitting"))
+        try:
+            return service.submit(request, request_id, phases)
+        except CallCancelled:
+            claim.unsent()
+            raise
+        except NotSentError as problem:
+            claim.unsent()
+            if problem.permanent or resends == MAX_RESENDS:
+                raise _unreachable(provider, problem) from problem
+            claim.write_unsent()
+            resends += 1
+            watch.cancel.sleep(jittered(0.5 * 2 ** (resends - 1)))
+        except NoAnswerError as problem:
+            error: RemoteImageError = AmbiguousSubmitError(
+                _with_what_came(
+                    claim,
+                    problem.body,
+                    Text(
+                        "The request was sent, but no answer came: it may have been accepted.",
+                        "请求已发出但没有收到应答，服务端可能已经受理。",
+                    ),
+                ),
+                provider=provider,
+                vendor_message=shortened(str(problem), 200),
+                request_id=request_id,
+            )
+            claim.ambiguous(error)
+            raise _heard(error, watch) from problem
+        except NotAccepted as answer:
+            if answer.picture is not None:
+                kept = keep(answer.picture)
+                # A link beside a code of the table may lead to its help page.
+                if kept != "no picture" or not answer.is_known:
+                    error = _with_a_picture(provider, answer, request_id, kept=kept == "stored")
+                    claim.ambiguous(error)
+                    raise _heard(error, watch) from None
+            # The status 401 alone does not prove that the key was refused: a gateway may have wrapped a failure.
+            key_refused = answer.status == 401 and answer.outcome is Outcome.REFUSED
+            if answer.outcome is Outcome.BUSY or key_refused:
+                claim.unsent()
+                claim.write_unsent(holds_slot=answer.outcome is not Outcome.BUSY)
+            if key_refused and not renewed and service.renew_credentials():
+                renewed = True
+                continue
+            if answer.outcome is Outcome.BUSY:
+                journal.slow_down(service.account.account_id, provider)
+                pause = _pause_when_busy(answer.retry_after, busy_answers)
+                busy_answers += 1
+                if time.monotonic() + pause < deadline:
+                    watch.report(Progress("queued"))
+                    watch.cancel.sleep(pause)
+                    admit()
+                    continue
+            error = _error_of(provider, answer, request_id)
+            if answer.outcome is Outcome.AMBIGUOUS and answer.status < 300:
+                error.what = _with_what_came(claim, answer.body, error.what)
+            _settle(claim, answer.outcome, error)
+            raise _heard(error, watch) from None
+
+
+def _settle(claim: Claim, outcome: Outcome, error: RemoteImageError) -> None:
+    if outcome is Outcome.AMBIGUOUS:
+        claim.ambiguous(error)
+    elif outcome is Outcome.FAILED:
+        claim.failed(error)
+    else:
+        claim.refused(error)
+
+
+def _heard(error: RemoteImageError, watch: Watch) -> RemoteImageError:
+    """The error of a sent request whose node may be gone by now: then the log and the journal are left to tell."""
+    if watch.cancel.cancelled:
+        pack_logger().warning("after the interrupt: %s", error.text().en)
+    return error
+
+
+def _error_of(provider: Provider, answer: NotAccepted, request_id: str) -> RemoteImageError:
+    return refusal(
+        provider,
+        answer.meaning,
+        code=answer.code,
+        vendor_message=answer.vendor_message,
+        request_id=answer.request_id or request_id,
+    )
+
+
+def _with_a_picture(provider: Provider, answer: NotAccepted, request_id: str, *, kept: bool) -> RemoteImageError:
+    what = Text(
+        f"The service answered with HTTP {answer.status}, and with a picture all the same.",
+        f"服务端返回 HTTP {answer.status}，但应答中带有图片。",
+    )
+    if kept:
+        what = Text(
+            f"{what.en} The picture was kept in the store: see Remote tasks in the sidebar.",
+            f"{what.zh}图片已保留在图片库中：见侧边栏「远程任务」。",
+        )
+    return refusal(
+        provider,
+        Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, what),
+        code=answer.code,
+        vendor_message=answer.vendor_message,
+        request_id=answer.request_id or request_id,
+    )
+
+
+def _with_what_came(claim: Claim, body: bytes, what: Text) -> Text:
+    """``what``; an answer so large that a picture may be in it, where nobody looks for one, is kept as it came."""
+    if len(body) < _MAY_HOLD_A_PICTURE:
+        return what
+    shown = redact_data(body)
+    if not claim.keep_beside_an_error(Encoded(shown, UNKNOWN_MEDIA, 0, 0)):
+        return what
+    name = file_name(shown, UNKNOWN_MEDIA)
+    return Text(
+        f"{what.en} What came was kept in the store as {name}.", f"{what.zh}收到的内容已保留在图片库中：{name}。"
+    )
+
+
+def _pause_when_busy(retry_after: str, busy_answers: int) -> float:
+    told = seconds_of(retry_after, time.time())
+    return max(told, 0.2) if told is not None else jittered(min(16.0, 2.0**busy_answers))
+
+
+def seconds_of(retry_after: str, now: float) -> float | None:
+    """``Retry-After`` in seconds, from seconds or an HTTP date; ``None`` if it says nothing readable."""
+    text = retry_after.strip()
+    if not text:
+        return None
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
+        return float(text)
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+        # HTTP dates are GMT (RFC 9110 5.6.7), also in the form that does not say so.
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() - now)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _unreachable(provider: Provider, problem: NotSentError) -> ConnectionFailedError:
+    what = Text("The service could not be reached; nothing was sent.", "无法连接服务端，未发送任何内容。")
+    found = diagnosis_of(problem.cause)
+    return ConnectionFailedError(
+        found.text if found is not None else what,
+        advice=found.advice if found is not None and found.cause == "tls" else None,
+        provider=provider,
+        vendor_message=shortened(str(problem), 300),
+    )

@@ -1,0 +1,427 @@
+"""What an answer says, whatever a service or a gateway has put around it.
+
+A gateway may wrap an answer once more, call success by another word, or put the JSON of its upstream into a text, as
+public clients of gateways in front of Volcengine show. So a task id or a picture decides, and never a code beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ..core.errors import (
+    ALGORITHM_FAILED,
+    GATEWAY_FAILED,
+    NO_BALANCE,
+    UNDECIDED,
+    Meaning,
+    Outcome,
+    Provider,
+    is_success,
+    is_success_word,
+    is_undecided,
+    known_code,
+    meaning_of,
+)
+from ..core.redaction import shortened, words_of
+from ..core.text import Text
+from ..purchase.poll import SubTask
+from ..transport.submit import Answer
+from .model import WireRequest, base64_bytes, code_of, decoded, excerpt, json_object, json_value
+
+# Where a result stands.
+_RESULTS = ("data", "result", "Result")
+# Where an error, or the whole answer of an upstream, may stand. What stands elsewhere says nothing of success.
+_WRAPPERS = frozenset({"error", "errors", "responsemetadata", "message", "messasge", "msg", "detail", "response"})
+# `upsream_message` is spelt so in real answers.
+_UPSTREAM = re.compile(r"upst?ream(?!_?(?:request_?id|id\b|time|latency|duration))", re.IGNORECASE)
+# Codes of the kind of gateway that new-api and one-api are.
+_CALL_FAILED = re.compile("^(?:do_request_failed|bad_response\\w*|read_response_body_failed)$", re.IGNORECASE)
+_OF_A_GATEWAY = ("code", "type", "error", "error_code", "status", "message", "msg")
+_PICTURES = ("binary_data_base64", "image_urls", "image", "url")
+_CODES = ("code", "Code", "error_code", "errcode")
+_MESSAGES = ("message", "Message", "messasge", "msg", "error_msg", "error")
+_REQUEST_IDS = ("request_id", "RequestId", "requestId")
+_DOCUMENTED: dict[Provider, int] = {"HiDream": 0, "Volcengine": 10000}
+_DEEPEST = 8
+_MOST_PARTS = 200
+_MOST_OPENINGS = 5
+# Of an answer that is no JSON object: words around one, or JSON in a text.
+_LARGEST_TEXT = 2**20
+# Longer ones are no ids: nothing could be asked for by them.
+_LONGEST_ID = 512
+_NOT_OK = re.compile(r"^\s*not ok match:?\s*", re.IGNORECASE)
+_OUT_OF_BALANCE = re.compile(
+    r"insufficient[\s_]+(?:\w+[\s_]+)?(?:balance|quota|funds|credits?)|余额不足|额度不足|欠费", re.IGNORECASE
+)
+# What stands for "no id".
+_NO_ID = re.compile(r"(?:0+|-\d*|null|none|nil|undefined|false|n/?a)", re.IGNORECASE)
+_FIRST_BYTES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+
+
+class NotAccepted(Exception):
+    """The service answered a submit with neither a task id nor a result.
+
+    ``picture``: one that came with an HTTP status at which it is no result, or whose address stands beside a code of
+    the service's table; ``is_known``: whether there is such a code.
+    """
+
+    def __init__(
+        self,
+        meaning: Meaning,
+        *,
+        status: int,
+        code: int | str | None,
+        vendor_message: str,
+        request_id: str,
+        retry_after: str = "",
+        picture: SubTask | None = None,
+        is_known: bool = False,
+        body: bytes = b"",
+    ) -> None:
+        super().__init__(meaning.what.en)
+        self.body = body
+        self.picture = picture
+        self.is_known = is_known
+        self.meaning = meaning
+        self.status = status
+        self.code: int | str = code if code is not None else f"HTTP {status}"
+        self.vendor_message = vendor_message
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.meaning.outcome
+
+
+@dataclass(frozen=True)
+class Part:
+    """One JSON object of an answer."""
+
+    fields: dict[str, Any]
+    depth: int
+    is_result: bool
+    """Whether it stands at a result position."""
+    is_envelope: bool
+    """Whether it is the answer itself, or what a service or a gateway has wrapped into it."""
+
+    @property
+    def codes(self) -> list[int | str]:
+        codes = (code_of(self.fields.get(name)) for name in _CODES)
+        return [code for code in codes if code not in (None, "")]
+
+    @property
+    def code(self) -> int | str | None:
+        return next(iter(self.codes), None)
+
+    def known_code(self, provider: Provider) -> int | str | None:
+        """The first of its codes that is in the service's table."""
+        codes = [*self.codes, code_of(self.fields.get("status"))]
+        return next((code for code in codes if known_code(provider, code) is not None), None)
+
+    @property
+    def words(self) -> str:
+        """Its own message; what a gateway's wrapping says of its upstream comes before what it says itself."""
+        upstream = [name for name in self.fields if _UPSTREAM.search(name)]
+        for name in (*upstream, *_MESSAGES):
+            value = self.fields.get(name)
+            if isinstance(value, str) and value.strip() and not _opened(value):
+                return _NOT_OK.sub("", value).strip()
+        return ""
+
+    @property
+    def is_of_a_gateway(self) -> bool:
+        """Whether it says that the call of an upstream failed."""
+        said = [value for name in _OF_A_GATEWAY if isinstance(value := self.fields.get(name), str)]
+        return any(map(_UPSTREAM.search, [*self.fields, *said])) or any(map(_CALL_FAILED.match, said))
+
+    def first(self, name: str) -> str:
+        """The first text at ``name`` that is not empty, alone or in a list; whole numbers count as text."""
+        value = self.fields.get(name)
+        return next((text for text in map(_text, value if isinstance(value, list) else [value]) if text), "")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer of one of the services, read.
+
+    Args:
+        sent: the texts that went up, images too: an answer may repeat them, and they are no result.
+    """
+
+    provider: Provider
+    answer: Answer
+    sent: Sequence[str] = ()
+
+    @property
+    def status(self) -> int:
+        return self.answer.status
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """The objects of the answer, the outermost first."""
+        found: list[Part] = []
+        body = self.answer.body
+        for part in _parts(json_object(body) or decoded(body[:_LARGEST_TEXT])):
+            found.append(part)
+            if len(found) == _MOST_PARTS:
+                break
+        return found
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return self.parts[0].fields if self.parts else {}
+
+    @property
+    def is_json(self) -> bool:
+        return bool(self.parts)
+
+    # ---- what decides
+
+    @cached_property
+    def task_id(self) -> str:
+        return next((task_id for part in self.parts if (task_id := id_of(part.fields.get("task_id")))), "")
+
+    @cached_property
+    def sub_task_ids(self) -> tuple[str, ...]:
+        for part in self.parts:
+            listed = part.fields.get("sub_task_ids")
+            if isinstance(listed, list) and (ids := tuple(filter(None, map(id_of, listed)))):
+                return ids
+        return ()
+
+    @cached_property
+    def picture(self) -> SubTask | None:
+        """The first picture at a result position that was not sent up, as base64, address or both; else ``None``."""
+        address = base64 = ""
+        for part in self.parts:
+            for name in _PICTURES if part.is_result else ():
+                for text in _texts(part.fields.get(name)):
+                    # Beside words of success, what the service puts there counts although it can't be read here.
+                    sure = name in _PICTURES[:2] and self.succeeded
+                    if _was_sent(text, self.sent):
+                        continue
+                    if is_address(text):
+                        address = address or text.strip()
+                    elif sure or begins_as_a_picture(text):
+                        base64 = base64 or text
+        return SubTask("", started=True, image=address, base64=base64) if address or base64 else None
+
+    @property
+    def result(self) -> SubTask | None:
+        """The picture, if this is an answer that can have one; an address beside a code of the table is none yet."""
+        picture = self.picture
+        if picture is None or not 200 <= self.status < 300:
+            return None
+        return picture if picture.base64 or self._deepest_known is None else None
+
+    # ---- what is said beside it
+
+    @cached_property
+    def codes(self) -> list[int | str]:
+        return [code for part in self.parts if part.is_envelope for code in part.codes]
+
+    @cached_property
+    def _deepest_known(self) -> Part | None:
+        """The innermost part whose code is in the table."""
+        known = [part for part in self.parts if part.known_code(self.provider) is not None]
+        return max(known, key=lambda part: part.depth, default=None)
+
+    @cached_property
+    def _speaker(self) -> Part | None:
+        """The part whose words are shown: the one whose code decides, or the innermost that has any."""
+        if self._deepest_known is not None and self._deepest_known.words:
+            return self._deepest_known
+        return max((part for part in self.parts if part.words), key=lambda part: part.depth, default=None)
+
+    @property
+    def code(self) -> int | str | None:
+        """The code that decides: one of the table, else the algorithm's, else the innermost that is not success."""
+        if self._deepest_known is not None:
+            return self._deepest_known.known_code(self.provider)
+        if self.algorithm_failed:
+            return self.algorithm[0]
+        telling = [part for part in self.parts if part.code is not None]
+        failing = [part for part in telling if not is_success(part.code)]
+        return max(failing or telling, key=lambda part: part.depth).code if telling else None
+
+    @property
+    def message(self) -> str:
+        """The service's own words, without pictures and secrets."""
+        if self.algorithm_failed and self._deepest_known is None and self.algorithm[1]:
+            return words_of(self.algorithm[1], 500)
+        if self._speaker is not None:
+            return words_of(self._speaker.words, 500)
+        told = {name: value for name, value in self.body.items() if name not in _RESULTS}
+        return words_of(json.dumps(told, ensure_ascii=False), 300) if self.body else excerpt(self.answer.body)
+
+    @property
+    def shown(self) -> str:
+        """The answer as it came, without pictures and secrets."""
+        return excerpt(self.answer.body, 500)
+
+    @property
+    def request_id(self) -> str:
+        ids = (id_of(part.fields.get(name)) for part in self.parts for name in _REQUEST_IDS)
+        return next(filter(None, ids), "")
+
+    @cached_property
+    def algorithm(self) -> tuple[int | str | None, str]:
+        """Code and words of the service's algorithm; ``(None, "")`` if it says nothing."""
+        for part in self.parts:
+            inner = part.fields.get("algorithm_base_resp")
+            told = inner if isinstance(inner, dict) else {}
+            code = code_of(told.get("status_code", part.fields.get("algo_status_code")))
+            if code not in (None, ""):
+                return code, str(told.get("status_message") or part.fields.get("algo_status_message") or "")
+        return None, ""
+
+    @property
+    def algorithm_failed(self) -> bool:
+        return self.algorithm[0] not in (None, 0)
+
+    @cached_property
+    def succeeded(self) -> bool:
+        """Whether every code of it, however it is spelt, is one of success, and so is the HTTP status."""
+        return 200 <= self.status < 300 and all(map(is_success, self.codes)) and not self.algorithm_failed
+
+    @property
+    def meaning(self) -> Meaning:
+        """Row of the submit table, where neither a task id nor a picture decides."""
+        known = known_code(self.provider, self.code)
+        out_of_balance = any(_OUT_OF_BALANCE.search(f"{part.words} {part.code}") for part in self.parts)
+        if self._is_of_a_gateway:
+            return known or (NO_BALANCE if out_of_balance else GATEWAY_FAILED)
+        if known is None and self.algorithm_failed:
+            return ALGORITHM_FAILED
+        if known is None and out_of_balance and self.status < 500 and not self.succeeded:
+            return NO_BALANCE
+        if known is None and self.status not in (401, 402, 403, 429) and any(map(is_undecided, self.codes)):
+            return UNDECIDED
+        # Where one word speaks of success and another one does not, nothing is certain.
+        words = (part.words for part in self.parts if part.is_envelope)
+        good = any(map(is_success, self.codes)) or any(map(is_success_word, words))
+        contradicts = known is None and self.status < 300 and good
+        return meaning_of(self.provider, self.status, None if contradicts else self.code)
+
+    @cached_property
+    def _is_of_a_gateway(self) -> bool:
+        return any(part.is_of_a_gateway for part in self.parts)
+
+    @property
+    def note(self) -> Text | None:
+        """What is to be told if it counts as accepted although its code or status is another than the page has."""
+        if self.succeeded and all(code == _DOCUMENTED[self.provider] for code in self.codes):
+            return None
+        code = f", code {shortened(str(self.code), 100)}" if self.code is not None else ""
+        words = f" “{self.message}”" if self._speaker is not None or self.algorithm_failed else ""
+        said = f"HTTP {self.status}{code}{words}"
+        return Text(f"The service accepted this, and answered with {said}.", f"服务端已受理，但应答为 {said}。")
+
+    def not_accepted(self, request_id: str = "") -> NotAccepted:
+        return NotAccepted(
+            self.meaning,
+            status=self.status,
+            code=self.code,
+            vendor_message=self.message,
+            request_id=self.request_id or request_id,
+            retry_after=self.answer.headers.get("Retry-After", ""),
+            picture=self.picture,
+            is_known=self._deepest_known is not None,
+            body=self.answer.body,
+        )
+
+
+def sent_texts(request: WireRequest) -> list[str]:
+    """Every text of a request, the images too."""
+    values = (value if isinstance(value, list) else [value] for _, value in request)
+    return [text for listed in values for text in listed if isinstance(text, str) and text]
+
+
+def _parts(value: Any, depth: int = 0, *, is_result: bool = False, is_envelope: bool = True) -> Iterator[Part]:
+    for fields in _opened(value):
+        yield Part(fields, depth, is_result, is_envelope)
+        if depth == _DEEPEST:
+            continue
+        for name, inner in fields.items():
+            if isinstance(inner, (dict, list, str)):
+                wraps = name in _RESULTS or name.lower() in _WRAPPERS or bool(_UPSTREAM.search(name))
+                envelope = is_envelope and wraps
+                yield from _parts(inner, depth + 1, is_result=name in _RESULTS, is_envelope=envelope)
+
+
+def _opened(value: Any) -> list[dict[str, Any]]:
+    """The objects that a value is, also in a list or as JSON in a text, behind other words."""
+    if isinstance(value, str):
+        value = _json_in(value)
+    if isinstance(value, list):
+        return [fields for item in value[:_MOST_PARTS] if isinstance(item, (dict, str)) for fields in _opened(item)]
+    return [value] if isinstance(value, dict) else []
+
+
+def _json_in(text: str) -> Any:
+    whole = json_value(text) if text.lstrip()[:1] in ('"', "[") else None
+    if isinstance(whole, (str, list)):
+        return whole if isinstance(whole, list) else _json_in(whole)
+    begins = -1
+    for _ in range(_MOST_OPENINGS):
+        begins = text.find("{", begins + 1)
+        if begins < 0:
+            break
+        if (found := json_value(text[begins:])) is not None:
+            return found
+    return None
+
+
+def id_of(value: Any) -> str:
+    """An id as the service put it; whole numbers count as text. Empty if it is none, or too long for one.
+
+    Halves of characters become ``?``: no address could hold them.
+    """
+    text = _text(value).encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= _LONGEST_ID and not _NO_ID.fullmatch(text) else ""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Texts of a field for pictures: one, or a list of them or of objects that have one."""
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, str) and item.strip():
+            yield item
+        elif isinstance(item, dict):
+            for name in _PICTURES:
+                inner = item.get(name)
+                if isinstance(inner, str) and inner.strip():
+                    yield inner
+
+
+def is_address(text: str) -> bool:
+    return text.strip()[:8].lower().startswith(("http://", "https://"))
+
+
+def begins_as_a_picture(text: str) -> bool:
+    start = "".join(text[:200].rpartition("base64,")[2].split())[:64]
+    with suppress(ValueError):
+        data = base64_bytes(start[: len(start) // 4 * 4])
+        return data.startswith(_FIRST_BYTES) or data[4:8] == b"ftyp"
+    return False
+
+
+def _was_sent(text: str, sent: Sequence[str]) -> bool:
+    """Whether it repeats something that went up, or the beginning of it."""
+    bare = "".join(text.rpartition("base64,")[2].split()).translate(_STANDARD_ALPHABET).rstrip("=.…")
+    return any(one == text or (len(bare) >= 8 and one.startswith(bare)) for one in sent)
+
+
+_STANDARD_ALPHABET = str.maketrans("-_", "+/")

@@ -1,0 +1,293 @@
+"""HiDream (智象未来): wire models, endpoints, submit and result query.
+
+Pages: hidreamai.com/doc/outpainting/request, www.hidreamai.com/docs/pixeling/img2img,
+hidreamai.com/doc/image_upscaler/request, hidreamai.com/doc/variation/request. The result pages of these four were not
+found; the rule "GET <submit URL>/results" is the documented one of their siblings (hidreamai.com/doc/txt2video/result).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+import requests
+from pydantic import AfterValidator, Field
+
+from ..core.choices import (
+    HIDREAM_IMAGE_TO_IMAGE,
+    HIDREAM_MODEL_PHOTO_SET,
+    HIDREAM_OUTPAINT,
+    HIDREAM_UPSCALE,
+    MAX_CANVAS,
+    AspectRatio,
+    UpscaleRatio,
+)
+from ..core.errors import ConfigurationError, InvalidInputError, Outcome, Provider, RemoteImageError
+from ..core.limits import Ceiling, Limits
+from ..core.redaction import pack_logger
+from ..core.text import Text
+from ..core.threads import apart
+from ..purchase.poll import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
+from ..transport.account import HiDreamAccount
+from ..transport.auth import ExchangedTokenAuth
+from ..transport.diagnosis import obstacle_of
+from ..transport.submit import Answer, NoAnswerError, Phases, get, submit
+from .answers import Reply, sent_texts
+from .model import ImageField, PromptField, WireRequest, excerpt
+from .sub_tasks import entries_of, has_picture, sub_tasks_of
+
+MAX_MODEL_PHOTO = 2048
+
+
+# ---- requests
+
+
+def _within_canvas(resolution: str) -> str:
+    if max(int(side) for side in resolution.split("*")) > MAX_CANVAS:
+        raise ValueError(f"at most {MAX_CANVAS}*{MAX_CANVAS}")
+    return resolution
+
+
+class HiDreamRequest(WireRequest):
+    """Fields that every submit may carry."""
+
+    request_id: str = ""
+    notify_url: str | None = Field(None, repr=False)
+
+
+class OutpaintRequest(HiDreamRequest):
+    """v3 outpainting: ``image`` has the size it takes in the canvas of ``resolution`` ("W*H", each ≤ 1024)."""
+
+    image: ImageField
+    x_offset: Annotated[int, Field(ge=0, le=MAX_CANVAS)]
+    y_offset: Annotated[int, Field(ge=0, le=MAX_CANVAS)]
+    version: Literal["v1"] = "v1"
+    resolution: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}\*[1-9][0-9]{0,3}$"), AfterValidator(_within_canvas)]
+
+
+class ImageToImageRequest(HiDreamRequest):
+    """v2 img2img: one image, or a list of references."""
+
+    image: ImageField | Annotated[list[ImageField], Field(min_length=1)]
+    prompt: PromptField = ""
+    negative_prompt: PromptField = ""
+    aspect_ratio: AspectRatio = "1:1"
+    img_count: Annotated[int, Field(ge=1, le=4)] = 1
+
+
+class UpscaleRequest(HiDreamRequest):
+    """v3 image_upscaler; the key is spelt ``upsale_ratio`` by the service."""
+
+    image: ImageField
+    upsale_ratio: UpscaleRatio
+    version: Literal["v1"] = "v1"
+
+
+class ModelPhotoSetRequest(HiDreamRequest):
+    """ec v3 variation (模特套图): a 3:4 photo of at most 2K, and a template."""
+
+    image: ImageField
+    template_id: Annotated[int, Field(ge=1)]
+
+
+# ---- endpoints
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One service: where to submit, where to ask, and which optional headers its page lists."""
+
+    name: str
+    submit_path: str
+    results_path: str
+    pictures_per_minute: Callable[[Limits], int | None] = lambda limits: None
+    on_ec_host: bool = False
+    takes_user_id: bool = True
+    takes_language: bool = False
+    # Seconds after which a task that the service does not know is called forgotten; no page says how long it keeps one.
+    kept_for: float = 24 * 3600.0
+
+
+OUTPAINT = Endpoint(
+    HIDREAM_OUTPAINT,
+    "/api-pub/gw/v3/image/outpainting/async",
+    "/api-pub/gw/v3/image/outpainting/async/results",
+    lambda limits: limits.outpaint_per_minute,
+    takes_language=True,
+)
+IMAGE_TO_IMAGE = Endpoint(
+    HIDREAM_IMAGE_TO_IMAGE,
+    "/api-pub/gw/v2/image/img2img/async",
+    "/api-pub/gw/v2/image/img2img/async/results",
+    lambda limits: limits.img2img_per_minute,
+)
+UPSCALE = Endpoint(
+    HIDREAM_UPSCALE,
+    "/api-pub/gw/v3/image/image_upscaler/async",
+    "/api-pub/gw/v3/image/image_upscaler/async/results",
+    takes_language=True,
+)
+MODEL_PHOTO_SET = Endpoint(
+    HIDREAM_MODEL_PHOTO_SET,
+    "/api-pub/ec/v3/image/variation/async",
+    "/api-pub/ec/v3/image/variation/async/results",
+    on_ec_host=True,
+    takes_user_id=False,
+)
+ENDPOINTS = {endpoint.name: endpoint for endpoint in (OUTPAINT, IMAGE_TO_IMAGE, UPSCALE, MODEL_PHOTO_SET)}
+
+
+def endpoint_named(name: str) -> Endpoint:
+    """The endpoint of a task in the journal.
+
+    Raises:
+        ConfigurationError: a later version of this pack bought there.
+    """
+    if name not in ENDPOINTS:
+        raise ConfigurationError(Text(f"This version knows no endpoint {name!r}.", f"此版本不支持端点 {name!r}。"))
+    return ENDPOINTS[name]
+
+
+# ---- the service
+
+
+@dataclass(frozen=True)
+class HiDreamService:
+    """One endpoint, paid by one account."""
+
+    account: HiDreamAccount
+    endpoint: Endpoint
+    provider: ClassVar[Provider] = "HiDream"
+    works_while_asked: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        return self.endpoint.name
+
+    @property
+    def base_url(self) -> str:
+        return self.account.ec_base_url if self.endpoint.on_ec_host else self.account.base_url
+
+    @property
+    def kept_for(self) -> float:
+        return self.endpoint.kept_for
+
+    @property
+    def ceiling(self) -> Ceiling:
+        limits = self.account.limits
+        return Ceiling(limits.at_once, self.endpoint.pictures_per_minute(limits))
+
+    def submit(self, request: WireRequest, request_id: str, phases: Phases) -> Accepted:
+        """Send one submit.
+
+        Raises:
+            NotSentError, NoAnswerError, CallCancelled: see :func:`transport.submit`.
+            NotAccepted: the answer brought no task id.
+        """
+        headers: dict[str, str] = {}
+        if self.endpoint.takes_language:
+            headers["X-accept-language"] = self.account.language
+        if self.endpoint.takes_user_id and self.account.user_id:
+            headers["API-User-ID"] = self.account.user_id
+        added = {"request_id": request_id, "notify_url": self.account.notify_url or None}
+        answer = submit(
+            self.base_url + self.endpoint.submit_path,
+            apart(request.model_copy(update=added).json_bytes, cancel=phases.cancel),
+            headers=headers,
+            auth=self.account.auth,
+            answer_timeout=self.account.deadlines.hidream_answer,
+            deadlines=self.account.deadlines,
+            cancel=phases.cancel,
+            before_sending=phases.before_sending,
+            on_sent=phases.on_sent,
+            proxy=self.account.proxy,
+        )
+        return self._accepted(answer, request, request_id)
+
+    def _accepted(self, answer: Answer, request: WireRequest, request_id: str) -> Accepted:
+        reply = Reply("HiDream", answer, sent_texts(request))
+        task = TaskRef("HiDream", self.endpoint.name, reply.task_id, request_id, reply.sub_task_ids)
+        if reply.task_id:
+            return Accepted(task, note=reply.note)
+        if reply.result is not None:
+            # No page has that; a gateway may answer so, and what it brings is paid.
+            return Accepted(task, reply.result, reply.note)
+        if answer.broken is not None:
+            raise NoAnswerError(str(answer.broken), answer.body) from answer.broken
+        pack_logger().debug("%s: no task, code=%s request_id=%s", self.endpoint.name, reply.code, request_id)
+        refused = reply.not_accepted(request_id)
+        if refused.outcome is Outcome.REFUSED and not refused.is_known and _TEMPLATE.search(refused.vendor_message):
+            refused.meaning = replace(refused.meaning, error=InvalidInputError, advice=_CHOOSE_A_TEMPLATE)
+        raise refused
+
+    def query(self, task: TaskRef) -> Sequence[SubTask]:
+        """Ask once for the state of a task; free.
+
+        Raises:
+            UnknownTaskError: the service says that it has no such task; a real one may still be wrong about that.
+            PollError: no state came back; the task may be fine.
+        """
+        params = {"task_id": task.task_id}
+        if task.request_id:
+            params["request_id"] = task.request_id
+        try:
+            answer = get(
+                self.base_url + self.endpoint.results_path,
+                params=params,
+                auth=self.account.auth,
+                deadlines=self.account.deadlines,
+                proxy=self.account.proxy,
+            )
+        except requests.RequestException as problem:
+            obstacle = obstacle_of(problem)
+            raise PollError(obstacle or type(problem).__name__) from problem
+        except RemoteImageError as problem:
+            # The token exchange may fail for a while; the task runs on meanwhile.
+            raise PollError(problem.what) from problem
+        if answer.status == 401:
+            self.renew_credentials()
+        reply = Reply("HiDream", answer)
+        entries = entries_of(reply)
+        said = f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip()
+        words = reply.message
+        if not entries and _UNKNOWN.search(words) and not _OF_THE_CALLER.search(words):
+            raise UnknownTaskError(said, certain=answer.status == 200 and reply.is_json)
+        if not reply.is_json or not (reply.succeeded or any(map(has_picture, entries))):
+            pack_logger().debug("%s: task_id=%s no state: %s", self.endpoint.name, task.task_id, excerpt(answer.body))
+            raise PollError(said)
+        states = [(entry.get("task_status"), entry.get("task_completion")) for entry in entries]
+        pack_logger().debug("%s: task_id=%s (status, completion)=%s", self.endpoint.name, task.task_id, states)
+        return [sub_task for entry in entries for sub_task in sub_tasks_of(entry, task)]
+
+    def renew_credentials(self) -> bool:
+        """After this thread's request got 401: whether a fresh token can be had; the refused one is dropped."""
+        auth = self.account.auth
+        if not isinstance(auth, ExchangedTokenAuth):
+            return False
+        auth.forget_refused()
+        return True
+
+
+# No page documents the words for a task that the service does not know. Words about a key, a parameter or a user are
+# no words about the task.
+_UNKNOWN = re.compile(
+    r"\btask(?:s|[_ ]?ids?)?\b[\w\s'\"-]{0,40}?\b(?:not\s+(?:be\s+)?found|(?:not|doesn't)\s+exist|has\s+expired)"
+    r"|\b(?:no\s+such|unknown|cannot\s+find|could\s+not\s+find|not\s+found:?)\s+(?:the\s+|this\s+)?task\b"
+    r"|^\W*(?:record not found|not_found)\W*$"
+    r"|任务\s*(?:ID|编号|号)?\s*已?(?:不存在|未找到|找不到|过期)|(?:不存在|未找到|找不到|查不到)(?:该|此|这个)?任务",
+    re.IGNORECASE,
+)
+_OF_THE_CALLER = re.compile(
+    r"token|\bkey\b|api_?key|signature|auth|permission|param|user|account|令牌|密钥|鉴权|签名|参数|权限|用户|账户",
+    re.IGNORECASE,
+)
+
+
+# No page documents the code of a template that is not there; the words name the field or the thing.
+_TEMPLATE = re.compile(r"template|模[板版]", re.IGNORECASE)
+_CHOOSE_A_TEMPLATE = Text(
+    "Choose one with the node's button, or enter a number of the service's list.",
+    "请点击节点上的按钮选择，或填写服务端模板列表中的编号。",
+)

@@ -1,0 +1,190 @@
+"""What a result query of HiDream says of a task's pictures.
+
+Status words, and names other than `image` and `error`, are those of public clients of HiDream and of gateways before
+it: the result pages of this pack's endpoints were not found (see hidream.py).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from ..core.errors import TASK_STATUS, Meaning, Outcome, RemoteImageError, TaskFailedError, refusal
+from ..core.redaction import words_of
+from ..core.text import Text
+from ..purchase.poll import SubTask, TaskRef
+from .answers import Reply, begins_as_a_picture, id_of, is_address
+from .model import json_value
+
+_IDS = ("sub_task_id", "id")
+_STATUSES = ("task_status", "status", "state")
+_PICTURES = ("image", "url", "image_url", "media", "images", "urls", "image_urls")
+_REASONS = ("description", "error", "error_msg", "message", "fail_reason")
+_ENTRY = frozenset({*_IDS, *_STATUSES, *_PICTURES, *_REASONS, "task_completion"})
+_WAITS, _DONE, _WORKS, _FAILED, _REJECTED = 0, 1, 2, 3, 4
+_WORDS: dict[int, str] = {
+    _WAITS: "wait|waiting|queue|queued|in_queue|pending|created|submitted",
+    _DONE: "success|successful|succeed|succeeded|done|finish|finished|complete|completed|ok",
+    _WORKS: "run|running|process|processing|in_progress|generating|working|started",
+    _FAILED: "fail|failed|failure|error",
+    _REJECTED: "reject|rejected|moderated|blocked",
+}
+_QUERY = re.compile(r"(?<=[^\s\"])\?[^\s\"\\]*(?=[\s\"\\])")
+_DEEPEST = 3
+_LONGEST_SHOWN = 500
+
+
+def entries_of(reply: Reply) -> list[dict[str, Any]]:
+    """The sub tasks of an answer, whatever JSON type they come in: a list, one object, objects by their id, a text.
+
+    Where no part has any such field, a result that has a picture itself stands for its only sub task.
+    """
+    listing = [part.fields["sub_task_results"] for part in reply.parts if "sub_task_results" in part.fields]
+    if not listing and not reply.succeeded:
+        # The address beside an error may be that of a help page.
+        return []
+    if not listing:
+        return [part.fields for part in reply.parts if part.is_result and has_picture(part.fields)][:1]
+    return next((entries for value in listing if (entries := list(_entries(value)))), [])
+
+
+def _entries(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    if depth > _DEEPEST:
+        return
+    if isinstance(value, str):
+        if is_address(value):
+            yield {"image": value}
+        elif value.lstrip()[:1] in ("{", "["):
+            yield from _entries(json_value(value), depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _entries(item, depth + 1)
+    elif isinstance(value, dict):
+        if _ENTRY & value.keys():
+            yield value
+        else:
+            for name, inner in value.items():
+                for entry in _entries(inner, depth + 1):
+                    yield {"sub_task_id": name, **entry}
+
+
+def has_picture(entry: dict[str, Any]) -> bool:
+    return bool(_pictures(entry))
+
+
+def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
+    """The pictures of one sub task: one, unless the service lists several, or the state that it is in."""
+    name, told = next(((name, value) for name in _STATUSES if (value := entry.get(name)) not in (None, "")), ("", None))
+    status, is_word = _status_of(told)
+    if name != _STATUSES[0] and not is_word:
+        # Only `task_status` has documented numbers.
+        status = None
+    pictures = _pictures(entry)
+    if is_word and pictures and status not in (_WAITS, _WORKS):
+        # No page has these words: the picture decides.
+        status = _DONE
+    sub_task = SubTask(
+        next(filter(None, (id_of(entry.get(name)) for name in _IDS)), ""),
+        started=status not in (None, _WAITS),
+        completion=_share(entry.get("task_completion")),
+    )
+    if status is not None and (status in TASK_STATUS or status > _WORKS):
+        return [replace(sub_task, error=_error(entry, status, told, task), final=status in TASK_STATUS)]
+    if status in (_WAITS, _WORKS) or (status is not None and status < 0):
+        return [sub_task]
+    # Done, or in no state that has a number: then a picture decides.
+    if not pictures:
+        return [replace(sub_task, empty=_shown(entry) if status == _DONE else "", said=_shown(entry))]
+    return [_picture(sub_task, text, number) for number, text in enumerate(pictures, 1)]
+
+
+def _picture(sub_task: SubTask, text: str, number: int) -> SubTask:
+    has_address = _is_address(text)
+    made = replace(sub_task, started=True, image=text if has_address else "", base64="" if has_address else text)
+    if number == 1:
+        return made
+    # Told apart by its id, where there is one.
+    return replace(made, sub_task_id=sub_task.sub_task_id and f"{sub_task.sub_task_id}#{number}", is_further=True)
+
+
+def _status_of(told: Any) -> tuple[int | None, bool]:
+    """The status as a number, and whether it was a word."""
+    if isinstance(told, str):
+        word = re.sub(r"[\s-]+", "_", told.strip().lower())
+        for status, words in _WORDS.items():
+            if re.fullmatch(words, word):
+                return status, True
+        told = json_value(word) if re.fullmatch(r"-?[0-9]{1,9}(?:\.0+)?", word) else None
+    if isinstance(told, bool) or not isinstance(told, (int, float)) or not math.isfinite(told) or told % 1:
+        return None, False
+    return int(told), False
+
+
+def _pictures(entry: dict[str, Any]) -> list[str]:
+    """The texts of the first name that has any: under another one may be the same picture, or a smaller one."""
+    for name in _PICTURES:
+        texts = dict.fromkeys(_texts(entry.get(name)))
+        # What stands under the documented name is shown if it cannot be fetched.
+        if found := [each for each in texts if name == "image" or is_address(each) or begins_as_a_picture(each)]:
+            return found
+    return []
+
+
+def _texts(value: Any, depth: int = 0) -> Iterator[str]:
+    if isinstance(value, str) and value.strip():
+        yield value.strip()
+    elif depth < _DEEPEST and isinstance(value, list):
+        for item in value:
+            yield from _texts(item, depth + 1)
+    elif depth < _DEEPEST and isinstance(value, dict):
+        for name in _PICTURES:
+            if found := list(_texts(value.get(name), depth + 1)):
+                yield from found
+                return
+
+
+def _is_address(text: str) -> bool:
+    return is_address(text) or not begins_as_a_picture(text)
+
+
+def _error(entry: dict[str, Any], status: int, told: Any, task: TaskRef) -> RemoteImageError:
+    reason = " ".join(dict.fromkeys(text for name in _REASONS if (text := _reason(entry.get(name)))))
+    return refusal(
+        "HiDream",
+        TASK_STATUS.get(status) or _unknown_status(status),
+        code=words_of(f"task_status {told}", 60),
+        vendor_message=words_of(reason, _LONGEST_SHOWN) if status in TASK_STATUS and reason else _shown(entry),
+        request_id=task.request_id,
+        task_id=task.task_id,
+    )
+
+
+def _reason(value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    return json.dumps(value, ensure_ascii=False) if value else ""
+
+
+def _shown(entry: dict[str, Any]) -> str:
+    """A sub task as the service put it, without pictures and without queries of addresses: one may be a signature."""
+    told = {name: value for name, value in entry.items() if name not in _PICTURES or not value}
+    return words_of(_QUERY.sub("", json.dumps(told, ensure_ascii=False)), _LONGEST_SHOWN)
+
+
+def _unknown_status(status: int) -> Meaning:
+    what = Text(
+        f"The service ended the task with a status this pack does not know ({status}).",
+        f"服务端以未知状态（{status}）结束了任务。",
+    )
+    return Meaning(TaskFailedError, Outcome.FAILED, what)
+
+
+def _share(completion: Any) -> float | None:
+    """The page does not say whether completion runs to 1 or to 100; anything above 1 is read as per cent."""
+    if isinstance(completion, bool) or not isinstance(completion, (int, float)) or not 0 <= completion <= 100:
+        return None
+    return completion / 100 if completion > 1 else float(completion)

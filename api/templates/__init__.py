@@ -1,0 +1,1 @@
+"""HiDream's templates for model photo sets: the list and its pictures."""

@@ -1,0 +1,99 @@
+"""Lists and thumbnails of templates on disk: for tomorrow, and for when the service cannot be reached.
+
+Nothing here is worth an error: what cannot be read is not there, and what cannot be written is fetched again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..core.choices import Gender
+from ..core.files import write_whole
+from ..core.redaction import pack_logger
+from ..services.hidream_templates import Template
+
+# Seconds. A list is bounded, but the addresses of its pictures, which name their files, may change each day.
+_PICTURES_LIVE = 30 * 24 * 3600.0
+_MAX_LIST_BYTES = 16 * 2**20
+_JPEG_BEGIN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+
+
+@dataclass(frozen=True)
+class KeptList:
+    """A list as it was at a time (seconds since the epoch)."""
+
+    at: float
+    templates: Sequence[Template]
+
+
+class _StoredTemplate(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    id: int = Field(ge=1, lt=2**31)
+    gender: Gender
+    show_image: str
+
+
+class _StoredList(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    at: float = Field(ge=0, lt=2**32, allow_inf_nan=False)
+    templates: list[_StoredTemplate]
+
+
+class TemplateCache:
+    """A folder of its own, made when something is kept. Several threads and processes may share it."""
+
+    def __init__(self, directory: Callable[[], Path]) -> None:
+        self._directory = directory
+
+    def read_list(self, identity: str, gender: Gender) -> KeptList | None:
+        path = self._directory() / "lists" / f"{identity}-{gender}.json"
+        try:
+            if path.stat().st_size > _MAX_LIST_BYTES:
+                return None
+            stored = _StoredList.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as cause:
+            pack_logger().warning("The kept list of templates %s is unreadable (%s).", path, type(cause).__name__)
+            return None
+        return KeptList(stored.at, [Template(**dict(template)) for template in stored.templates])
+
+    def write_list(self, identity: str, gender: Gender, kept: KeptList) -> None:
+        """Keep a list, and remove the pictures that were written 30 days before it."""
+        templates = [_StoredTemplate(**vars(template)) for template in kept.templates]
+        content = _StoredList(at=kept.at, templates=templates).model_dump_json().encode("utf-8")
+        self._write(self._directory() / "lists" / f"{identity}-{gender}.json", content)
+        with suppress(OSError):
+            for path in (self._directory() / "pictures").iterdir():
+                with suppress(OSError):
+                    if path.stat().st_mtime < kept.at - _PICTURES_LIVE:
+                        path.unlink()
+
+    def read_thumbnail(self, template: Template) -> bytes | None:
+        try:
+            data = self._thumbnail(template).read_bytes()
+        except OSError:
+            return None
+        return data if data.startswith(_JPEG_BEGIN) and data.endswith(_JPEG_END) else None
+
+    def write_thumbnail(self, template: Template, jpeg: bytes) -> None:
+        self._write(self._thumbnail(template), jpeg)
+
+    def _thumbnail(self, template: Template) -> Path:
+        digest = hashlib.sha256(template.show_image.encode("utf-8", "replace")).hexdigest()
+        return self._directory() / "pictures" / f"{digest}.jpg"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_whole(path, content)
+        except OSError as cause:
+            pack_logger().warning("Templates are not kept in %s (%s).", path.parent, type(cause).__name__)

@@ -1,0 +1,191 @@
+"""What the template picker shows: lists of today where the service answers, and older ones where it does not."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.choices import GENDERS, Gender
+from ..core.errors import RemoteImageError, ServiceError
+from ..core.text import Text
+from ..profiles.resolve import Profiles
+from ..services.hidream_templates import Template, fetch_templates, fetch_thumbnail
+from ..transport.account import HiDreamAccount
+from ..transport.connection import origin
+from .cache import KeptList, TemplateCache
+
+PAGE_SIZE = 30
+_FRESH_S = 24 * 3600.0
+# A service that did not answer is left alone for a while: a page is thirty pictures.
+_FAILED_S = 60.0
+
+
+@dataclass(frozen=True)
+class TemplatePage:
+    """Some templates of a gender. ``offline`` says why the list is an old one."""
+
+    gender: Gender
+    templates: Sequence[Template]
+    number: int
+    pages: int
+    total: int
+    offline: Text | None
+
+
+@dataclass(frozen=True)
+class _Listing:
+    kept: KeptList
+    failed_at: float = 0.0
+    error: RemoteImageError | None = None
+
+    @property
+    def offline(self) -> Text | None:
+        if self.error is None:
+            return None
+        day, why = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.kept.at)), self.error.text()
+        return Text(
+            f"This is the list as of {day}; it could not be renewed. {why.en}",
+            f"此为 {day} 时的列表，未能更新。{why.zh}",
+        )
+
+
+@dataclass(frozen=True)
+class _Found:
+    listing: _Listing
+    index: int
+    template: Template
+
+
+class TemplateShelf:
+    """Blocks while it fetches; each list and picture is fetched by one thread at a time.
+
+    Args:
+        directory: where lists and thumbnails are kept. Those of a sandbox are not: it is always there.
+    """
+
+    def __init__(self, profiles: Profiles, directory: Callable[[], Path], now: Callable[[], float] = time.time) -> None:
+        self._profiles = profiles
+        self._cache = TemplateCache(lambda: directory() / "templates")
+        self._now = now
+        self._listings: dict[tuple[str, Gender], _Listing] = {}
+        self._failures: dict[tuple[str, str], tuple[float, ServiceError]] = {}
+        self._guard = threading.Lock()
+        self._turns: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
+
+    def page(self, profile: str, gender: Gender, number: int, *, fresh: bool = False) -> TemplatePage:
+        """A page of a gender's list, the last one if there are fewer.
+
+        Args:
+            fresh: ask the service, however new the list is.
+
+        Raises:
+            RemoteImageError: there is no list, and none is to be had.
+        """
+        account = self._profiles.hidream(profile)
+        return _cut(self._listing(account, gender, fresh=fresh), gender, number)
+
+    def page_with(self, profile: str, template_id: int) -> TemplatePage | None:
+        """The page that has this template; ``None`` if no list has it.
+
+        Raises:
+            RemoteImageError: as for :meth:`page`.
+        """
+        found = self._find(self._profiles.hidream(profile), template_id)
+        return _cut(found.listing, found.template.gender, found.index // PAGE_SIZE + 1) if found else None
+
+    def thumbnail(self, profile: str, template_id: int) -> bytes | None:
+        """The JPEG of a template; ``None`` if no list has it.
+
+        Raises:
+            RemoteImageError: it is not to be had.
+        """
+        account = self._profiles.hidream(profile)
+        found = self._find(account, template_id)
+        return self._thumbnail(account, found.template) if found else None
+
+    def _find(self, account: HiDreamAccount, template_id: int) -> _Found | None:
+        problem: RemoteImageError | None = None
+        for gender in GENDERS:
+            try:
+                listing = self._listing(account, gender)
+            except RemoteImageError as error:
+                # The other list may have it.
+                problem = error
+                continue
+            for index, template in enumerate(listing.kept.templates):
+                if template.id == template_id:
+                    return _Found(listing, index, template)
+        if problem is not None:
+            raise problem
+        return None
+
+    def _listing(self, account: HiDreamAccount, gender: Gender, *, fresh: bool = False) -> _Listing:
+        asked_at = self._now()
+        identity = _identity(account)
+        with self._turn(identity, gender):
+            known = self._listings.get((identity, gender))
+            if known is None and not account.sandbox and (kept := self._cache.read_list(identity, gender)):
+                known = _Listing(kept)
+            if known is None or not self._will_do(known, asked_at, fresh=fresh):
+                known = self._renewed(account, gender, identity, known)
+            self._listings[identity, gender] = known
+            return known
+
+    def _will_do(self, known: _Listing, asked_at: float, *, fresh: bool) -> bool:
+        # Whoever waited for the turn gets what the one before has brought.
+        if fresh:
+            return asked_at <= max(known.kept.at, known.failed_at) <= self._now()
+        if 0 <= self._now() - known.kept.at < _FRESH_S:
+            return True
+        return 0 <= self._now() - known.failed_at < _FAILED_S
+
+    def _renewed(self, account: HiDreamAccount, gender: Gender, identity: str, known: _Listing | None) -> _Listing:
+        try:
+            kept = KeptList(self._now(), fetch_templates(account, gender))
+        except RemoteImageError as error:
+            if known is None:
+                raise
+            return _Listing(known.kept, self._now(), error.with_traceback(None))
+        if not account.sandbox:
+            self._cache.write_list(identity, gender, kept)
+        return _Listing(kept)
+
+    def _thumbnail(self, account: HiDreamAccount, template: Template) -> bytes:
+        key = _identity(account), template.show_image
+        with self._turn(*key):
+            if not account.sandbox and (kept := self._cache.read_thumbnail(template)):
+                return kept
+            failed_at, failure = self._failures.get(key, (0.0, None))
+            if failure is not None and 0 <= self._now() - failed_at < _FAILED_S:
+                raise failure.with_traceback(None)
+            try:
+                jpeg = fetch_thumbnail(account, template)
+            except ServiceError as error:
+                self._failures[key] = self._now(), error
+                raise
+            self._failures.pop(key, None)
+            if not account.sandbox:
+                self._cache.write_thumbnail(template, jpeg)
+            return jpeg
+
+    def _turn(self, *what: str) -> threading.Lock:
+        with self._guard:
+            return self._turns[what]
+
+
+def _identity(account: HiDreamAccount) -> str:
+    """Whose list it is, as the name of a file."""
+    return hashlib.sha256(f"{origin(account.ec_base_url)}\n{account.account_id}".encode()).hexdigest()[:32]
+
+
+def _cut(listing: _Listing, gender: Gender, number: int) -> TemplatePage:
+    templates = listing.kept.templates
+    pages = max(1, -(-len(templates) // PAGE_SIZE))
+    number = min(max(1, number), pages)
+    shown = templates[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
+    return TemplatePage(gender, shown, number, pages, len(templates), listing.offline)

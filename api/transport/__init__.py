@@ -1,0 +1,1 @@
+"""HTTP requests, and who pays for them; it knows no service."""

@@ -1,0 +1,238 @@
+"""Fetching a result picture from an address that somebody else named: guarded, capped, found out when cut."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import socket
+import tempfile
+import threading
+import time
+import unicodedata
+from contextlib import ExitStack, suppress
+from typing import IO
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+
+from ..core.cancel import CancelToken
+from ..core.text import Text
+from .connection import Hooks, Line, NoAuth, blocks, is_loopback, log_exchange, new_session, trusted
+from .submit import Deadlines
+from .time_limit import TimeLimit
+
+_MAX_REDIRECTS = 3
+# Many may have come and wait to be decoded.
+_SPOOL_IN_MEMORY = 2**20
+# Proxies of the "fake-ip" kind answer DNS from this range and forward by name.
+_FAKE_IP_RANGE = ipaddress.ip_network("198.18.0.0/15")
+# Addresses as resolvers read them, though no URL has them so: 0x7f.1, 2130706433, 0177.0.0.1.
+_NUMERIC_HOST = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}\.?", re.IGNORECASE)
+_FOUR_NUMBERS = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
+# 203: a proxy on the way has changed something, its headers at least.
+_WHOLE = (200, 203)
+_QUERY = re.compile(r"\?[^\s()'\"]*")
+
+
+class DownloadError(Exception):
+    """One try of a download failed; another may succeed."""
+
+
+class TooLargeError(DownloadError):
+    """It is larger than anything that is taken; another try would bring the same."""
+
+
+class RefusedUrlError(Exception):
+    """A result URL that this pack does not fetch, with the reason."""
+
+    def __init__(self, reason: Text) -> None:
+        super().__init__(reason.en)
+        self.reason = reason
+
+
+def _guard(allow_loopback: bool, line: Line) -> Hooks:
+    """Refuses direct connections to addresses inside somebody's network, before and after they stand.
+
+    Only direct ones: a proxy may well be a private address, and resolves names for itself.
+    """
+
+    def resolving(host: str, port: int) -> None:
+        with suppress(OSError):
+            for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                _check_address(str(address[0]), allow_loopback)
+
+    def connected(sock: socket.socket, direct: bool) -> None:
+        if direct:
+            try:
+                _check_address(sock.getpeername()[0], allow_loopback)
+            except RefusedUrlError:
+                sock.close()
+                raise
+        line.connected(sock)
+
+    return Hooks(resolving=resolving, connected=connected)
+
+
+def _check_address(address: str, allow_loopback: bool) -> None:
+    if not _is_public(address, allow_loopback):
+        raise _private(address)
+
+
+def _private(address: str) -> RefusedUrlError:
+    return RefusedUrlError(
+        Text(f"its host resolves to {address}, an address inside a private network", f"主机地址 {address} 位于内部网络")
+    )
+
+
+def _is_public(address: str, allow_loopback: bool) -> bool:
+    ip = _innermost(ipaddress.ip_address(address.split("%")[0]))
+    if ip.is_loopback:
+        return allow_loopback
+    if ip in _NAT64_LOCAL or getattr(ip, "is_site_local", False):
+        # Not every Python counts these as private.
+        return False
+    return _is_fake(str(ip)) or (ip.is_global and not ip.is_multicast)
+
+
+def _is_fake(address: str) -> bool:
+    ip = _innermost(ipaddress.ip_address(address.split("%")[0]))
+    return ip.version == 4 and ip in _FAKE_IP_RANGE
+
+
+def _innermost(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one stands for, in the forms that lead there (mapped, 6to4, NAT64)."""
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip in _NAT64:
+            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        return ip.ipv4_mapped or ip.sixtofour or ip
+    return ip
+
+
+def _checked_url(url: str, allow_loopback: bool) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise RefusedUrlError(Text("it is no URL", "不是有效的 URL")) from None
+    loopback = is_loopback(host)
+    if parts.username is not None or parts.password is not None:
+        raise RefusedUrlError(Text("it carries credentials", "其中含有用户名或密码"))
+    if parts.scheme != "https" and not (parts.scheme == "http" and loopback and allow_loopback):
+        raise RefusedUrlError(Text(f"its scheme is {parts.scheme or 'missing'}, not https", "协议不是 https"))
+    host = unicodedata.normalize("NFKC", host)
+    if _NUMERIC_HOST.fullmatch(host) and not _FOUR_NUMBERS.fullmatch(host):
+        raise RefusedUrlError(Text(f"its host is the number {host}", f"主机是数字形式 {host}"))
+    with suppress(ValueError):
+        # A proxy answers a name with an address of the fake-ip range; as a host of its own it is somebody's network.
+        if not _is_public(host.strip("[]"), allow_loopback) or _is_fake(host.strip("[]")):
+            raise _private(host)
+    if not host or (loopback and not allow_loopback):
+        raise RefusedUrlError(Text(f"its host is {host or 'missing'}", f"主机为 {host or '空'}"))
+    return url
+
+
+def without_query(url: str) -> str:
+    """A result's address as it may be shown: the query may be a signature."""
+    return url.split("?")[0].split("#")[0][:300]
+
+
+class _SilentInDownloads(logging.Filter):
+    """urllib3 writes whole addresses at DEBUG, and a result's query may be a signature; our own line says the rest."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(_this_thread, "downloading", False)
+
+
+_this_thread = threading.local()
+_silent_in_downloads = _SilentInDownloads()
+
+
+def download(
+    url: str,
+    *,
+    max_bytes: int,
+    allow_loopback: bool,
+    deadlines: Deadlines,
+    cancel: CancelToken,
+    proxy: str = "",
+) -> IO[bytes]:
+    """Fetch a result picture once, without credentials, into a temporary file (in memory while small).
+
+    Redirects are followed three times at most, and each target is checked like the first.
+
+    Raises:
+        RefusedUrlError: the URL, or a redirect, is not one this pack fetches.
+        DownloadError: this try failed (status, cut, too large); the caller may try again.
+        CallCancelled: cancelled.
+    """
+    logging.getLogger("urllib3.connectionpool").addFilter(_silent_in_downloads)
+    for _ in range(_MAX_REDIRECTS + 1):
+        cancel.check()
+        started = time.monotonic()
+        shown = without_query(_checked_url(url, allow_loopback))
+        line = Line()
+        limit = TimeLimit(line, min(deadlines.download, deadlines.connect + 2 * deadlines.poll))
+        session = new_session(url, proxy, _guard(allow_loopback, line))
+        with line, limit, session, cancel.calling(line.cut):
+            _this_thread.downloading = True
+            try:
+                response = session.get(
+                    url,
+                    headers={"Accept-Encoding": "identity"},
+                    auth=NoAuth(),
+                    timeout=(deadlines.connect, deadlines.poll),
+                    verify=trusted(),
+                )
+                with response:
+                    if response.is_redirect:
+                        log_exchange("GET", shown, response.status_code, started)
+                        url = _joined(url, response.headers["Location"])
+                        continue
+                    spool = _spool(response, max_bytes, limit, cancel)
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
+                cancel.check()
+                log_exchange("GET", shown, f"failed ({type(cause).__name__})", started)
+                # Without its cause: that repeats the address with its query, which may be a signature.
+                raise DownloadError(_QUERY.sub("", str(cause))) from None
+            finally:
+                _this_thread.downloading = False
+        log_exchange("GET", shown, response.status_code, started, received=spool.tell())
+        return spool
+    raise DownloadError(f"more than {_MAX_REDIRECTS} redirects")
+
+
+def _joined(url: str, location: str) -> str:
+    # http.client reads headers as Latin-1; an address may be in UTF-8, not percent-encoded.
+    with suppress(UnicodeError):
+        location = location.encode("latin-1").decode("utf-8")
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise RefusedUrlError(Text("it redirects to something that is no URL", "重定向目标不是有效的 URL")) from None
+
+
+def _spool(response: requests.Response, max_bytes: int, limit: TimeLimit, cancel: CancelToken) -> IO[bytes]:
+    if response.status_code not in _WHOLE:
+        raise DownloadError(f"HTTP {response.status_code}")
+    announced = response.headers.get("Content-Length", "")
+    with ExitStack() as unless_whole:
+        spool = unless_whole.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY))
+        ended = False
+        with suppress(urllib3.exceptions.ProtocolError):
+            for chunk in blocks(response, decode=False):
+                cancel.check()
+                spool.write(chunk)
+                limit.came(len(chunk))
+                if spool.tell() > max_bytes:
+                    raise TooLargeError(f"more than {max_bytes} bytes")
+            ended = True
+        if limit.passed:
+            raise DownloadError(f"too slow: {spool.tell()} bytes so far")
+        if not ended or (announced.isdigit() and spool.tell() != int(announced)):
+            raise DownloadError(f"cut off after {spool.tell()} of {announced or 'so many'} bytes")
+        unless_whole.pop_all()
+        return spool

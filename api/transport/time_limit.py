@@ -1,0 +1,83 @@
+"""A total time for a request: whoever sends a header or a body byte by byte is cut off.
+
+The socket's own timeout begins anew with each byte.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from .connection import Line
+
+# Bytes per second. A transfer that is slower than this over its whole length has no end to wait for.
+SLOWEST = 16 * 1024
+
+
+class TimeLimit:
+    """Cuts a line when its time has passed; a context manager around one request.
+
+    Args:
+        line: the connection of that request.
+        seconds: until it is cut; :meth:`came` adds what a slow line needs for the bytes that came.
+    """
+
+    def __init__(self, line: Line, seconds: float) -> None:
+        self.line = line
+        self.end = time.monotonic() + seconds
+        self.passed = False
+
+    def restart(self, seconds: float) -> None:
+        """From now on it has so many seconds."""
+        self.end = time.monotonic() + seconds
+        _cutter.look()
+
+    def came(self, size: int) -> None:
+        """So many bytes came."""
+        self.end += size / SLOWEST
+
+    def __enter__(self) -> TimeLimit:
+        _cutter.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _cutter.discard(self)
+
+
+class _Cutter:
+    """One daemon thread, made with the first request, that cuts the lines of limits that have passed."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._limits: set[TimeLimit] = set()
+        self._thread: threading.Thread | None = None
+
+    def add(self, limit: TimeLimit) -> None:
+        with self._changed:
+            self._limits.add(limit)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="hidream-volcengine-limits", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def discard(self, limit: TimeLimit) -> None:
+        with self._changed:
+            self._limits.discard(limit)
+
+    def look(self) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    def _work(self) -> None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for limit in [limit for limit in self._limits if limit.end <= now]:
+                    self._limits.discard(limit)
+                    limit.passed = True
+                    limit.line.cut()
+                soonest = min((limit.end for limit in self._limits), default=None)
+                self._changed.wait(None if soonest is None else max(0.0, soonest - now))
+
+
+_cutter = _Cutter()

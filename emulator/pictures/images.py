@@ -1,0 +1,73 @@
+"""Images as the services take them: base64 without a prefix, or a URL."""
+
+import base64
+import binascii
+import io
+import struct
+
+from PIL import Image
+
+from ..message import ImageRefusedError
+from .files import PREFIX, ResultFiles
+
+# The emulator's own limit, against running out of memory; the services' are unknown.
+MAX_PIXELS = 64_000_000
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+class Loader:
+    def __init__(self, files: ResultFiles, base_url: str) -> None:
+        self._files, self._base_url = files, base_url
+
+    def data(self, text: str) -> bytes:
+        if text.startswith(("http://", "https://")):
+            # The emulator opens no connection of its own: the only URLs it knows are those of its results.
+            file = self._files.get(text.removeprefix(self._base_url))
+            if not text.startswith(self._base_url + PREFIX) or file is None:
+                raise ImageRefusedError("the emulator takes no image URL but those of its own results")
+            return file.data
+        if text.startswith("data:"):
+            raise ImageRefusedError("the data: prefix must be removed from a base64 image")
+        try:
+            return base64.b64decode(text, validate=True)
+        except (ValueError, binascii.Error):
+            raise ImageRefusedError("the image is not base64") from None
+
+    def image(self, text: str) -> Image.Image:
+        return decode(self.data(text))
+
+    def rgb(self, text: str) -> Image.Image:
+        return as_rgb(self.image(text))
+
+
+def decode(data: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise ImageRefusedError(f"the image has more than {MAX_PIXELS} pixels")
+        image.load()
+    # Pillow raises SyntaxError for a broken PNG, struct.error and EOFError for cut headers.
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError):
+        raise ImageRefusedError("the image cannot be decoded") from None
+    return image
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if "A" in image.getbands() or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def is_grey8_png(data: bytes) -> bool:
+    # Pillow reads 2 and 4 bit grey as "L" too, so ask the PNG header: bit depth 8, colour type 0.
+    return data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:26] == b"\x08\x00"
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

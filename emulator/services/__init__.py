@@ -1,0 +1,1 @@
+"""The endpoints of both services, as their pages have them."""

@@ -1,0 +1,1 @@
+"""What talks to ComfyUI, and what waits for its prompts."""

@@ -1,0 +1,28 @@
+"""The built-in emulator behind the profile ``sandbox``: started in this process when it is used first."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from ... import api
+
+if TYPE_CHECKING:
+    from ...emulator import Emulator
+
+_LATENCY = 1.5
+
+_lock = threading.Lock()
+_emulator: Emulator | None = None
+
+
+def start_sandbox() -> api.Sandbox:
+    """The address of the emulator on loopback, and the keys that it takes."""
+    global _emulator
+    from ...emulator import Credentials, Emulator
+
+    credentials = Credentials()
+    with _lock:
+        if _emulator is None:
+            _emulator = Emulator(latency=_LATENCY, credentials=credentials).start()
+    return api.Sandbox(_emulator.url, credentials.hidream_token, credentials.gateway_api_key)

@@ -1,0 +1,72 @@
+"""HTTP routes of the pack inside ComfyUI's server. They know no ComfyUI: ``nodes/comfy/host.py`` registers them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from ...api import pack_logger
+from . import profiles as profile_routes
+from . import tasks as task_routes
+from . import templates as template_routes
+from .context import BASE, Counter, OffLoop, own_threads
+from .guard import OPEN_VARIABLE, Answer, Guard, answer
+
+
+def other_copy(routes: web.RouteTableDef) -> Path | None:
+    """The folder of another copy of this pack, of whatever version, whose routes are there already."""
+    for route in routes:
+        if isinstance(route, web.RouteDef) and route.path.startswith(f"{BASE}/"):
+            module = sys.modules.get(getattr(route.handler, "__module__", ""))
+            file = getattr(module, "__file__", None)
+            return _pack_of(Path(file).resolve()) if file else Path(BASE)
+    return None
+
+
+def _pack_of(file: Path) -> Path:
+    """The folder of the pack that has a file below ``nodes``."""
+    return next((folder.parent for folder in file.parents if folder.name == "nodes"), file.parent)
+
+
+def register(
+    routes: web.RouteTableDef,
+    desk: task_routes.Desk,
+    token: str | None = None,
+    *,
+    profiles: Callable[[], profile_routes.Desk] | None = None,
+    tell_profiles: Callable[[], None] = lambda: None,
+    shelf: Callable[[], template_routes.Shelf] | None = None,
+    off_loop: OffLoop | None = None,
+) -> None:
+    """Add the routes, each behind the guard. Nothing is asked or started before the first request.
+
+    Args:
+        token: what state changes must show; without one, a new one for this start.
+        profiles: called with each request; without it there are no routes for profiles.
+        tell_profiles: called when one of these routes has changed them.
+        shelf: as ``profiles``, for templates.
+        off_loop: runs a blocking function and awaits it. The default has threads of its own; ``host.off_loop`` is for
+            nodes, it ends with an interrupt of the prompt.
+    """
+    opened = os.environ.get(OPEN_VARIABLE, "").strip() == "1"
+    if opened:
+        pack_logger().warning("%s=1: the pack's routes answer other machines, too", OPEN_VARIABLE)
+    token = token or secrets.token_urlsafe(32)
+    guarded = Guard(token, opened=opened)
+    counter = Counter(routes, guarded, off_loop or own_threads(4))
+
+    @routes.get(f"{BASE}/session")
+    @guarded
+    async def session(_: web.Request) -> Answer:
+        return answer({"token": token})
+
+    task_routes.add(counter, desk)
+    if profiles is not None:
+        profile_routes.add(counter, profiles, tell_profiles)
+    if shelf is not None:
+        template_routes.add(counter, shelf)

@@ -1,0 +1,181 @@
+"""HTTP routes of the task list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiohttp import web
+
+from ... import api
+from ...api import Text
+from .context import BASE, Counter
+from .guard import Answer, Refusal, answer
+
+if TYPE_CHECKING:
+    from ..comfy.books import BudgetLine
+
+_TASKS_SHOWN = 200
+_MOST_TASKS = 1000
+
+_JOURNAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_POSITION = re.compile(r"[0-9]{1,4}")
+_PICTURES = ("image/png", "image/jpeg", "image/webp")
+
+_NO_TASK = Text("The journal has no such task.", "付费日志中没有此任务。")
+_NO_PICTURE = Text("This picture is not in the store.", "图片库中没有此图片。")
+_BAD_LIMIT = Text(
+    f"`limit` must be a whole number from 1 to {_MOST_TASKS}.", f"`limit` 必须为 1 到 {_MOST_TASKS} 的整数。"
+)
+_NOT_AGAIN = Text(
+    "Only an ambiguous or failed attempt can be submitted again; this one is neither.",
+    "只有结果不明（ambiguous）或失败（failed）的任务才能重新提交，此任务不属于这两种。",
+)
+_NOT_NOW = Text(
+    "Only an accepted task that nobody works on can be collected.",
+    "只有已受理且当前无人处理的任务才能取回。",
+)
+_NOBODY_WAITS = Text(
+    "Nobody on this server waits for this task.",
+    "此服务器上没有节点在等待该任务。",
+)
+
+
+class Desk(Protocol):
+    """What the routes need of the journal and the store. All of it blocks."""
+
+    def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine]]: ...
+    def task(self, journal_id: str) -> api.Task | None: ...
+    def submit_again(self, journal_id: str) -> bool: ...
+    def collect(self, journal_id: str) -> bool: ...
+    def stop_waiting(self, journal_id: str) -> bool: ...
+    def acknowledge(self) -> None: ...
+
+    def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
+        """The bytes and the media type."""
+
+    def thumbnail(self, journal_id: str, position: int) -> bytes | None:
+        """A small JPEG."""
+
+
+def add(counter: Counter, desk: Desk) -> None:
+    """Add the routes, each behind the guard."""
+    routes, guarded, run = counter.routes, counter.guarded, counter.run
+
+    @routes.get(f"{BASE}/tasks")
+    @guarded
+    async def tasks(request: web.Request) -> Answer:
+        overview, budgets = await run(desk.overview, _limit(request))
+        shown = {
+            "now": overview.now,
+            "tasks": [_shown(task) for task in overview.tasks],
+            "budgets": [asdict(line) for line in budgets],
+            "unacknowledged": overview.unacknowledged,
+        }
+        return answer(shown)
+
+    @routes.get(f"{BASE}/tasks/{{id}}")
+    @guarded
+    async def task(request: web.Request) -> Answer:
+        found = await run(desk.task, _journal_id(request))
+        if found is None:
+            raise Refusal(404, _NO_TASK)
+        return answer({"task": _shown(found)})
+
+    @routes.get(f"{BASE}/tasks/{{id}}/pictures/{{position}}")
+    @guarded
+    async def picture(request: web.Request) -> Answer:
+        found = await run(desk.picture, _journal_id(request), _position(request))
+        if found is None:
+            raise Refusal(404, _NO_PICTURE)
+        return _picture(*found)
+
+    @routes.get(f"{BASE}/tasks/{{id}}/thumbnails/{{position}}")
+    @guarded
+    async def thumbnail(request: web.Request) -> Answer:
+        found = await run(desk.thumbnail, _journal_id(request), _position(request))
+        if found is None:
+            raise Refusal(404, _NO_PICTURE)
+        return Answer(body=found, content_type="image/jpeg")
+
+    @routes.post(f"{BASE}/tasks/{{id}}/submit-again")
+    @guarded
+    async def submit_again(request: web.Request) -> Answer:
+        return await changed(request, desk.submit_again, _NOT_AGAIN)
+
+    @routes.post(f"{BASE}/tasks/{{id}}/collect")
+    @guarded
+    async def collect(request: web.Request) -> Answer:
+        return await changed(request, desk.collect, _NOT_NOW)
+
+    @routes.post(f"{BASE}/tasks/{{id}}/stop-waiting")
+    @guarded
+    async def stop_waiting(request: web.Request) -> Answer:
+        return await changed(request, desk.stop_waiting, _NOBODY_WAITS)
+
+    async def changed(request: web.Request, change: Callable[[str], bool], not_now: Text) -> Answer:
+        journal_id = _journal_id(request)
+        if not await run(change, journal_id):
+            known = await run(desk.task, journal_id)
+            raise Refusal(404, _NO_TASK) if known is None else Refusal(409, not_now)
+        return answer({"ok": True})
+
+    @routes.post(f"{BASE}/journal/acknowledge")
+    @guarded
+    async def acknowledge(_: web.Request) -> Answer:
+        await run(desk.acknowledge)
+        return answer({"ok": True})
+
+
+def _limit(request: web.Request) -> int:
+    given = request.query.get("limit", str(_TASKS_SHOWN))
+    if not re.fullmatch(r"[0-9]{1,4}", given) or not 1 <= int(given) <= _MOST_TASKS:
+        raise Refusal(400, _BAD_LIMIT)
+    return int(given)
+
+
+def _journal_id(request: web.Request) -> str:
+    journal_id = request.match_info["id"]
+    if not _JOURNAL_ID.fullmatch(journal_id):
+        raise Refusal(404, _NO_TASK)
+    return journal_id
+
+
+def _position(request: web.Request) -> int:
+    position = request.match_info["position"]
+    if not _POSITION.fullmatch(position):
+        raise Refusal(404, _NO_PICTURE)
+    return int(position)
+
+
+def _picture(content: bytes, media_type: str) -> Answer:
+    """It came from a service: shown if it is a plain picture; anything else could run as a page of ComfyUI's origin."""
+    if media_type in _PICTURES:
+        return Answer(body=content, content_type=media_type)
+    headers = {"Content-Disposition": "attachment"}
+    return Answer(body=content, content_type="application/octet-stream", headers=headers)
+
+
+def _shown(task: api.Task) -> dict[str, Any]:
+    error = task.error.text() if task.error is not None else None
+    return {
+        "journal_id": task.journal_id,
+        "state": task.state,
+        "provider": task.provider,
+        "endpoint": task.endpoint,
+        "profile": task.profile,
+        "sandbox": task.sandbox,
+        "task_id": task.task_id,
+        "request_id": task.request_id,
+        "take": task.take,
+        "pictures": task.pictures,
+        "summary": task.summary,
+        "created_at": task.created_at,
+        "changed_at": task.changed_at,
+        "error": {"en": error.en, "zh": error.zh} if error is not None else None,
+        "stored": task.stored,
+        "waiting": task.waiting,
+        "can": list(task.can),
+    }

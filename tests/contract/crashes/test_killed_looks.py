@@ -1,0 +1,94 @@
+"""ComfyUI dies at each commit of a look at a task: nothing is lost or bought anew."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hidream_volcengine.api import Collector, Journal
+from hidream_volcengine.api.core.text import Text
+from hidream_volcengine.api.journal.states import JournalError
+from pytest import MonkeyPatch
+
+from tests.contract import paying
+from tests.contract.paying import A, Shop, park, pictures, upscale
+
+
+class Killed(BaseException):
+    """The process is gone: it writes nothing more."""
+
+
+def mortal(journal: Journal, at: int, side: str) -> list[int]:
+    """Let it die before or after its so-many-th commit; how many there were."""
+    commits: list[int] = []
+    original = journal._access.writing
+    here = threading.get_ident()
+
+    def die() -> None:
+        raise Killed if threading.get_ident() == here else JournalError(Text("dead", "dead"))
+
+    @contextmanager
+    def writing() -> Iterator[Any]:
+        if len(commits) >= at:
+            die()
+        commits.append(1)
+        dies = len(commits) == at
+        with original() as opened:
+            yield opened
+            if dies and side == "before":
+                die()
+        if dies:
+            die()
+
+    journal._access.writing = writing  # type: ignore[method-assign]
+    return commits
+
+
+def buried(shop: Shop) -> None:
+    """Another process finds what the dead one left."""
+    shop._journals.remove(shop.journal)
+    shop.journal._closed = True
+    with closing(sqlite3.connect(shop.folder / "journal.sqlite3", timeout=30)) as connection, connection:
+        connection.execute("UPDATE owners SET started = 'in another life'")
+    shop.journal = shop.open()
+
+
+def at_every_commit(tmp_path: Path, side: str, live: Callable[[Shop, int], bool]) -> None:
+    for at in range(1, 30):
+        with Shop(tmp_path / str(at)) as shop:
+            if not live(shop, at):
+                assert at > 3, "hardly anything was written"
+                return
+    pytest.fail("it never survived")
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("service", ["upscale", "cvsync2async"])
+def test_killed_in_a_look(tmp_path: Path, monkeypatch: MonkeyPatch, service: str, side: str) -> None:
+    paying.brisk(monkeypatch)
+
+    def live(shop: Shop, at: int) -> bool:
+        park(shop, service)
+        shop.mend()
+        call = upscale(shop.hidream, A) if service == "upscale" else paying.cvprocess(shop.volcengine, A)
+        [task] = shop.journal.tasks()
+        attempt = shop.journal.collectable(task.journal_id)
+        assert attempt is not None
+        mortal(shop.journal, at, side)
+        died = False
+        try:
+            Collector(shop.journal, shop.profiles)._look(attempt)
+        except Killed:
+            died = True
+        buried(shop)
+        with shop.buys(0):
+            assert pictures(shop.buy(call))
+        assert shop.states == ["delivered"]
+        return died
+
+    at_every_commit(tmp_path, side, live)
