@@ -835,7 +835,7 @@ def test_an_unknown_async_task_is_not_found(emulator: Emulator, send: Any) -> No
 
 
 def test_an_async_task_whose_file_had_to_go_is_expired(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emulator.files.KEPT_BYTES", 1)
+    monkeypatch.setattr("emulator.pictures.files.KEPT_BYTES", 1)
     first, second = async_submit(emulator), ""
     async_done(emulator, first)
     second = async_submit(emulator)

@@ -10,7 +10,7 @@ import pytest
 
 from devtools.comfyui.host import ComfyUI
 
-GOLDEN = Path(__file__).with_name("saved_workflows.json")
+GOLDEN = Path(__file__).resolve().parents[1] / "saved_workflows.json"
 # Inputs without a widget: nothing is saved for them.
 SOCKETS = {"IMAGE", "MASK", "OUTPAINT_PLACEMENT"}
 
