@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .core import checks
     from .core.cancel import CallCancelled, CancelToken
     from .core.limits import Budget, JournalSettings, Limits
+    from .core.task import Progress, TaskRef, Watch
     from .journal.journal import Journal
     from .journal.states import JournalError
     from .journal.task_list import Overview, Task
@@ -64,7 +65,6 @@ if TYPE_CHECKING:
         sources_of,
     )
     from .purchase.collect import Delivery
-    from .purchase.poll import Progress, TaskRef, Watch
     from .services import hidream, volcengine
     from .services.hidream import HiDreamService
     from .services.model import checked

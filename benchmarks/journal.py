@@ -21,11 +21,11 @@ from sqlalchemy import insert
 
 from api import CancelToken, Journal, JournalSettings, images
 from api.core.limits import Budget, Ceiling
+from api.core.task import TaskRef
 from api.journal.claim import Claim
 from api.journal.orders import Order, Purchase
 from api.journal.states import State
 from api.journal.tables import attempts, requests, results
-from api.purchase.poll import TaskRef
 from benchmarks import Ratio, Table, timed, told
 from devtools.programs import postgres
 

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, and_, delete, select, update
 from ..core.cancel import CallCancelled
 from ..core.errors import AmbiguousSubmitError, RemoteImageError
 from ..core.redaction import pack_logger
+from ..core.task import TaskRef
 from ..core.text import Text
 from ..pixels.tensors import Encoded
-from ..purchase.poll import TaskRef
 from . import forgotten
 from .marks import Mark
 from .orders import Attempt, ClaimLost, StoredResult, moment_of

@@ -22,10 +22,10 @@ from ..core.cancel import CallCancelled, CancelToken
 from ..core.errors import AmbiguousSubmitError, Provider
 from ..core.limits import JournalSettings
 from ..core.redaction import pack_logger
+from ..core.task import TaskRef, Usual
 from ..core.text import Text
 from ..pixels.picture_files import UndecodableImageError
 from ..pixels.tensors import Encoded
-from ..purchase.poll import TaskRef, Usual
 from ..purchase.stop import Waits
 from . import salvage
 from .budget import Turnstile, check_budget, counted_today, pause_until_room, slow_down

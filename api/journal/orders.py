@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ..core.errors import InvalidInputError, RemoteImageError
 from ..core.limits import Budget, Ceiling
+from ..core.task import TaskRef
 from ..core.text import Text
-from ..purchase.poll import TaskRef
 from .records import ErrorRecord
 from .states import State
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from ..core.errors import Provider, RemoteImageError
-from ..purchase.poll import TaskRef
+from ..core.task import TaskRef
 from .orders import Attempt, StoredResult
 from .records import ErrorRecord
 from .tables import attempts, requests, results, storable

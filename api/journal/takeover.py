@@ -9,7 +9,7 @@ from typing import cast
 from sqlalchemy import Connection, and_, insert, select, update
 
 from ..core.errors import Provider
-from ..purchase.poll import TaskRef
+from ..core.task import TaskRef
 from .marks import Mark
 from .orders import ANY_PICTURE, Attempt
 from .rows import put_attempt, put_request, task_values

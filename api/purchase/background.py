@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..core.cancel import CancelToken
 from ..core.redaction import pack_logger
+from ..core.task import Watch
 from ..journal.claim import Claim
 from ..journal.journal import Journal
 from ..journal.orders import Attempt
@@ -14,7 +15,6 @@ from ..profiles.resolve import Profiles
 from ..services.hidream import HiDreamService, endpoint_named
 from ..services.volcengine import VolcengineService
 from .calls import check_account, resume
-from .poll import Watch
 from .submit import Service
 
 _EVERY = 15.0

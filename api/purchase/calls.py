@@ -19,6 +19,7 @@ from ..core.errors import (
     TaskTimeoutError,
 )
 from ..core.redaction import pack_logger, redact, shortened
+from ..core.task import Accepted, Progress, TaskRef, Watch
 from ..core.text import Text
 from ..core.threads import apart
 from ..journal.orders import ANY_PICTURE, Attempt, Busy, ClaimLost, Explained, Finished, Order, Purchase
@@ -35,7 +36,6 @@ from .collect import (
     keep_beside_an_error,
     picture_lost,
 )
-from .poll import Accepted, Progress, TaskRef, Watch
 from .request_key import request_key
 from .stop import Waiting
 from .submit import Service, submit_until_decided

@@ -22,6 +22,7 @@ from ..core.errors import (
     TaskTimeoutError,
 )
 from ..core.redaction import pack_logger
+from ..core.task import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Watch
 from ..core.text import Text
 from ..core.threads import apart
 from ..journal.orders import Attempt, StoredResult, retold
@@ -33,7 +34,7 @@ from ..services.model import base64_bytes
 from ..transport.connection import is_loopback
 from ..transport.download import DownloadError, RefusedUrlError, TooLargeError, download, without_query
 from ..transport.submit import Deadlines
-from .poll import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Watch, jittered, wait
+from .poll import jittered, wait
 from .submit import BesideError, Service
 
 if TYPE_CHECKING:

@@ -7,78 +7,12 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
-from ..core.cancel import CancelToken
-from ..core.errors import Provider, RemoteImageError, TaskTimeoutError
+from ..core.errors import TaskTimeoutError
+from ..core.task import PollError, Progress, Stage, SubTask, TaskRef, Usual, Watch
 from ..core.text import Text
-from ..pixels.tensors import Pixels
 from ..transport.submit import Deadlines
-
-Stage = Literal["preparing", "waiting", "submitting", "queued", "running", "downloading", "done"]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a call is doing.
-
-    ``fraction`` (0–1) is the service's own figure, ``None`` when it gives none; ``expected`` is what such a call
-    usually takes from its submit on, in seconds, ``None`` when that is not known yet; ``pictures`` is how many its task
-    makes, 0 when nobody said; ``picture`` is one that has just come.
-    """
-
-    stage: Stage
-    fraction: float | None = None
-    task_id: str = ""
-    expected: float | None = None
-    pictures: int = 0
-    picture: Pixels | None = field(default=None, repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class Watch:
-    """How the outside follows and stops one call."""
-
-    cancel: CancelToken
-    report: Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class TaskRef:
-    """An accepted task: what is needed to ask for it again, at any time."""
-
-    provider: Provider
-    endpoint: str
-    task_id: str
-    request_id: str = ""
-    sub_task_ids: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class SubTask:
-    """One picture of a task: waiting, finished (a URL in ``image``, or ``base64``) or failed (``error``).
-
-    ``empty`` is what the service said if that was "done", without a picture; ``said`` what it said of a state that this
-    pack does not know. ``is_further``: another picture of a sub task that is listed already.
-    """
-
-    sub_task_id: str
-    started: bool = False
-    completion: float | None = None
-    image: str = field(default="", repr=False)
-    base64: str = field(default="", repr=False)
-    error: RemoteImageError | None = None
-    # False for an error that a later poll may take back.
-    final: bool = True
-    empty: str = ""
-    said: str = ""
-    is_further: bool = False
-
-    @property
-    def ended(self) -> bool:
-        return bool(self.image or self.base64) or self.error is not None
-
 
 # However long such tasks usually take: this one may be quicker, and a display that stands still looks dead.
 _LONGEST_FIRST_PAUSE = 15.0
@@ -91,47 +25,12 @@ _NOTICED_AFTER = _CLOSELY / 2
 _EMPTY_FOR = 30.0
 
 
-@dataclass(frozen=True)
-class Usual:
-    """What the last such tasks took from submit to end, in seconds."""
-
-    shortest: float
-    median: float
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """A submit that was taken: a task to ask for, or (a synchronous service) its picture already.
-
-    ``note``: what the answer said that does not fit to that.
-    """
-
-    task: TaskRef
-    picture: SubTask | None = None
-    note: Text | None = None
 
 
-class PollError(Exception):
-    """One poll brought no state of the task; it says nothing about the task itself.
-
-    Args:
-        said: what came instead; the service's own words are the same in both languages.
-    """
-
-    def __init__(self, said: Text | str) -> None:
-        self.said = said if isinstance(said, Text) else Text(said, said)
-        super().__init__(self.said.en)
 
 
-class UnknownTaskError(PollError):
-    """The service answered that it has no such task.
-
-    ``certain``: in an answer about it, HTTP 200 with JSON; a 404 or a page may come from a wrong address.
-    """
-
-    def __init__(self, said: str, *, certain: bool = True) -> None:
-        super().__init__(said)
-        self.certain = certain
 
 
 def next_pause(waited: float, failures: int, closely: tuple[float, float] = (math.inf, math.inf)) -> float:

@@ -20,6 +20,7 @@ from ..core.errors import (
     refusal,
 )
 from ..core.redaction import pack_logger, redact_data, shortened
+from ..core.task import Accepted, Progress, SubTask, Watch
 from ..core.text import Text
 from ..journal.store import UNKNOWN_MEDIA, file_name
 from ..pixels.tensors import Encoded
@@ -29,7 +30,7 @@ from ..services.model import WireRequest
 from ..services.volcengine import VolcengineService
 from ..transport.diagnosis import diagnosis_of
 from ..transport.submit import NoAnswerError, NotSentError, Phases
-from .poll import Accepted, Progress, SubTask, Watch, jittered
+from .poll import jittered
 
 if TYPE_CHECKING:
     # The database that they bring is loaded with the first purchase.

@@ -29,8 +29,8 @@ from ..core.errors import (
     meaning_of,
 )
 from ..core.redaction import shortened, words_of
+from ..core.task import SubTask
 from ..core.text import Text
-from ..purchase.poll import SubTask
 from ..transport.submit import Answer
 from .model import WireRequest, base64_bytes, code_of, decoded, excerpt, json_object, json_value
 

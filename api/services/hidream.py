@@ -27,9 +27,9 @@ from ..core.choices import (
 from ..core.errors import ConfigurationError, InvalidInputError, Outcome, Provider, RemoteImageError
 from ..core.limits import Ceiling, Limits
 from ..core.redaction import pack_logger
+from ..core.task import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from ..core.text import Text
 from ..core.threads import apart
-from ..purchase.poll import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from ..transport.account import HiDreamAccount
 from ..transport.auth import ExchangedTokenAuth
 from ..transport.diagnosis import obstacle_of

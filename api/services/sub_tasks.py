@@ -15,8 +15,8 @@ from typing import Any
 
 from ..core.errors import TASK_STATUS, Meaning, Outcome, RemoteImageError, TaskFailedError, refusal
 from ..core.redaction import words_of
+from ..core.task import SubTask, TaskRef
 from ..core.text import Text
-from ..purchase.poll import SubTask, TaskRef
 from .answers import Reply, begins_as_a_picture, id_of, is_address
 from .model import json_value
 

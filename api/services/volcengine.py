@@ -28,9 +28,9 @@ from ..core.errors import (
 )
 from ..core.limits import Ceiling
 from ..core.redaction import pack_logger
+from ..core.task import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from ..core.text import Text
 from ..core.threads import apart
-from ..purchase.poll import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from ..transport.account import VolcengineAccount
 from ..transport.diagnosis import obstacle_of
 from ..transport.submit import Answer, Deadlines, NoAnswerError, Phases, ask, submit

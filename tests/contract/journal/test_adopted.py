@@ -18,10 +18,10 @@ from hidream_volcengine.api import (
     TaskTimeoutError,
     fetch,
 )
+from hidream_volcengine.api.core.task import TaskRef
 from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.orders import ClaimLost
 from hidream_volcengine.api.purchase import background as collector
-from hidream_volcengine.api.purchase.poll import TaskRef
 from pytest import MonkeyPatch
 
 from tests.contract import paying

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from hidream_volcengine.api import RemoteImageError, TaskTimeoutError, fetch, hidream
+from hidream_volcengine.api.core.task import PollError, TaskRef, UnknownTaskError
 from hidream_volcengine.api.purchase.background import Collector
-from hidream_volcengine.api.purchase.poll import PollError, TaskRef, UnknownTaskError
 from hidream_volcengine.api.transport.submit import Answer
 
 from tests.contract import paying

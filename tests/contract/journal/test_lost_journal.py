@@ -12,10 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 from hidream_volcengine.api import AmbiguousSubmitError, Journal, JournalSettings, RemoteImageError, images
+from hidream_volcengine.api.core.task import TaskRef
 from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.orders import Busy
 from hidream_volcengine.api.pixels.tensors import Encoded
-from hidream_volcengine.api.purchase.poll import TaskRef
 
 from tests.contract import paying
 from tests.contract.paying import (

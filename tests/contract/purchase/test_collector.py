@@ -22,12 +22,12 @@ from hidream_volcengine.api import (
     Plan,
     Profiles,
 )
+from hidream_volcengine.api.core.task import TaskRef, UnknownTaskError
 from hidream_volcengine.api.core.text import Text
 from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.store import Store
 from hidream_volcengine.api.purchase import background as collector
 from hidream_volcengine.api.purchase import collect as collecting
-from hidream_volcengine.api.purchase.poll import TaskRef, UnknownTaskError
 from pytest import LogCaptureFixture, MonkeyPatch
 
 from tests.contract import paying

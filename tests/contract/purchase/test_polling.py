@@ -24,9 +24,10 @@ from hidream_volcengine.api import (
     fetch,
     hidream,
 )
+from hidream_volcengine.api.core.task import SubTask, TaskRef, Usual
 from hidream_volcengine.api.journal.states import State
 from hidream_volcengine.api.purchase import poll as polling
-from hidream_volcengine.api.purchase.poll import SubTask, TaskRef, Usual, jittered, next_pause
+from hidream_volcengine.api.purchase.poll import jittered, next_pause
 from hidream_volcengine.api.services import sub_tasks
 from hidream_volcengine.api.services.answers import Reply
 from hidream_volcengine.api.transport.submit import Answer

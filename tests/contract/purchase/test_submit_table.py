@@ -37,9 +37,9 @@ from hidream_volcengine.api import (
     volcengine,
 )
 from hidream_volcengine.api.core.errors import VENDOR_CODES, Outcome
+from hidream_volcengine.api.core.task import PollError
 from hidream_volcengine.api.journal.opening import Access
 from hidream_volcengine.api.purchase import submit as submits
-from hidream_volcengine.api.purchase.poll import PollError
 from hidream_volcengine.api.purchase.submit import seconds_of
 from hidream_volcengine.api.services.answers import NotAccepted
 from hidream_volcengine.api.transport import submit as transport

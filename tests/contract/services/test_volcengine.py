@@ -23,8 +23,8 @@ from hidream_volcengine.api import (
     volcengine,
 )
 from hidream_volcengine.api.core.choices import VOLCENGINE_OUTPAINT
+from hidream_volcengine.api.core.task import Accepted, PollError, SubTask, UnknownTaskError
 from hidream_volcengine.api.pixels.geometry import Placement
-from hidream_volcengine.api.purchase.poll import Accepted, PollError, SubTask, UnknownTaskError
 from hidream_volcengine.api.transport.submit import Phases
 from hypothesis import given
 from hypothesis import strategies as st

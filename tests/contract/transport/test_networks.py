@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 from hidream_volcengine.api import CancelToken, ConnectionFailedError, PaidCall, ServiceError
-from hidream_volcengine.api.purchase.poll import PollError, TaskRef
+from hidream_volcengine.api.core.task import PollError, TaskRef
 from hidream_volcengine.api.services.hidream_templates import Template, fetch_templates, fetch_thumbnail
 from hidream_volcengine.api.transport import connection as connections
 from hidream_volcengine.api.transport import download as downloads

@@ -32,8 +32,8 @@ from hidream_volcengine.api import (
     images,
 )
 from hidream_volcengine.api.core.limits import Ceiling
+from hidream_volcengine.api.core.task import Accepted, SubTask
 from hidream_volcengine.api.purchase import collect as collecting
-from hidream_volcengine.api.purchase.poll import Accepted, SubTask
 from hidream_volcengine.api.transport.account import HiDreamAccount
 from hidream_volcengine.api.transport.submit import Phases
 
