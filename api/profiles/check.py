@@ -14,9 +14,9 @@ import requests
 
 from ..core.choices import SANDBOX_PROFILE
 from ..core.errors import ConfigurationError, Provider
+from ..core.reading import code_of, excerpt, json_object
 from ..core.redaction import shortened
 from ..core.text import Text
-from ..services.model import code_of, excerpt, json_object
 from ..services.volcengine import SUCCESS, ask_for_result
 from ..transport.account import HiDreamAccount, VolcengineAccount
 from ..transport.auth import ExchangedTokenAuth, SignatureAuth

@@ -21,6 +21,7 @@ from ..core.errors import (
     TaskFailedError,
     TaskTimeoutError,
 )
+from ..core.reading import base64_bytes
 from ..core.redaction import pack_logger
 from ..core.task import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Watch
 from ..core.text import Text
@@ -30,7 +31,6 @@ from ..journal.states import JournalError
 from ..journal.store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store, file_name
 from ..pixels.picture_files import UndecodableImageError, is_picture, unwrapped
 from ..pixels.tensors import Encoded, Pixels, decode
-from ..services.model import base64_bytes
 from ..transport.connection import is_loopback
 from ..transport.download import DownloadError, RefusedUrlError, TooLargeError, download, without_query
 from ..transport.submit import Deadlines

@@ -28,11 +28,12 @@ from ..core.errors import (
     known_code,
     meaning_of,
 )
+from ..core.reading import base64_bytes, code_of, decoded, excerpt, json_object, json_value
 from ..core.redaction import shortened, words_of
 from ..core.task import SubTask
 from ..core.text import Text
 from ..transport.submit import Answer
-from .model import WireRequest, base64_bytes, code_of, decoded, excerpt, json_object, json_value
+from .model import WireRequest
 
 # Where a result stands.
 _RESULTS = ("data", "result", "Result")

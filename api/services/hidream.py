@@ -26,6 +26,7 @@ from ..core.choices import (
 )
 from ..core.errors import ConfigurationError, InvalidInputError, Outcome, Provider, RemoteImageError
 from ..core.limits import Ceiling, Limits
+from ..core.reading import excerpt
 from ..core.redaction import pack_logger
 from ..core.task import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from ..core.text import Text
@@ -35,7 +36,7 @@ from ..transport.auth import ExchangedTokenAuth
 from ..transport.diagnosis import obstacle_of
 from ..transport.submit import Answer, NoAnswerError, Phases, get, submit
 from .answers import Reply, sent_texts
-from .model import ImageField, PromptField, WireRequest, excerpt
+from .model import ImageField, PromptField, WireRequest
 from .sub_tasks import entries_of, has_picture, sub_tasks_of
 
 MAX_MODEL_PHOTO = 2048

@@ -24,6 +24,7 @@ from ..core.errors import (
     ServiceError,
     meaning_of,
 )
+from ..core.reading import WholeNumber, WireAnswer, Word, code_of, excerpt, json_object
 from ..core.redaction import shortened, words_of
 from ..core.text import Text
 from ..pixels.geometry import fit_within
@@ -35,7 +36,6 @@ from ..transport.auth import ExchangedTokenAuth
 from ..transport.connection import is_loopback
 from ..transport.download import DownloadError, RefusedUrlError, download
 from ..transport.submit import Answer, NotSentError, get
-from .model import WholeNumber, WireAnswer, Word, code_of, excerpt, json_object
 
 THUMBNAIL_SIDE = 256
 

@@ -20,10 +20,10 @@ from pydantic import BeforeValidator
 from requests.auth import AuthBase
 
 from ..core.errors import AuthenticationError, ConfigurationError, ConnectionFailedError, RemoteImageError
+from ..core.reading import WholeNumber, WireAnswer, Word, as_object, json_object
 from ..core.redaction import Secret
 from ..core.text import Text
 from ..profiles.fields import is_under
-from ..services.model import WholeNumber, WireAnswer, Word, as_object, json_object
 from .connection import NoAuth
 from .diagnosis import obstacle_of
 from .submit import Answer, Deadlines, get

@@ -22,7 +22,7 @@ import urllib3
 from requests.auth import AuthBase
 
 from ..core.cancel import CancelToken
-from ..services.model import json_object
+from ..core.reading import json_object
 from .connection import Hooks, Line, Session, blocks, is_loopback, log_exchange, new_session, trusted
 from .received import Received
 from .time_limit import SLOWEST, TimeLimit

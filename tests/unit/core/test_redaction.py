@@ -16,6 +16,8 @@ from urllib.parse import quote
 import pytest
 from hidream_volcengine.api.core.checks import integer as check_integer
 from hidream_volcengine.api.core.errors import InvalidInputError
+from hidream_volcengine.api.core.reading import _EXCERPT_OF as EXCERPT_OF
+from hidream_volcengine.api.core.reading import excerpt
 from hidream_volcengine.api.core.redaction import (
     MASK,
     Secret,
@@ -26,8 +28,6 @@ from hidream_volcengine.api.core.redaction import (
     shortened,
     words_of,
 )
-from hidream_volcengine.api.services.model import _EXCERPT_OF as EXCERPT_OF
-from hidream_volcengine.api.services.model import excerpt
 
 ROOT = Path(__file__).parents[3]
 

@@ -6,8 +6,8 @@ import base64
 import json
 
 import pytest
+from hidream_volcengine.api.core.reading import base64_bytes, excerpt, json_object
 from hidream_volcengine.api.core.redaction import words_of
-from hidream_volcengine.api.services.model import base64_bytes, excerpt, json_object
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,0 +1,127 @@
+"""Tolerant readers of answers: JSON as gateways send it, base64, and the fields of objects."""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from .redaction import words_of
+
+_EXCERPT_OF = 16 * 1024
+
+
+class WireAnswer(BaseModel):
+    """Part of an answer: fields we do not know are ignored, missing ones get their default."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def _word(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else ""
+
+
+def _whole_number(value: object) -> int | None:
+    code = code_of(value)
+    return code if isinstance(code, int) else None
+
+
+def _real_number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+# Fields of answers: what has another type than the page says counts as missing, and hides nothing beside it.
+Word = Annotated[str, BeforeValidator(_word)]
+WholeNumber = Annotated[int | None, BeforeValidator(_whole_number)]
+RealNumber = Annotated[float | None, BeforeValidator(_real_number)]
+_DECODER = json.JSONDecoder(strict=False)
+# Each takes some hundred bytes of memory, as little as it may be on the wire.
+_MOST_VALUES = 1_000_000
+
+
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object that ``body`` begins with, or ``None``, also where it has more than a million values.
+
+    Read as gateways send it: with a byte order mark, with raw control characters in its texts, with something behind
+    it, in GBK, or in UTF-8 with characters that were cut in two.
+    """
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        return None
+    for text in _readings(body):
+        parsed = json_value(text)
+        if parsed is not None:
+            return parsed if isinstance(parsed, dict) else None
+    return None
+
+
+def decoded(body: bytes) -> str:
+    """The text that the bytes most likely are."""
+    return next(_readings(body))
+
+
+def json_value(text: str) -> Any:
+    """The JSON value that ``text`` begins with; ``None`` if it begins with none."""
+    try:
+        return _DECODER.raw_decode(text.lstrip("\ufeff\0 \t\r\n"))[0]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _readings(body: bytes) -> Iterator[str]:
+    """What the bytes may say, the most likely first."""
+    try:
+        yield body.decode(json.detect_encoding(body))
+        return
+    except UnicodeDecodeError:
+        mended = body.decode("utf-8", "replace")
+    # One bad character is a cut one; more of them are another encoding.
+    if mended.count("\ufffd") <= 1:
+        yield mended
+    with suppress(UnicodeDecodeError):
+        yield body.decode("gb18030")
+    yield mended
+
+
+def base64_bytes(text: str) -> bytes:
+    """The bytes of a base64 text: also with a ``data:`` prefix, blanks, the URL's alphabet, or without its padding.
+
+    Raises:
+        ValueError: it is no base64.
+    """
+    if text[:5].lower() == "data:":
+        text = text.partition(",")[2]
+    if "-" in text or "_" in text:
+        text = text.translate(_URL_ALPHABET)
+    missing = -len(text.strip()) % 4
+    if missing or any(blank in text for blank in " \t\r\n"):
+        text = "".join(text.split()).rstrip("=")
+        text += "=" * (-len(text) % 4)
+    return binascii.a2b_base64(text)
+
+
+_URL_ALPHABET = str.maketrans("-_", "+/")
+
+
+def as_object(value: object) -> dict[str, Any]:
+    """The JSON object that ``value`` is; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def code_of(value: object) -> int | str | None:
+    """A vendor code; digits in a string count as a number."""
+    if isinstance(value, str):
+        stripped = value.strip()
+        return int(stripped) if re.fullmatch(r"-?[0-9]{1,18}", stripped) else stripped
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def excerpt(body: bytes, limit: int = 300) -> str:
+    """The beginning of an answer that could not be read otherwise, on one line."""
+    return words_of(body[:_EXCERPT_OF].decode("utf-8", "replace"), limit)
