@@ -36,7 +36,7 @@ from .profiles.file import ProfileFile, first_profile, profile_names
 if TYPE_CHECKING:
     from .core import checks
     from .core.cancel import CallCancelled, CancelToken
-    from .core.limits import Budget, JournalSettings, Limits
+    from .core.limits import Budget, Deadlines, JournalSettings, Limits
     from .core.task import Progress, TaskRef, Watch
     from .journal.journal import Journal
     from .journal.states import JournalError
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from .templates.shelf import TemplatePage, TemplateShelf
     from .transport.account import Sandbox
     from .transport.diagnosis import Diagnosis
-    from .transport.submit import Deadlines, wait_for_submits
+    from .transport.submit import wait_for_submits
 
 # The imports above, once more for the time when the pack runs: from a module to its names.
 _LAZY = {

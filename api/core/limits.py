@@ -45,3 +45,22 @@ class JournalSettings:
     url: str = field(default="", repr=False)
     store: Path | None = None
     store_max_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Seconds.
+
+    ``connect``, ``upload_stall``, ``poll`` and the answers are per try and begin anew with each byte (what arrives byte
+    by byte is cut after twice that, and a second for each 16 KiB that came); ``queue`` bounds the time until a service
+    starts on a task (retries after 429 included), ``run`` the time it works, ``download`` the retries for a picture.
+    """
+
+    connect: float = 10.0
+    upload_stall: float = 60.0
+    hidream_answer: float = 120.0
+    cvprocess_answer: float = 300.0
+    poll: float = 30.0
+    queue: float = 600.0
+    run: float = 600.0
+    download: float = 300.0

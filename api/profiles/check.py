@@ -14,6 +14,7 @@ import requests
 
 from ..core.choices import SANDBOX_PROFILE
 from ..core.errors import ConfigurationError, Provider
+from ..core.limits import Deadlines
 from ..core.reading import code_of, excerpt, json_object
 from ..core.redaction import shortened
 from ..core.text import Text
@@ -21,7 +22,8 @@ from ..services.volcengine import SUCCESS, ask_for_result
 from ..transport.account import HiDreamAccount, VolcengineAccount
 from ..transport.auth import ExchangedTokenAuth, SignatureAuth
 from ..transport.diagnosis import Cause, Diagnosis, diagnosis_of
-from ..transport.submit import Answer, Deadlines, get
+from ..transport.free import get
+from ..transport.received import Answer
 from .resolve import Profiles
 
 TEMPLATES_PATH = "/api-pub/ec/v3/template/variation"

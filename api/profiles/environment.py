@@ -8,10 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..core.errors import ConfigurationError
-from ..core.limits import JournalSettings
+from ..core.limits import Deadlines, JournalSettings
 from ..core.redaction import pack_logger
 from ..core.text import Text
-from ..transport.submit import Deadlines
 from .fields import KEYS, SETTINGS, BadValueError, Value, key_word, left_out, limit, switch
 from .file import bare_key
 

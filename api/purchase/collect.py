@@ -21,6 +21,7 @@ from ..core.errors import (
     TaskFailedError,
     TaskTimeoutError,
 )
+from ..core.limits import Deadlines
 from ..core.reading import base64_bytes
 from ..core.redaction import pack_logger
 from ..core.task import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Watch
@@ -33,7 +34,6 @@ from ..pixels.picture_files import UndecodableImageError, is_picture, unwrapped
 from ..pixels.tensors import Encoded, Pixels, decode
 from ..transport.connection import is_loopback
 from ..transport.download import DownloadError, RefusedUrlError, TooLargeError, download, without_query
-from ..transport.submit import Deadlines
 from .poll import jittered, wait
 from .submit import BesideError, Service
 

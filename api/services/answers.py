@@ -32,7 +32,7 @@ from ..core.reading import base64_bytes, code_of, decoded, excerpt, json_object,
 from ..core.redaction import shortened, words_of
 from ..core.task import SubTask
 from ..core.text import Text
-from ..transport.submit import Answer
+from ..transport.received import Answer
 from .model import WireRequest
 
 # Where a result stands.

@@ -34,7 +34,9 @@ from ..core.threads import apart
 from ..transport.account import HiDreamAccount
 from ..transport.auth import ExchangedTokenAuth
 from ..transport.diagnosis import obstacle_of
-from ..transport.submit import Answer, NoAnswerError, Phases, get, submit
+from ..transport.free import get
+from ..transport.received import Answer
+from ..transport.submit import NoAnswerError, Phases, submit
 from .answers import Reply, sent_texts
 from .model import ImageField, PromptField, WireRequest
 from .sub_tasks import entries_of, has_picture, sub_tasks_of

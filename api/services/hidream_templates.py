@@ -35,7 +35,9 @@ from ..transport.account import HiDreamAccount
 from ..transport.auth import ExchangedTokenAuth
 from ..transport.connection import is_loopback
 from ..transport.download import DownloadError, RefusedUrlError, download
-from ..transport.submit import Answer, NotSentError, get
+from ..transport.free import get
+from ..transport.received import Answer
+from ..transport.submit import NotSentError
 
 THUMBNAIL_SIDE = 256
 

@@ -26,14 +26,16 @@ from ..core.errors import (
     known_code,
     refusal,
 )
-from ..core.limits import Ceiling
+from ..core.limits import Ceiling, Deadlines
 from ..core.redaction import pack_logger
 from ..core.task import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
 from ..core.text import Text
 from ..core.threads import apart
 from ..transport.account import VolcengineAccount
 from ..transport.diagnosis import obstacle_of
-from ..transport.submit import Answer, Deadlines, NoAnswerError, Phases, ask, submit
+from ..transport.free import ask
+from ..transport.received import Answer
+from ..transport.submit import NoAnswerError, Phases, submit
 from .answers import NotAccepted, Reply, sent_texts
 from .model import ImageField, PromptField, WireRequest
 

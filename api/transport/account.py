@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from requests.auth import AuthBase
 
-from ..core.limits import Budget, Limits
-from .submit import Deadlines
+from ..core.limits import Budget, Deadlines, Limits
 
 
 @dataclass(frozen=True)

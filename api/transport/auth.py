@@ -20,13 +20,15 @@ from pydantic import BeforeValidator
 from requests.auth import AuthBase
 
 from ..core.errors import AuthenticationError, ConfigurationError, ConnectionFailedError, RemoteImageError
+from ..core.limits import Deadlines
 from ..core.reading import WholeNumber, WireAnswer, Word, as_object, json_object
 from ..core.redaction import Secret
 from ..core.text import Text
 from ..profiles.fields import is_under
 from .connection import NoAuth
 from .diagnosis import obstacle_of
-from .submit import Answer, Deadlines, get
+from .free import get
+from .received import Answer
 
 
 def _check_pinned(request: requests.PreparedRequest, bases: frozenset[str]) -> None:

@@ -18,9 +18,9 @@ import requests
 import urllib3
 
 from ..core.cancel import CancelToken
+from ..core.limits import Deadlines
 from ..core.text import Text
 from .connection import Hooks, Line, NoAuth, blocks, is_loopback, log_exchange, new_session, trusted
-from .submit import Deadlines
 from .time_limit import TimeLimit
 
 _MAX_REDIRECTS = 3

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 import tempfile
+import zlib
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import IO
+
+import requests
+import urllib3
+
+from .connection import blocks
+from .time_limit import TimeLimit
 
 
 class Received:
@@ -62,3 +72,80 @@ class Received:
             return
         self._on_disk += len(data)
         self._memory = io.BytesIO()
+
+
+# Of any answer, unpacked too.
+_MOST_BYTES = 256 * 2**20
+# Of one to a free request, unless it brings a picture; more is written to disk until it is read.
+_MOST_WORDS = 4 * 2**20
+# Base64 of a picture, which is compressed already, shrinks by a quarter: no answer to a free request is packed tighter.
+_MOST_PACKED = 50
+_RUN = re.compile(rb"[\w+/=\\-]+")
+_SHORTEST_PICTURE = 4096
+_MOST_MEMBERS = 1000
+# How gzip and zlib ("deflate") begin; JSON never does.
+_COMPRESSED = (b"\x1f\x8b", b"\x78")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer. ``broken`` is why its transfer did not end as it should; ``body`` is what came by then."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    broken: Exception | None = None
+
+
+def read_answer(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> Answer:
+    """The answer as far as it came: an object in it may be whole although the transfer was not."""
+    broken: Exception | None = None
+    with response, Received(_MOST_WORDS) as received:
+        try:
+            for chunk in blocks(response, decode=False):
+                is_first_beyond = received.size <= _MOST_WORDS < received.size + len(chunk)
+                received.write(chunk)
+                limit.came(len(chunk))
+                if received.size > _MOST_BYTES:
+                    raise ValueError(f"the answer is larger than {_MOST_BYTES} bytes")
+                if is_first_beyond and not is_paid and not _may_bring_a_picture(received.read()):
+                    raise _words_only()
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
+            broken = cause
+        data = received.read()
+    if limit.passed:
+        broken = ValueError("the answer did not end in time")
+    most = _MOST_BYTES if is_paid else min(_MOST_BYTES, max(_MOST_WORDS, _MOST_PACKED * len(data)))
+    body = _unpacked(data, most)
+    if not is_paid and len(body) > _MOST_WORDS and not _has_long_run(body):
+        body, broken = b"", _words_only()
+    return Answer(response.status_code, response.headers, body, broken)
+
+
+def _may_bring_a_picture(begin: bytes) -> bool:
+    return begin.startswith(_COMPRESSED) or _has_long_run(begin)
+
+
+def _has_long_run(body: bytes) -> bool:
+    """Whether its beginning has a run of letters that may be base64."""
+    return any(run.end() - run.start() >= _SHORTEST_PICTURE for run in _RUN.finditer(body, 0, _MOST_WORDS))
+
+
+def _words_only() -> ValueError:
+    return ValueError(f"the answer is larger than {_MOST_WORDS} bytes and brings no picture")
+
+
+def _unpacked(data: bytes, most: int) -> bytes:
+    """The bytes themselves say whether they are compressed: gateways label plain JSON as gzip, and the reverse."""
+    unpacked: list[bytes] = []
+    for _ in range(_MOST_MEMBERS):
+        if not data.startswith(_COMPRESSED) or most <= 0:
+            break
+        member = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, as its header says
+        try:
+            unpacked.append(member.decompress(data, most))
+        except zlib.error:
+            break
+        most -= len(unpacked[-1])
+        data = member.unused_data
+    return b"".join(unpacked) or data

@@ -6,58 +6,24 @@ what was handed to the socket. Fewer bytes than the Content-Length cannot be a r
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.auth import AuthBase
 
 from ..core.cancel import CancelToken
+from ..core.limits import Deadlines
 from ..core.reading import json_object
-from .connection import Hooks, Line, Session, blocks, is_loopback, log_exchange, new_session, trusted
-from .received import Received
+from .connection import Hooks, Line, log_exchange, new_session, trusted
+from .received import Answer, read_answer
 from .time_limit import SLOWEST, TimeLimit
-
-# Of any answer, unpacked too.
-_MOST_BYTES = 256 * 2**20
-# Of one to a free request, unless it brings a picture; more is written to disk until it is read.
-_MOST_WORDS = 4 * 2**20
-# Base64 of a picture, which is compressed already, shrinks by a quarter: no answer to a free request is packed tighter.
-_MOST_PACKED = 50
-_RUN = re.compile(rb"[\w+/=\\-]+")
-_SHORTEST_PICTURE = 4096
-_MOST_MEMBERS = 1000
-# How gzip and zlib ("deflate") begin; JSON never does.
-_COMPRESSED = (b"\x1f\x8b", b"\x78")
-_MOST_SESSIONS = 8
-
-
-@dataclass(frozen=True)
-class Deadlines:
-    """Seconds.
-
-    ``connect``, ``upload_stall``, ``poll`` and the answers are per try and begin anew with each byte (what arrives byte
-    by byte is cut after twice that, and a second for each 16 KiB that came); ``queue`` bounds the time until a service
-    starts on a task (retries after 429 included), ``run`` the time it works, ``download`` the retries for a picture.
-    """
-
-    connect: float = 10.0
-    upload_stall: float = 60.0
-    hidream_answer: float = 120.0
-    cvprocess_answer: float = 300.0
-    poll: float = 30.0
-    queue: float = 600.0
-    run: float = 600.0
-    download: float = 300.0
 
 
 class NotSentError(Exception):
@@ -85,14 +51,6 @@ class NoAnswerError(Exception):
         self.body = body
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer. ``broken`` is why its transfer did not end as it should; ``body`` is what came by then."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    broken: Exception | None = None
 
 
 def find_cause(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
@@ -265,7 +223,7 @@ def submit(
                 timeout=(deadlines.connect, answer_timeout),
                 verify=trusted(),
             )
-            answer = _read(response, limit, is_paid=True)
+            answer = read_answer(response, limit, is_paid=True)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
             if counting.whole:
                 log_exchange("POST", url, f"no answer ({type(cause).__name__})", started, sent=len(body))
@@ -279,164 +237,25 @@ def submit(
     return answer
 
 
-def _read(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> Answer:
-    """The answer as far as it came: an object in it may be whole although the transfer was not."""
-    broken: Exception | None = None
-    with response, Received(_MOST_WORDS) as received:
-        try:
-            for chunk in blocks(response, decode=False):
-                is_first_beyond = received.size <= _MOST_WORDS < received.size + len(chunk)
-                received.write(chunk)
-                limit.came(len(chunk))
-                if received.size > _MOST_BYTES:
-                    raise ValueError(f"the answer is larger than {_MOST_BYTES} bytes")
-                if is_first_beyond and not is_paid and not _may_bring_a_picture(received.read()):
-                    raise _words_only()
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
-            broken = cause
-        data = received.read()
-    if limit.passed:
-        broken = ValueError("the answer did not end in time")
-    most = _MOST_BYTES if is_paid else min(_MOST_BYTES, max(_MOST_WORDS, _MOST_PACKED * len(data)))
-    body = _unpacked(data, most)
-    if not is_paid and len(body) > _MOST_WORDS and not _has_long_run(body):
-        body, broken = b"", _words_only()
-    return Answer(response.status_code, response.headers, body, broken)
 
 
-def _may_bring_a_picture(begin: bytes) -> bool:
-    return begin.startswith(_COMPRESSED) or _has_long_run(begin)
 
 
-def _has_long_run(body: bytes) -> bool:
-    """Whether its beginning has a run of letters that may be base64."""
-    return any(run.end() - run.start() >= _SHORTEST_PICTURE for run in _RUN.finditer(body, 0, _MOST_WORDS))
 
 
-def _words_only() -> ValueError:
-    return ValueError(f"the answer is larger than {_MOST_WORDS} bytes and brings no picture")
 
 
-def _unpacked(data: bytes, most: int) -> bytes:
-    """The bytes themselves say whether they are compressed: gateways label plain JSON as gzip, and the reverse."""
-    unpacked: list[bytes] = []
-    for _ in range(_MOST_MEMBERS):
-        if not data.startswith(_COMPRESSED) or most <= 0:
-            break
-        member = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, as its header says
-        try:
-            unpacked.append(member.decompress(data, most))
-        except zlib.error:
-            break
-        most -= len(unpacked[-1])
-        data = member.unused_data
-    return b"".join(unpacked) or data
 
 
 # ---- free requests
 
-_thread = threading.local()
 
 
-def _thread_session(url: str, proxy: str) -> tuple[Session, Line]:
-    """This thread's session for polls (requests' sessions are not to be shared between threads, nor proxies)."""
-    sessions: dict[tuple[bool, str], tuple[Session, Line]] = _thread.__dict__.setdefault("sessions", {})
-    slot = (is_loopback(urlsplit(url).hostname or ""), proxy)
-    if slot not in sessions:
-        if len(sessions) >= _MOST_SESSIONS:
-            sessions.pop(next(iter(sessions)))[0].close()
-        sessions[slot] = _watched_session(url, proxy)
-    return sessions[slot]
 
 
-def _watched_session(url: str, proxy: str) -> tuple[Session, Line]:
-    line = Line()
-    return new_session(url, proxy, Hooks(connected=lambda sock, direct: line.connected(sock))), line
 
 
-def get(
-    url: str,
-    *,
-    params: Mapping[str, str] | None = None,
-    headers: Mapping[str, str] | None = None,
-    auth: AuthBase,
-    deadlines: Deadlines,
-    proxy: str = "",
-    afresh: bool = False,
-) -> Answer:
-    """One free GET; no redirect is followed.
-
-    Args:
-        afresh: over a new connection, so that the way is known to work now.
-
-    Raises:
-        requests.RequestException: no answer.
-    """
-    return _exchange(
-        "GET", url, params=params, headers=headers, auth=auth, deadlines=deadlines, proxy=proxy, afresh=afresh
-    )
 
 
-def ask(
-    url: str,
-    body: bytes,
-    *,
-    params: Mapping[str, str],
-    auth: AuthBase,
-    deadlines: Deadlines,
-    proxy: str = "",
-    afresh: bool = False,
-) -> Answer:
-    """One free POST of JSON, for services whose polls are POSTs; otherwise as :func:`get`."""
-    return _exchange(
-        "POST",
-        url,
-        params=params,
-        headers={"Content-Type": "application/json"},
-        auth=auth,
-        deadlines=deadlines,
-        proxy=proxy,
-        afresh=afresh,
-        data=body,
-    )
 
 
-def _exchange(
-    method: str,
-    url: str,
-    *,
-    params: Mapping[str, str] | None,
-    headers: Mapping[str, str] | None,
-    auth: AuthBase,
-    deadlines: Deadlines,
-    proxy: str,
-    afresh: bool,
-    data: bytes | None = None,
-) -> Answer:
-    started = time.monotonic()
-    session, line = _watched_session(url, proxy) if afresh else _thread_session(url, proxy)
-    try:
-        with line, TimeLimit(line, deadlines.connect + 2 * deadlines.poll) as limit:
-            response = session.request(
-                method,
-                url,
-                params=params,
-                data=data,
-                headers=headers,
-                auth=auth,
-                timeout=(deadlines.connect, deadlines.poll),
-                verify=trusted(),
-            )
-            answer = _read(response, limit, is_paid=False)
-        if answer.broken is not None and json_object(answer.body) is None:
-            raise answer.broken
-    except (ValueError, OSError, urllib3.exceptions.HTTPError) as cause:
-        log_exchange(method, url, f"failed ({type(cause).__name__})", started)
-        if isinstance(cause, requests.RequestException):
-            raise
-        raise requests.RequestException(str(cause)) from cause
-    finally:
-        if afresh:
-            session.close()
-    log_exchange(method, url, answer.status, started, received=len(answer.body))
-    return answer

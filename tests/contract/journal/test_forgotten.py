@@ -12,7 +12,7 @@ import pytest
 from hidream_volcengine.api import RemoteImageError, TaskTimeoutError, fetch, hidream
 from hidream_volcengine.api.core.task import PollError, TaskRef, UnknownTaskError
 from hidream_volcengine.api.purchase.background import Collector
-from hidream_volcengine.api.transport.submit import Answer
+from hidream_volcengine.api.transport.received import Answer
 
 from tests.contract import paying
 from tests.contract import raw_servers as raw

@@ -30,7 +30,7 @@ from hidream_volcengine.api.purchase import poll as polling
 from hidream_volcengine.api.purchase.poll import jittered, next_pause
 from hidream_volcengine.api.services import sub_tasks
 from hidream_volcengine.api.services.answers import Reply
-from hidream_volcengine.api.transport.submit import Answer
+from hidream_volcengine.api.transport.received import Answer
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest import MonkeyPatch

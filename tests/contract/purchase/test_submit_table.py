@@ -43,7 +43,8 @@ from hidream_volcengine.api.purchase import submit as submits
 from hidream_volcengine.api.purchase.submit import seconds_of
 from hidream_volcengine.api.services.answers import NotAccepted
 from hidream_volcengine.api.transport import submit as transport
-from hidream_volcengine.api.transport.submit import Answer, Phases
+from hidream_volcengine.api.transport.received import Answer
+from hidream_volcengine.api.transport.submit import Phases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest import MonkeyPatch

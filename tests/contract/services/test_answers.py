@@ -31,7 +31,8 @@ from hidream_volcengine.api.core.task import Accepted, Watch
 from hidream_volcengine.api.purchase.calls import notes_of
 from hidream_volcengine.api.services.answers import NotAccepted, Reply
 from hidream_volcengine.api.transport import submit as transport
-from hidream_volcengine.api.transport.submit import Answer, Phases
+from hidream_volcengine.api.transport.received import Answer
+from hidream_volcengine.api.transport.submit import Phases
 from hypothesis import given
 from hypothesis import strategies as st
 

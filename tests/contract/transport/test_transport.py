@@ -31,7 +31,9 @@ from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.transport import submit as transport
 from hidream_volcengine.api.transport.auth import BearerAuth
 from hidream_volcengine.api.transport.connection import Hooks, origin
-from hidream_volcengine.api.transport.submit import Answer, NoAnswerError, NotSentError, Phases, ask, submit
+from hidream_volcengine.api.transport.free import ask
+from hidream_volcengine.api.transport.received import Answer
+from hidream_volcengine.api.transport.submit import NoAnswerError, NotSentError, Phases, submit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest import MonkeyPatch

@@ -1,0 +1,127 @@
+"""Free requests: polls, and what else costs nothing. They may be repeated at any time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.auth import AuthBase
+
+from ..core.limits import Deadlines
+from ..core.reading import json_object
+from .connection import Hooks, Line, Session, is_loopback, log_exchange, new_session, trusted
+from .received import Answer, read_answer
+from .time_limit import TimeLimit
+
+_MOST_SESSIONS = 8
+
+
+_thread = threading.local()
+
+
+def _thread_session(url: str, proxy: str) -> tuple[Session, Line]:
+    """This thread's session for polls (requests' sessions are not to be shared between threads, nor proxies)."""
+    sessions: dict[tuple[bool, str], tuple[Session, Line]] = _thread.__dict__.setdefault("sessions", {})
+    slot = (is_loopback(urlsplit(url).hostname or ""), proxy)
+    if slot not in sessions:
+        if len(sessions) >= _MOST_SESSIONS:
+            sessions.pop(next(iter(sessions)))[0].close()
+        sessions[slot] = _watched_session(url, proxy)
+    return sessions[slot]
+
+
+def _watched_session(url: str, proxy: str) -> tuple[Session, Line]:
+    line = Line()
+    return new_session(url, proxy, Hooks(connected=lambda sock, direct: line.connected(sock))), line
+
+
+def get(
+    url: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    auth: AuthBase,
+    deadlines: Deadlines,
+    proxy: str = "",
+    afresh: bool = False,
+) -> Answer:
+    """One free GET; no redirect is followed.
+
+    Args:
+        afresh: over a new connection, so that the way is known to work now.
+
+    Raises:
+        requests.RequestException: no answer.
+    """
+    return _exchange(
+        "GET", url, params=params, headers=headers, auth=auth, deadlines=deadlines, proxy=proxy, afresh=afresh
+    )
+
+
+def ask(
+    url: str,
+    body: bytes,
+    *,
+    params: Mapping[str, str],
+    auth: AuthBase,
+    deadlines: Deadlines,
+    proxy: str = "",
+    afresh: bool = False,
+) -> Answer:
+    """One free POST of JSON, for services whose polls are POSTs; otherwise as :func:`get`."""
+    return _exchange(
+        "POST",
+        url,
+        params=params,
+        headers={"Content-Type": "application/json"},
+        auth=auth,
+        deadlines=deadlines,
+        proxy=proxy,
+        afresh=afresh,
+        data=body,
+    )
+
+
+def _exchange(
+    method: str,
+    url: str,
+    *,
+    params: Mapping[str, str] | None,
+    headers: Mapping[str, str] | None,
+    auth: AuthBase,
+    deadlines: Deadlines,
+    proxy: str,
+    afresh: bool,
+    data: bytes | None = None,
+) -> Answer:
+    started = time.monotonic()
+    session, line = _watched_session(url, proxy) if afresh else _thread_session(url, proxy)
+    try:
+        with line, TimeLimit(line, deadlines.connect + 2 * deadlines.poll) as limit:
+            response = session.request(
+                method,
+                url,
+                params=params,
+                data=data,
+                headers=headers,
+                auth=auth,
+                timeout=(deadlines.connect, deadlines.poll),
+                verify=trusted(),
+            )
+            answer = read_answer(response, limit, is_paid=False)
+        if answer.broken is not None and json_object(answer.body) is None:
+            raise answer.broken
+    except (ValueError, OSError, urllib3.exceptions.HTTPError) as cause:
+        log_exchange(method, url, f"failed ({type(cause).__name__})", started)
+        if isinstance(cause, requests.RequestException):
+            raise
+        raise requests.RequestException(str(cause)) from cause
+    finally:
+        if afresh:
+            session.close()
+    log_exchange(method, url, answer.status, started, received=len(answer.body))
+    return answer
