@@ -14,3 +14,6 @@ class Text:
 
     def __str__(self) -> str:
         return f"{self.en}\n{self.zh}"
+
+
+SETTINGS_DIALOG = Text("Settings → HiDream & Volcengine", "设置 → HiDream 与火山引擎")

@@ -13,8 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, fun
 
 from ..core.cancel import CancelToken
 from ..core.errors import QuotaError
-from ..core.text import Text
-from ..profiles.fields import SETTINGS_DIALOG
+from ..core.text import SETTINGS_DIALOG, Text
 from .orders import Purchase
 from .tables import attempts, limits, owners, requests
 

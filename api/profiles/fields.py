@@ -7,18 +7,16 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from requests import PreparedRequest, RequestException
+from requests import RequestException
 
 from ..core.choices import SANDBOX_PROFILE
 from ..core.errors import Provider
 from ..core.redaction import shortened
-from ..core.text import Text
-from ..transport.connection import NO_PROXY, is_loopback, origin
+from ..core.text import SETTINGS_DIALOG, Text
+from ..transport.connection import NO_PROXY, base_of, climbs, is_loopback, origin
 from .file import StoredProfile, bare_key
-
-SETTINGS_DIALOG = Text("Settings → HiDream & Volcengine", "设置 → HiDream 与火山引擎")
 
 HIDREAM_BASE_URL = "https://www.hidreamai.com"
 HIDREAM_EC_BASE_URL = "https://hidreamai.com"
@@ -109,30 +107,10 @@ def url(value: object) -> str:
     return address
 
 
-def climbs(path: str) -> bool:
-    """Whether a path has ``.`` or ``..`` in it for any reader: some decode twice, or take ``\\`` for ``/``."""
-    return any(part.partition(";")[0] in (".", "..") for part in re.split(r"[/\\]", unquote(unquote(path))))
 
 
-def base_of(address: str) -> str:
-    """A service's address as requests sends it, with its port and with a slash at the end; "" for none.
-
-    What a key is bound to: a gateway is one host for many, and what lies beside this address may be somebody else's.
-
-    Raises:
-        requests.RequestException: no address that could be asked.
-    """
-    if not address:
-        return ""
-    prepared = PreparedRequest()
-    prepared.prepare_url(address, None)
-    return f"{origin(prepared.url or '')}{urlsplit(prepared.url or '').path.rstrip('/')}/"
 
 
-def is_under(url: str, base: str) -> bool:
-    """Whether the address of a prepared request lies under :func:`base_of` an address, for any reader."""
-    path = urlsplit(url).path
-    return f"{origin(url)}{path}".startswith(base_of(base)) and not climbs(path)
 
 
 def _base_url(ours: str) -> Callable[[object], str]:

@@ -15,22 +15,11 @@ from ..core.choices import DEFAULT_PROFILE, SANDBOX_PROFILE
 from ..core.errors import ConfigurationError, Provider
 from ..core.limits import Budget, JournalSettings, Limits
 from ..core.redaction import Secret, hide_address
-from ..core.text import Text
+from ..core.text import SETTINGS_DIALOG, Text
 from ..transport.account import HiDreamAccount, Sandbox, VolcengineAccount
 from ..transport.auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
 from .environment import Environment, bad_setting, say_what_is_left_out
-from .fields import (
-    KEYS,
-    SETTINGS,
-    SETTINGS_DIALOG,
-    WITH_THE_KEY,
-    BadValueError,
-    Value,
-    bases_of,
-    is_bound_to,
-    key_word,
-    retired_in,
-)
+from .fields import KEYS, SETTINGS, WITH_THE_KEY, BadValueError, Value, bases_of, is_bound_to, key_word, retired_in
 from .file import Contents, ProfileFile, StoredProfile, profile_names
 
 

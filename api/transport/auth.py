@@ -24,8 +24,7 @@ from ..core.limits import Deadlines
 from ..core.reading import WholeNumber, WireAnswer, Word, as_object, json_object
 from ..core.redaction import Secret
 from ..core.text import Text
-from ..profiles.fields import is_under
-from .connection import NoAuth
+from .connection import NoAuth, is_under
 from .diagnosis import obstacle_of
 from .free import get
 from .received import Answer

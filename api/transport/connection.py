@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -13,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
+from requests import PreparedRequest
 from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -341,3 +343,29 @@ def log_exchange(
     counts = [f"sent={sent}" if sent is not None else "", f"received={received}" if received is not None else ""]
     took = time.monotonic() - started
     log.debug("%s %s -> %s %.3fs %s", method, url, result, took, " ".join(filter(None, counts)))
+
+
+def climbs(path: str) -> bool:
+    """Whether a path has ``.`` or ``..`` in it for any reader: some decode twice, or take ``\\`` for ``/``."""
+    return any(part.partition(";")[0] in (".", "..") for part in re.split(r"[/\\]", unquote(unquote(path))))
+
+
+def base_of(address: str) -> str:
+    """A service's address as requests sends it, with its port and with a slash at the end; "" for none.
+
+    What a key is bound to: a gateway is one host for many, and what lies beside this address may be somebody else's.
+
+    Raises:
+        requests.RequestException: no address that could be asked.
+    """
+    if not address:
+        return ""
+    prepared = PreparedRequest()
+    prepared.prepare_url(address, None)
+    return f"{origin(prepared.url or '')}{urlsplit(prepared.url or '').path.rstrip('/')}/"
+
+
+def is_under(url: str, base: str) -> bool:
+    """Whether the address of a prepared request lies under :func:`base_of` an address, for any reader."""
+    path = urlsplit(url).path
+    return f"{origin(url)}{path}".startswith(base_of(base)) and not climbs(path)
