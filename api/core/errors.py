@@ -6,9 +6,6 @@ Every error says what happened, whether it was billed and what to do next, in En
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
-from http import HTTPStatus
 from typing import ClassVar, Literal
 
 from .redaction import redact
@@ -218,287 +215,31 @@ class ConnectionFailedError(RemoteImageError):
     )
 
 
-class Outcome(Enum):
-    """Row of the submit table: what an answer to a submit means for the money."""
-
-    BUSY = "not accepted, may be sent again later"
-    REFUSED = "not accepted, not billed"
-    AMBIGUOUS = "may have been accepted"
-    FAILED = "accepted, then failed"
-
-    @property
-    def billed(self) -> Billed:
-        return "no" if self in (Outcome.BUSY, Outcome.REFUSED) else "unknown"
 
 
-@dataclass(frozen=True)
-class Meaning:
-    """What a vendor code or an HTTP status stands for."""
-
-    error: type[RemoteImageError]
-    outcome: Outcome
-    what: Text
-    advice: Text | None = None
 
 
-_INPUT_MODERATED = Text("The input image was rejected by the content check.", "输入图片未通过内容审核。")
-_TEXT_MODERATED = Text("The prompt was rejected by the content check.", "提示词未通过内容审核。")
-_OUTPUT_MODERATED = Text("The result was rejected by the content check.", "生成结果未通过内容审核。")
-_INTERNAL = Text("The service reported an internal error.", "服务端内部错误。")
-_TOO_FAST = Text("The service is limiting the rate of requests.", "服务端限流：请求过于频繁。")
-_TOO_MANY = Text("Too many requests at once for this account.", "并发请求数超过账户上限。")
-_NO_RESULT = Text("The algorithm produced no picture; change the prompt.", "算法无生成结果，请更换提示词。")
-
-_ARGUMENT = Text("The service found a parameter of the request wrong or missing.", "服务端认为请求参数有误或缺失。")
-_TOO_LARGE = Text("The image is too large for the service.", "图片超过服务端上限。")
-_MAKE_SMALLER = Text("Make the image smaller and queue again.", "请缩小图片后重新运行。")
-_VIDEO = Text("The service expected a video it can read.", "服务端要求可读取的视频。")
 
 
-def _input(what: Text, advice: Text | None = None) -> Meaning:
-    return Meaning(InvalidInputError, Outcome.REFUSED, what, advice)
 
 
-# Codes: Volcengine's tables (volcengine.com/docs/6444/69728); HiDream's few known ones
-# (hidreamai.com/doc/commercial/request, and the client HiDream-ai/hidream-api-gen).
-VENDOR_CODES: dict[tuple[Provider, int], Meaning] = {
-    ("Volcengine", 50411): Meaning(ModerationError, Outcome.REFUSED, _INPUT_MODERATED),
-    ("Volcengine", 50412): Meaning(ModerationError, Outcome.REFUSED, _TEXT_MODERATED),
-    ("Volcengine", 50413): Meaning(
-        ModerationError,
-        Outcome.REFUSED,
-        Text("The prompt contains sensitive or copyrighted words.", "提示词含有敏感词或版权词。"),
-    ),
-    ("Volcengine", 50512): Meaning(ModerationError, Outcome.REFUSED, _TEXT_MODERATED),
-    ("Volcengine", 50518): Meaning(
-        ModerationError,
-        Outcome.REFUSED,
-        Text("The input image was rejected by the copyright check.", "输入图片未通过版权审核。"),
-    ),
-    ("Volcengine", 50511): Meaning(ModerationError, Outcome.FAILED, _OUTPUT_MODERATED),
-    ("Volcengine", 50516): Meaning(ModerationError, Outcome.FAILED, _OUTPUT_MODERATED),
-    ("Volcengine", 50517): Meaning(ModerationError, Outcome.FAILED, _OUTPUT_MODERATED),
-    ("Volcengine", 50519): Meaning(
-        ModerationError,
-        Outcome.FAILED,
-        Text("The result was rejected by the copyright check.", "生成结果未通过版权审核。"),
-    ),
-    ("Volcengine", 50429): Meaning(RateLimitError, Outcome.BUSY, _TOO_FAST),
-    ("Volcengine", 50430): Meaning(RateLimitError, Outcome.BUSY, _TOO_MANY),
-    ("Volcengine", 50500): Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, _INTERNAL),
-    ("Volcengine", 50501): Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, _INTERNAL),
-    ("Volcengine", 50520): Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, _INTERNAL),
-    ("Volcengine", 50521): Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, _INTERNAL),
-    ("Volcengine", 50522): Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, _INTERNAL),
-    # The common table of all its visual services, as three public clients mirror it.
-    ("Volcengine", 50200): _input(_ARGUMENT),
-    ("Volcengine", 50201): _input(_ARGUMENT),
-    ("Volcengine", 50204): _input(_ARGUMENT),
-    ("Volcengine", 50205): _input(_TOO_LARGE, _MAKE_SMALLER),
-    ("Volcengine", 50206): _input(Text("The service found no image in the request.", "服务端未在请求中找到图片。")),
-    ("Volcengine", 50207): _input(
-        Text(
-            "The service cannot decode the image: it is too small, or damaged.",
-            "服务端无法解码图片：尺寸过小或已损坏。",
-        ),
-        Text("Use a larger image, or save it anew, and queue again.", "请换用更大的图片或重新保存后再运行。"),
-    ),
-    ("Volcengine", 50209): _input(_VIDEO),
-    ("Volcengine", 50210): _input(_VIDEO),
-    ("Volcengine", 50211): _input(_VIDEO),
-    ("Volcengine", 50213): _input(
-        Text("The body of the request is too large for the service.", "请求体超过服务端上限。"), _MAKE_SMALLER
-    ),
-    ("Volcengine", 50214): _input(_VIDEO),
-    ("Volcengine", 50215): _input(
-        Text(
-            "The service could not process this: the image or the parameters are unsuitable.",
-            "服务端处理失败：图片或参数不适用。",
-        ),
-        Text("Change the image or the parameters and queue again.", "请更换图片或参数后重新运行。"),
-    ),
-    ("Volcengine", 60102): _input(
-        Text("The service found no face in the image.", "服务端未在图片中检测到人脸。"),
-        Text("Use an image with a face.", "请使用包含人脸的图片。"),
-    ),
-    ("Volcengine", 60208): Meaning(ModerationError, Outcome.REFUSED, _INPUT_MODERATED),
-    ("Volcengine", 50400): Meaning(
-        AuthenticationError,
-        Outcome.REFUSED,
-        Text("This account has no access to this service.", "该账户无权使用此服务。"),
-        Text(
-            "Open the service for this account in the console, then queue again.",
-            "请在控制台为该账户开通此服务，然后重新运行。",
-        ),
-    ),
-    ("Volcengine", 50402): Meaning(
-        ConfigurationError,
-        Outcome.REFUSED,
-        Text("This host does not offer the interface that was called.", "该服务地址不提供所调用的接口。"),
-        Text(
-            "This gateway does not offer it: use another one, or Volcengine itself.",
-            "该网关不提供此接口：请改用其他网关，或直接使用火山引擎。",
-        ),
-    ),
-    ("HiDream", 1051): Meaning(
-        InvalidInputError,
-        Outcome.REFUSED,
-        Text("The service found the image field abnormal.", "服务端认为图片字段异常。"),
-    ),
-    ("HiDream", 2031): Meaning(
-        ServiceError,
-        Outcome.REFUSED,
-        Text("The model is not available for this account or host.", "该账户或主机无法使用此模型。"),
-    ),
-}
-
-# `task_status` of a HiDream sub task that has ended without a picture (hidreamai.com/doc/txt2video/result).
-TASK_STATUS: dict[int, Meaning] = {
-    3: Meaning(
-        TaskFailedError, Outcome.FAILED, Text("The service reports the task as failed.", "服务端报告任务失败。")
-    ),
-    4: Meaning(
-        ModerationError,
-        Outcome.FAILED,
-        Text("The task was rejected by the service's content check.", "任务未通过服务端内容审核。"),
-    ),
-    1004: Meaning(TaskFailedError, Outcome.FAILED, _NO_RESULT),
-    1005: Meaning(TaskFailedError, Outcome.FAILED, _NO_RESULT),
-    1006: Meaning(TaskFailedError, Outcome.FAILED, _NO_RESULT),
-}
-
-NO_BALANCE = Meaning(QuotaError, Outcome.REFUSED, Text("The account's balance is not enough.", "账户余额不足。"))
-GATEWAY_FAILED = Meaning(
-    AmbiguousSubmitError,
-    Outcome.AMBIGUOUS,
-    Text(
-        "The gateway says that its call of the service failed: the service may have accepted it.",
-        "网关报告调用上游服务失败，服务端可能已经受理。",
-    ),
-)
-ALGORITHM_FAILED = Meaning(
-    TaskFailedError, Outcome.FAILED, Text("The service's algorithm reported an error.", "服务端算法报告错误。")
-)
-
-UNDECIDED = Meaning(
-    AmbiguousSubmitError,
-    Outcome.AMBIGUOUS,
-    Text("The service did not say what became of the request.", "服务端未说明该请求的处理结果。"),
-)
-
-_KEY_REFUSED = Text("The service did not accept the key.", "服务端未接受该密钥。")
-_HTTP_STATUS: dict[int, Meaning] = {
-    HTTPStatus.UNAUTHORIZED: Meaning(AuthenticationError, Outcome.REFUSED, _KEY_REFUSED),
-    HTTPStatus.FORBIDDEN: Meaning(
-        AuthenticationError,
-        Outcome.REFUSED,
-        Text("The service denied access with this key.", "服务端拒绝了该密钥的访问。"),
-    ),
-    HTTPStatus.PAYMENT_REQUIRED: NO_BALANCE,
-    HTTPStatus.REQUEST_TIMEOUT: Meaning(
-        AmbiguousSubmitError,
-        Outcome.AMBIGUOUS,
-        Text("The service gave up waiting for the request.", "服务端等待请求超时。"),
-    ),
-    # 499 is what proxies say when the connection ended before the answer of the service behind them.
-    **dict.fromkeys((HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, 499), UNDECIDED),
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Meaning(
-        InvalidInputError,
-        Outcome.REFUSED,
-        Text("The request is too large for the service.", "请求体超过服务端上限。"),
-    ),
-    HTTPStatus.TOO_MANY_REQUESTS: Meaning(RateLimitError, Outcome.BUSY, _TOO_FAST),
-}
-
-# Gateway errors of Volcengine carry a word instead of a number (docs.byteplus.com/byteplus-vision); only this one has
-# been seen.
-_AUTHENTICATION_WORDS = frozenset({"SignatureDoesNotMatch"})
 
 
-_SUCCESS_CODES = frozenset({0, 1, 1000, 10000, 20000, *range(200, 300)})
-_SUCCESS_WORDS = {"ok", "success", "successful", "successfully", "succeed", "succeeded", "done", "completed", "true"}
-_SUCCESS_WORDS |= {"accepted", "submitted", "processing", "pending", "queued", "created", "200ok", "requestsuccess"}
-_SUCCESS_WORDS |= {"submitsuccess", "成功", "提交成功", "请求成功"}
-# Of a gateway, in a body: its call of the service timed out, or failed on the way.
-_UNDECIDED_CODES = frozenset({408, 409, 425, 499, *range(500, 600)})
 
 
-def is_success(code: int | str | None) -> bool:
-    """Whether a code says success: by the services' own numbers, by a gateway's, or because there is none."""
-    return code in (None, "") or code in _SUCCESS_CODES or (isinstance(code, str) and is_success_word(code))
 
 
-def is_success_word(words: str) -> bool:
-    return "".join(filter(str.isalnum, words.lower())) in _SUCCESS_WORDS
 
 
-def is_undecided(code: int | str | None) -> bool:
-    """Whether a code in a body is an HTTP status after which a request may have been accepted."""
-    return code in _UNDECIDED_CODES
 
 
-def known_code(provider: Provider, code: int | str | None) -> Meaning | None:
-    """What a code of the service's own table means."""
-    return VENDOR_CODES.get((provider, code)) if isinstance(code, int) else None
 
 
-def meaning_of(provider: Provider, status: int, code: int | str | None) -> Meaning:
-    """Row of the submit table for an answer that brought neither a task id nor a picture.
-
-    Args:
-        provider: who answered.
-        status: HTTP status.
-        code: the ``code`` of a JSON body (``None`` when there was no JSON object, or no code in it).
-    """
-    known = known_code(provider, code)
-    if known is not None and not (status >= 500 and known.outcome in (Outcome.REFUSED, Outcome.BUSY)):
-        return known
-    if isinstance(code, str) and code in _AUTHENTICATION_WORDS:
-        return _HTTP_STATUS[HTTPStatus.UNAUTHORIZED]
-    if status in _HTTP_STATUS:
-        return _HTTP_STATUS[status]
-    if status >= 500:
-        what = Text(f"The service answered with HTTP {status}.", f"服务端返回 HTTP {status}。")
-        return Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, what)
-    if 300 <= status < 400:
-        what = Text(
-            f"The service redirected the request (HTTP {status}); paid requests follow no redirect.",
-            f"服务端返回重定向（HTTP {status}）；付费请求不跟随重定向。",
-        )
-        return Meaning(ConfigurationError, Outcome.REFUSED, what)
-    if status >= 400:
-        what = Text(f"The service refused the request (HTTP {status}).", f"服务端拒绝了请求（HTTP {status}）。")
-        return Meaning(ServiceError, Outcome.REFUSED, what)
-    if not is_success(code):
-        what = Text("The service refused the request.", "服务端拒绝了请求。")
-        return Meaning(ServiceError, Outcome.REFUSED, what)
-    what = Text(
-        "The service's answer could not be understood: it has neither a task id nor a picture.",
-        "无法理解服务端的应答：既没有任务 ID 也没有图片。",
-    )
-    return Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, what)
 
 
-def refusal(
-    provider: Provider,
-    meaning: Meaning,
-    *,
-    code: int | str | None,
-    vendor_message: str,
-    request_id: str,
-    task_id: str = "",
-) -> RemoteImageError:
-    """The exception for a ``meaning``, with the service's own words."""
-    advice = meaning.advice
-    if meaning.outcome is Outcome.FAILED and meaning.error is ModerationError:
-        advice = TaskFailedError.default_advice
-    return meaning.error(
-        meaning.what,
-        advice=advice,
-        provider=provider,
-        code=code,
-        vendor_message=vendor_message,
-        request_id=request_id,
-        task_id=task_id,
-        billed=meaning.outcome.billed,
-    )
+
+
+
+
+
+

@@ -10,15 +10,7 @@ from datetime import timezone
 from typing import TYPE_CHECKING, Literal
 
 from ..core.cancel import CallCancelled
-from ..core.errors import (
-    AmbiguousSubmitError,
-    ConnectionFailedError,
-    Meaning,
-    Outcome,
-    Provider,
-    RemoteImageError,
-    refusal,
-)
+from ..core.errors import AmbiguousSubmitError, ConnectionFailedError, Provider, RemoteImageError
 from ..core.redaction import pack_logger, redact_data, shortened
 from ..core.task import Accepted, Progress, SubTask, Watch
 from ..core.text import Text
@@ -27,6 +19,7 @@ from ..pixels.tensors import Encoded
 from ..services.answers import NotAccepted
 from ..services.hidream import HiDreamService
 from ..services.model import WireRequest
+from ..services.outcome import Meaning, Outcome, refusal
 from ..services.volcengine import VolcengineService
 from ..transport.diagnosis import diagnosis_of
 from ..transport.submit import NoAnswerError, NotSentError, Phases

@@ -14,26 +14,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..core.errors import (
-    ALGORITHM_FAILED,
-    GATEWAY_FAILED,
-    NO_BALANCE,
-    UNDECIDED,
-    Meaning,
-    Outcome,
-    Provider,
-    is_success,
-    is_success_word,
-    is_undecided,
-    known_code,
-    meaning_of,
-)
+from ..core.errors import Provider
 from ..core.reading import base64_bytes, code_of, decoded, excerpt, json_object, json_value
 from ..core.redaction import shortened, words_of
 from ..core.task import SubTask
 from ..core.text import Text
 from ..transport.received import Answer
 from .model import WireRequest
+from .outcome import (
+    ALGORITHM_FAILED,
+    GATEWAY_FAILED,
+    NO_BALANCE,
+    UNDECIDED,
+    Meaning,
+    Outcome,
+    is_success,
+    is_success_word,
+    is_undecided,
+    known_code,
+    meaning_of,
+)
 
 # Where a result stands.
 _RESULTS = ("data", "result", "Result")

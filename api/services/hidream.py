@@ -24,7 +24,7 @@ from ..core.choices import (
     AspectRatio,
     UpscaleRatio,
 )
-from ..core.errors import ConfigurationError, InvalidInputError, Outcome, Provider, RemoteImageError
+from ..core.errors import ConfigurationError, InvalidInputError, Provider, RemoteImageError
 from ..core.limits import Ceiling, Limits
 from ..core.reading import excerpt
 from ..core.redaction import pack_logger
@@ -39,6 +39,7 @@ from ..transport.received import Answer
 from ..transport.submit import NoAnswerError, Phases, submit
 from .answers import Reply, sent_texts
 from .model import ImageField, PromptField, WireRequest
+from .outcome import Outcome
 from .sub_tasks import entries_of, has_picture, sub_tasks_of
 
 MAX_MODEL_PHOTO = 2048

@@ -22,7 +22,6 @@ from ..core.errors import (
     RateLimitError,
     RemoteImageError,
     ServiceError,
-    meaning_of,
 )
 from ..core.reading import WholeNumber, WireAnswer, Word, code_of, excerpt, json_object
 from ..core.redaction import shortened, words_of
@@ -38,6 +37,7 @@ from ..transport.download import DownloadError, RefusedUrlError, download
 from ..transport.free import get
 from ..transport.received import Answer
 from ..transport.submit import NotSentError
+from .outcome import meaning_of
 
 THUMBNAIL_SIDE = 256
 

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ..core.errors import TASK_STATUS, Meaning, Outcome, RemoteImageError, TaskFailedError, refusal
+from ..core.errors import RemoteImageError, TaskFailedError
 from ..core.reading import json_value
 from ..core.redaction import words_of
 from ..core.task import SubTask, TaskRef
 from ..core.text import Text
 from .answers import Reply, begins_as_a_picture, id_of, is_address
+from .outcome import TASK_STATUS, Meaning, Outcome, refusal
 
 _IDS = ("sub_task_id", "id")
 _STATUSES = ("task_status", "status", "state")

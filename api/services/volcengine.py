@@ -16,16 +16,7 @@ import requests
 from pydantic import Field, model_validator
 
 from ..core.choices import VOLCENGINE_OUTPAINT
-from ..core.errors import (
-    ModerationError,
-    Outcome,
-    Provider,
-    RemoteImageError,
-    ServiceError,
-    TaskFailedError,
-    known_code,
-    refusal,
-)
+from ..core.errors import ModerationError, Provider, RemoteImageError, ServiceError, TaskFailedError
 from ..core.limits import Ceiling, Deadlines
 from ..core.redaction import pack_logger
 from ..core.task import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
@@ -38,6 +29,7 @@ from ..transport.received import Answer
 from ..transport.submit import NoAnswerError, Phases, submit
 from .answers import NotAccepted, Reply, sent_texts
 from .model import ImageField, PromptField, WireRequest
+from .outcome import Outcome, known_code, refusal
 
 SUCCESS = 10000
 # Not official: the nearest pages (jimeng inpaint, PicWish's look-alike) and annotated clients name these.

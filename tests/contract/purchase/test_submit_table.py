@@ -36,12 +36,12 @@ from hidream_volcengine.api import (
     hidream,
     volcengine,
 )
-from hidream_volcengine.api.core.errors import VENDOR_CODES, Outcome
 from hidream_volcengine.api.core.task import PollError
 from hidream_volcengine.api.journal.opening import Access
 from hidream_volcengine.api.purchase import submit as submits
 from hidream_volcengine.api.purchase.submit import seconds_of
 from hidream_volcengine.api.services.answers import NotAccepted
+from hidream_volcengine.api.services.outcome import VENDOR_CODES, Outcome
 from hidream_volcengine.api.transport import submit as transport
 from hidream_volcengine.api.transport.received import Answer
 from hidream_volcengine.api.transport.submit import Phases

@@ -6,9 +6,10 @@ import inspect
 
 import pytest
 from hidream_volcengine.api.core import errors
-from hidream_volcengine.api.core.errors import Meaning, Outcome, RemoteImageError, meaning_of
+from hidream_volcengine.api.core.errors import RemoteImageError
 from hidream_volcengine.api.core.redaction import Secret
 from hidream_volcengine.api.core.text import Text
+from hidream_volcengine.api.services.outcome import Meaning, Outcome, meaning_of
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, RemoteImageError)]
 MEANINGS = [*errors.VENDOR_CODES.values(), *errors.TASK_STATUS.values(), *errors._HTTP_STATUS.values()]
