@@ -10,7 +10,7 @@ from datetime import timezone
 from typing import TYPE_CHECKING, Literal
 
 from ..core.cancel import CallCancelled
-from ..core.errors import AmbiguousSubmitError, ConnectionFailedError, Provider, RemoteImageError
+from ..core.errors import AmbiguousSubmitError, Provider, RemoteImageError
 from ..core.redaction import pack_logger, redact_data, shortened
 from ..core.task import Accepted, Progress, SubTask, Watch
 from ..core.text import Text
@@ -21,7 +21,7 @@ from ..services.hidream import HiDreamService
 from ..services.model import WireRequest
 from ..services.outcome import Meaning, Outcome, refusal
 from ..services.volcengine import VolcengineService
-from ..transport.diagnosis import diagnosis_of
+from ..transport.diagnosis import unreachable
 from ..transport.submit import NoAnswerError, NotSentError, Phases
 from .poll import jittered
 
@@ -80,7 +80,7 @@ def submit_until_decided(
         except NotSentError as problem:
             claim.unsent()
             if problem.permanent or resends == MAX_RESENDS:
-                raise _unreachable(provider, problem) from problem
+                raise unreachable(provider, problem) from problem
             claim.write_unsent()
             resends += 1
             watch.cancel.sleep(jittered(0.5 * 2 ** (resends - 1)))
@@ -210,12 +210,3 @@ def seconds_of(retry_after: str, now: float) -> float | None:
         return None
 
 
-def _unreachable(provider: Provider, problem: NotSentError) -> ConnectionFailedError:
-    what = Text("The service could not be reached; nothing was sent.", "无法连接服务端，未发送任何内容。")
-    found = diagnosis_of(problem.cause)
-    return ConnectionFailedError(
-        found.text if found is not None else what,
-        advice=found.advice if found is not None and found.cause == "tls" else None,
-        provider=provider,
-        vendor_message=shortened(str(problem), 300),
-    )

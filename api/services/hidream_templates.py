@@ -29,10 +29,10 @@ from ..core.text import Text
 from ..pixels.geometry import fit_within
 from ..pixels.picture_files import UndecodableImageError, unwrapped
 from ..pixels.tensors import decode, encode, resize
-from ..purchase.submit import _unreachable
 from ..transport.account import HiDreamAccount
 from ..transport.auth import ExchangedTokenAuth
 from ..transport.connection import is_loopback
+from ..transport.diagnosis import unreachable
 from ..transport.download import DownloadError, RefusedUrlError, download
 from ..transport.free import get
 from ..transport.received import Answer
@@ -180,7 +180,7 @@ def _ask(account: HiDreamAccount, params: Mapping[str, str]) -> Answer:
             proxy=account.proxy,
         )
     except requests.RequestException as problem:
-        error = _unreachable("HiDream", NotSentError(problem))
+        error = unreachable("HiDream", NotSentError(problem))
         error.advice = _ADVICE
         raise error from None
     except (ConnectionFailedError, AuthenticationError) as problem:

@@ -10,8 +10,10 @@ from typing import Literal
 import requests
 import urllib3
 
+from ..core.errors import ConnectionFailedError, Provider
+from ..core.redaction import shortened
 from ..core.text import Text
-from .submit import find_cause
+from .submit import NotSentError, find_cause
 
 Cause = Literal[
     "ok", "no_key", "setting", "dns", "proxy", "tls", "connection", "timeout", "key", "clock", "host", "service"
@@ -129,3 +131,14 @@ def obstacle_of(error: BaseException) -> Text | None:
     """What keeps a free request from arriving, where somebody has to mend it: a name, a proxy or a certificate."""
     found = diagnosis_of(error)
     return found.text if found is not None and found.cause in ("dns", "proxy", "tls") else None
+
+
+def unreachable(provider: Provider, problem: NotSentError) -> ConnectionFailedError:
+    what = Text("The service could not be reached; nothing was sent.", "无法连接服务端，未发送任何内容。")
+    found = diagnosis_of(problem.cause)
+    return ConnectionFailedError(
+        found.text if found is not None else what,
+        advice=found.advice if found is not None and found.cause == "tls" else None,
+        provider=provider,
+        vendor_message=shortened(str(problem), 300),
+    )
