@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.files import write_whole
+from ..core.disk import write_whole
 
 
 @dataclass(frozen=True)

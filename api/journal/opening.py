@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Delete, Insert, Update, event
 
-from ..core.filesystems import in_container
+from ..core.disk import in_container
 from ..core.limits import JournalSettings
 from ..core.redaction import pack_logger
 from . import salvage

@@ -21,8 +21,8 @@ from urllib.parse import unquote
 from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..core.disk import alone
 from ..core.errors import AmbiguousSubmitError, ConfigurationError
-from ..core.files import alone
 from ..core.limits import JournalSettings
 from ..core.redaction import Secret, pack_logger
 from ..core.text import Text

@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from ..core.files import TEMPORARY, sync_folder, write_whole
+from ..core.disk import TEMPORARY, sync_folder, write_whole
 from ..core.redaction import pack_logger
 from .marks import Mark, read_mark, write_mark
 

@@ -41,7 +41,7 @@ from sqlalchemy import (
     Text as TextColumn,
 )
 
-from ..core.filesystems import on_network
+from ..core.disk import on_network
 from ..core.redaction import shortened
 from ..core.text import Text
 from .marks import Mark

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.choices import DEFAULT_PROFILE, SANDBOX_PROFILE
+from ..core.disk import TEMPORARY, alone, write_whole
 from ..core.errors import ConfigurationError
-from ..core.files import TEMPORARY, alone, write_whole
 from ..core.redaction import Secret
 from ..core.text import Text
 

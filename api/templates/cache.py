@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.choices import Gender
-from ..core.files import write_whole
+from ..core.disk import write_whole
 from ..core.redaction import pack_logger
 from ..services.hidream_templates import Template
 

@@ -7,8 +7,8 @@ from pathlib import Path, PureWindowsPath
 
 import psutil
 import pytest
-from hidream_volcengine.api.core import filesystems
-from hidream_volcengine.api.core.filesystems import in_container, on_network
+from hidream_volcengine.api.core import disk as filesystems
+from hidream_volcengine.api.core.disk import in_container, on_network
 from hidream_volcengine.api.core.limits import JournalSettings
 from hidream_volcengine.api.journal.journal import Journal
 
