@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .core.limits import Budget, Deadlines, JournalSettings, Limits
     from .core.task import Progress, TaskRef, Watch
     from .journal.journal import Journal
-    from .journal.states import JournalError
+    from .journal.model import JournalError
     from .journal.task_list import Overview, Task
     from .pixels import geometry, padding
     from .pixels import tensors as images

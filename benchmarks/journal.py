@@ -23,8 +23,7 @@ from api import CancelToken, Journal, JournalSettings, images
 from api.core.limits import Budget, Ceiling
 from api.core.task import TaskRef
 from api.journal.claim import Claim
-from api.journal.orders import Order, Purchase
-from api.journal.states import State
+from api.journal.model import Order, Purchase, State
 from api.journal.tables import attempts, requests, results
 from benchmarks import Ratio, Table, timed, told
 from devtools.programs import postgres

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, fun
 from ..core.cancel import CancelToken
 from ..core.errors import QuotaError
 from ..core.text import SETTINGS_DIALOG, Text
-from .orders import Purchase
+from .model import Purchase
 from .tables import attempts, limits, owners, requests
 
 _WINDOW = 60.0

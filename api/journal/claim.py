@@ -19,9 +19,8 @@ from ..core.text import Text
 from ..pixels.tensors import Encoded
 from . import forgotten
 from .marks import Mark
-from .orders import Attempt, ClaimLost, StoredResult, moment_of
+from .model import Attempt, ClaimLost, DamagedError, JournalError, State, StoredResult, moment_of
 from .rows import json_of, put_attempt, put_request, put_result, task_values
-from .states import DamagedError, JournalError, State
 from .store import SideCar, Store
 from .tables import attempts, requests, storable
 

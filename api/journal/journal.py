@@ -32,8 +32,7 @@ from .budget import Turnstile, check_budget, counted_today, pause_until_room, sl
 from .claim import Claim, Claims
 from .forgotten import forgotten_ids, note_unknown
 from .lease import HEARTBEAT, Leases
-from .opening import Access
-from .orders import (
+from .model import (
     ACCEPTED,
     FINISHED,
     UNDER_WAY,
@@ -42,13 +41,19 @@ from .orders import (
     ClaimLost,
     Explained,
     Finished,
+    Found,
+    JournalError,
+    Known,
     Order,
     Purchase,
+    Standing,
+    State,
+    may_submit_again,
+    standing_of,
     told_again,
 )
+from .opening import Access
 from .rows import json_of, put_attempt, put_request, put_result, read_attempts, read_durations, task_values
-from .standing import Found, Known, Standing, may_submit_again, standing_of
-from .states import JournalError, State
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
 from .tables import attempts, owners, requests, results
 from .takeover import attempt_of

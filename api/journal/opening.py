@@ -16,7 +16,7 @@ from ..core.redaction import pack_logger
 from . import salvage
 from .lease import HEARTBEAT
 from .marks import Mark
-from .states import DamagedError
+from .model import DamagedError
 from .store import Store
 from .tables import Database, attempts, older_copy, requests, results
 

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from ..core.errors import Provider, RemoteImageError
 from ..core.task import TaskRef
-from .orders import Attempt, StoredResult
-from .records import ErrorRecord
+from .model import Attempt, ErrorRecord, StoredResult
 from .tables import attempts, requests, results, storable
 
 _LAST_TASKS = 10

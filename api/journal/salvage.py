@@ -27,9 +27,8 @@ from ..core.limits import JournalSettings
 from ..core.redaction import Secret, pack_logger
 from ..core.text import Text
 from .marks import Mark, read_mark, write_mark
-from .orders import ANY_PICTURE
+from .model import ANY_PICTURE, DamagedError, JournalError, State
 from .rows import json_of
-from .states import DamagedError, JournalError, State
 from .store import Store
 from .tables import Database, attempts, limits, requests, results, write_meta
 from .takeover import insert_pictures, insert_tasks

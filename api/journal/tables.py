@@ -45,7 +45,7 @@ from ..core.disk import on_network
 from ..core.redaction import shortened
 from ..core.text import Text
 from .marks import Mark
-from .states import DamagedError, JournalError, State
+from .model import DamagedError, JournalError, State
 
 
 def storable(text: str) -> str:

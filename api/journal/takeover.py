@@ -11,9 +11,8 @@ from sqlalchemy import Connection, and_, insert, select, update
 from ..core.errors import Provider
 from ..core.task import TaskRef
 from .marks import Mark
-from .orders import ANY_PICTURE, Attempt
+from .model import ANY_PICTURE, Attempt, State
 from .rows import put_attempt, put_request, task_values
-from .states import State
 from .store import SideCar
 from .tables import Database, attempts, read_meta, results, write_meta
 

@@ -11,10 +11,8 @@ from sqlalchemy import Connection, Row, func, select, true
 
 from ..core.errors import RemoteImageError
 from ..core.redaction import redact
-from .orders import ACCEPTED, UNDER_WAY
+from .model import ACCEPTED, UNDER_WAY, Known, State, may_submit_again, standing_of
 from .rows import record_of
-from .standing import Known, may_submit_again, standing_of
-from .states import State
 from .tables import attempts, requests, results
 
 COLLECT, SUBMIT_AGAIN, STOP_WAITING = "collect", "submit-again", "stop-waiting"

@@ -10,7 +10,7 @@ from ..core.redaction import pack_logger
 from ..core.task import Watch
 from ..journal.claim import Claim
 from ..journal.journal import Journal
-from ..journal.orders import Attempt
+from ..journal.model import Attempt
 from ..profiles.resolve import Profiles
 from ..services.hidream import HiDreamService, endpoint_named
 from ..services.volcengine import VolcengineService

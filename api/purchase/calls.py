@@ -22,9 +22,20 @@ from ..core.redaction import pack_logger, redact, shortened
 from ..core.task import Accepted, Progress, TaskRef, Watch
 from ..core.text import Text
 from ..core.threads import apart
-from ..journal.orders import ANY_PICTURE, Attempt, Busy, ClaimLost, Explained, Finished, Order, Purchase
-from ..journal.standing import Found, Standing
-from ..journal.states import JournalError, State
+from ..journal.model import (
+    ANY_PICTURE,
+    Attempt,
+    Busy,
+    ClaimLost,
+    Explained,
+    Finished,
+    Found,
+    JournalError,
+    Order,
+    Purchase,
+    Standing,
+    State,
+)
 from ..services.model import WireRequest
 from .collect import (
     Delivery,

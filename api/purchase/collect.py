@@ -27,8 +27,7 @@ from ..core.redaction import pack_logger
 from ..core.task import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Watch
 from ..core.text import Text
 from ..core.threads import apart
-from ..journal.orders import Attempt, StoredResult, retold
-from ..journal.states import JournalError
+from ..journal.model import Attempt, JournalError, StoredResult, retold
 from ..journal.store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store, file_name
 from ..pixels.picture_files import UndecodableImageError, is_picture, unwrapped
 from ..pixels.tensors import Encoded, Pixels, decode

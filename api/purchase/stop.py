@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..core.cancel import CallCancelled, CancelToken, NotSubmitted
 from ..core.errors import Billed, TaskTimeoutError
 from ..core.text import Text
-from ..journal.states import State
+from ..journal.model import State
 
 if TYPE_CHECKING:
     # The database that they bring is loaded with the first purchase.

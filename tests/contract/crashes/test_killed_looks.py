@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hidream_volcengine.api import Collector, Journal
 from hidream_volcengine.api.core.text import Text
-from hidream_volcengine.api.journal.states import JournalError
+from hidream_volcengine.api.journal.model import JournalError
 from pytest import MonkeyPatch
 
 from tests.contract import paying

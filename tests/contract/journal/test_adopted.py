@@ -20,7 +20,7 @@ from hidream_volcengine.api import (
 )
 from hidream_volcengine.api.core.task import TaskRef
 from hidream_volcengine.api.journal.claim import Claim
-from hidream_volcengine.api.journal.orders import ClaimLost
+from hidream_volcengine.api.journal.model import ClaimLost
 from hidream_volcengine.api.purchase import background as collector
 from pytest import MonkeyPatch
 

@@ -32,9 +32,8 @@ from hidream_volcengine.api import (
 from hidream_volcengine.api.core.text import Text
 from hidream_volcengine.api.journal import store
 from hidream_volcengine.api.journal.claim import Claim
-from hidream_volcengine.api.journal.orders import Busy, ClaimLost
+from hidream_volcengine.api.journal.model import Busy, ClaimLost, JournalError
 from hidream_volcengine.api.journal.salvage import NOTICE
-from hidream_volcengine.api.journal.states import JournalError
 from hidream_volcengine.api.journal.store import Store
 from hidream_volcengine.api.pixels.tensors import Encoded
 from hidream_volcengine.api.transport.submit import Phases

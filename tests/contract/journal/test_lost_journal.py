@@ -14,7 +14,7 @@ import pytest
 from hidream_volcengine.api import AmbiguousSubmitError, Journal, JournalSettings, RemoteImageError, images
 from hidream_volcengine.api.core.task import TaskRef
 from hidream_volcengine.api.journal.claim import Claim
-from hidream_volcengine.api.journal.orders import Busy
+from hidream_volcengine.api.journal.model import Busy
 from hidream_volcengine.api.pixels.tensors import Encoded
 
 from tests.contract import paying

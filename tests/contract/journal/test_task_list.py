@@ -26,9 +26,8 @@ from hidream_volcengine.api import (
     TaskTimeoutError,
 )
 from hidream_volcengine.api.journal.claim import Claim
-from hidream_volcengine.api.journal.orders import ACCEPTED, Attempt
+from hidream_volcengine.api.journal.model import ACCEPTED, Attempt, State
 from hidream_volcengine.api.journal.rows import put_attempt, put_request
-from hidream_volcengine.api.journal.states import State
 from hidream_volcengine.api.journal.tables import requests
 from PIL import Image
 from sqlalchemy import Engine, event, update

@@ -25,7 +25,7 @@ from hidream_volcengine.api import (
     hidream,
 )
 from hidream_volcengine.api.core.task import SubTask, TaskRef, Usual
-from hidream_volcengine.api.journal.states import State
+from hidream_volcengine.api.journal.model import State
 from hidream_volcengine.api.purchase import poll as polling
 from hidream_volcengine.api.purchase.poll import jittered, next_pause
 from hidream_volcengine.api.services import sub_tasks

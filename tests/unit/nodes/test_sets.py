@@ -20,7 +20,7 @@ from hidream_volcengine.api import (
 from hidream_volcengine.api.core.limits import Budget, Ceiling
 from hidream_volcengine.api.core.task import SubTask
 from hidream_volcengine.api.journal.claim import Claim
-from hidream_volcengine.api.journal.orders import Finished, Order, Purchase
+from hidream_volcengine.api.journal.model import Finished, Order, Purchase
 from hidream_volcengine.api.journal.tables import attempts, requests
 from hidream_volcengine.api.purchase import poll as polling
 from hidream_volcengine.api.purchase.poll import wait
