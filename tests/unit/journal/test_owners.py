@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hidream_volcengine.api.journal import owners
-from hidream_volcengine.api.journal.owners import Process, is_dead, this_process
+from hidream_volcengine.api.journal import lease as owners
+from hidream_volcengine.api.journal.lease import Process, is_dead, this_process
 
 ROOT = Path(__file__).resolve().parents[3]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
