@@ -18,10 +18,9 @@ from ..core.task import TaskRef
 from ..core.text import Text
 from ..pixels.tensors import Encoded
 from . import forgotten
-from .marks import Mark
 from .model import Attempt, ClaimLost, DamagedError, JournalError, State, StoredResult, moment_of
 from .rows import json_of, put_attempt, put_request, put_result, task_values
-from .store import SideCar, Store
+from .store import Mark, SideCar, Store
 from .tables import attempts, requests, storable
 
 Kept = Literal["stored", "again", "lost"]

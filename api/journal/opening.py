@@ -15,9 +15,8 @@ from ..core.limits import JournalSettings
 from ..core.redaction import pack_logger
 from . import salvage
 from .lease import HEARTBEAT
-from .marks import Mark
 from .model import DamagedError
-from .store import Store
+from .store import Mark, Store
 from .tables import Database, attempts, older_copy, requests, results
 
 _SHOWN = {attempts, requests, results}

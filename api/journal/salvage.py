@@ -26,10 +26,9 @@ from ..core.errors import AmbiguousSubmitError, ConfigurationError
 from ..core.limits import JournalSettings
 from ..core.redaction import Secret, pack_logger
 from ..core.text import Text
-from .marks import Mark, read_mark, write_mark
 from .model import ANY_PICTURE, DamagedError, JournalError, State
 from .rows import json_of
-from .store import Store
+from .store import Mark, Store, read_mark, write_mark
 from .tables import Database, attempts, limits, requests, results, write_meta
 from .takeover import insert_pictures, insert_tasks
 

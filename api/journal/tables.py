@@ -44,8 +44,8 @@ from sqlalchemy import (
 from ..core.disk import on_network
 from ..core.redaction import shortened
 from ..core.text import Text
-from .marks import Mark
 from .model import DamagedError, JournalError, State
+from .store import Mark
 
 
 def storable(text: str) -> str:

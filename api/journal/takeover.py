@@ -10,10 +10,9 @@ from sqlalchemy import Connection, and_, insert, select, update
 
 from ..core.errors import Provider
 from ..core.task import TaskRef
-from .marks import Mark
 from .model import ANY_PICTURE, Attempt, State
 from .rows import put_attempt, put_request, task_values
-from .store import SideCar
+from .store import Mark, SideCar
 from .tables import Database, attempts, read_meta, results, write_meta
 
 
