@@ -17,9 +17,8 @@ from ..core.redaction import pack_logger
 from ..core.task import TaskRef
 from ..core.text import Text
 from ..pixels.tensors import Encoded
-from . import forgotten
 from .model import Attempt, ClaimLost, DamagedError, JournalError, State, StoredResult, moment_of
-from .rows import json_of, put_attempt, put_request, put_result, task_values
+from .rows import drop_unknown, json_of, note_known, put_attempt, put_request, put_result, task_values
 from .store import Mark, SideCar, Store
 from .tables import attempts, requests, storable
 
@@ -417,9 +416,9 @@ class Claim:
 
     def _note_what_is_known(self, connection: Connection, now: float) -> None:
         if self._state in _SETTLED and self.fence > 1:
-            forgotten.drop(connection, self.journal_id)
+            drop_unknown(connection, self.journal_id)
         elif self._ended and self._known and self._state is State.PARKED:
-            forgotten.note_known(connection, now, self.journal_id)
+            note_known(connection, now, self.journal_id)
 
     def _put_back(self, connection: Connection, now: float, filled: Mapping[str, Any]) -> bool:
         """Insert the attempt's row again if the journal has lost it; returns whether it did.

@@ -30,7 +30,6 @@ from ..purchase.stop import Waits
 from . import salvage
 from .budget import Turnstile, check_budget, counted_today, pause_until_room, slow_down
 from .claim import Claim, Claims
-from .forgotten import forgotten_ids, note_unknown
 from .lease import HEARTBEAT, Leases
 from .model import (
     ACCEPTED,
@@ -53,10 +52,20 @@ from .model import (
     told_again,
 )
 from .opening import Access
-from .rows import json_of, put_attempt, put_request, put_result, read_attempts, read_durations, task_values
+from .rows import (
+    attempt_of,
+    forgotten_ids,
+    json_of,
+    note_unknown,
+    put_attempt,
+    put_request,
+    put_result,
+    read_attempts,
+    read_durations,
+    task_values,
+)
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
 from .tables import attempts, owners, requests, results
-from .takeover import attempt_of
 from .task_list import Look, Overview, Task, read_tasks
 
 _LOOK_AGAIN = 0.25

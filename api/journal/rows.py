@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from ..core.errors import Provider, RemoteImageError
 from ..core.task import TaskRef
-from .model import Attempt, ErrorRecord, StoredResult
-from .tables import attempts, requests, results, storable
+from .model import ANY_PICTURE, Attempt, ErrorRecord, State, StoredResult
+from .store import Mark, SideCar
+from .tables import Database, attempts, meta, read_meta, requests, results, storable, write_meta
 
 _LAST_TASKS = 10
 
@@ -168,3 +172,186 @@ def read_durations(connection: Connection, endpoint: str, sandbox: bool) -> list
         .limit(_LAST_TASKS)
     ).scalars()
     return [float(seconds) for seconds in rows if seconds is not None and seconds >= 0]
+
+
+_PREFIX = "unknown:"
+_ANSWERS = 4
+_OVER = 3600.0
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Answers in a row that the service does not know a task; database times.
+
+    ``since`` is when the task was submitted, or when the service last answered with a state of the task.
+    """
+
+    since: float
+    first: float = 0.0
+    last: float = 0.0
+    answers: int = 0
+    forgotten: bool = False
+
+
+def note_unknown(connection: Connection, now: float, journal_id: str, submitted: float, kept_for: float) -> Unknown:
+    """Count one more answer that the service does not know the task.
+
+    Returns:
+        All such answers in a row. The task is ``forgotten`` after at least 4 of them, over at least an hour, if the
+        service has answered nothing else about the task for ``kept_for`` seconds.
+    """
+    before = _read_unknown(connection, journal_id) or Unknown(submitted)
+    first = before.first if before.answers else now
+    told = replace(before, first=first, last=now, answers=before.answers + 1)
+    enough = told.answers >= _ANSWERS and now - first >= _OVER and now - told.since >= kept_for
+    told = replace(told, forgotten=told.forgotten or enough)
+    write_meta(connection, _PREFIX + journal_id, json.dumps(asdict(told)))
+    return told
+
+
+def note_known(connection: Connection, now: float, journal_id: str) -> None:
+    """The service has just answered with a state of the task."""
+    write_meta(connection, _PREFIX + journal_id, json.dumps(asdict(Unknown(now))))
+
+
+def drop_unknown(connection: Connection, journal_id: str) -> None:
+    """The task has ended: its answers are no longer needed."""
+    connection.execute(delete(meta).where(meta.c.name == _PREFIX + journal_id))
+
+
+def forgotten_ids(connection: Connection) -> frozenset[str]:
+    """The journal ids of all tasks that the service has probably forgotten."""
+    rows = connection.execute(select(meta.c.name, meta.c.value).where(meta.c.name.startswith(_PREFIX)))
+    told = {row.name.removeprefix(_PREFIX): _parsed_unknown(row.value) for row in rows}
+    return frozenset(journal_id for journal_id, unknown in told.items() if unknown is not None and unknown.forgotten)
+
+
+def _read_unknown(connection: Connection, journal_id: str) -> Unknown | None:
+    return _parsed_unknown(read_meta(connection, _PREFIX + journal_id))
+
+
+def _parsed_unknown(value: str | None) -> Unknown | None:
+    with suppress(ValueError, TypeError):
+        return Unknown(**json.loads(value or ""))
+    return None
+
+
+def insert_tasks(connection: Connection, now: float, side_cars: Iterable[SideCar]) -> None:
+    """Tasks under way that the journal does not have, as parked ones."""
+    mark = Database.mark(connection)
+    known = set(connection.execute(select(attempts.c.id)).scalars())
+    taken: dict[str, int] = {}
+    for side_car in side_cars:
+        if side_car.journal_id in known:
+            _complete(connection, now, side_car)
+        elif not _deleted_on_purpose(connection, mark, side_car):
+            _insert_purchase(connection, now, [side_car])
+            taken[side_car.journal] = max(taken.get(side_car.journal, 0), side_car.journal_count)
+    for journal, count in taken.items():
+        if journal and journal != mark.journal:
+            write_meta(connection, _taken(journal), str(count))
+
+
+def _deleted_on_purpose(connection: Connection, mark: Mark, side_car: SideCar) -> bool:
+    """Whether the row was in this journal once: written down by it, or taken over, and deleted since then."""
+    if not side_car.journal:
+        return False
+    is_own = side_car.journal == mark.journal
+    seen = mark.count if is_own else int(read_meta(connection, _taken(side_car.journal)) or 0)
+    return side_car.journal_count <= seen
+
+
+def _taken(journal: str) -> str:
+    return f"taken:{journal}"
+
+
+def _complete(connection: Connection, now: float, side_car: SideCar) -> None:
+    """Add the task to an attempt that was given up before the task could be written down."""
+    given_up = and_(
+        attempts.c.id == side_car.journal_id,
+        attempts.c.task_id == "",
+        attempts.c.result_url == "",
+        attempts.c.owner.is_(None),
+        attempts.c.state.in_((State.AMBIGUOUS, State.CANCELLED, State.PREPARED)),
+    )
+    values = {"state": State.PARKED, "error": None, "changed_at": now, **task_values(attempt_of(side_car, now))}
+    connection.execute(update(attempts).where(given_up).values(**values))
+
+
+def insert_pictures(connection: Connection, now: float, found: Iterable[SideCar]) -> None:
+    """The attempts and results of pictures in the store that the journal does not have."""
+    mark = Database.mark(connection)
+    known = set(connection.execute(select(attempts.c.id)).scalars())
+    for side_cars in _by_attempt(found):
+        if side_cars[0].journal_id not in known:
+            if _deleted_on_purpose(connection, mark, side_cars[0]):
+                continue
+            _insert_purchase(connection, now, side_cars)
+        _insert_results(connection, side_cars)
+
+
+def _by_attempt(side_cars: Iterable[SideCar]) -> list[list[SideCar]]:
+    groups: dict[str, list[SideCar]] = {}
+    for side_car in side_cars:
+        groups.setdefault(side_car.journal_id, []).append(side_car)
+    return list(groups.values())
+
+
+def _insert_purchase(connection: Connection, now: float, side_cars: list[SideCar]) -> None:
+    first = side_cars[0]
+    known = len({side_car.position for side_car in side_cars if side_car.sha256})
+    incomplete = not known or (known < first.count and first.task_id != "")
+    attempt = replace(
+        attempt_of(first, now),
+        state=State.PARKED if incomplete else State.STORED,
+        total=None if incomplete else known,
+    )
+    put_request(connection, attempt, first.bought_at)
+    put_attempt(
+        connection,
+        attempt,
+        now,
+        counted=first.pictures,
+        admitted_at=first.bought_at,
+        submitting_at=first.bought_at,
+    )
+
+
+def attempt_of(first: SideCar, now: float) -> Attempt:
+    """The attempt that a side-car is about, as a parked one."""
+    provider = cast(Provider, first.provider)
+    return Attempt(
+        journal_id=first.journal_id,
+        key=first.key,
+        state=State.PARKED,
+        fence=1,
+        owner=None,
+        request_id=first.request_id,
+        task=TaskRef(provider, first.endpoint, first.task_id, first.request_id, tuple(first.sub_task_ids)),
+        result_url=first.result_url,
+        account=first.account,
+        profile=first.profile,
+        sandbox=first.sandbox,
+        take=first.take,
+        pictures=first.pictures,
+        expected_pixels=first.pixels or ANY_PICTURE,
+        summary=first.summary,
+        tried_at=first.bought_at,
+        changed_at=now,
+    )
+
+
+def _insert_results(connection: Connection, side_cars: list[SideCar]) -> None:
+    """The pictures of an attempt that the journal does not name (any more)."""
+    named = select(results.c.position).where(results.c.attempt == side_cars[0].journal_id)
+    known = set(connection.execute(named).scalars())
+    for side_car in {side_car.position: side_car for side_car in side_cars}.values():
+        if side_car.position not in known:
+            connection.execute(
+                insert(results).values(
+                    attempt=side_car.journal_id,
+                    position=side_car.position,
+                    sub_task_id=side_car.sub_task_id,
+                    sha256=side_car.sha256,
+                )
+            )

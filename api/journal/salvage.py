@@ -27,10 +27,9 @@ from ..core.limits import JournalSettings
 from ..core.redaction import Secret, pack_logger
 from ..core.text import Text
 from .model import ANY_PICTURE, DamagedError, JournalError, State
-from .rows import json_of
+from .rows import insert_pictures, insert_tasks, json_of
 from .store import Mark, Store, read_mark, write_mark
 from .tables import Database, attempts, limits, requests, results, write_meta
-from .takeover import insert_pictures, insert_tasks
 
 _JOURNAL = "journal.sqlite3"
 # Says that there was a journal here once, and how far it came: without it, a missing one is a new one, and an older
