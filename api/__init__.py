@@ -51,20 +51,11 @@ if TYPE_CHECKING:
     from .profiles.editor import ProfileEditor, RefusedEditError, ShownProfile, ShownProfiles
     from .profiles.resolve import Profiles
     from .purchase.background import Collector
-    from .purchase.calls import (
-        Batch,
-        Left,
-        PaidCall,
-        Plan,
-        Result,
-        Run,
-        deliver,
-        fetch,
-        may_still_come,
-        notes_of,
-        sources_of,
-    )
+    from .purchase.batch import Batch, Left, Plan, Result, Run
     from .purchase.collect import Delivery
+    from .purchase.fetch import fetch
+    from .purchase.order import PaidCall
+    from .purchase.words import deliver, may_still_come, notes_of, sources_of
     from .services import hidream, volcengine
     from .services.hidream import HiDreamService
     from .services.model import checked

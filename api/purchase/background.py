@@ -14,7 +14,7 @@ from ..journal.model import Attempt
 from ..profiles.resolve import Profiles
 from ..services.hidream import HiDreamService, endpoint_named
 from ..services.volcengine import VolcengineService
-from .calls import check_account, resume
+from .fetch import check_account, resume
 from .submit import Service
 
 _EVERY = 15.0

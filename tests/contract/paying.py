@@ -44,7 +44,7 @@ from hidream_volcengine.api import (
     sources_of,
     volcengine,
 )
-from hidream_volcengine.api.purchase.calls import Sources
+from hidream_volcengine.api.purchase.words import Sources
 from hidream_volcengine.api.transport.account import HiDreamAccount, VolcengineAccount
 
 from emulator import Credentials, Emulator, Recorded

@@ -21,7 +21,7 @@ from hidream_volcengine.api import (
     TaskFailedError,
     Text,
 )
-from hidream_volcengine.api.purchase.calls import Sources
+from hidream_volcengine.api.purchase.words import Sources
 from pytest import LogCaptureFixture, MonkeyPatch
 
 from tests.contract import paying

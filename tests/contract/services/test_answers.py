@@ -28,7 +28,7 @@ from hidream_volcengine.api import (
 from hidream_volcengine.api.core.errors import Provider
 from hidream_volcengine.api.core.reading import base64_bytes
 from hidream_volcengine.api.core.task import Accepted, Watch
-from hidream_volcengine.api.purchase.calls import notes_of
+from hidream_volcengine.api.purchase.words import notes_of
 from hidream_volcengine.api.services.answers import NotAccepted, Reply
 from hidream_volcengine.api.transport import submit as transport
 from hidream_volcengine.api.transport.received import Answer

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from hidream_volcengine.api import Delivery, Journal, RemoteImageError, TaskRef, Text, deliver, fetch, pack_logger
-from hidream_volcengine.api.purchase.calls import Result
+from hidream_volcengine.api.purchase.batch import Result
 
 from tests.contract import paying
 from tests.contract import raw_servers as raw

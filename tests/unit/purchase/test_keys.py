@@ -21,8 +21,7 @@ from hidream_volcengine.api import (
     images,
     volcengine,
 )
-from hidream_volcengine.api.purchase.calls import _orders
-from hidream_volcengine.api.purchase.request_key import request_key
+from hidream_volcengine.api.purchase.order import orders_of, request_key
 from hidream_volcengine.api.services.model import WireRequest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +64,7 @@ def call(service: Service, model: type[Any], take: int = 0, **body: Any) -> Paid
 
 def keys_of(calls: Sequence[PaidCall]) -> list[str]:
     """Of the calls of one node."""
-    return [order.key for order in _orders(calls, "prompt-1")]
+    return [order.key for order in orders_of(calls, "prompt-1")]
 
 
 def key(only: PaidCall) -> str:

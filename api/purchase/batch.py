@@ -1,0 +1,296 @@
+"""The calls of one node: claim, submit, wait, download, store, deliver."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..core.cancel import NotSubmitted
+from ..core.errors import AuthenticationError, QuotaError, RemoteImageError
+from ..core.redaction import pack_logger, redact
+from ..core.task import Accepted, Progress, Watch
+from ..core.text import Text
+from ..core.threads import apart
+from ..journal.model import Attempt, Busy, ClaimLost, Explained, Finished, Found, JournalError, Order, Standing, State
+from .collect import Delivery, PicturesGoneError, TaskForgottenError, check_room, collect, keep_beside_an_error
+from .fetch import delivered_again, resume, reuse, wait_while_busy
+from .order import PaidCall, orders_of, together
+from .stop import Waiting
+from .submit import submit_until_decided
+
+if TYPE_CHECKING:
+    from ..journal.claim import Claim
+    from ..journal.journal import Journal
+
+
+class Run:
+    """One run of a workflow (``prompt_id``): once its key or balance was refused, nothing more is submitted in it."""
+
+    def __init__(self, prompt_id: str = "") -> None:
+        self.prompt_id = prompt_id
+        self._stopped_by: RemoteImageError | None = None
+
+    def heard(self, error: RemoteImageError) -> None:
+        if isinstance(error, (AuthenticationError, QuotaError)) and error.provider is not None:
+            self._stopped_by = error
+
+    def check(self) -> None:
+        """
+        Raises:
+            AuthenticationError, QuotaError: what an earlier call of this run was told.
+        """
+        cause = self._stopped_by
+        if cause is not None:
+            raise type(cause)(
+                Text(
+                    f"Not submitted: earlier in this run {cause.provider} answered: {cause.what.en}",
+                    f"未提交：本次运行中 {cause.provider} 此前已返回：{cause.what.zh}",
+                ),
+                advice=cause.advice,
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a batch is going to do: pictures to ``buy``, calls to ``reuse`` and to ``resume``."""
+
+    buy: int
+    reuse: int
+    resume: int
+
+
+@dataclass(frozen=True)
+class Left:
+    """The calls of an interrupted batch, counted by what the journal knows of each.
+
+    ``accepted``: the pictures are in the store, or the task goes on at the service; queueing again is free.
+    ``sending``: the answer to the submit is still awaited. ``unclear``: the service may have accepted the call.
+    ``unsent``: certainly not accepted.
+    """
+
+    accepted: int = 0
+    sending: int = 0
+    unclear: int = 0
+    failed: int = 0
+    unsent: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one call of a batch; ``delivery`` and ``error`` are both ``None`` if it was not submitted."""
+
+    delivery: Delivery | None = None
+    error: RemoteImageError | None = None
+
+
+class Batch:
+    """The calls of one node: once one of them has failed, no further one is submitted.
+
+    Making one looks them all up in the journal, before anything is bought.
+
+    Raises:
+        RemoteImageError: the ``problem`` of a call that would be submitted.
+        QuotaError: the budget does not hold what this would buy.
+        JournalError: nothing can be written down, so nothing may be submitted.
+    """
+
+    def __init__(self, journal: Journal, calls: Sequence[PaidCall], run: Run) -> None:
+        self._journal = journal
+        self._calls = calls
+        self._run_of_workflow = run
+        self._failed = threading.Event()
+        self._orders = orders_of(calls, run.prompt_id)
+        self._running = 0
+        self._rests = threading.Condition()
+        standings = journal.look_up([order.key for order in self._orders])
+        kinds = [standings[order.key] for order in self._orders]
+        new = [order.purchase for order, kind in zip(self._orders, kinds, strict=True) if kind is Standing.NEW]
+        of_new = [call.problem for call, kind in zip(calls, kinds, strict=True) if kind is Standing.NEW]
+        buy = sum(purchase.pictures for purchase in new)
+        self.plan = Plan(buy, kinds.count(Standing.REUSE), kinds.count(Standing.RESUME))
+        self.reused = [index for index, kind in enumerate(kinds) if kind is Standing.REUSE]
+        """The calls that :meth:`stored` is to be asked for first."""
+        if Standing.EXPLAIN in kinds and new:
+            # This node is going to fail: nothing is bought beside that.
+            self._failed.set()
+        elif problem := next(filter(None, of_new), None):
+            raise problem
+        elif new:
+            journal.check_budget(together(new))
+            pack_logger().info(
+                "%s: this node buys %d picture(s), reuses %d call(s) and resumes %d",
+                new[0].endpoint,
+                buy,
+                self.plan.reuse,
+                self.plan.resume,
+            )
+
+    def stored(self, index: int, watch: Watch) -> Result | None:
+        """One call's pictures from the store; nothing is sent, claimed or written down.
+
+        Returns:
+            ``None`` if that is not enough, because a file is gone or cannot be read: :meth:`run` finds that, too, and
+            goes on from there.
+
+        Raises:
+            CallCancelled: cancelled.
+        """
+        try:
+            attempt = self._journal.finished(self._orders[index].key)
+            return None if attempt is None else Result(delivered_again(self._journal, attempt, watch))
+        except (PicturesGoneError, RemoteImageError):
+            return None
+
+    def run(self, index: int, watch: Watch) -> Result:
+        """Run one call; its failure keeps its siblings from being submitted, and theirs this one.
+
+        While it waits for an attempt, ``journal.waits`` can stop it: that is a failure like any other.
+
+        Raises:
+            CallCancelled: cancelled.
+        """
+        call, order = self._calls[index], self._orders[index]
+        with self._rests:
+            self._running += 1
+        try:
+            return self._run(call, order, watch)
+        finally:
+            with self._rests:
+                self._running -= 1
+                self._rests.notify_all()
+
+    def _run(self, call: PaidCall, order: Order, watch: Watch) -> Result:
+        try:
+            with self._journal.waits.call(watch.cancel, self._failed.set) as waiting:
+                return Result(self._get(call, order, watch, waiting))
+        except NotSubmitted:
+            return Result()
+        except RemoteImageError as error:
+            self._failed.set()
+            self._run_of_workflow.heard(error)
+            return Result(error=error)
+        except BaseException:
+            self._failed.set()
+            raise
+
+    def _get(self, call: PaidCall, order: Order, watch: Watch, waiting: Waiting) -> Delivery:
+        journal = self._journal
+        waited_for = ""
+        lost: Attempt | None = None
+        while True:
+            watch.cancel.check()
+            try:
+                # An attempt that was sent is resumed by its journal id; claim() might find no row and buy it again.
+                found = journal.claim_task(lost.journal_id) if lost else journal.claim(order, waited_for)
+            except JournalError as error:
+                raise _after_acceptance(error, lost) from None
+            if found is None:
+                raise _after_acceptance(_gone(), lost)
+            if isinstance(found, Explained):
+                raise found.error
+            if isinstance(found, Busy):
+                waited_for = found.journal_id
+                waiting.on(waited_for)
+                try:
+                    wait_while_busy(self._journal, waited_for, watch)
+                except JournalError as error:
+                    # Whoever works on it may be buying it in this moment.
+                    error.billed = "unknown"
+                    raise
+            elif isinstance(found, Finished):
+                if (delivery := reuse(self._journal, found.attempt, watch)) is not None:
+                    return delivery
+            else:
+                waiting.on(found.journal_id, found)
+                try:
+                    with found as claim:
+                        delivery = self._work(call, order, claim, watch)
+                except ClaimLost:
+                    lost = found.attempt if found.was_sent else None
+                    continue
+                except TaskForgottenError:
+                    lost = None
+                    continue
+                # What came after an interrupt is in the store for the next run; here nobody waits for it.
+                watch.cancel.check()
+                if delivery.errors:
+                    self._failed.set()
+                return delivery
+
+    def _work(self, call: PaidCall, order: Order, claim: Claim, watch: Watch) -> Delivery:
+        service, journal = call.service, self._journal
+        if claim.attempt.state is not State.PREPARED:
+            return resume(claim, service, journal, watch)
+        watch.report(Progress("waiting"))
+        self._check()
+        admit = partial(journal.admit, claim, order.purchase, watch.cancel)
+        admit()
+        self._check()
+        check_room(journal.store, call.expected_pixels * call.pictures)
+        watch.report(Progress("preparing"))
+        accepted = self._submit(call, claim, watch, admit)
+        picture = accepted.picture
+        if accepted.task.task_id or (picture is not None and picture.image):
+            claim.accepted(accepted.task, picture.image if picture is not None else "")
+        else:
+            # The answer is the picture itself: it is stored before anything is written down about it.
+            claim.answered(accepted.task)
+        delivery = collect(claim, service, journal, watch, source="bought", answered=picture)
+        return replace(delivery, note=accepted.note or delivery.note)
+
+    def _submit(self, call: PaidCall, claim: Claim, watch: Watch, admit: Callable[[], None]) -> Accepted:
+        # Its own frame: the encoded picture ends with it, and not with the wait for the task.
+        service, journal = call.service, self._journal
+        request = call.request.model_copy(update=dict(apart(call.encode, cancel=watch.cancel)))
+        usual = journal.usual_seconds(service.name, sandbox=service.account.sandbox)
+        expected = usual.median if usual else None
+        keep = partial(keep_beside_an_error, claim, service, watch)
+        return submit_until_decided(service, request, claim, journal, watch, self._check, admit, keep, expected)
+
+    def _check(self) -> None:
+        if self._failed.is_set():
+            raise NotSubmitted
+        self._run_of_workflow.check()
+
+    def left(self, seconds: float) -> Left:
+        """What the journal knows of the calls once no thread works on one of them any more.
+
+        Args:
+            seconds: how long to wait for these threads at most.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        with self._rests:
+            self._rests.wait_for(lambda: not self._running, seconds)
+        return Left(**Counter(map(_left, self._journal.standings([order.key for order in self._orders]))))
+
+    def delivered(self, results: Sequence[Result]) -> None:
+        """The node has handed these on."""
+        self._journal.mark_delivered(result.delivery.journal_id for result in results if result.delivery is not None)
+
+
+def _left(found: Found) -> str:
+    """The field of :class:`Left` that counts a call."""
+    if found.standing is Standing.NEW or found.state is State.PREPARED:
+        return "unsent"
+    if found.standing is Standing.EXPLAIN:
+        return "failed" if found.state is State.FAILED else "unclear"
+    return "sending" if found.busy and found.state is State.SUBMITTING else "accepted"
+
+
+def _gone() -> JournalError:
+    return JournalError(
+        Text("The journal lost this request while it was under way.", "该请求进行期间，付费日志丢失了它的记录。")
+    )
+
+
+def _after_acceptance(error: JournalError, lost: Attempt | None) -> JournalError:
+    """The journal was lost under a request that was sent."""
+    if lost is not None:
+        error.billed, error.task_id = "unknown", redact(lost.task.task_id)
+    return error

@@ -1,0 +1,144 @@
+"""Pictures that were paid before: from the store, or from the service. Nothing here submits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core.errors import InvalidInputError, ServiceError
+from ..core.task import Progress, TaskRef, Watch
+from ..core.text import Text
+from ..journal.model import ANY_PICTURE, Attempt, Busy, ClaimLost, Explained, Finished
+from .collect import Delivery, PicturesGoneError, TaskForgottenError, collect, from_store, picture_lost
+from .order import key_of, order_of
+from .stop import Waiting
+from .submit import Service
+
+if TYPE_CHECKING:
+    from ..journal.claim import Claim
+    from ..journal.journal import Journal
+
+
+_LOOK_AGAIN = 0.2
+
+
+def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Delivery:
+    """The pictures of a task that was paid before: from the store, or from the service. Never submits.
+
+    Args:
+        service: the endpoint and the account that it was given to.
+        wanted: a journal id, or the service's own task_id, also one that this journal does not know.
+
+    Raises:
+        InvalidInputError: there is no such journal id, or it belongs to another account.
+        RemoteImageError: it failed, or did not end in time.
+        CallCancelled: cancelled.
+        TaskTimeoutError: also if ``journal.waits`` stopped it.
+    """
+    with journal.waits.call(watch.cancel) as waiting:
+        return _fetch(journal, service, wanted, watch, waiting)
+
+
+def _fetch(journal: Journal, service: Service, wanted: str, watch: Watch, waiting: Waiting) -> Delivery:
+    is_journal_id = journal.task(wanted) is not None
+    if wanted.startswith("rv-") and not is_journal_id:
+        raise _unknown(wanted)
+    while True:
+        watch.cancel.check()
+        journal_id = wanted if is_journal_id else _adopt(journal, service, wanted)
+        found = journal.claim_task(journal_id)
+        if found is None:
+            if is_journal_id:
+                raise _unknown(wanted)
+            # Whoever else asked for it has just found that the service does not know it.
+            continue
+        if isinstance(found, Explained):
+            raise found.error
+        if isinstance(found, Busy):
+            waiting.on(journal_id)
+            wait_while_busy(journal, journal_id, watch)
+        elif isinstance(found, Finished):
+            check_account(found.attempt, service)
+            if (delivery := reuse(journal, found.attempt, watch)) is not None:
+                return delivery
+        else:
+            waiting.on(journal_id, found)
+            try:
+                with found as claim:
+                    check_account(claim.attempt, service)
+                    return resume(claim, service, journal, watch)
+            except ClaimLost:
+                continue
+            except TaskForgottenError:
+                raise ServiceError(
+                    Text("The sandbox has no such task any more.", "沙盒中已没有该任务。"), task_id=wanted
+                ) from None
+
+
+def _adopt(journal: Journal, service: Service, task_id: str) -> str:
+    order = order_of(service, key_of(service, {"adopted task_id": task_id}, 0, 0), "", 0, 0, ANY_PICTURE, "")
+    return journal.adopt(order, TaskRef(service.provider, service.name, task_id))
+
+
+def _unknown(journal_id: str) -> InvalidInputError:
+    return InvalidInputError(
+        Text(f"This server's journal has no {journal_id}.", f"此服务器的日志中没有 {journal_id}。")
+    )
+
+
+def check_account(attempt: Attempt, service: Service) -> None:
+    """
+    Raises:
+        InvalidInputError: another account, or another endpoint, was asked for this.
+    """
+    another_account = attempt.account != service.account.account_id
+    if another_account or attempt.task.endpoint != service.name:
+        raise InvalidInputError(
+            Text(
+                f"{attempt.journal_id} was bought by the profile {attempt.profile!r} from {attempt.task.endpoint}.",
+                f"{attempt.journal_id} 由配置 {attempt.profile!r} 向 {attempt.task.endpoint} 购买。",
+            ),
+            advice=_fetched_by_task_id(attempt.task.task_id) if another_account and attempt.task.task_id else None,
+        )
+
+
+def _fetched_by_task_id(task_id: str) -> Text:
+    return Text(
+        "That is another account, also if a profile of that name was removed and entered again. If the key is the "
+        f"same, the node Remote Task Result fetches it, free of charge, by the task_id {task_id}.",
+        "该配置属于另一个账户；删除后重新添加的同名配置也视为另一个账户。"
+        f"如密钥相同，可用「取回远程任务」节点凭 task_id {task_id} 免费取回。",
+    )
+
+
+def resume(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Delivery:
+    """Go on with a task that was accepted before; raises as :func:`collect`."""
+    try:
+        return collect(claim, service, journal, watch, source="resumed")
+    except TaskForgottenError:
+        error = ServiceError(Text("The sandbox was restarted.", "沙盒已重启。"), task_id=claim.attempt.task.task_id)
+        claim.refused(error)
+        raise
+
+
+def reuse(journal: Journal, attempt: Attempt, watch: Watch) -> Delivery | None:
+    """The pictures from the store; ``None`` if some are gone and the task is to be asked for them again."""
+    try:
+        return delivered_again(journal, attempt, watch)
+    except PicturesGoneError:
+        if not attempt.resumable:
+            raise picture_lost(attempt) from None
+        journal.reopen(attempt)
+        return None
+
+
+def delivered_again(journal: Journal, attempt: Attempt, watch: Watch) -> Delivery:
+    delivery = from_store(journal.store, attempt, watch.cancel)
+    watch.report(Progress("done", 1.0, attempt.task.task_id))
+    return delivery
+
+
+def wait_while_busy(journal: Journal, journal_id: str, watch: Watch) -> None:
+    watch.report(Progress("running"))
+    while journal.is_busy(journal_id):
+        watch.cancel.check()
+        journal.wait_for_change(_LOOK_AGAIN)
