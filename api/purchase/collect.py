@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Literal
 
 from ..core.cancel import CallCancelled, CancelToken
 from ..core.errors import (
@@ -21,24 +18,21 @@ from ..core.errors import (
     TaskFailedError,
     TaskTimeoutError,
 )
-from ..core.limits import Deadlines
-from ..core.reading import base64_bytes
 from ..core.redaction import pack_logger
 from ..core.task import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Watch
 from ..core.text import Text
 from ..core.threads import apart
 from ..journal.model import Attempt, JournalError, StoredResult, retold
-from ..journal.store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store, file_name
-from ..pixels.picture_files import UndecodableImageError, is_picture, unwrapped
-from ..pixels.tensors import Encoded, Pixels, decode
-from ..transport.connection import is_loopback
-from ..transport.download import DownloadError, RefusedUrlError, TooLargeError, download, without_query
-from .poll import jittered, wait
+from ..journal.store import DamagedPictureError, MissingPictureError, Store
+from ..pixels.picture_files import UndecodableImageError
+from ..pixels.tensors import Pixels, decode
+from .pictures import _MOST_BYTES, Downloads
+from .poll import wait
 from .submit import BesideError, Service
 
 if TYPE_CHECKING:
     # The database that they bring is loaded with the first purchase.
-    from ..journal.claim import Claim, Kept
+    from ..journal.claim import Claim
     from ..journal.journal import Journal
 
 # Nothing that was hashed when it was bought is refused for its size when it is read again.
@@ -49,13 +43,9 @@ _LINK_LIVES = 24 * 3600.0
 _UNKNOWN_FOR_GOOD = 4
 # Of one task: far more than any service makes, and what a machine can hold.
 _MOST_PICTURES = 64
-_MOST_BYTES = 4 * 2**30
-# So many downloads in a row with the same bytes: nothing damages them on their way.
-_SAME_BYTES = 4
 # What a lossless picture takes at most, nearly.
 _BYTES_PER_PIXEL = 4
 
-_Error = TypeVar("_Error", bound=RemoteImageError)
 Source = Literal["bought", "resumed", "reused"]
 
 
@@ -206,10 +196,10 @@ def collect(
     if len(sub_tasks) > _MOST_PICTURES:
         note = _more_than_fetched(len(sub_tasks))
         sub_tasks = sub_tasks[:_MOST_PICTURES]
-    known = _Known(attempt)
+    known = KnownPictures(attempt)
     # A link lives a day; without a task there is nothing to ask for another one.
     dead_link = not task.task_id and journal.age(attempt) > _LINK_LIVES
-    fetcher = _Fetcher(service, task, attempt.expected_pixels, watch.cancel)
+    fetcher = Downloads(service, task, attempt.expected_pixels, watch.cancel)
     pictures: list[Pixels] = []
     errors: list[RemoteImageError] = []
     whole = True
@@ -267,7 +257,7 @@ def _more_than_fetched(listed: int) -> Text:
 def keep_beside_an_error(claim: Claim, service: Service, watch: Watch, picture: SubTask) -> BesideError:
     """Store a picture that came with an error; returns what became of it."""
     # A link is tried once: beside an error it may lead anywhere.
-    fetcher = _Fetcher(service, claim.attempt.task, claim.attempt.expected_pixels, watch.cancel, tries_for=0.0)
+    fetcher = Downloads(service, claim.attempt.task, claim.attempt.expected_pixels, watch.cancel, tries_for=0.0)
     try:
         encoded = fetcher.in_answer(picture)
         if encoded is None:
@@ -402,7 +392,7 @@ def _not_found(task: TaskRef) -> ServiceError:
     )
 
 
-class _Known:
+class KnownPictures:
     """What the journal has of a task's pictures: by their ids, or by their places where they have none."""
 
     def __init__(self, attempt: Attempt) -> None:
@@ -413,182 +403,9 @@ class _Known:
         return self._by_id.get(sub_task_id) if sub_task_id else self._by_position.get(position)
 
 
-@dataclass(frozen=True)
-class _Brought:
-    """The bytes of one picture, what became of them, and its pixels if they could be decoded.
-
-    ``is_foreign``: this Pillow does not read their format.
-    """
-
-    encoded: Encoded
-    kept: Kept
-    pixels: Pixels | None = None
-    is_foreign: bool = False
 
 
-class _Fetched(NamedTuple):
-    """What a download brought; ``problem`` is why its bytes could not be decoded."""
-
-    pixels: Pixels | None
-    encoded: Encoded
-    problem: UndecodableImageError | None = None
 
 
-def _encoded(data: bytes) -> Encoded:
-    try:
-        return Encoded.of(data)
-    except UndecodableImageError:
-        return Encoded(data, UNKNOWN_MEDIA, 0, 0)
 
 
-@dataclass(frozen=True)
-class _Fetcher:
-    """Downloads the pictures of one task."""
-
-    service: Service
-    task: TaskRef
-    expected_pixels: int
-    cancel: CancelToken
-    tries_for: float | None = None
-    """Seconds that a download is tried again; by default those of the account."""
-
-    @property
-    def _pixel_cap(self) -> int:
-        """More than expected is still delivered; only what cannot be a picture of this call is refused."""
-        return max(4 * self.expected_pixels, 64_000_000)
-
-    def bring(self, sub_task: SubTask, keep: Callable[[Encoded], Kept]) -> _Brought:
-        """One picture of the task, kept; raises as :meth:`fetch`."""
-        encoded = self.in_answer(sub_task)
-        if encoded is not None:
-            # Before it is decoded: whatever goes wrong there, the bytes are paid and kept.
-            kept = keep(encoded)
-            try:
-                return _Brought(encoded, kept, apart(decode, io.BytesIO(encoded.data), self._pixel_cap))
-            except UndecodableImageError as failure:
-                pack_logger().warning("%s: the picture in the answer is not decoded: %s", self.task.endpoint, failure)
-                if not sub_task.image:
-                    return _Brought(encoded, kept, is_foreign=failure.is_foreign)
-        pixels, encoded, problem = self.fetch(sub_task)
-        return _Brought(encoded, keep(encoded), pixels, is_foreign=problem is not None and problem.is_foreign)
-
-    def fetch(self, sub_task: SubTask) -> _Fetched:
-        """The picture at a sub task's address.
-
-        Raises:
-            RemoteImageError: this picture failed, could not be had in time, or has an address that is not fetched.
-            CallCancelled: cancelled.
-        """
-        if sub_task.error is not None:
-            raise sub_task.error
-        if sub_task.image:
-            return self._download(sub_task.image)
-        raise self.undecodable(None)
-
-    def undecodable(self, brought: _Brought | None) -> TaskFailedError:
-        """The error for a picture whose bytes came, if any, and are of no use here."""
-        where_en = where_zh = ""
-        if brought is not None and brought.kept == "stored":
-            name = file_name(brought.encoded.data, brought.encoded.media_type)
-            where_en = f"; its bytes were kept in the store as {name}"
-            where_zh = f"，其数据已保留在图片库中：{name}"
-        return self._paid(
-            TaskFailedError,
-            Text(f"The picture that came cannot be decoded{where_en}.", f"收到的图片无法解码{where_zh}。"),
-        )
-
-    def in_answer(self, sub_task: SubTask) -> Encoded | None:
-        """The bytes that the answer brought itself, whatever they are; ``None`` if it brought none."""
-        if not sub_task.base64:  # a URL: do not wait for a thread of the pool
-            return None
-        try:
-            data = apart(base64_bytes, sub_task.base64)
-        except ValueError:
-            # No base64, and paid all the same: kept as it came.
-            data = sub_task.base64.encode("utf-8", "replace")
-        return _encoded(data) if data else None
-
-    def _download(self, url: str) -> _Fetched:
-        deadlines: Deadlines = self.service.account.deadlines
-        deadline = time.monotonic() + (deadlines.download if self.tries_for is None else self.tries_for)
-        loopback = is_loopback(urlsplit(self.service.base_url).hostname or "")
-        tries = same = 0
-        before = b""
-        while True:
-            problem: Exception
-            try:
-                with download(
-                    url,
-                    max_bytes=4 * self._pixel_cap,
-                    allow_loopback=loopback,
-                    deadlines=deadlines,
-                    cancel=self.cancel,
-                    proxy=self.service.account.proxy,
-                ) as stream:
-                    fetched = apart(self._read, stream)
-                if fetched.problem is None or fetched.problem.is_foreign:
-                    return fetched
-                problem = fetched.problem
-                digest = hashlib.sha256(fetched.encoded.data).digest()
-                same, before = same + 1 if digest == before else 1, digest
-                if same == _SAME_BYTES:
-                    return fetched
-            except RefusedUrlError as refused:
-                raise self._refused(url, refused) from None
-            except TooLargeError as large:
-                raise self._too_late(large) from large
-            except (DownloadError, UndecodableImageError) as failure:
-                problem = failure
-            pause = jittered(min(8.0, 0.5 * 2**tries))
-            tries += 1
-            if time.monotonic() + pause >= deadline:
-                raise self._too_late(problem) from problem
-            self.cancel.sleep(pause)
-
-    def _read(self, stream: IO[bytes]) -> _Fetched:
-        self.cancel.check()
-        stream.seek(0)
-        data = unwrapped(stream.read(), 4 * self._pixel_cap)
-        try:
-            return _Fetched(decode(io.BytesIO(data), self._pixel_cap), _encoded(data))
-        except UndecodableImageError as problem:
-            if problem.is_foreign or is_picture(data):
-                return _Fetched(None, _encoded(data), problem)
-            raise
-
-    def _paid(self, kind: type[_Error], what: Text) -> _Error:
-        return kind(
-            what,
-            provider=self.task.provider,
-            request_id=self.task.request_id,
-            task_id=self.task.task_id,
-            billed="yes",
-        )
-
-    def too_much(self) -> ServiceError:
-        """The error for a picture of a task that has brought too much already."""
-        return self._paid(
-            ServiceError,
-            Text(
-                f"This picture is not fetched: those before it take more than {_MOST_BYTES / 2**30:.0f} GiB of memory.",
-                f"不下载这张图片：之前的图片已占用超过 {_MOST_BYTES / 2**30:.0f} GiB 内存。",
-            ),
-        )
-
-    def _refused(self, url: str, problem: RefusedUrlError) -> ServiceError:
-        return self._paid(
-            ServiceError,
-            Text(
-                f"The result's address is not fetched: {problem.reason.en}. Address: {without_query(url)}",
-                f"不下载该结果地址：{problem.reason.zh}。地址：{without_query(url)}",
-            ),
-        )
-
-    def _too_late(self, problem: Exception) -> TaskTimeoutError:
-        return self._paid(
-            TaskTimeoutError,
-            Text(
-                f"The finished picture could not be downloaded ({problem}).",
-                f"图片已生成，但下载失败（{problem}）。",
-            ),
-        )

@@ -36,6 +36,7 @@ from hidream_volcengine.api import (
 from hidream_volcengine.api.pixels.picture_files import UndecodableImageError
 from hidream_volcengine.api.pixels.tensors import decode
 from hidream_volcengine.api.purchase import collect as collecting
+from hidream_volcengine.api.purchase import pictures
 from hidream_volcengine.api.transport import connection as connections
 from hidream_volcengine.api.transport import download as downloads
 from hidream_volcengine.api.transport.download import DownloadError, RefusedUrlError, download
@@ -592,7 +593,7 @@ def test_what_is_larger_than_the_cap_is_given_up_early(announced: bool) -> None:
 
 
 def test_what_is_too_large_is_not_fetched_again_and_again(monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr(collecting._Fetcher, "_pixel_cap", 100)
+    monkeypatch.setattr(pictures.Downloads, "_pixel_cap", 100)
     delivery, downloads = delivered(good)
     (error,) = delivery.errors
     assert (type(error), error.billed, downloads) == (TaskTimeoutError, "yes", 1)

@@ -1,0 +1,219 @@
+"""The pictures of one task: out of the answer or by download, kept before they are decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from ..core.cancel import CancelToken
+from ..core.errors import RemoteImageError, ServiceError, TaskFailedError, TaskTimeoutError
+from ..core.limits import Deadlines
+from ..core.reading import base64_bytes
+from ..core.redaction import pack_logger
+from ..core.task import SubTask, TaskRef
+from ..core.text import Text
+from ..core.threads import apart
+from ..journal.store import UNKNOWN_MEDIA, file_name
+from ..pixels.picture_files import UndecodableImageError, is_picture, unwrapped
+from ..pixels.tensors import Encoded, Pixels, decode
+from ..transport.connection import is_loopback
+from ..transport.download import DownloadError, RefusedUrlError, TooLargeError, download, without_query
+from .poll import jittered
+from .submit import Service
+
+if TYPE_CHECKING:
+    from ..journal.claim import Kept
+
+
+_MOST_BYTES = 4 * 2**30
+# So many downloads in a row with the same bytes: nothing damages them on their way.
+_SAME_BYTES = 4
+
+
+_Error = TypeVar("_Error", bound=RemoteImageError)
+
+
+@dataclass(frozen=True)
+class Brought:
+    """The bytes of one picture, what became of them, and its pixels if they could be decoded.
+
+    ``is_foreign``: this Pillow does not read their format.
+    """
+
+    encoded: Encoded
+    kept: Kept
+    pixels: Pixels | None = None
+    is_foreign: bool = False
+
+
+class _Fetched(NamedTuple):
+    """What a download brought; ``problem`` is why its bytes could not be decoded."""
+
+    pixels: Pixels | None
+    encoded: Encoded
+    problem: UndecodableImageError | None = None
+
+
+def _encoded(data: bytes) -> Encoded:
+    try:
+        return Encoded.of(data)
+    except UndecodableImageError:
+        return Encoded(data, UNKNOWN_MEDIA, 0, 0)
+
+
+@dataclass(frozen=True)
+class Downloads:
+    """Downloads the pictures of one task."""
+
+    service: Service
+    task: TaskRef
+    expected_pixels: int
+    cancel: CancelToken
+    tries_for: float | None = None
+    """Seconds that a download is tried again; by default those of the account."""
+
+    @property
+    def _pixel_cap(self) -> int:
+        """More than expected is still delivered; only what cannot be a picture of this call is refused."""
+        return max(4 * self.expected_pixels, 64_000_000)
+
+    def bring(self, sub_task: SubTask, keep: Callable[[Encoded], Kept]) -> Brought:
+        """One picture of the task, kept; raises as :meth:`fetch`."""
+        encoded = self.in_answer(sub_task)
+        if encoded is not None:
+            # Before it is decoded: whatever goes wrong there, the bytes are paid and kept.
+            kept = keep(encoded)
+            try:
+                return Brought(encoded, kept, apart(decode, io.BytesIO(encoded.data), self._pixel_cap))
+            except UndecodableImageError as failure:
+                pack_logger().warning("%s: the picture in the answer is not decoded: %s", self.task.endpoint, failure)
+                if not sub_task.image:
+                    return Brought(encoded, kept, is_foreign=failure.is_foreign)
+        pixels, encoded, problem = self.fetch(sub_task)
+        return Brought(encoded, keep(encoded), pixels, is_foreign=problem is not None and problem.is_foreign)
+
+    def fetch(self, sub_task: SubTask) -> _Fetched:
+        """The picture at a sub task's address.
+
+        Raises:
+            RemoteImageError: this picture failed, could not be had in time, or has an address that is not fetched.
+            CallCancelled: cancelled.
+        """
+        if sub_task.error is not None:
+            raise sub_task.error
+        if sub_task.image:
+            return self._download(sub_task.image)
+        raise self.undecodable(None)
+
+    def undecodable(self, brought: Brought | None) -> TaskFailedError:
+        """The error for a picture whose bytes came, if any, and are of no use here."""
+        where_en = where_zh = ""
+        if brought is not None and brought.kept == "stored":
+            name = file_name(brought.encoded.data, brought.encoded.media_type)
+            where_en = f"; its bytes were kept in the store as {name}"
+            where_zh = f"，其数据已保留在图片库中：{name}"
+        return self._paid(
+            TaskFailedError,
+            Text(f"The picture that came cannot be decoded{where_en}.", f"收到的图片无法解码{where_zh}。"),
+        )
+
+    def in_answer(self, sub_task: SubTask) -> Encoded | None:
+        """The bytes that the answer brought itself, whatever they are; ``None`` if it brought none."""
+        if not sub_task.base64:  # a URL: do not wait for a thread of the pool
+            return None
+        try:
+            data = apart(base64_bytes, sub_task.base64)
+        except ValueError:
+            # No base64, and paid all the same: kept as it came.
+            data = sub_task.base64.encode("utf-8", "replace")
+        return _encoded(data) if data else None
+
+    def _download(self, url: str) -> _Fetched:
+        deadlines: Deadlines = self.service.account.deadlines
+        deadline = time.monotonic() + (deadlines.download if self.tries_for is None else self.tries_for)
+        loopback = is_loopback(urlsplit(self.service.base_url).hostname or "")
+        tries = same = 0
+        before = b""
+        while True:
+            problem: Exception
+            try:
+                with download(
+                    url,
+                    max_bytes=4 * self._pixel_cap,
+                    allow_loopback=loopback,
+                    deadlines=deadlines,
+                    cancel=self.cancel,
+                    proxy=self.service.account.proxy,
+                ) as stream:
+                    fetched = apart(self._read, stream)
+                if fetched.problem is None or fetched.problem.is_foreign:
+                    return fetched
+                problem = fetched.problem
+                digest = hashlib.sha256(fetched.encoded.data).digest()
+                same, before = same + 1 if digest == before else 1, digest
+                if same == _SAME_BYTES:
+                    return fetched
+            except RefusedUrlError as refused:
+                raise self._refused(url, refused) from None
+            except TooLargeError as large:
+                raise self._too_late(large) from large
+            except (DownloadError, UndecodableImageError) as failure:
+                problem = failure
+            pause = jittered(min(8.0, 0.5 * 2**tries))
+            tries += 1
+            if time.monotonic() + pause >= deadline:
+                raise self._too_late(problem) from problem
+            self.cancel.sleep(pause)
+
+    def _read(self, stream: IO[bytes]) -> _Fetched:
+        self.cancel.check()
+        stream.seek(0)
+        data = unwrapped(stream.read(), 4 * self._pixel_cap)
+        try:
+            return _Fetched(decode(io.BytesIO(data), self._pixel_cap), _encoded(data))
+        except UndecodableImageError as problem:
+            if problem.is_foreign or is_picture(data):
+                return _Fetched(None, _encoded(data), problem)
+            raise
+
+    def _paid(self, kind: type[_Error], what: Text) -> _Error:
+        return kind(
+            what,
+            provider=self.task.provider,
+            request_id=self.task.request_id,
+            task_id=self.task.task_id,
+            billed="yes",
+        )
+
+    def too_much(self) -> ServiceError:
+        """The error for a picture of a task that has brought too much already."""
+        return self._paid(
+            ServiceError,
+            Text(
+                f"This picture is not fetched: those before it take more than {_MOST_BYTES / 2**30:.0f} GiB of memory.",
+                f"不下载这张图片：之前的图片已占用超过 {_MOST_BYTES / 2**30:.0f} GiB 内存。",
+            ),
+        )
+
+    def _refused(self, url: str, problem: RefusedUrlError) -> ServiceError:
+        return self._paid(
+            ServiceError,
+            Text(
+                f"The result's address is not fetched: {problem.reason.en}. Address: {without_query(url)}",
+                f"不下载该结果地址：{problem.reason.zh}。地址：{without_query(url)}",
+            ),
+        )
+
+    def _too_late(self, problem: Exception) -> TaskTimeoutError:
+        return self._paid(
+            TaskTimeoutError,
+            Text(
+                f"The finished picture could not be downloaded ({problem}).",
+                f"图片已生成，但下载失败（{problem}）。",
+            ),
+        )
