@@ -26,7 +26,6 @@ from ..core.task import TaskRef, Usual
 from ..core.text import Text
 from ..pixels.picture_files import UndecodableImageError
 from ..pixels.tensors import Encoded
-from ..purchase.stop import Waits
 from . import salvage
 from .budget import Turnstile, check_budget, counted_today, pause_until_room, slow_down
 from .claim import Claim, Claims
@@ -66,7 +65,7 @@ from .rows import (
 )
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
 from .tables import attempts, owners, requests, results
-from .task_list import Look, Overview, Task, read_tasks
+from .task_list import Look, Overview, StopRegistry, Task, read_tasks
 
 _LOOK_AGAIN = 0.25
 
@@ -92,7 +91,7 @@ class Journal:
         self.store = Store(settings.store or settings.directory / "store", settings.store_max_bytes)
         self._on_change = on_change
         self._access = Access(settings, self.store, clock, self._say_changed)
-        self.waits = Waits(self._say_changed)
+        self.waits = StopRegistry(self._say_changed)
         self._leases = Leases()
         self._claims = Claims(lambda: self._access.writing(), self.store, lambda: self._access.mark)
         self._changed = self._claims.changed

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Row, func, select, true
 
+from ..core.cancel import CancelToken
 from ..core.errors import RemoteImageError
 from ..core.redaction import redact
 from .model import ACCEPTED, UNDER_WAY, Known, State, may_submit_again, standing_of
@@ -142,3 +144,59 @@ def _possible(this: _Known, known: list[_Known], look: Look, *, again: bool) -> 
         STOP_WAITING: this.journal_id in look.stoppable,
     }
     return tuple(name for name, now in possible.items() if now)
+
+
+class Stoppable(Protocol):
+    """A call that waits for an attempt."""
+
+    cancel: CancelToken
+    journal_id: str
+    works: bool
+    stopped: bool
+
+    def stop(self) -> None: ...
+
+
+class StopRegistry:
+    """The calls of this process that wait for an attempt, so that a user can stop them.
+
+    Args:
+        changed: called when a call begins or ends to wait; it must not block.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._calls: set[Stoppable] = set()
+
+    def move(self, call: Stoppable, journal_id: str) -> None:
+        """A call waits for another attempt from now on."""
+        with self._lock:
+            call.journal_id = journal_id
+            self._calls.add(call)
+        self._changed()
+
+    def end(self, call: Stoppable) -> bool:
+        """From here on it cannot be stopped; returns whether it was."""
+        with self._lock:
+            self._calls.discard(call)
+        self._changed()
+        return call.stopped
+
+    def ids(self) -> set[str]:
+        """What :meth:`stop` would find."""
+        with self._lock:
+            return {call.journal_id for call in self._calls if not call.stopped and not call.cancel.cancelled}
+
+    def stop(self, journal_id: str) -> bool:
+        """End every call of this process that waits for an attempt; ``False`` if there is none."""
+        with self._lock:
+            found = [call for call in self._calls if call.journal_id == journal_id]
+            found = [call for call in found if not call.stopped and not call.cancel.cancelled]
+            for call in found:
+                call.stopped = True
+        # Those who would take it over first.
+        for call in sorted(found, key=lambda call: call.works):
+            call.stop()
+        self._changed()
+        return bool(found)

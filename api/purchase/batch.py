@@ -19,7 +19,7 @@ from ..journal.model import Attempt, Busy, ClaimLost, Explained, Finished, Found
 from .collect import Delivery, PicturesGoneError, TaskForgottenError, check_room, collect, keep_beside_an_error
 from .fetch import delivered_again, resume, reuse, wait_while_busy
 from .order import PaidCall, orders_of, together
-from .stop import Waiting
+from .stop import Waiting, waiting
 from .submit import submit_until_decided
 
 if TYPE_CHECKING:
@@ -165,8 +165,8 @@ class Batch:
 
     def _run(self, call: PaidCall, order: Order, watch: Watch) -> Result:
         try:
-            with self._journal.waits.call(watch.cancel, self._failed.set) as waiting:
-                return Result(self._get(call, order, watch, waiting))
+            with waiting(self._journal.waits, watch.cancel, self._failed.set) as handle:
+                return Result(self._get(call, order, watch, handle))
         except NotSubmitted:
             return Result()
         except RemoteImageError as error:
@@ -177,7 +177,7 @@ class Batch:
             self._failed.set()
             raise
 
-    def _get(self, call: PaidCall, order: Order, watch: Watch, waiting: Waiting) -> Delivery:
+    def _get(self, call: PaidCall, order: Order, watch: Watch, handle: Waiting) -> Delivery:
         journal = self._journal
         waited_for = ""
         lost: Attempt | None = None
@@ -194,7 +194,7 @@ class Batch:
                 raise found.error
             if isinstance(found, Busy):
                 waited_for = found.journal_id
-                waiting.on(waited_for)
+                handle.on(waited_for)
                 try:
                     wait_while_busy(self._journal, waited_for, watch)
                 except JournalError as error:
@@ -205,7 +205,7 @@ class Batch:
                 if (delivery := reuse(self._journal, found.attempt, watch)) is not None:
                     return delivery
             else:
-                waiting.on(found.journal_id, found)
+                handle.on(found.journal_id, found)
                 try:
                     with found as claim:
                         delivery = self._work(call, order, claim, watch)

@@ -10,7 +10,7 @@ from ..core.text import Text
 from ..journal.model import ANY_PICTURE, Attempt, Busy, ClaimLost, Explained, Finished
 from .collect import Delivery, PicturesGoneError, TaskForgottenError, collect, from_store, picture_lost
 from .order import key_of, order_of
-from .stop import Waiting
+from .stop import Waiting, waiting
 from .submit import Service
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Deli
         CallCancelled: cancelled.
         TaskTimeoutError: also if ``journal.waits`` stopped it.
     """
-    with journal.waits.call(watch.cancel) as waiting:
-        return _fetch(journal, service, wanted, watch, waiting)
+    with waiting(journal.waits, watch.cancel) as handle:
+        return _fetch(journal, service, wanted, watch, handle)
 
 
-def _fetch(journal: Journal, service: Service, wanted: str, watch: Watch, waiting: Waiting) -> Delivery:
+def _fetch(journal: Journal, service: Service, wanted: str, watch: Watch, handle: Waiting) -> Delivery:
     is_journal_id = journal.task(wanted) is not None
     if wanted.startswith("rv-") and not is_journal_id:
         raise _unknown(wanted)
@@ -54,14 +54,14 @@ def _fetch(journal: Journal, service: Service, wanted: str, watch: Watch, waitin
         if isinstance(found, Explained):
             raise found.error
         if isinstance(found, Busy):
-            waiting.on(journal_id)
+            handle.on(journal_id)
             wait_while_busy(journal, journal_id, watch)
         elif isinstance(found, Finished):
             check_account(found.attempt, service)
             if (delivery := reuse(journal, found.attempt, watch)) is not None:
                 return delivery
         else:
-            waiting.on(journal_id, found)
+            handle.on(journal_id, found)
             try:
                 with found as claim:
                     check_account(claim.attempt, service)

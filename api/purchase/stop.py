@@ -5,7 +5,6 @@ That ends the call, never the purchase: what was not sent yet is not sent, what 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from ..core.cancel import CallCancelled, CancelToken, NotSubmitted
 from ..core.errors import Billed, TaskTimeoutError
 from ..core.text import Text
 from ..journal.model import State
+from ..journal.task_list import StopRegistry
 
 if TYPE_CHECKING:
     # The database that they bring is loaded with the first purchase.
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Waiting:
     """One call, from its beginning to its end; it may wait for one attempt after the other."""
 
-    def __init__(self, waits: Waits, cancel: CancelToken, on_stop: Callable[[], None]) -> None:
-        self._waits = waits
+    def __init__(self, registry: StopRegistry, cancel: CancelToken, on_stop: Callable[[], None]) -> None:
+        self._registry = registry
         self._on_stop = on_stop
         self._claim: Claim | None = None
         self.cancel = cancel
@@ -38,7 +38,7 @@ class Waiting:
         self.works = claim is not None
         if self.works or not self._sent(journal_id):
             self._claim = claim
-        self._waits.move(self, journal_id)
+        self._registry.move(self, journal_id)
 
     def _sent(self, journal_id: str) -> bool:
         """Whether it submitted that itself, and lost it to another server since."""
@@ -67,69 +67,29 @@ class Waiting:
         )
 
 
-class Waits:
-    """
+@contextmanager
+def waiting(
+    registry: StopRegistry, cancel: CancelToken, on_stop: Callable[[], None] = lambda: None
+) -> Iterator[Waiting]:
+    """While the block runs, its call can be stopped, by its own token only.
+
     Args:
-        changed: called when a call begins or ends to wait; it must not block.
+        on_stop: called at once when it is stopped; it must not block.
+
+    Raises:
+        TaskTimeoutError: it was stopped, and no other error says more.
     """
-
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
-        self._lock = threading.Lock()
-        self._calls: set[Waiting] = set()
-
-    @contextmanager
-    def call(self, cancel: CancelToken, on_stop: Callable[[], None] = lambda: None) -> Iterator[Waiting]:
-        """While the block runs, its call can be stopped, by its own token only.
-
-        Args:
-            on_stop: called at once when it is stopped; it must not block.
-
-        Raises:
-            TaskTimeoutError: it was stopped, and no other error says more.
-        """
-        waiting = Waiting(self, cancel, on_stop)
-        try:
-            yield waiting
-        except (CallCancelled, NotSubmitted):
-            if self._end(waiting):
-                raise waiting.error() from None
-            raise
-        finally:
-            self._end(waiting)
-        if waiting.stopped:
-            raise waiting.error()
-
-    def move(self, waiting: Waiting, journal_id: str) -> None:
-        with self._lock:
-            waiting.journal_id = journal_id
-            self._calls.add(waiting)
-        self._changed()
-
-    def _end(self, waiting: Waiting) -> bool:
-        """From here on it cannot be stopped; returns whether it was."""
-        with self._lock:
-            self._calls.discard(waiting)
-        self._changed()
-        return waiting.stopped
-
-    def ids(self) -> set[str]:
-        """What :meth:`stop` would find."""
-        with self._lock:
-            return {call.journal_id for call in self._calls if not call.stopped and not call.cancel.cancelled}
-
-    def stop(self, journal_id: str) -> bool:
-        """End every call of this process that waits for an attempt; ``False`` if there is none."""
-        with self._lock:
-            found = [call for call in self._calls if call.journal_id == journal_id]
-            found = [call for call in found if not call.stopped and not call.cancel.cancelled]
-            for call in found:
-                call.stopped = True
-        # Those who would take it over first.
-        for call in sorted(found, key=lambda call: call.works):
-            call.stop()
-        self._changed()
-        return bool(found)
+    call = Waiting(registry, cancel, on_stop)
+    try:
+        yield call
+    except (CallCancelled, NotSubmitted):
+        if registry.end(call):
+            raise call.error() from None
+        raise
+    finally:
+        registry.end(call)
+    if call.stopped:
+        raise call.error()
 
 
 _NOT_TWICE = Text(

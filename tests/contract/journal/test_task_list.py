@@ -42,6 +42,7 @@ _package = types.ModuleType("hidream_volcengine.nodes")
 _package.__path__ = [str(Path(__file__).resolve().parents[3] / "nodes")]
 sys.modules.setdefault(_package.__name__, _package)
 
+from hidream_volcengine.api.purchase.stop import waiting
 from hidream_volcengine.nodes.comfy.books import Books, BudgetLine  # noqa: E402
 
 
@@ -260,7 +261,7 @@ def test_what_is_listed_is_what_would_be_taken(shop: Shop, action: str) -> None:
         for row, (_, owner, _) in zip(rows, cases, strict=True):
             if owner == "a call that can be stopped":
                 calls.enter_context(pytest.raises(TaskTimeoutError) if action == "stop-waiting" else nullcontext())
-                calls.enter_context(shop.journal.waits.call(CancelToken())).on(row.journal_id, claims[row])
+                calls.enter_context(waiting(shop.journal.waits, CancelToken())).on(row.journal_id, claims[row])
         listed = {task.journal_id: task for task in shop.journal.tasks(1000)}
         taken = set()
         for number, case in enumerate(cases):
