@@ -27,7 +27,7 @@ import requests
 import api
 from api import hidream, images, volcengine
 from api.core import redaction
-from api.transport import submit as transport
+from api.transport import received
 from api.transport.time_limit import TimeLimit
 from devtools.environment import ROOT
 
@@ -48,7 +48,7 @@ _UNSHOWN = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _PART = 8  # characters of a secret: services like to repeat the beginning or the end of a key
-_read = transport._read
+_read = received.read_answer
 
 
 def main(argv: Sequence[str] | None = None, env: Mapping[str, str] = os.environ, out: Path = ROOT / "out") -> int:
@@ -104,7 +104,7 @@ def _run(batch: api.Batch, log: io.StringIO) -> tuple[bool, list[str]]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
-    with patch.object(transport, "_read", _recorded):
+    with patch.object(received, "read_answer", _recorded):
         ended = api.DaemonPool(1).submit(lambda: batch.run(0, api.Watch(cancel, lambda progress: None)))
         try:
             while not wait([ended], 0.2).done:  # Windows does not interrupt a wait without a limit
@@ -125,7 +125,7 @@ def _run(batch: api.Batch, log: io.StringIO) -> tuple[bool, list[str]]:
     return not errors, told
 
 
-def _recorded(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> transport.Answer:
+def _recorded(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> received.Answer:
     """Read an answer, and log both sides of its exchange; the scrub makes that fit for others."""
     answer, sent = _read(response, limit, is_paid=is_paid), response.request
     for headers, body in ((sent.headers, getattr(sent.body, "data", sent.body)), (answer.headers, answer.body)):

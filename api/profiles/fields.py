@@ -107,12 +107,6 @@ def url(value: object) -> str:
     return address
 
 
-
-
-
-
-
-
 def _base_url(ours: str) -> Callable[[object], str]:
     """The check of an address to which the pack adds a path of its own; ``ours``: how that, entered with it, looks."""
     entered = re.compile(f"(?<![:/]){ours}$", re.IGNORECASE | re.ASCII)

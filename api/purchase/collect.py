@@ -401,11 +401,3 @@ class KnownPictures:
 
     def result(self, position: int, sub_task_id: str) -> StoredResult | None:
         return self._by_id.get(sub_task_id) if sub_task_id else self._by_position.get(position)
-
-
-
-
-
-
-
-

@@ -25,14 +25,6 @@ _NOTICED_AFTER = _CLOSELY / 2
 _EMPTY_FOR = 30.0
 
 
-
-
-
-
-
-
-
-
 def next_pause(waited: float, failures: int, closely: tuple[float, float] = (math.inf, math.inf)) -> float:
     """Seconds from one poll to the next, before jitter: brisk at first, calmer for long tasks, backing off on errors.
 

@@ -208,5 +208,3 @@ def seconds_of(retry_after: str, now: float) -> float | None:
         return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() - now)
     except (TypeError, ValueError, OverflowError):
         return None
-
-

@@ -57,33 +57,3 @@ def checked(model: type[_Request], **values: Any) -> _Request:
             for fault in problem.errors(include_input=False, include_url=False)
         )
     raise InvalidInputError(Text(f"The request is not valid: {faults}.", f"请求参数无效：{faults}。"))
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

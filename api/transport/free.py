@@ -13,8 +13,9 @@ from requests.auth import AuthBase
 
 from ..core.limits import Deadlines
 from ..core.reading import json_object
+from . import received
 from .connection import Hooks, Line, Session, is_loopback, log_exchange, new_session, trusted
-from .received import Answer, read_answer
+from .received import Answer
 from .time_limit import TimeLimit
 
 _MOST_SESSIONS = 8
@@ -112,7 +113,7 @@ def _exchange(
                 timeout=(deadlines.connect, deadlines.poll),
                 verify=trusted(),
             )
-            answer = read_answer(response, limit, is_paid=False)
+            answer = received.read_answer(response, limit, is_paid=False)
         if answer.broken is not None and json_object(answer.body) is None:
             raise answer.broken
     except (ValueError, OSError, urllib3.exceptions.HTTPError) as cause:

@@ -21,8 +21,9 @@ from requests.auth import AuthBase
 from ..core.cancel import CancelToken
 from ..core.limits import Deadlines
 from ..core.reading import json_object
+from . import received
 from .connection import Hooks, Line, log_exchange, new_session, trusted
-from .received import Answer, read_answer
+from .received import Answer
 from .time_limit import SLOWEST, TimeLimit
 
 
@@ -49,8 +50,6 @@ class NoAnswerError(Exception):
     def __init__(self, reason: str, body: bytes = b"") -> None:
         super().__init__(reason)
         self.body = body
-
-
 
 
 def find_cause(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
@@ -223,7 +222,7 @@ def submit(
                 timeout=(deadlines.connect, answer_timeout),
                 verify=trusted(),
             )
-            answer = read_answer(response, limit, is_paid=True)
+            answer = received.read_answer(response, limit, is_paid=True)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
             if counting.whole:
                 log_exchange("POST", url, f"no answer ({type(cause).__name__})", started, sent=len(body))
@@ -235,27 +234,3 @@ def submit(
     if answer.broken is not None and json_object(answer.body) is None:
         raise NoAnswerError(str(answer.broken), answer.body) from answer.broken
     return answer
-
-
-
-
-
-
-
-
-
-
-
-
-# ---- free requests
-
-
-
-
-
-
-
-
-
-
-

@@ -240,5 +240,3 @@ def _refused(refusal: RefusedError, request_id: str) -> Answer:
 
 def _unauthorized(message: str) -> Answer:
     return Answer.json({"code": 401, "message": message, "request_id": str(uuid.uuid4())}, 401)
-
-

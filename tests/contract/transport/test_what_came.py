@@ -197,7 +197,6 @@ def test_no_error_quotes_a_picture(journal: Journal) -> None:
             assert raw.SMALL[40:80] not in str(told.value)
 
 
-
 # ---- large answers
 
 LARGE = 4 * 2**20
