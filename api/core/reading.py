@@ -7,40 +7,21 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated, Any
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from typing import Any
 
 from .redaction import words_of
 
 _EXCERPT_OF = 16 * 1024
 
 
-class WireAnswer(BaseModel):
-    """Part of an answer: fields we do not know are ignored, missing ones get their default."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-def _word(value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) else ""
 
 
-def _whole_number(value: object) -> int | None:
-    code = code_of(value)
-    return code if isinstance(code, int) else None
 
 
-def _real_number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-# Fields of answers: what has another type than the page says counts as missing, and hides nothing beside it.
-Word = Annotated[str, BeforeValidator(_word)]
-WholeNumber = Annotated[int | None, BeforeValidator(_whole_number)]
-RealNumber = Annotated[float | None, BeforeValidator(_real_number)]
 _DECODER = json.JSONDecoder(strict=False)
 # Each takes some hundred bytes of memory, as little as it may be on the wire.
 _MOST_VALUES = 1_000_000

@@ -23,7 +23,7 @@ from ..core.errors import (
     RemoteImageError,
     ServiceError,
 )
-from ..core.reading import WholeNumber, WireAnswer, Word, code_of, excerpt, json_object
+from ..core.reading import code_of, excerpt, json_object
 from ..core.redaction import shortened, words_of
 from ..core.text import Text
 from ..pixels.geometry import fit_within
@@ -35,7 +35,7 @@ from ..transport.connection import is_loopback
 from ..transport.diagnosis import unreachable
 from ..transport.download import DownloadError, RefusedUrlError, download
 from ..transport.free import get
-from ..transport.received import Answer
+from ..transport.received import Answer, WholeNumber, WireAnswer, Word
 from ..transport.submit import NotSentError
 from .outcome import meaning_of
 

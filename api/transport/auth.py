@@ -21,13 +21,13 @@ from requests.auth import AuthBase
 
 from ..core.errors import AuthenticationError, ConfigurationError, ConnectionFailedError, RemoteImageError
 from ..core.limits import Deadlines
-from ..core.reading import WholeNumber, WireAnswer, Word, as_object, json_object
+from ..core.reading import as_object, json_object
 from ..core.redaction import Secret
 from ..core.text import Text
 from .connection import NoAuth, is_under
 from .diagnosis import obstacle_of
 from .free import get
-from .received import Answer
+from .received import Answer, WholeNumber, WireAnswer, Word
 
 
 def _check_pinned(request: requests.PreparedRequest, bases: frozenset[str]) -> None:

@@ -9,11 +9,13 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Annotated
 
 import requests
 import urllib3
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from ..core.reading import code_of
 from .connection import blocks
 from .time_limit import TimeLimit
 
@@ -149,3 +151,30 @@ def _unpacked(data: bytes, most: int) -> bytes:
         most -= len(unpacked[-1])
         data = member.unused_data
     return b"".join(unpacked) or data
+
+
+class WireAnswer(BaseModel):
+    """Part of an answer: fields we do not know are ignored, missing ones get their default."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def _word(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else ""
+
+
+def _whole_number(value: object) -> int | None:
+    code = code_of(value)
+    return code if isinstance(code, int) else None
+
+
+def _real_number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+# Fields of answers: what has another type than the page says counts as missing, and hides nothing beside it.
+Word = Annotated[str, BeforeValidator(_word)]
+WholeNumber = Annotated[int | None, BeforeValidator(_whole_number)]
+RealNumber = Annotated[float | None, BeforeValidator(_real_number)]
