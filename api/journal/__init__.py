@@ -1,1 +1,50 @@
 """The durable record of purchases: the database, and the files beside it."""
+
+from .claim import Claim, Kept
+from .journal import Journal
+from .model import (
+    ANY_PICTURE,
+    Attempt,
+    Busy,
+    ClaimLost,
+    Explained,
+    Finished,
+    Found,
+    JournalError,
+    Order,
+    Purchase,
+    Standing,
+    State,
+    StoredResult,
+    retold,
+)
+from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store, file_name
+from .task_list import Overview, StopRegistry, Task
+
+__all__ = [
+    "ANY_PICTURE",
+    "UNKNOWN_MEDIA",
+    "Attempt",
+    "Busy",
+    "Claim",
+    "ClaimLost",
+    "DamagedPictureError",
+    "Explained",
+    "Finished",
+    "Found",
+    "Journal",
+    "JournalError",
+    "Kept",
+    "MissingPictureError",
+    "Order",
+    "Overview",
+    "Purchase",
+    "Standing",
+    "State",
+    "StopRegistry",
+    "Store",
+    "StoredResult",
+    "Task",
+    "file_name",
+    "retold",
+]

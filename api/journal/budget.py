@@ -11,9 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, or_, select
 
-from ..core.cancel import CancelToken
-from ..core.errors import QuotaError
-from ..core.text import SETTINGS_DIALOG, Text
+from ..core import SETTINGS_DIALOG, CancelToken, QuotaError, Text
 from .model import Purchase
 from .tables import attempts, limits, owners, requests
 

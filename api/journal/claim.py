@@ -11,12 +11,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, and_, delete, select, update
 
-from ..core.cancel import CallCancelled
-from ..core.errors import AmbiguousSubmitError, RemoteImageError
-from ..core.redaction import pack_logger
-from ..core.task import TaskRef
-from ..core.text import Text
-from ..pixels.tensors import Encoded
+from ..core import AmbiguousSubmitError, CallCancelled, RemoteImageError, TaskRef, Text, pack_logger
+from ..pixels import Encoded
 from .model import Attempt, ClaimLost, DamagedError, JournalError, State, StoredResult, moment_of
 from .rows import drop_unknown, json_of, note_known, put_attempt, put_request, put_result, task_values
 from .store import Mark, SideCar, Store

@@ -18,14 +18,18 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, and_, or_, select, update
 
-from ..core.cancel import CallCancelled, CancelToken
-from ..core.errors import AmbiguousSubmitError, Provider
-from ..core.limits import JournalSettings
-from ..core.redaction import pack_logger
-from ..core.task import TaskRef, Usual
-from ..core.text import Text
-from ..pixels.picture_files import UndecodableImageError
-from ..pixels.tensors import Encoded
+from ..core import (
+    AmbiguousSubmitError,
+    CallCancelled,
+    CancelToken,
+    JournalSettings,
+    Provider,
+    TaskRef,
+    Text,
+    Usual,
+    pack_logger,
+)
+from ..pixels import Encoded, UndecodableImageError
 from . import salvage
 from .budget import Turnstile, check_budget, counted_today, pause_until_room, slow_down
 from .claim import Claim, Claims

@@ -10,10 +10,17 @@ from typing import Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
-from ..core.errors import Billed, ConfigurationError, InvalidInputError, Provider, RemoteImageError
-from ..core.limits import Budget, Ceiling
-from ..core.task import TaskRef
-from ..core.text import Text
+from ..core import (
+    Billed,
+    Budget,
+    Ceiling,
+    ConfigurationError,
+    InvalidInputError,
+    Provider,
+    RemoteImageError,
+    TaskRef,
+    Text,
+)
 
 
 class State(Enum):

@@ -10,9 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Delete, Insert, Update, event
 
-from ..core.disk import in_container
-from ..core.limits import JournalSettings
-from ..core.redaction import pack_logger
+from ..core import JournalSettings, in_container, pack_logger
 from . import salvage
 from .lease import HEARTBEAT
 from .model import DamagedError

@@ -10,8 +10,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
-from ..core.errors import Provider, RemoteImageError
-from ..core.task import TaskRef
+from ..core import Provider, RemoteImageError, TaskRef
 from .model import ANY_PICTURE, Attempt, ErrorRecord, State, StoredResult
 from .store import Mark, SideCar
 from .tables import Database, attempts, meta, read_meta, requests, results, storable, write_meta

@@ -21,11 +21,7 @@ from urllib.parse import unquote
 from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..core.disk import alone
-from ..core.errors import AmbiguousSubmitError, ConfigurationError
-from ..core.limits import JournalSettings
-from ..core.redaction import Secret, pack_logger
-from ..core.text import Text
+from ..core import AmbiguousSubmitError, ConfigurationError, JournalSettings, Secret, Text, alone, pack_logger
 from .model import ANY_PICTURE, DamagedError, JournalError, State
 from .rows import insert_pictures, insert_tasks, json_of
 from .store import Mark, Store, read_mark, write_mark

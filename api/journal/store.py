@@ -23,8 +23,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from ..core.disk import TEMPORARY, sync_folder, write_whole
-from ..core.redaction import pack_logger
+from ..core import TEMPORARY, pack_logger, sync_folder, write_whole
 
 # Bytes that were paid for and are no picture that can be read here.
 UNKNOWN_MEDIA = "application/octet-stream"

@@ -41,9 +41,7 @@ from sqlalchemy import (
     Text as TextColumn,
 )
 
-from ..core.disk import on_network
-from ..core.redaction import shortened
-from ..core.text import Text
+from ..core import Text, on_network, shortened
 from .model import DamagedError, JournalError, State
 from .store import Mark
 

@@ -10,9 +10,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Row, func, select, true
 
-from ..core.cancel import CancelToken
-from ..core.errors import RemoteImageError
-from ..core.redaction import redact
+from ..core import CancelToken, RemoteImageError, redact
 from .model import ACCEPTED, UNDER_WAY, Known, State, may_submit_again, standing_of
 from .rows import record_of
 from .tables import attempts, requests, results

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..core.choices import Position
-from ..core.errors import InvalidInputError
-from ..core.text import Text
+from ..core import InvalidInputError, Position, Text
 
 # Relative drift of the aspect ratio within which a rectangle has the shape of an original, whatever its size.
 MAX_ASPECT_DRIFT = 0.01

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..core.choices import Fill
+from ..core import Fill
 from .geometry import Placement
 from .tensors import Values, cut_out
 

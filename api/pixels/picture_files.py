@@ -27,7 +27,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from ..core.reading import base64_bytes
+from ..core import base64_bytes
 
 _PNG, _JPEG, _WEBP = "image/png", "image/jpeg", "image/webp"
 _GIF, _BMP, _TIFF, _AVIF = "image/gif", "image/bmp", "image/tiff", "image/avif"

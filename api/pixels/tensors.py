@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..core.choices import Format
-from ..core.errors import InvalidInputError
-from ..core.text import Text
+from ..core import Format, InvalidInputError, Text
 from . import colour_profiles
 from .colour_profiles import ToSrgb
 from .geometry import Placement

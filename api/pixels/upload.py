@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import InvalidInputError
-from ..core.text import Text
+from ..core import InvalidInputError, Text
 from .tensors import Pixels, as_batch, encode, fingerprint, notes_about, rgb_pixels, to_base64
 
 if TYPE_CHECKING:

@@ -12,18 +12,29 @@ from urllib.parse import urlsplit
 
 import requests
 
-from ..core.choices import SANDBOX_PROFILE
-from ..core.errors import ConfigurationError, Provider
-from ..core.limits import Deadlines
-from ..core.reading import code_of, excerpt, json_object
-from ..core.redaction import shortened
-from ..core.text import Text
-from ..services.volcengine import SUCCESS, ask_for_result
-from ..transport.account import HiDreamAccount, VolcengineAccount
-from ..transport.auth import ExchangedTokenAuth, SignatureAuth
-from ..transport.diagnosis import Cause, Diagnosis, diagnosis_of
-from ..transport.free import get
-from ..transport.received import Answer
+from ..core import (
+    SANDBOX_PROFILE,
+    ConfigurationError,
+    Deadlines,
+    Provider,
+    Text,
+    code_of,
+    excerpt,
+    json_object,
+    shortened,
+)
+from ..services import SUCCESS, ask_for_result
+from ..transport import (
+    Answer,
+    Cause,
+    Diagnosis,
+    ExchangedTokenAuth,
+    HiDreamAccount,
+    SignatureAuth,
+    VolcengineAccount,
+    diagnosis_of,
+    get,
+)
 from .resolve import Profiles
 
 TEMPLATES_PATH = "/api-pub/ec/v3/template/variation"

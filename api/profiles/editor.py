@@ -12,12 +12,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from ..core.choices import DEFAULT_PROFILE, SANDBOX_PROFILE
-from ..core.errors import ConfigurationError, Provider
-from ..core.redaction import Secret
-from ..core.text import Text
-from ..transport.connection import origin
-from ..transport.diagnosis import Diagnosis
+from ..core import DEFAULT_PROFILE, SANDBOX_PROFILE, ConfigurationError, Provider, Secret, Text
+from ..transport import Diagnosis, origin
 from .check import check_profile
 from .fields import (
     KEYS,

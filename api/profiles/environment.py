@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from ..core.errors import ConfigurationError
-from ..core.limits import Deadlines, JournalSettings
-from ..core.redaction import pack_logger
-from ..core.text import Text
+from ..core import ConfigurationError, Deadlines, JournalSettings, Text, pack_logger
 from .fields import KEYS, SETTINGS, BadValueError, Value, key_word, left_out, limit, switch
 from .file import bare_key
 

@@ -11,11 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from requests import RequestException
 
-from ..core.choices import SANDBOX_PROFILE
-from ..core.errors import Provider
-from ..core.redaction import shortened
-from ..core.text import SETTINGS_DIALOG, Text
-from ..transport.connection import NO_PROXY, base_of, climbs, is_loopback, origin
+from ..core import SANDBOX_PROFILE, SETTINGS_DIALOG, Provider, Text, shortened
+from ..transport import NO_PROXY, base_of, climbs, is_loopback, origin
 from .file import StoredProfile, bare_key
 
 HIDREAM_BASE_URL = "https://www.hidreamai.com"

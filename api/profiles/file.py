@@ -18,11 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.choices import DEFAULT_PROFILE, SANDBOX_PROFILE
-from ..core.disk import TEMPORARY, alone, write_whole
-from ..core.errors import ConfigurationError
-from ..core.redaction import Secret
-from ..core.text import Text
+from ..core import DEFAULT_PROFILE, SANDBOX_PROFILE, TEMPORARY, ConfigurationError, Secret, Text, alone, write_whole
 
 # The keys that this version uses. Here and not with the rest of them: ComfyUI's start reads the file, too.
 KEY_NAMES = frozenset(

@@ -11,13 +11,20 @@ from typing import TypedDict
 
 from requests.auth import AuthBase
 
-from ..core.choices import DEFAULT_PROFILE, SANDBOX_PROFILE
-from ..core.errors import ConfigurationError, Provider
-from ..core.limits import Budget, JournalSettings, Limits
-from ..core.redaction import Secret, hide_address
-from ..core.text import SETTINGS_DIALOG, Text
-from ..transport.account import HiDreamAccount, Sandbox, VolcengineAccount
-from ..transport.auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
+from ..core import (
+    DEFAULT_PROFILE,
+    SANDBOX_PROFILE,
+    SETTINGS_DIALOG,
+    Budget,
+    ConfigurationError,
+    JournalSettings,
+    Limits,
+    Provider,
+    Secret,
+    Text,
+    hide_address,
+)
+from ..transport import BearerAuth, ExchangedTokenAuth, HiDreamAccount, Sandbox, SignatureAuth, VolcengineAccount
 from .environment import Environment, bad_setting, say_what_is_left_out
 from .fields import KEYS, SETTINGS, WITH_THE_KEY, BadValueError, Value, bases_of, is_bound_to, key_word, retired_in
 from .file import Contents, ProfileFile, StoredProfile, profile_names

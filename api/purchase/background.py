@@ -5,15 +5,10 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from ..core.cancel import CancelToken
-from ..core.redaction import pack_logger
-from ..core.task import Watch
-from ..journal.claim import Claim
-from ..journal.journal import Journal
-from ..journal.model import Attempt
-from ..profiles.resolve import Profiles
-from ..services.hidream import HiDreamService, endpoint_named
-from ..services.volcengine import VolcengineService
+from ..core import CancelToken, Watch, pack_logger
+from ..journal import Attempt, Claim, Journal
+from ..profiles import Profiles
+from ..services import HiDreamService, VolcengineService, endpoint_named
 from .fetch import check_account, resume
 from .submit import Service
 

@@ -9,13 +9,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..core.cancel import NotSubmitted
-from ..core.errors import AuthenticationError, QuotaError, RemoteImageError
-from ..core.redaction import pack_logger, redact
-from ..core.task import Accepted, Progress, Watch
-from ..core.text import Text
-from ..core.threads import apart
-from ..journal.model import Attempt, Busy, ClaimLost, Explained, Finished, Found, JournalError, Order, Standing, State
+from ..core import (
+    Accepted,
+    AuthenticationError,
+    NotSubmitted,
+    Progress,
+    QuotaError,
+    RemoteImageError,
+    Text,
+    Watch,
+    apart,
+    pack_logger,
+    redact,
+)
+from ..journal import Attempt, Busy, ClaimLost, Explained, Finished, Found, JournalError, Order, Standing, State
 from .collect import Delivery, PicturesGoneError, TaskForgottenError, check_room, collect, keep_beside_an_error
 from .fetch import delivered_again, resume, reuse, wait_while_busy
 from .order import PaidCall, orders_of, together
@@ -23,8 +30,7 @@ from .stop import Waiting, waiting
 from .submit import submit_until_decided
 
 if TYPE_CHECKING:
-    from ..journal.claim import Claim
-    from ..journal.journal import Journal
+    from ..journal import Claim, Journal
 
 
 class Run:

@@ -9,31 +9,34 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from ..core.cancel import CallCancelled, CancelToken
-from ..core.errors import (
+from ..core import (
+    CallCancelled,
+    CancelToken,
     ConfigurationError,
     InvalidInputError,
+    PollError,
+    Progress,
     RemoteImageError,
     ServiceError,
+    SubTask,
     TaskFailedError,
+    TaskRef,
     TaskTimeoutError,
+    Text,
+    UnknownTaskError,
+    Watch,
+    apart,
+    pack_logger,
 )
-from ..core.redaction import pack_logger
-from ..core.task import PollError, Progress, SubTask, TaskRef, UnknownTaskError, Watch
-from ..core.text import Text
-from ..core.threads import apart
-from ..journal.model import Attempt, JournalError, StoredResult, retold
-from ..journal.store import DamagedPictureError, MissingPictureError, Store
-from ..pixels.picture_files import UndecodableImageError
-from ..pixels.tensors import Pixels, decode
+from ..journal import Attempt, DamagedPictureError, JournalError, MissingPictureError, Store, StoredResult, retold
+from ..pixels import Pixels, UndecodableImageError, decode
 from .pictures import _MOST_BYTES, Downloads
 from .poll import wait
 from .submit import BesideError, Service
 
 if TYPE_CHECKING:
     # The database that they bring is loaded with the first purchase.
-    from ..journal.claim import Claim
-    from ..journal.journal import Journal
+    from ..journal import Claim, Journal
 
 # Nothing that was hashed when it was bought is refused for its size when it is read again.
 _ANY_SIZE = 2**40

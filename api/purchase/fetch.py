@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core.errors import InvalidInputError, ServiceError
-from ..core.task import Progress, TaskRef, Watch
-from ..core.text import Text
-from ..journal.model import ANY_PICTURE, Attempt, Busy, ClaimLost, Explained, Finished
+from ..core import InvalidInputError, Progress, ServiceError, TaskRef, Text, Watch
+from ..journal import ANY_PICTURE, Attempt, Busy, ClaimLost, Explained, Finished
 from .collect import Delivery, PicturesGoneError, TaskForgottenError, collect, from_store, picture_lost
 from .order import key_of, order_of
 from .stop import Waiting, waiting
 from .submit import Service
 
 if TYPE_CHECKING:
-    from ..journal.claim import Claim
-    from ..journal.journal import Journal
+    from ..journal import Claim, Journal
 
 
 _LOOK_AGAIN = 0.2

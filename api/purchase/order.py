@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.errors import RemoteImageError
-from ..core.redaction import shortened
-from ..journal.model import Order, Purchase
-from ..services.model import WireRequest
+from ..core import RemoteImageError, shortened
+from ..journal import Order, Purchase
+from ..services import WireRequest
 from .submit import Service
 
 KEY_VERSION = 1

@@ -10,24 +10,28 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from ..core.cancel import CancelToken
-from ..core.errors import RemoteImageError, ServiceError, TaskFailedError, TaskTimeoutError
-from ..core.limits import Deadlines
-from ..core.reading import base64_bytes
-from ..core.redaction import pack_logger
-from ..core.task import SubTask, TaskRef
-from ..core.text import Text
-from ..core.threads import apart
-from ..journal.store import UNKNOWN_MEDIA, file_name
-from ..pixels.picture_files import UndecodableImageError, is_picture, unwrapped
-from ..pixels.tensors import Encoded, Pixels, decode
-from ..transport.connection import is_loopback
-from ..transport.download import DownloadError, RefusedUrlError, TooLargeError, download, without_query
+from ..core import (
+    CancelToken,
+    Deadlines,
+    RemoteImageError,
+    ServiceError,
+    SubTask,
+    TaskFailedError,
+    TaskRef,
+    TaskTimeoutError,
+    Text,
+    apart,
+    base64_bytes,
+    pack_logger,
+)
+from ..journal import UNKNOWN_MEDIA, file_name
+from ..pixels import Encoded, Pixels, UndecodableImageError, decode, is_picture, unwrapped
+from ..transport import DownloadError, RefusedUrlError, TooLargeError, download, is_loopback, without_query
 from .poll import jittered
 from .submit import Service
 
 if TYPE_CHECKING:
-    from ..journal.claim import Kept
+    from ..journal import Kept
 
 
 _MOST_BYTES = 4 * 2**30

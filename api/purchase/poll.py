@@ -9,10 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..core.errors import TaskTimeoutError
-from ..core.limits import Deadlines
-from ..core.task import PollError, Progress, Stage, SubTask, TaskRef, Usual, Watch
-from ..core.text import Text
+from ..core import Deadlines, PollError, Progress, Stage, SubTask, TaskRef, TaskTimeoutError, Text, Usual, Watch
 
 # However long such tasks usually take: this one may be quicker, and a display that stands still looks dead.
 _LONGEST_FIRST_PAUSE = 15.0

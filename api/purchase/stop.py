@@ -9,15 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..core.cancel import CallCancelled, CancelToken, NotSubmitted
-from ..core.errors import Billed, TaskTimeoutError
-from ..core.text import Text
-from ..journal.model import State
-from ..journal.task_list import StopRegistry
+from ..core import Billed, CallCancelled, CancelToken, NotSubmitted, TaskTimeoutError, Text
+from ..journal import State, StopRegistry
 
 if TYPE_CHECKING:
     # The database that they bring is loaded with the first purchase.
-    from ..journal.claim import Claim
+    from ..journal import Claim
 
 
 class Waiting:

@@ -9,26 +9,29 @@ from collections.abc import Callable
 from datetime import timezone
 from typing import TYPE_CHECKING, Literal
 
-from ..core.cancel import CallCancelled
-from ..core.errors import AmbiguousSubmitError, Provider, RemoteImageError
-from ..core.redaction import pack_logger, redact_data, shortened
-from ..core.task import Accepted, Progress, SubTask, Watch
-from ..core.text import Text
-from ..journal.store import UNKNOWN_MEDIA, file_name
-from ..pixels.tensors import Encoded
-from ..services.answers import NotAccepted
-from ..services.hidream import HiDreamService
-from ..services.model import WireRequest
-from ..services.outcome import Meaning, Outcome, refusal
-from ..services.volcengine import VolcengineService
-from ..transport.diagnosis import unreachable
-from ..transport.submit import NoAnswerError, NotSentError, Phases
+from ..core import (
+    Accepted,
+    AmbiguousSubmitError,
+    CallCancelled,
+    Progress,
+    Provider,
+    RemoteImageError,
+    SubTask,
+    Text,
+    Watch,
+    pack_logger,
+    redact_data,
+    shortened,
+)
+from ..journal import UNKNOWN_MEDIA, file_name
+from ..pixels import Encoded
+from ..services import HiDreamService, Meaning, NotAccepted, Outcome, VolcengineService, WireRequest, refusal
+from ..transport import NoAnswerError, NotSentError, Phases, unreachable
 from .poll import jittered
 
 if TYPE_CHECKING:
     # The database that they bring is loaded with the first purchase.
-    from ..journal.claim import Claim
-    from ..journal.journal import Journal
+    from ..journal import Claim, Journal
 
 MAX_RESENDS = 3
 _MAY_HOLD_A_PICTURE = 64 * 1024

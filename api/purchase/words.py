@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..core.errors import RemoteImageError, ServiceError, TaskTimeoutError
-from ..core.text import Text
+from ..core import RemoteImageError, ServiceError, TaskTimeoutError, Text
 from .batch import Result
 from .collect import Delivery
 

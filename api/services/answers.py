@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..core.errors import Provider
-from ..core.reading import base64_bytes, code_of, decoded, excerpt, json_object, json_value
-from ..core.redaction import shortened, words_of
-from ..core.task import SubTask
-from ..core.text import Text
-from ..transport.received import Answer
+from ..core import (
+    Provider,
+    SubTask,
+    Text,
+    base64_bytes,
+    code_of,
+    decoded,
+    excerpt,
+    json_object,
+    json_value,
+    shortened,
+    words_of,
+)
+from ..transport import Answer
 from .model import WireRequest
 from .outcome import (
     ALGORITHM_FAILED,

@@ -15,28 +15,31 @@ from typing import Annotated, ClassVar, Literal
 import requests
 from pydantic import AfterValidator, Field
 
-from ..core.choices import (
+from ..core import (
     HIDREAM_IMAGE_TO_IMAGE,
     HIDREAM_MODEL_PHOTO_SET,
     HIDREAM_OUTPAINT,
     HIDREAM_UPSCALE,
     MAX_CANVAS,
+    Accepted,
     AspectRatio,
+    Ceiling,
+    ConfigurationError,
+    InvalidInputError,
+    Limits,
+    PollError,
+    Provider,
+    RemoteImageError,
+    SubTask,
+    TaskRef,
+    Text,
+    UnknownTaskError,
     UpscaleRatio,
+    apart,
+    excerpt,
+    pack_logger,
 )
-from ..core.errors import ConfigurationError, InvalidInputError, Provider, RemoteImageError
-from ..core.limits import Ceiling, Limits
-from ..core.reading import excerpt
-from ..core.redaction import pack_logger
-from ..core.task import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
-from ..core.text import Text
-from ..core.threads import apart
-from ..transport.account import HiDreamAccount
-from ..transport.auth import ExchangedTokenAuth
-from ..transport.diagnosis import obstacle_of
-from ..transport.free import get
-from ..transport.received import Answer
-from ..transport.submit import NoAnswerError, Phases, submit
+from ..transport import Answer, ExchangedTokenAuth, HiDreamAccount, NoAnswerError, Phases, get, obstacle_of, submit
 from .answers import Reply, sent_texts
 from .model import ImageField, PromptField, WireRequest
 from .outcome import Outcome

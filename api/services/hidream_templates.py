@@ -13,30 +13,39 @@ from urllib.parse import urlsplit
 
 import requests
 
-from ..core.cancel import CancelToken
-from ..core.choices import GENDERS, Gender
-from ..core.errors import (
+from ..core import (
+    GENDERS,
     AuthenticationError,
+    CancelToken,
     ConnectionFailedError,
+    Gender,
     QuotaError,
     RateLimitError,
     RemoteImageError,
     ServiceError,
+    Text,
+    code_of,
+    excerpt,
+    json_object,
+    shortened,
+    words_of,
 )
-from ..core.reading import code_of, excerpt, json_object
-from ..core.redaction import shortened, words_of
-from ..core.text import Text
-from ..pixels.geometry import fit_within
-from ..pixels.picture_files import UndecodableImageError, unwrapped
-from ..pixels.tensors import decode, encode, resize
-from ..transport.account import HiDreamAccount
-from ..transport.auth import ExchangedTokenAuth
-from ..transport.connection import is_loopback
-from ..transport.diagnosis import unreachable
-from ..transport.download import DownloadError, RefusedUrlError, download
-from ..transport.free import get
-from ..transport.received import Answer, WholeNumber, WireAnswer, Word
-from ..transport.submit import NotSentError
+from ..pixels import UndecodableImageError, decode, encode, fit_within, resize, unwrapped
+from ..transport import (
+    Answer,
+    DownloadError,
+    ExchangedTokenAuth,
+    HiDreamAccount,
+    NotSentError,
+    RefusedUrlError,
+    WholeNumber,
+    WireAnswer,
+    Word,
+    download,
+    get,
+    is_loopback,
+    unreachable,
+)
 from .outcome import meaning_of
 
 THUMBNAIL_SIDE = 256

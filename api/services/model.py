@@ -6,8 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ..core.errors import InvalidInputError
-from ..core.text import Text
+from ..core import InvalidInputError, Text
 
 
 def _no_data_prefix(value: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 
-from ..core.errors import (
+from ..core import (
     AmbiguousSubmitError,
     AuthenticationError,
     Billed,
@@ -19,8 +19,8 @@ from ..core.errors import (
     RemoteImageError,
     ServiceError,
     TaskFailedError,
+    Text,
 )
-from ..core.text import Text
 
 
 class Outcome(Enum):

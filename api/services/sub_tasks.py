@@ -13,11 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ..core.errors import RemoteImageError, TaskFailedError
-from ..core.reading import json_value
-from ..core.redaction import words_of
-from ..core.task import SubTask, TaskRef
-from ..core.text import Text
+from ..core import RemoteImageError, SubTask, TaskFailedError, TaskRef, Text, json_value, words_of
 from .answers import Reply, begins_as_a_picture, id_of, is_address
 from .outcome import TASK_STATUS, Meaning, Outcome, refusal
 

@@ -15,18 +15,25 @@ from typing import Annotated, ClassVar, Literal
 import requests
 from pydantic import Field, model_validator
 
-from ..core.choices import VOLCENGINE_OUTPAINT
-from ..core.errors import ModerationError, Provider, RemoteImageError, ServiceError, TaskFailedError
-from ..core.limits import Ceiling, Deadlines
-from ..core.redaction import pack_logger
-from ..core.task import Accepted, PollError, SubTask, TaskRef, UnknownTaskError
-from ..core.text import Text
-from ..core.threads import apart
-from ..transport.account import VolcengineAccount
-from ..transport.diagnosis import obstacle_of
-from ..transport.free import ask
-from ..transport.received import Answer
-from ..transport.submit import NoAnswerError, Phases, submit
+from ..core import (
+    VOLCENGINE_OUTPAINT,
+    Accepted,
+    Ceiling,
+    Deadlines,
+    ModerationError,
+    PollError,
+    Provider,
+    RemoteImageError,
+    ServiceError,
+    SubTask,
+    TaskFailedError,
+    TaskRef,
+    Text,
+    UnknownTaskError,
+    apart,
+    pack_logger,
+)
+from ..transport import Answer, NoAnswerError, Phases, VolcengineAccount, ask, obstacle_of, submit
 from .answers import NotAccepted, Reply, sent_texts
 from .model import ImageField, PromptField, WireRequest
 from .outcome import Outcome, known_code, refusal

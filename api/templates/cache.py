@@ -13,10 +13,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..core.choices import Gender
-from ..core.disk import write_whole
-from ..core.redaction import pack_logger
-from ..services.hidream_templates import Template
+from ..core import Gender, pack_logger, write_whole
+from ..services import Template
 
 # Seconds. A list is bounded, but the addresses of its pictures, which name their files, may change each day.
 _PICTURES_LIVE = 30 * 24 * 3600.0

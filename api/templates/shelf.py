@@ -10,13 +10,10 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.choices import GENDERS, Gender
-from ..core.errors import RemoteImageError, ServiceError
-from ..core.text import Text
-from ..profiles.resolve import Profiles
-from ..services.hidream_templates import Template, fetch_templates, fetch_thumbnail
-from ..transport.account import HiDreamAccount
-from ..transport.connection import origin
+from ..core import GENDERS, Gender, RemoteImageError, ServiceError, Text
+from ..profiles import Profiles
+from ..services import Template, fetch_templates, fetch_thumbnail
+from ..transport import HiDreamAccount, origin
 from .cache import KeptList, TemplateCache
 
 PAGE_SIZE = 30

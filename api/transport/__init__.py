@@ -1,1 +1,45 @@
 """HTTP requests, and who pays for them; it knows no service."""
+
+from .account import HiDreamAccount, Sandbox, VolcengineAccount
+from .auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
+from .connection import NO_PROXY, base_of, climbs, is_loopback, origin
+from .diagnosis import Cause, Diagnosis, diagnosis_of, obstacle_of, unreachable
+from .download import DownloadError, RefusedUrlError, TooLargeError, download, without_query
+from .free import ask, get
+from .received import Answer, WholeNumber, WireAnswer, Word
+from .submit import NoAnswerError, NotSentError, Phases, submit, wait_for_submits
+
+__all__ = [
+    "NO_PROXY",
+    "Answer",
+    "BearerAuth",
+    "Cause",
+    "Diagnosis",
+    "DownloadError",
+    "ExchangedTokenAuth",
+    "HiDreamAccount",
+    "NoAnswerError",
+    "NotSentError",
+    "Phases",
+    "RefusedUrlError",
+    "Sandbox",
+    "SignatureAuth",
+    "TooLargeError",
+    "VolcengineAccount",
+    "WholeNumber",
+    "WireAnswer",
+    "Word",
+    "ask",
+    "base_of",
+    "climbs",
+    "diagnosis_of",
+    "download",
+    "get",
+    "is_loopback",
+    "obstacle_of",
+    "origin",
+    "submit",
+    "unreachable",
+    "wait_for_submits",
+    "without_query",
+]

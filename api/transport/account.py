@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from requests.auth import AuthBase
 
-from ..core.limits import Budget, Deadlines, Limits
+from ..core import Budget, Deadlines, Limits
 
 
 @dataclass(frozen=True)

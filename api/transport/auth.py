@@ -19,11 +19,17 @@ import requests
 from pydantic import BeforeValidator
 from requests.auth import AuthBase
 
-from ..core.errors import AuthenticationError, ConfigurationError, ConnectionFailedError, RemoteImageError
-from ..core.limits import Deadlines
-from ..core.reading import as_object, json_object
-from ..core.redaction import Secret
-from ..core.text import Text
+from ..core import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionFailedError,
+    Deadlines,
+    RemoteImageError,
+    Secret,
+    Text,
+    as_object,
+    json_object,
+)
 from .connection import NoAuth, is_under
 from .diagnosis import obstacle_of
 from .free import get

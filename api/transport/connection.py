@@ -23,7 +23,7 @@ from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from ..core.redaction import pack_logger
+from ..core import pack_logger
 
 # A profile's proxy where it goes directly, whatever the environment says.
 NO_PROXY = "none"

@@ -10,9 +10,7 @@ from typing import Literal
 import requests
 import urllib3
 
-from ..core.errors import ConnectionFailedError, Provider
-from ..core.redaction import shortened
-from ..core.text import Text
+from ..core import ConnectionFailedError, Provider, Text, shortened
 from .submit import NotSentError, find_cause
 
 Cause = Literal[

@@ -17,9 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
-from ..core.cancel import CancelToken
-from ..core.limits import Deadlines
-from ..core.text import Text
+from ..core import CancelToken, Deadlines, Text
 from .connection import Hooks, Line, NoAuth, blocks, is_loopback, log_exchange, new_session, trusted
 from .time_limit import TimeLimit
 

@@ -11,8 +11,7 @@ import requests
 import urllib3
 from requests.auth import AuthBase
 
-from ..core.limits import Deadlines
-from ..core.reading import json_object
+from ..core import Deadlines, json_object
 from . import received
 from .connection import Hooks, Line, Session, is_loopback, log_exchange, new_session, trusted
 from .received import Answer

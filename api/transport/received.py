@@ -15,7 +15,7 @@ import requests
 import urllib3
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from ..core.reading import code_of
+from ..core import code_of
 from .connection import blocks
 from .time_limit import TimeLimit
 

@@ -18,9 +18,7 @@ import requests
 import urllib3
 from requests.auth import AuthBase
 
-from ..core.cancel import CancelToken
-from ..core.limits import Deadlines
-from ..core.reading import json_object
+from ..core import CancelToken, Deadlines, json_object
 from . import received
 from .connection import Hooks, Line, log_exchange, new_session, trusted
 from .received import Answer

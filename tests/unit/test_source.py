@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,35 +17,17 @@ from tests.thinned import in_one_test
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((ROOT / folder).rglob("*.py"))]
 
-# Higher may import lower, never the other way round.
-API_LAYERS = [
-    {"core.choices", "core.files", "core.limits", "core.redaction", "core.text", "pixels.colour_profiles",
-     "purchase.request_key", "transport.received"},
-    {"core.errors", "journal.marks"},
-    {"core.cancel", "profiles.file"},
-    {"core.checks", "core.filesystems", "core.threads", "journal.owners", "journal.records", "journal.states",
-     "pixels.geometry", "services.model", "transport.connection"},
-    {"pixels.picture_files", "transport.time_limit"},
-    {"journal.store", "journal.tables", "pixels.tensors", "profiles.fields", "transport.submit"},
-    {"pixels.padding", "pixels.paste.colour", "pixels.paste.resample", "pixels.upload", "profiles.environment",
-     "transport.account", "transport.diagnosis", "transport.download"},
-    {"pixels.paste.locate", "pixels.paste.register", "purchase.poll", "transport.auth"},
-    {"journal.forgotten", "journal.lease", "journal.orders", "pixels.paste.paste", "profiles.resolve",
-     "services.answers"},
-    {"journal.budget", "journal.rows", "services.sub_tasks"},
-    {"journal.claim", "journal.standing", "journal.takeover", "pixels.thumbnail", "services.hidream",
-     "services.volcengine"},
-    {"journal.salvage", "journal.task_list", "profiles.check", "purchase.stop"},
-    {"journal.opening"},
-    {"journal.journal"},
-    {"profiles.editor", "purchase.submit"},
-    {"services.hidream_templates"},
-    {"templates.cache"},
-    {"templates.shelf"},
-    {"purchase.collect"},
-    {"purchase.calls"},
-    {"purchase.background"},
-]
+# What each package of api/ may import, by the faces of these packages. Inside a package imports are free.
+PACKAGES: dict[str, set[str]] = {
+    "core": set(),
+    "pixels": {"core"},
+    "transport": {"core"},
+    "services": {"core", "pixels", "transport"},
+    "journal": {"core", "pixels", "transport"},
+    "profiles": {"core", "pixels", "transport", "services", "journal"},
+    "purchase": {"core", "pixels", "transport", "services", "journal", "profiles"},
+    "templates": {"core", "pixels", "transport", "services", "journal", "profiles"},
+}
 
 
 def relative_imports(path: Path) -> Iterator[str]:
@@ -59,15 +42,26 @@ def relative_imports(path: Path) -> Iterator[str]:
                 yield ".".join(parts)
 
 
-def test_imports_in_api_point_down() -> None:
-    rank = {name: level for level, names in enumerate(API_LAYERS) for name in names}
-    paths = [path for path in (ROOT / "api").rglob("*.py") if path.name != "__init__.py"]
-    files = {".".join(path.relative_to(ROOT / "api").with_suffix("").parts): path for path in paths}
-    assert files.keys() == rank.keys()
-    for name, path in files.items():
-        for imported in relative_imports(path):
-            assert imported.startswith("api."), f"{path} imports from outside of api/"
-            assert rank[imported.removeprefix("api.")] < rank[name], f"{path} imports {imported}"
+def test_packages_of_api_import_faces_below_them_only() -> None:
+    assert {path.parent.name for path in (ROOT / "api").glob("*/__init__.py")} == PACKAGES.keys()
+    for package, allowed in PACKAGES.items():
+        for path in (ROOT / "api" / package).rglob("*.py"):
+            for imported in relative_imports(path):
+                top, *names = imported.split(".")
+                assert top == "api" and names, f"{path} imports {imported}"
+                by_its_face = names[0] in allowed and len(names) <= 2
+                assert names[0] == package or by_its_face, f"{path} imports {imported}"
+
+
+def test_no_folder_has_more_than_eleven_modules() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    modules = Counter(
+        path.parent.as_posix()
+        for path in map(Path, listed.splitlines())
+        if path.suffix in (".py", ".js", ".mjs") and path.name != "__init__.py"
+    )
+    assert len(modules) > 20
+    assert {folder: count for folder, count in modules.items() if count > 11} == {}
 
 
 def test_nodes_import_from_the_facade_only() -> None:
@@ -130,7 +124,7 @@ def test_the_pack_imports_without_comfyui_torch_or_threads() -> None:
         "assert threading.active_count() == 1\n"
         "before = set(sys.modules); pack.api.Placement; loaded = set(sys.modules) - before\n"
         "loaded = {name for name in loaded if name.startswith('pack.')}\n"
-        "assert loaded == {'pack.api.pixels', 'pack.api.pixels.geometry'}, loaded\n"
+        "assert {name.split('.')[2] for name in loaded} == {'pixels'}, loaded\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

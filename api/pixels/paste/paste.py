@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.choices import OutputSize, PasteMode
-from ...core.errors import InvalidInputError
-from ...core.text import Text
+from ...core import InvalidInputError, OutputSize, PasteMode, Text
 from ..geometry import MAX_ASPECT_DRIFT, ROUNDING_SLACK, Placement, round_half_up
 from ..tensors import Pixels, cut_out
 from . import colour as color_match
