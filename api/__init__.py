@@ -75,7 +75,8 @@ _LAZY = {
     "journal": "Journal JournalError Overview Task",
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",
-    "purchase": "Batch Collector Delivery Left PaidCall Plan Result Run deliver fetch may_still_come notes_of sources_of",
+    "purchase": "Batch Collector Delivery Left PaidCall Plan Result Run deliver fetch may_still_come notes_of "
+    "sources_of",
     "services": "HiDreamService VolcengineService checked",
     "templates": "TemplatePage TemplateShelf",
     "transport": "Diagnosis Sandbox wait_for_submits",

@@ -29,6 +29,7 @@ from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.model import ACCEPTED, Attempt, State
 from hidream_volcengine.api.journal.rows import put_attempt, put_request
 from hidream_volcengine.api.journal.tables import requests
+from hidream_volcengine.api.purchase.stop import waiting
 from PIL import Image
 from sqlalchemy import Engine, event, update
 
@@ -42,7 +43,6 @@ _package = types.ModuleType("hidream_volcengine.nodes")
 _package.__path__ = [str(Path(__file__).resolve().parents[3] / "nodes")]
 sys.modules.setdefault(_package.__name__, _package)
 
-from hidream_volcengine.api.purchase.stop import waiting
 from hidream_volcengine.nodes.comfy.books import Books, BudgetLine  # noqa: E402
 
 
