@@ -1,5 +1,4 @@
-"""`python -m devtools.vectors` writes tests/vectors/placement.json: what api/pixels/geometry.py answers, for
-web/geometry.js.
+"""`python -m devtools.vectors` writes tests/vectors/placement.json: what api/pixels/geometry.py answers, for web/.
 
 Each vector has a function, its arguments by position, and the placement that comes out, or `"error": true`. A placement
 among the arguments is an object.

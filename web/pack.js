@@ -1,4 +1,4 @@
-// What the modules of this folder share: which nodes are ours, the user's language, the canvas below an element.
+// What the modules of web/ share: which nodes are ours, the user's language, the canvas below an element.
 import { app } from "../../scripts/app.js";
 
 /** The name of the pack's folder, which is the user's. */

@@ -41,7 +41,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Close the window before tests of other folders: while it is open, they could not use asyncio.run()."""
     yield
     window = item.session.stash.get(_WINDOW, None)
-    if window and nextitem and nextitem.path.parent != item.path.parent:
+    if window and nextitem and not nextitem.path.is_relative_to(Path(__file__).parent):
         window.close()
 
 

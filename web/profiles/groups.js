@@ -1,0 +1,142 @@
+// The groups of fields that a profile has, and the free check of each of the two services.
+import { button, enable, made, Told } from "./elements.js";
+import { ChoiceSetting, Key, NumberSetting, TextSetting } from "./fields.js";
+
+const HIDREAM = {
+  provider: "HiDream",
+  parts: [
+    ["hidream_token", "hidream_api_key", "hidream_base_url", "hidream_ec_base_url", "hidream_user_id", "language"],
+    ["notify_url"],
+  ],
+};
+const VOLCENGINE = {
+  provider: "Volcengine",
+  parts: [
+    "signed",
+    ["volcengine_access_key_id", "volcengine_secret_access_key", "volcengine_base_url"],
+    "gateway",
+    ["volcengine_gateway_api_key", "volcengine_gateway_base_url"],
+    ["volcengine_resumable"],
+  ],
+};
+const NETWORK = { parts: [["proxy"]] };
+const LIMITS = {
+  parts: [
+    ["pictures_per_day", "pictures_per_run"],
+    ["hidream_at_once", "hidream_outpaint_per_minute", "hidream_img2img_per_minute"],
+    ["volcengine_at_once", "polls_per_second"],
+  ],
+};
+const GROUPS = { hidream: HIDREAM, volcengine: VOLCENGINE, network: NETWORK, limits: LIMITS };
+
+const KEYS = new Set([
+  "hidream_token", "hidream_api_key", "volcengine_gateway_api_key", "volcengine_access_key_id",
+  "volcengine_secret_access_key",
+]);
+const NUMBERS = new Set(LIMITS.parts.flat());
+
+/** Whether a field comes from the environment where that has the provider's key. */
+const comesWithTheKey = (name) => KEYS.has(name) || name.endsWith("_base_url") || name === "hidream_user_id";
+
+/** The services that a profile has keys for, by their names in the user's language. */
+export function keyedServices(profile, texts) {
+  const { keys, environment } = profile;
+  const hidream = keys.hidream_token || keys.hidream_api_key;
+  const signed = keys.volcengine_access_key_id && keys.volcengine_secret_access_key;
+  const has = { HiDream: hidream, Volcengine: keys.volcengine_gateway_api_key || signed };
+  return providersNamed(texts, (provider) => has[provider] && !environment.includes(provider));
+}
+
+/** The names of the services whose provider passes. */
+export function providersNamed(texts, passes) {
+  const services = [[HIDREAM.provider, texts.groups.hidream], [VOLCENGINE.provider, texts.groups.volcengine]];
+  return services.filter(([provider]) => passes(provider)).map(([, name]) => name);
+}
+
+function fieldOf(name, texts, defaults) {
+  if (KEYS.has(name)) return new Key(name, texts);
+  if (NUMBERS.has(name)) return new NumberSetting(name, texts, defaults);
+  if (name === "language") {
+    const server = texts.serverDefault(texts.languages[defaults.language] ?? defaults.language);
+    return new ChoiceSetting(name, texts, [["", server], ...Object.entries(texts.languages)]);
+  }
+  if (name === "volcengine_resumable") {
+    const server = texts.serverDefault(defaults.volcengine_resumable ? texts.on : texts.off);
+    return new ChoiceSetting(name, texts, [[null, server], [true, texts.on], [false, texts.off]]);
+  }
+  return new TextSetting(name, texts, defaults);
+}
+
+/** A service's free check: a button, and what came of it. */
+class Check {
+  told = new Told();
+  #hint = made("small");
+
+  /** `ask(provider)` brings the server's answer. */
+  constructor(provider, service, texts, ask) {
+    this.provider = provider;
+    this.texts = texts;
+    this.ask = ask;
+    this.button = button(texts.check(service), () => this.#run());
+    this.button.dataset.check = provider;
+    this.row = made("div", { className: "row" }, this.button, this.#hint);
+  }
+
+  /** Only what is stored can be checked. */
+  allow(isSaved) {
+    enable(this.button, isSaved);
+    // What came of a check was about what was stored then.
+    if (!isSaved) this.told.say([]);
+    this.#hint.textContent = isSaved ? this.texts.free : this.texts.saveFirst;
+  }
+
+  async #run() {
+    const { texts, told } = this;
+    enable(this.button, false);
+    told.say([texts.checking]);
+    const { sentences, isProblem } = await this.ask(this.provider);
+    told.say(sentences, isProblem);
+    enable(this.button, true);
+  }
+}
+
+/** All fieldsets of a profile. Where the environment decides for a provider, its fields only show what that says. */
+export class Groups {
+  fields = [];
+  checks = [];
+  elements = [];
+
+  constructor(texts, defaults, environment, ask) {
+    for (const [title, group] of Object.entries(GROUPS)) {
+      const decided = environment.includes(group.provider);
+      const place = made("div", { className: "fields" });
+      if (decided) place.append(made("p", { textContent: texts.environment(texts.groups[title]) }));
+      for (const part of group.parts) this.#addPart(part, place, texts, defaults, decided);
+      const hint = { hidream: texts.hosts, volcengine: texts.hosts, limits: texts.limitsHint }[title];
+      if (hint && !decided) place.append(made("p", { className: "quiet", textContent: hint }));
+      if (ask && group.provider) this.#addCheck(group.provider, texts.groups[title], place, texts, ask);
+      this.elements.push(made("fieldset", {}, made("legend", { textContent: texts.groups[title] }), place));
+    }
+  }
+
+  #addPart(part, place, texts, defaults, decided) {
+    if (typeof part === "string") {
+      if (!decided) place.append(made("h4", { textContent: texts.parts[part] }));
+      return;
+    }
+    for (const name of part) {
+      const isShownOnly = decided && comesWithTheKey(name);
+      if (isShownOnly && KEYS.has(name)) continue;
+      const field = fieldOf(name, texts, defaults);
+      place.append(field.element);
+      if (isShownOnly) field.control.disabled = true;
+      else this.fields.push(field);
+    }
+  }
+
+  #addCheck(provider, service, place, texts, ask) {
+    const check = new Check(provider, service, texts, ask);
+    place.append(check.row, check.told.element);
+    this.checks.push(check);
+  }
+}

@@ -1,0 +1,229 @@
+// The category of this pack in ComfyUI's settings dialog: the server's profiles. The list lives on the server; of what
+// is typed here nothing is kept by the browser or by ComfyUI's own settings.
+import { app } from "../../../scripts/app.js";
+import { chinese } from "../pack.js";
+import { addStyleOnce, button, made, Told } from "./elements.js";
+import { ProfileForm } from "./form.js";
+import { textsFor } from "./texts.js";
+import { ask, order } from "../server.js";
+
+const TAG = "hidream-volcengine-profiles";
+// With these the dialog itself is used.
+const KEYS_OF_THE_DIALOG = new Set(["Escape", "Tab"]);
+
+/** Give the nodes on the canvas the names that there are now, and those to come their first value. Values stay. */
+async function refreshNodes() {
+  // Where there is a way without a message at the corner of the page.
+  await (app.reloadNodeDefs ?? app.refreshComboInNodes).call(app);
+}
+
+class Panel {
+  /** @type {Map<string, ProfileForm>} by name */
+  #forms = new Map();
+  /** @type {ProfileForm | undefined} */
+  #new;
+  #told = new Told();
+  #list = made("ul", { className: "stack" });
+  #protection = made("small");
+  #retry;
+  #add;
+  #revision;
+  #choices;
+  #desk;
+
+  constructor() {
+    const isChinese = chinese();
+    this.language = isChinese ? "zh" : "en";
+    const texts = textsFor(isChinese);
+    this.#desk = {
+      texts,
+      language: this.language,
+      send: (form, action, content) => this.#send(form, action, content),
+      check: (form, provider) => this.#check(form, provider),
+      drop: () => this.#drop(),
+    };
+    this.#add = button(texts.add, () => this.#addNew());
+    this.#retry = button(texts.reload, () => this.load());
+    this.#list.setAttribute("aria-label", texts.profiles);
+    this.#told.say([texts.loading]);
+    this.#found(false);
+    const intro = made("p", { className: "quiet", textContent: texts.intro });
+    const row = made("div", { className: "row" }, this.#add, this.#retry);
+    this.element = made("div", { className: "stack", lang: this.language });
+    this.element.append(intro, this.#told.element, this.#list, row, this.#protection);
+  }
+
+  async load() {
+    try {
+      this.#show(await ask("/profiles"));
+      this.#told.say([]);
+    } catch (refused) {
+      this.#told.say([refused.message], true);
+      this.#found(this.#revision !== undefined);
+    }
+  }
+
+  #found(isThere) {
+    this.#list.hidden = this.#add.hidden = !isThere;
+    this.#retry.hidden = isThere;
+  }
+
+  #show(answer) {
+    this.#revision = answer.revision;
+    this.#desk.defaults = answer.defaults;
+    this.#protection.textContent = answer.protection[this.language];
+    const forms = new Map();
+    for (const profile of answer.profiles) {
+      const form = this.#forms.get(profile.name) ?? new ProfileForm(this.#desk, profile);
+      form.show(profile, true);
+      forms.set(profile.name, form);
+    }
+    const gone = [...this.#forms].find(([name, form]) => !forms.has(name) && form.isChanged);
+    if (gone && !this.#new) this.#keep(...gone);
+    this.#forms = forms;
+    this.#lay();
+    this.#found(true);
+    // Where no key is set, a new node starts with the sandbox.
+    const isKeyed = answer.profiles.some(({ keys }) => Object.values(keys).some(Boolean));
+    this.#tellNodes(JSON.stringify([isKeyed, answer.profiles.map(({ name }) => name)]));
+  }
+
+  /** Another page removed a profile while something was typed for it here. */
+  #keep(name, form) {
+    form.becomeNew();
+    form.told.say([this.#desk.texts.gone(name)], true);
+    this.#new = form;
+  }
+
+  #lay() {
+    const wanted = [...this.#forms.values(), this.#new].filter(Boolean).map(({ element }) => element);
+    const shown = [...this.#list.children];
+    // Moving an element would take the focus out of it.
+    for (const element of shown) if (!wanted.includes(element)) element.remove();
+    for (const [index, element] of wanted.entries()) {
+      if (this.#list.children[index] !== element) this.#list.insertBefore(element, this.#list.children[index] ?? null);
+    }
+  }
+
+  async #tellNodes(choices) {
+    const isNew = this.#choices !== undefined && this.#choices !== choices;
+    this.#choices = choices;
+    if (!isNew) return;
+    try {
+      await refreshNodes();
+    } catch {
+      this.#told.say([this.#desk.texts.notRefreshed], true);
+    }
+  }
+
+  #addNew() {
+    if (!this.#new) {
+      this.#new = new ProfileForm(this.#desk);
+      this.#lay();
+    }
+    this.#new.focus();
+  }
+
+  #drop() {
+    this.#new = undefined;
+    this.#lay();
+    this.#add.focus();
+  }
+
+  async #send(form, action, content) {
+    const before = this.#revision;
+    try {
+      const answer = await order(`/profiles/${action}`, { revision: before, ...content });
+      this.#accept(form, action, content, answer);
+    } catch (refused) {
+      if (refused.status === 400) form.refuse(refused.message);
+      else form.told.say([refused.message], true);
+      if (refused.status === 409) await this.#afterConflict(form, before);
+    }
+  }
+
+  async #afterConflict(form, before) {
+    const said = [...form.told.element.children].map(({ textContent }) => textContent);
+    await this.load();
+    if (this.#revision !== before && !form.isNew) form.told.say([...said, this.#desk.texts.kept], true);
+  }
+
+  #accept(form, action, content, answer) {
+    const { texts } = this.#desk;
+    const told = (answer.told ?? []).map((text) => form.labelled(text[this.language]));
+    const name = content.new_name ?? content.name;
+    // What was typed is stored now, or of no use any more; renaming leaves the fields as they are.
+    this.#forms.delete(content.name);
+    if (action === "add") this.#new = undefined;
+    if (action !== "remove") this.#forms.set(name, form);
+    this.#show(answer);
+    if (action === "remove") {
+      // `default` is always listed: it is there again, empty.
+      this.#told.say([texts.removed(name), ...told]);
+      this.#add.focus();
+      return;
+    }
+    if (action !== "rename") form.show(answer.profiles.find((profile) => profile.name === name), false);
+    const done = { add: texts.added, change: () => texts.saved, rename: texts.renamed }[action];
+    form.told.say([done(name), ...told]);
+    form.done();
+    form.focus();
+  }
+
+  async #check(form, provider) {
+    try {
+      const { ok, cause, text, advice } = await order("/profiles/check", { name: form.name, provider });
+      const title = this.#desk.texts.causes[cause] ?? cause;
+      return { sentences: [title, text[this.language], advice?.[this.language]], isProblem: !ok };
+    } catch (refused) {
+      return { sentences: [refused.message], isProblem: true };
+    }
+  }
+}
+
+/** The frontends may take it out and put it back at once; only when it stays out, everything typed is forgotten. */
+class ProfilesElement extends HTMLElement {
+  #panel;
+
+  connectedCallback() {
+    if (this.#panel) return;
+    addStyleOnce();
+    this.#panel = new Panel();
+    this.replaceChildren(this.#panel.element);
+    this.#panel.load();
+  }
+
+  disconnectedCallback() {
+    setTimeout(() => {
+      if (this.isConnected) return;
+      for (const input of this.querySelectorAll("input")) input.value = "";
+      this.replaceChildren();
+      this.#panel = undefined;
+    });
+  }
+
+  /** Typing is none of the canvas' business: its keys would queue, delete, paste. */
+  constructor() {
+    super();
+    for (const type of ["keydown", "keyup", "copy", "cut", "paste"]) {
+      this.addEventListener(type, (event) => KEYS_OF_THE_DIALOG.has(event.key) || event.stopPropagation());
+    }
+  }
+}
+
+customElements.define(TAG, ProfilesElement);
+// One for all: a frontend that draws the row again must get what is there, with what was typed.
+const element = document.createElement(TAG);
+
+app.registerExtension({
+  name: "HiDreamVolcengine.Profiles",
+  settings: [
+    {
+      id: "HiDreamVolcengine.Profiles",
+      category: ["HiDream & Volcengine", "Service profiles"],
+      name: "Hosts, keys and limits of HiDream and Volcengine",
+      type: () => element,
+      defaultValue: undefined,
+    },
+  ],
+});

@@ -1,0 +1,133 @@
+// What is in the Tasks tab while it is open.
+import { addStyleOnce, button, made, say } from "./elements.js";
+import { TaskFeed } from "./feed.js";
+import { TasksHeader } from "./header.js";
+import { TaskRow } from "./row.js";
+import { texts } from "./texts.js";
+
+const FORBIDDEN = 403;
+const TICK = 1000;
+
+export class TasksPanel {
+  element;
+  #texts = texts();
+  #header;
+  #feed;
+  #ticks;
+  /** By journal id. */
+  #rows = new Map();
+  #loaded = 0;
+  /** How far the server's clock is ahead of this one, seconds. */
+  #ahead = 0;
+  #message = made("p", { className: "message", role: "status" });
+  #list = made("ul", { className: "list", role: "list" });
+  #count = made("p", { className: "quiet", role: "status" });
+  #newest = made("p", { className: "quiet" });
+  #showMore;
+  #end;
+  #renew;
+
+  /** `renew()`: have a new one made in its place. */
+  constructor(renew) {
+    addStyleOnce();
+    this.#renew = renew;
+    const refresh = () => this.#feed.refresh();
+    this.#header = new TasksHeader(() => this.#filter(), refresh);
+    this.#list.setAttribute("aria-label", this.#texts.wholeList);
+    this.#showMore = button(this.#texts.showMore, () => this.#feed.showMore(), { data: { more: "" } });
+    this.#end = made("div", { className: "end", hidden: true }, this.#count, this.#newest, this.#showMore);
+    const properties = { data: { remoteTasks: "" }, aria: { label: this.#texts.title } };
+    this.element = made("section", properties, ...this.#header.elements, this.#message, this.#list, this.#end);
+    this.element.lang = this.#texts.locale;
+    this.#say(this.#texts.loading);
+    this.#feed = new TaskFeed((list) => this.#show(list), (refused) => this.#refused(refused));
+    this.#ticks = setInterval(() => this.#tick(), TICK);
+    refresh();
+  }
+
+  /** Nothing of it goes on after this. */
+  end() {
+    this.#feed.end();
+    clearInterval(this.#ticks);
+    this.element.remove();
+  }
+
+  #now = () => Date.now() / 1000 + this.#ahead;
+
+  #show(list) {
+    const { tasks, now } = list;
+    this.#ahead = (now ?? Date.now() / 1000) - Date.now() / 1000;
+    this.#loaded = tasks.length;
+    this.#header.show(list);
+    this.#header.hidden = false;
+    const listed = new Set(tasks.map(({ journal_id: id }) => id));
+    for (const [id, row] of this.#rows) {
+      if (listed.has(id)) continue;
+      row.element.remove();
+      this.#rows.delete(id);
+    }
+    let place = this.#list.firstElementChild;
+    for (const task of tasks) {
+      const { element } = this.#updated(task);
+      // Moving an element takes its focus away: only those move that are not in their place.
+      if (element === place) place = place.nextElementSibling;
+      else this.#list.insertBefore(element, place);
+    }
+    this.#filter();
+  }
+
+  #updated(task) {
+    const { journal_id: id } = task;
+    if (!this.#rows.has(id)) {
+      const refresh = () => this.#feed.refresh();
+      this.#rows.set(id, new TaskRow({ panel: this.element, now: this.#now, refresh }));
+    }
+    const row = this.#rows.get(id);
+    row.update(task);
+    return row;
+  }
+
+  #filter() {
+    const { filter } = this.#header;
+    let shown = 0;
+    for (const row of this.#rows.values()) {
+      row.element.hidden = !row.fits(filter);
+      shown += !row.element.hidden;
+    }
+    const total = this.#rows.size;
+    this.#say(total === 0 ? this.#texts.none : shown === 0 ? this.#texts.noMatch : "");
+    const mayBeMore = this.#loaded >= this.#feed.limit;
+    this.#list.hidden = shown === 0;
+    this.#end.hidden = total === 0 || (!mayBeMore && shown === total);
+    say(this.#count, this.#texts.shown(shown, total));
+    this.#count.hidden = shown === total;
+    say(this.#newest, this.#texts.newest(this.#loaded));
+    this.#newest.hidden = !mayBeMore;
+    this.#showMore.hidden = !mayBeMore || !this.#feed.canShowMore;
+  }
+
+  #refused({ status, message }) {
+    this.#say(message, true);
+    if (status !== FORBIDDEN) return;
+    // Not for this page: nor is what it may have shown before.
+    this.#rows.clear();
+    this.#list.replaceChildren();
+    this.#list.hidden = true;
+    this.#header.hidden = true;
+    this.#end.hidden = true;
+  }
+
+  #say(text, isProblem = false) {
+    say(this.#message, text);
+    this.#message.hidden = !text;
+    this.#message.toggleAttribute("data-problem", isProblem);
+  }
+
+  #tick() {
+    // Frontends take a tab's element away without a word when another tab takes its place.
+    if (!this.element.isConnected) return this.end();
+    if (texts() !== this.#texts) return this.#renew();
+    if (document.hidden) return;
+    for (const row of this.#rows.values()) row.tick();
+  }
+}

@@ -1,0 +1,66 @@
+// A small picture of a task: of one position, or of the first one that is in the store.
+import { made } from "./elements.js";
+import { addressOf } from "../server.js";
+import { kindOf } from "./states.js";
+import { texts } from "./texts.js";
+
+/** Where there is no picture. */
+const ICONS = {
+  open: "pi-hourglass", good: "pi-image", warn: "pi-question-circle", bad: "pi-times-circle", off: "pi-minus-circle",
+};
+
+export const picturesOf = ({ pictures, stored }) => (stored ? Math.max(pictures, stored) : 0);
+
+export class Thumbnail {
+  element;
+  position = 0;
+  #icon = made("i", { aria: { hidden: true } });
+  #badge = made("span", { className: "badge" });
+  #image;
+  #first;
+  #missing;
+  #shown;
+
+  /** `position`: which picture; without one, the first that there is, and how many there are. `missing()`: none. */
+  constructor(position, missing) {
+    this.element = made("div", { className: "thumbnail" }, this.#icon);
+    this.#first = position;
+    this.#missing = missing;
+  }
+
+  show(task) {
+    this.#icon.className = `pi ${ICONS[kindOf(task)]}`;
+    const total = picturesOf(task);
+    const state = `${task.stored}/${total}`;
+    if (state === this.#shown) return;
+    this.#shown = state;
+    this.#image?.remove();
+    this.#image = undefined;
+    this.#offer(false);
+    if (total) this.#load(task, this.#first ?? 0, total);
+    this.#badge.textContent = task.stored;
+    this.#badge.title = texts().count(task.stored);
+    if (this.#first === undefined && task.stored > 1) this.element.append(this.#badge);
+  }
+
+  #load(task, position, total) {
+    const image = made("img", { loading: "lazy", draggable: false, alt: texts().picture(position + 1, total) });
+    image.addEventListener("load", () => this.#offer(image.isConnected));
+    image.addEventListener("error", () => {
+      if (!image.isConnected) return;
+      image.remove();
+      // A failed picture of a set leaves a gap.
+      if (this.#first === undefined && position + 1 < total) this.#load(task, position + 1, total);
+      else this.#missing?.();
+    });
+    this.position = position;
+    this.#image = image;
+    this.element.prepend(image);
+    image.src = addressOf(`/tasks/${task.journal_id}/thumbnails/${position}`);
+  }
+
+  #offer(isThere) {
+    this.element.draggable = isThere;
+    this.element.title = isThere ? texts().dragPicture : "";
+  }
+}

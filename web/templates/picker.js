@@ -1,0 +1,154 @@
+// The template picker of HiDream Model Photo Set: a button that is never saved opens the service's templates, and a
+// click fills `template_id`, as if the number had been typed.
+import { app } from "../../../scripts/app.js";
+import { feederOf, isLinked } from "../graph_links.js";
+import { after, chinese, onNewNode } from "../pack.js";
+import { addressOf, ask } from "../server.js";
+import { textsFor } from "./texts.js";
+import { PickerView } from "./view.js";
+import { valueBroughtTo, writeValues } from "../widget_values.js";
+
+const NODE = "HiDreamAPIModelPhotoSet";
+const INPUT = "template_id";
+const ORDER = 20;
+const FIRST_GENDER = "woman";
+const NOT_FOUND = 404;
+const SHOWN = "shown";
+const NOT_LISTED = "not listed";
+
+/** What a click here would fill: the node's own widget, or the one of the subgraph's node that stands for it. */
+function targetOf(node) {
+  if (!isLinked(node, INPUT)) return { node, name: INPUT };
+  const feeder = feederOf(node, INPUT);
+  return feeder?.widget ? { node: feeder.node, name: feeder.widget.name } : undefined;
+}
+
+const valueOf = ({ node, name }) => node.widgets?.find((widget) => widget.name === name)?.value;
+
+class TemplatePicker {
+  #target;
+  #whose;
+  #texts = textsFor(chinese());
+  #view;
+  #gender = FIRST_GENDER;
+  #page = 1;
+  /** The last question; answers to earlier ones come too late. */
+  #asked = 0;
+
+  constructor(node) {
+    this.#target = targetOf(node);
+    const profile = valueBroughtTo(node, "profile") ?? valueOf({ node, name: "profile" });
+    this.#whose = new URLSearchParams({ profile }).toString();
+    this.#view = new PickerView(this.#texts, {
+      show: (gender) => this.#show(gender, 1),
+      turn: (by) => this.#turn(by),
+      find: (text) => this.#find(text),
+      reload: () => this.#show(this.#gender, this.#page, { more: "&fresh=1" }),
+      choose: (id) => this.#choose(id),
+    });
+    const { element } = this.#view;
+    element.addEventListener("close", () => element.remove());
+    document.body.append(element);
+    element.showModal();
+    if (this.#target) this.#begin();
+    else this.#view.only(this.#texts.linked);
+  }
+
+  #chosen() {
+    return Number(valueOf(this.#target)) || 0;
+  }
+
+  async #begin() {
+    const chosen = this.#chosen();
+    this.#view.select(this.#gender);
+    const outcome = chosen > 0 ? await this.#find(String(chosen)) : NOT_LISTED;
+    if (outcome !== NOT_LISTED) return;
+    const words = chosen > 0 ? this.#texts.notListed(chosen) : "";
+    if ((await this.#show(this.#gender, 1, { words })) === SHOWN) this.#view.focus();
+  }
+
+  async #show(gender, page, { more = "", words = "" } = {}) {
+    const isOther = gender !== this.#gender;
+    [this.#gender, this.#page] = [gender, page];
+    this.#view.select(gender);
+    if (isOther) this.#view.clear();
+    return await this.#load(`/templates?gender=${gender}&page=${page}&${this.#whose}${more}`, { words });
+  }
+
+  async #turn(by) {
+    const button = by < 0 ? this.#view.previous : this.#view.next;
+    if (button.disabled) return;
+    if ((await this.#show(this.#gender, this.#page + by)) === SHOWN) this.#view.focus();
+  }
+
+  /** Go to the template with this number. */
+  async #find(text) {
+    const id = Number(text.trim());
+    if (!Number.isInteger(id) || id < 1) return this.#view.say(this.#texts.noNumber, true);
+    const outcome = await this.#load(`/templates/${id}?${this.#whose}`, { id });
+    if (outcome === SHOWN) this.#view.focus(id);
+    return outcome;
+  }
+
+  /** Show what a route answers; `id` is the template that is looked for, `words` are said beside the answer. */
+  async #load(path, { id, words = "" }) {
+    const number = ++this.#asked;
+    const isLate = () => number !== this.#asked || !this.#view.element.open;
+    this.#view.busy(true);
+    if (!this.#view.grid.children.length) this.#view.say(this.#texts.loading);
+    let outcome = "";
+    try {
+      const answer = await ask(path);
+      if (isLate()) return outcome;
+      this.#answered(answer, words);
+      outcome = SHOWN;
+    } catch (refused) {
+      if (isLate()) return outcome;
+      if (id && refused.status === NOT_FOUND) outcome = NOT_LISTED;
+      this.#refused(refused, outcome === NOT_LISTED ? this.#texts.notListed(id) : "");
+    }
+    this.#view.busy(false);
+    return outcome;
+  }
+
+  #answered(answer, words) {
+    [this.#gender, this.#page] = [answer.gender, answer.page];
+    this.#view.select(answer.gender);
+    this.#view.show(answer, this.#chosen(), (id) => addressOf(`/templates/${id}/picture?${this.#whose}`));
+    const old = answer.offline?.[this.#texts.language] ?? "";
+    const said = [words, old, answer.total ? "" : this.#texts.empty].filter(Boolean);
+    this.#view.say(said.join("\n"), !!old);
+  }
+
+  #refused(refused, notListed) {
+    if (notListed) return this.#view.say(notListed, true);
+    this.#view.clear();
+    this.#view.say(`${refused.message}\n${this.#texts.byHand}`, true);
+  }
+
+  #choose(id) {
+    const { node, name } = this.#target;
+    const { graph } = node;
+    // One step to undo.
+    app.canvas.emitBeforeChange();
+    graph?.beforeChange(node);
+    writeValues(node, { [name]: id });
+    graph?.afterChange(node);
+    app.canvas.emitAfterChange();
+    this.#view.element.close();
+  }
+}
+
+onNewNode(ORDER, (node) => {
+  if (node.comfyClass !== NODE) return;
+  const texts = textsFor(chinese());
+  const open = () => void new TemplatePicker(node);
+  // Last of all that ComfyUI knows: in a file, values have no names but their places. Some renderers show the name of a
+  // button, and not its label.
+  const button = node.addWidget("button", texts.button, "", open, { serialize: false });
+  Object.assign(button, { serialize: false, tooltip: texts.tooltip });
+  // Before the size is saved for the first time: growing later would be a change that comes back with every undo.
+  const makeRoom = () => node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+  makeRoom();
+  after(node, "onConfigure", makeRoom);
+});
