@@ -1,8 +1,7 @@
 // The unfolded part of a task: what its state means, its error, its pictures, its ids.
 import { chinese } from "../pack.js";
-import { makeDraggable } from "./drag.js";
 import { button, made, say } from "./elements.js";
-import { pictureOf } from "./graph.js";
+import { makeDraggable, pictureOf } from "./graph.js";
 import { texts } from "./texts.js";
 import { Thumbnail, picturesOf } from "./thumbnail.js";
 

@@ -1,4 +1,4 @@
-// A task's pictures and the task itself as nodes of the graph.
+// A task's pictures and the task itself as nodes of the graph, by a button or dragged there.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { addressOf } from "../server.js";
@@ -7,6 +7,8 @@ import { texts } from "./texts.js";
 const ENDINGS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" };
 /** From one node to the next that is put at the same place. */
 const CASCADE = 30;
+const TYPE = "application/x-hidream-volcengine-task";
+const NODES = "[data-node-id], .dom-widget";
 
 /** The address of a picture in its full size. */
 export function pictureOf({ journal_id: id }, position) {
@@ -84,4 +86,45 @@ export function middleBeside(panel) {
   const left = isLeft ? Math.max(whole.left, covered.right) : whole.left;
   const right = isLeft ? whole.right : Math.min(whole.right, covered.left);
   return placeAt({ clientX: (left + right) / 2, clientY: (whole.top + whole.bottom) / 2 });
+}
+
+// Dragging. The frontend would take a dropped picture for a workflow and replace the graph: while something of ours is
+// under way, it hears of no drop.
+
+/** Have `dropped(place)` called when `element` is dropped onto the graph. */
+export function makeDraggable(element, dropped) {
+  element.draggable = true;
+  element.addEventListener("dragstart", (event) => {
+    // The row around a thumbnail can be dragged, too.
+    event.stopPropagation();
+    event.dataTransfer.clearData();
+    event.dataTransfer.setData(TYPE, "remote");
+    event.dataTransfer.effectAllowed = "copy";
+    guardDrops(element, dropped);
+  });
+}
+
+function guardDrops(element, dropped) {
+  const over = (event) => {
+    event.stopImmediatePropagation();
+    if (!isGraph(event.target)) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "copy";
+  };
+  const drop = (event) => {
+    event.stopImmediatePropagation();
+    event.preventDefault();
+    if (isGraph(event.target)) dropped(placeAt(event));
+  };
+  const ended = () => {
+    for (const [type, listener] of Object.entries(listeners)) window.removeEventListener(type, listener, true);
+  };
+  // The drag of an element that was removed meanwhile has no end; the next movement of the pointer is one.
+  const listeners = { dragenter: over, dragover: over, drop, dragend: ended, pointermove: ended };
+  for (const [type, listener] of Object.entries(listeners)) window.addEventListener(type, listener, true);
+}
+
+/** The canvas itself, or what a renderer lays over it. */
+function isGraph(target) {
+  return target === app.canvas.canvas || !!target.closest?.(NODES);
 }

@@ -1,9 +1,8 @@
 // One task of the list. It is updated in place: focus, selected text and what is unfolded stay.
 import { TaskActions } from "./actions.js";
 import { TaskDetails } from "./details.js";
-import { makeDraggable } from "./drag.js";
 import { button, made, say } from "./elements.js";
-import { addPicture, addTask, middleBeside } from "./graph.js";
+import { addPicture, addTask, makeDraggable, middleBeside } from "./graph.js";
 import { groupOf, isSettled, kindOf, shownState } from "./states.js";
 import { texts } from "./texts.js";
 import { Thumbnail } from "./thumbnail.js";
