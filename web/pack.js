@@ -1,22 +1,10 @@
-// What the modules of web/ share: which nodes are ours, the user's language, the canvas below an element.
+// What the modules of web/ share. ComfyUI imports every *.js of this folder with the page, and newer versions fetch each
+// anew every time: here, in nodes.js and in page.js is only what must be there at once. The rest is *.mjs, imported when
+// it is first used.
 import { app } from "../../scripts/app.js";
 
 /** The name of the pack's folder, which is the user's. */
 export const FOLDER = decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2));
-
-// Category and titles are translated by the frontend; the module that a node comes from is not.
-const MODULE = `custom_nodes.${FOLDER}`;
-
-/** Ids of this pack's nodes. */
-const ours = new Set();
-/** @type {{order: number, build: (node: object) => void}[]} */
-const builders = [];
-
-/** Have `build(node)` called for each new node of this pack; a smaller `order` comes first (is drawn further up). */
-export function onNewNode(order, build) {
-  builders.push({ order, build });
-  builders.sort((one, other) => one.order - other.order);
-}
 
 /** Have `run(...arguments)` called whenever `object[name]` is, after what is there already. */
 export function after(object, name, run) {
@@ -33,6 +21,57 @@ export function chinese() {
   return String(app.ui.settings.getSettingValue("Comfy.Locale") ?? "").startsWith("zh");
 }
 
+/** What a user reads where a module could not be imported. */
+export function notLoaded() {
+  return chinese()
+    ? "无法加载此部分界面：ComfyUI 服务器可能已停止或无法连接。请重试；若仍无法加载，请刷新页面。"
+    : "This part of the page could not be loaded: the ComfyUI server may have stopped, or cannot be reached. " +
+        "Try again; if that does not help, reload the page.";
+}
+
+/** The module that `load()` imports into `place`. As long as it cannot be had, `place` says so and offers to try again. */
+export async function importedInto(place, load) {
+  for (;;) {
+    try {
+      return await load();
+    } catch (problem) {
+      console.warn(problem);
+      await new Promise((again) => place.replaceChildren(...notice(again)));
+      place.replaceChildren();
+    }
+  }
+}
+
+function notice(again) {
+  const words = Object.assign(document.createElement("p"), { textContent: notLoaded() });
+  words.style.cssText = "margin: 12px; font-size: 13px; color: var(--fg-color);";
+  words.setAttribute("role", "alert");
+  const button = Object.assign(document.createElement("button"), { type: "button" });
+  button.textContent = chinese() ? "重试" : "Try again";
+  button.style.cssText =
+    "margin: 0 12px; padding: 4px 12px; border-radius: 4px; font: inherit; font-size: 13px; cursor: pointer;" +
+    "color: var(--input-text); background: var(--comfy-input-bg); border: 1px solid var(--border-color);";
+  button.addEventListener("click", again);
+  return [words, button];
+}
+
+export function rootGraph() {
+  return app.rootGraph ?? app.graph;
+}
+
+/** The nodes of an execution id from the outermost to the innermost: "12:7" is node 7 in the subgraph of node 12. */
+export function pathOf(executionId) {
+  const find = (graph, id) => graph?.getNodeById(id) ?? graph?.getNodeById(Number(id));
+  const [first, ...rest] = String(executionId).split(":");
+  const path = [find(rootGraph(), first)];
+  for (const id of rest) path.push(find(path.at(-1)?.subgraph, id));
+  return path;
+}
+
+export function nodeOf(executionId) {
+  return pathOf(executionId).at(-1) ?? undefined;
+}
+
 /** The canvas renderer lays elements over the canvas, which would not get to know of the wheel. */
 export function wheelToCanvas(event) {
   if (!LiteGraph.vueNodesMode) app.canvas.processMouseWheel(event);
@@ -44,16 +83,3 @@ export function panWithMiddleButton(element) {
   element.addEventListener("pointermove", (event) => event.buttons & 4 && app.canvas.processMouseMove(event));
   element.addEventListener("pointerup", (event) => event.button === 1 && app.canvas.processMouseUp(event));
 }
-
-app.registerExtension({
-  name: "HiDreamVolcengine.Nodes",
-
-  beforeRegisterNodeDef(_nodeType, definition) {
-    if (definition.python_module === MODULE) ours.add(definition.name);
-  },
-
-  nodeCreated(node) {
-    if (!ours.has(node.comfyClass)) return;
-    for (const { build } of builders) build(node);
-  },
-});

@@ -28,7 +28,7 @@ from server import PromptServer
 
 from ... import api
 from ...api import ConfigurationError, DaemonPool, ProfileFile, RemoteImageError, Text, once
-from ..routes import other_copy, register
+from ..routes import other_copy, register, serve_as_script
 from .books import Books
 from .display import Call, NodeDisplay, Outlook, PreviewFile
 from .sandbox import start_sandbox
@@ -202,6 +202,7 @@ def register_routes() -> None:
     server = getattr(PromptServer, "instance", None)
     if server is None:
         return
+    server.app.on_response_prepare.append(serve_as_script)
     _other_copy = other_copy(server.routes)
     if _other_copy is None:
         tell_profiles = partial(_tell_pages, "profiles")

@@ -33,6 +33,21 @@ def _pack_of(file: Path) -> Path:
     return next((folder.parent for folder in file.parents if folder.name == "nodes"), file.parent)
 
 
+_WEB = Path(__file__).resolve().parents[2] / "web"
+
+
+async def serve_as_script(request: web.Request, response: web.StreamResponse) -> None:
+    """Serve each ``*.mjs`` of the pack's page as ComfyUI serves ``*.js``; a receiver of ``on_response_prepare``.
+
+    A browser runs no module of another type, and the type of a file may come from Windows' registry. Without a word
+    about caching, a browser mixes the modules of an older version of the pack with those of this one.
+    """
+    resource = request.match_info.route.resource
+    if request.path.endswith(".mjs") and resource is not None and resource.get_info().get("directory") == _WEB:
+        response.content_type = "text/javascript"
+        response.headers["Cache-Control"] = "no-cache"
+
+
 def register(
     routes: web.RouteTableDef,
     desk: task_routes.Desk,

@@ -17,7 +17,7 @@ HALF_WIDTH = re.compile(rf"{HAN}[,;!?]|[,;!?]{HAN}|{HAN}[:.](?:\s|$)")
 LOCALES = sorted({path.name for path in (ROOT / "locales").glob("*/*.json")})
 TABLES = [
     path
-    for path in sorted((ROOT / "web").rglob("*.js"))
+    for path in sorted((ROOT / "web").rglob("*.*js"))
     if re.search("^const (EN|ZH) =", path.read_text(encoding="utf-8"), re.MULTILINE)
 ]
 STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"(?!\s*:)|`[^`]*`')
@@ -105,7 +105,7 @@ def test_a_text_that_is_missing_in_one_language_is_noticed() -> None:
 def test_what_a_script_chooses_by_itself_is_in_both_languages() -> None:
     chosen = [
         (path.name, *found)
-        for path in (ROOT / "web").rglob("*.js")
+        for path in (ROOT / "web").rglob("*.*js")
         for found in EITHER.findall(path.read_text(encoding="utf-8"))
         if found != ('"zh"', '"en"')
     ]

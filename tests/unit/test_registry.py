@@ -23,7 +23,7 @@ from tests.thinned import in_one_test
 
 SHIPPED = registry.shipped()
 PYTHON = [name for name in SHIPPED if name.endswith(".py")]
-SCRIPTS = [name for name in SHIPPED if name.endswith(".js")]
+SCRIPTS = [name for name in SHIPPED if name.endswith((".js", ".mjs"))]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 READ = registry.project()
 PROJECT, COMFY = READ["project"], READ["tool"]["comfy"]
@@ -291,7 +291,7 @@ def test_everything_can_be_read(name: str) -> None:
 
 def test_only_files_that_can_be_looked_at_are_shipped() -> None:
     kinds = {Path(name).suffix for name in SHIPPED}
-    assert kinds <= {".py", ".js", ".css", ".json", ".md", ".toml", ".txt", ".jpg", ".png", ".webp", ""}
+    assert kinds <= {".py", ".js", ".mjs", ".css", ".json", ".md", ".toml", ".txt", ".jpg", ".png", ".webp", ""}
     assert [name for name in SHIPPED if not Path(name).suffix] == ["LICENSE"]
 
 

@@ -36,10 +36,10 @@ def test_same_placements_as_in_python(browser: BrowserContext) -> None:
     page = browser.new_page()
     # It needs nothing of ComfyUI.
     page.route(f"{_ORIGIN}/", lambda route: route.fulfill(body="", content_type="text/html"))
-    page.route(f"{_ORIGIN}/geometry.js", lambda route: route.fulfill(path=ROOT / "web" / "placement" / "geometry.js"))
+    page.route(f"{_ORIGIN}/geometry.mjs", lambda route: route.fulfill(path=ROOT / "web" / "placement" / "geometry.mjs"))
     page.goto(_ORIGIN)
     calls = [[_NAMES[vector["function"]], [_to_js(value) for value in vector["arguments"]]] for vector in VECTORS]
-    given = page.evaluate(_RUN, ["/geometry.js", calls])
+    given = page.evaluate(_RUN, ["/geometry.mjs", calls])
     wanted = ["error" if vector.get("error") else _to_js(vector["placement"]) for vector in VECTORS]
     wrong = [vector for vector, got, want in zip(VECTORS, given, wanted, strict=True) if got != want]
     assert wrong == []

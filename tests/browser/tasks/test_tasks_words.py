@@ -439,7 +439,7 @@ def test_what_may_cost_is_asked_about(server: Server, open_tab: Callable[[], Tas
 
 
 def test_nodes_are_called_as_elsewhere(shared_frontend: Frontend, server: Server, language: str) -> None:
-    address = "/extensions/ComfyUI-HiDream-Volcengine/tasks/texts.js"
+    address = "/extensions/ComfyUI-HiDream-Volcengine/tasks/texts.mjs"
     names = shared_frontend.page.evaluate(f"async () => (await import('{address}')).texts().nodes")
     definitions = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
     assert {endpoint: names.pop(endpoint) for endpoint in NODE_OF} == {

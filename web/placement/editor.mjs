@@ -1,29 +1,20 @@
 // The placement editor: the original inside its new canvas, to be moved and scaled with mouse, wheel and keys.
 // It only reads and writes the node's own widgets; nothing of it is saved.
 import { app } from "../../../scripts/app.js";
-import { after, chinese, onNewNode, panWithMiddleButton, wheelToCanvas } from "../pack.js";
+import { after, chinese, panWithMiddleButton, rootGraph, wheelToCanvas } from "../pack.js";
 import {
   SMALLEST_RATIO, anchorAt, draggedCorner, insideCanvas, movedTo, ratioOf, scaledTo, snapped,
-} from "./moves.js";
-import { locatorOf, sourcesOf } from "./source.js";
-import { textsFor } from "./texts.js";
-import { PIXELS_PER_SIDE, freedomOf, placementOf, readValues, widgetsOf } from "./values.js";
-import { PlacementView } from "./view.js";
-import { writeValues } from "../widget_values.js";
+} from "./moves.mjs";
+import { locatorOf, sourcesOf } from "./source.mjs";
+import { textsFor } from "./texts.mjs";
+import { PIXELS_PER_SIDE, freedomOf, placementOf, readValues, widgetsOf } from "./values.mjs";
+import { PlacementView } from "./view.mjs";
+import { writeValues } from "../widget_values.mjs";
 
-const NODES = new Set(["RemoteOutpaintPlacement", "HiDreamAPIOutpaint"]);
-const ORDER = 10;
-const MARGIN = 10;
-const HEIGHT = 330;
-const NODE_WIDTH = 300;
-/** What a node needs when it is drawn, beyond what it computes. */
-const SLACK = 10;
 const ALWAYS = 0;
 const NONE = { move: false, scale: false };
 /** Stands in for an original that is not known yet. */
 const NEUTRAL = { width: 1024, height: 1024 };
-/** A hundredth of the canvas, as the frontend would have it, is too coarse to drag. */
-const RATIO_DECIMALS = 3;
 const SNAP_PIXELS = 5;
 const CLICK_PIXELS = 2;
 const STEP = 1;
@@ -44,7 +35,7 @@ const sizes = new Map();
 /** The editor that had the focus when an undo began, and where: the one that is made in its place gets it back. */
 let lastFocused;
 /** The same for the node that an undo makes anew, and in no other workflow. */
-const placeOf = (node) => `${(app.rootGraph ?? app.graph).id} ${locatorOf(node)}`;
+const placeOf = (node) => `${rootGraph().id} ${locatorOf(node)}`;
 
 class PlacementEditor {
   #node;
@@ -59,26 +50,15 @@ class PlacementEditor {
   #before = {};
   #wheelPause;
 
-  constructor(node) {
+  /** `element`: the place that its widget has in the node. */
+  constructor(node, element) {
     this.#node = node;
     const inChinese = chinese();
-    this.#view = new PlacementView(textsFor(inChinese), inChinese ? "zh" : "en");
-    const { element, image } = this.#view;
-    const options = { serialize: false, hideInPanel: true, margin: MARGIN, getMinHeight: () => HEIGHT };
-    node.addDOMWidget("placement_editor", "placement_editor", element, options).serialize = false;
-    // Before the size is saved for the first time: growing later would be a change that comes back with every undo.
-    const makeRoom = () => {
-      const [width, height] = node.computeSize();
-      node.setSize([Math.max(node.size[0], width, NODE_WIDTH), Math.max(node.size[1], height + SLACK)]);
-    };
-    makeRoom();
-    after(node, "onConfigure", makeRoom);
+    this.#view = new PlacementView(element, textsFor(inChinese), inChinese ? "zh" : "en");
+    const { image } = this.#view;
     after(node, "onExecuted", () => this.refresh());
     after(node, "onRemoved", () => this.#end());
-    for (const widget of widgetsOf(node)) {
-      if (widget.name === "ratio") widget.options.precision = RATIO_DECIMALS;
-      after(widget, "callback", () => this.refresh());
-    }
+    for (const widget of widgetsOf(node)) after(widget, "callback", () => this.refresh());
     for (const type of ["load", "error"]) image.addEventListener(type, () => this.#pictureCame(type === "load"));
     this.#listen(element);
   }
@@ -304,17 +284,13 @@ class PlacementEditor {
   }
 }
 
-app.registerExtension({
-  name: "HiDreamVolcengine.PlacementEditor",
+/** Put an editor into the element that is its place in the node. */
+export function add(node, element) {
+  editorOf.set(node, new PlacementEditor(node, element));
+  node.setDirtyCanvas(true, true);
+}
 
-  setup() {
-    // Whatever changes a widget or a link has the canvas drawn anew, in both renderers.
-    after(app.canvas, "onDrawForeground", () => {
-      for (const node of app.canvas.graph?.nodes ?? []) editorOf.get(node)?.refresh();
-    });
-  },
-});
-
-onNewNode(ORDER, (node) => {
-  if (NODES.has(node.comfyClass)) editorOf.set(node, new PlacementEditor(node));
-});
+/** Show what the nodes of the graph that is seen say now. */
+export function refresh() {
+  for (const node of app.canvas.graph?.nodes ?? []) editorOf.get(node)?.refresh();
+}

@@ -1,13 +1,13 @@
 // The elements of the placement editor: a stage with the canvas' frame and the original in it, and the numbers below.
-import { sidesOf } from "./geometry.js";
-import { urlOf } from "./source.js";
+import { sidesOf } from "./geometry.mjs";
+import { urlOf } from "./source.mjs";
 
 const CORNERS = ["top-left", "top-right", "bottom-right", "bottom-left"];
 
 const STYLE = `
 [data-placement-editor] {
   --accent: var(--p-primary-color, #3b82f6);
-  box-sizing: border-box; display: flex; flex-direction: column; gap: 6px; min-height: 310px; overflow: hidden;
+  box-sizing: border-box; display: flex; flex-direction: column; gap: 6px; overflow: hidden;
   font: 11px/1.45 var(--font-inter, Inter), sans-serif; color: var(--input-text); outline: none; user-select: none;
 }
 [data-placement-editor] .stage {
@@ -85,7 +85,8 @@ const sizeText = (width, height) => `${width}×${height}`;
 const percent = (share) => `${share * 100}%`;
 
 export class PlacementView {
-  constructor(texts, language) {
+  /** `element`: where it is built. */
+  constructor(element, texts, language) {
     addStyleOnce();
     this.texts = texts;
     this.image = document.createElement("img");
@@ -99,7 +100,8 @@ export class PlacementView {
     this.numbers = made("numbers", ...Object.values(this.lines));
     this.note = made("note");
     this.stage = made("stage", made("room", this.frame));
-    this.element = made("", this.stage, this.numbers, this.note);
+    this.element = element;
+    element.append(this.stage, this.numbers, this.note);
     this.#describe(language);
   }
 

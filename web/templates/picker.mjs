@@ -1,16 +1,14 @@
-// The template picker of HiDream Model Photo Set: a button that is never saved opens the service's templates, and a
-// click fills `template_id`, as if the number had been typed.
+// The template picker of HiDream Model Photo Set: it shows the service's templates, and a click fills `template_id`, as
+// if the number had been typed.
 import { app } from "../../../scripts/app.js";
-import { feederOf, isLinked } from "../graph_links.js";
-import { after, chinese, onNewNode } from "../pack.js";
-import { addressOf, ask } from "../server.js";
-import { textsFor } from "./texts.js";
-import { PickerView } from "./view.js";
-import { valueBroughtTo, writeValues } from "../widget_values.js";
+import { feederOf, isLinked } from "../graph_links.mjs";
+import { chinese } from "../pack.js";
+import { addressOf, ask } from "../server.mjs";
+import { textsFor } from "./texts.mjs";
+import { PickerView } from "./view.mjs";
+import { valueBroughtTo, writeValues } from "../widget_values.mjs";
 
-const NODE = "HiDreamAPIModelPhotoSet";
 const INPUT = "template_id";
-const ORDER = 20;
 const FIRST_GENDER = "woman";
 const NOT_FOUND = 404;
 const SHOWN = "shown";
@@ -139,16 +137,7 @@ class TemplatePicker {
   }
 }
 
-onNewNode(ORDER, (node) => {
-  if (node.comfyClass !== NODE) return;
-  const texts = textsFor(chinese());
-  const open = () => void new TemplatePicker(node);
-  // Last of all that ComfyUI knows: in a file, values have no names but their places. Some renderers show the name of a
-  // button, and not its label.
-  const button = node.addWidget("button", texts.button, "", open, { serialize: false });
-  Object.assign(button, { serialize: false, tooltip: texts.tooltip });
-  // Before the size is saved for the first time: growing later would be a change that comes back with every undo.
-  const makeRoom = () => node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
-  makeRoom();
-  after(node, "onConfigure", makeRoom);
-});
+/** Show the picker of a node. While this module was being imported its button may have been pressed more than once. */
+export function open(node) {
+  if (!document.querySelector("dialog[data-template-picker]")) new TemplatePicker(node);
+}

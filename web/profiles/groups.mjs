@@ -1,6 +1,6 @@
 // The groups of fields that a profile has, and the free check of each of the two services.
-import { button, enable, made, Told } from "./elements.js";
-import { ChoiceSetting, Key, NumberSetting, TextSetting } from "./fields.js";
+import { button, enable, made, Told } from "./elements.mjs";
+import { ChoiceSetting, Key, NumberSetting, TextSetting } from "./fields.mjs";
 
 const HIDREAM = {
   provider: "HiDream",

@@ -1,6 +1,6 @@
 // What a gesture makes of a placement: pure arithmetic, no widgets and no elements.
-import { roundHalfUp, sidesOf } from "./geometry.js";
-import { PIXELS_PER_SIDE, placementOf } from "./values.js";
+import { roundHalfUp, sidesOf } from "./geometry.mjs";
+import { PIXELS_PER_SIDE, placementOf } from "./values.mjs";
 
 const RATIO_STEPS = 1000;
 /** As the widget has it. */

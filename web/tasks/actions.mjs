@@ -1,7 +1,7 @@
 // What can be done about a task, as far as the server would take it now. What may cost something is asked about first.
-import { Refused, order } from "../server.js";
-import { button, made } from "./elements.js";
-import { texts } from "./texts.js";
+import { Refused, order } from "../server.mjs";
+import { button, made } from "./elements.mjs";
+import { texts } from "./texts.mjs";
 
 const ACTIONS = ["collect", "stop-waiting", "submit-again"];
 

@@ -1,7 +1,7 @@
 // What a node's widgets say about a placement, and how to say something else with them.
-import { PlacementError, pad, place, placeInAspect } from "./geometry.js";
-import { isLinked } from "../graph_links.js";
-import { valueBroughtTo } from "../widget_values.js";
+import { PlacementError, pad, place, placeInAspect } from "./geometry.mjs";
+import { isLinked } from "../graph_links.mjs";
+import { valueBroughtTo } from "../widget_values.mjs";
 
 export const ASPECT_RATIO = "aspect ratio";
 export const CANVAS_SIZE = "canvas size";

@@ -1,5 +1,5 @@
 // Where an input of a node gets its value from: across Reroute nodes, bypassed nodes and the borders of subgraphs.
-import { app } from "../../scripts/app.js";
+import { rootGraph } from "./pack.js";
 
 /** LiteGraph's id for what comes into a subgraph from outside. */
 const SUBGRAPH_INPUTS = -10;
@@ -18,7 +18,7 @@ function nodeIn(graph, id) {
 
 /** The node that is `subgraph` from outside; the first one where several are. */
 function hostOf(subgraph) {
-  const root = app.rootGraph ?? app.graph;
+  const root = rootGraph();
   const graphs = [root, ...(root.subgraphs?.values() ?? [])];
   return graphs.flatMap((graph) => graph.nodes).find((node) => node.subgraph?.id === subgraph.id);
 }

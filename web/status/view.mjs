@@ -5,6 +5,10 @@ const THUMBNAIL = 48;
 const STRIPES =
   "repeating-linear-gradient(-45deg, var(--descrip-text) 0 4px, transparent 4px 7px)";
 
+const STYLE =
+  "box-sizing: border-box; overflow: auto; border-radius: 4px; font-size: 12px; line-height: 1.4;" +
+  "color: var(--input-text); background: var(--comfy-input-bg); user-select: text; cursor: text;";
+
 function made(tag, style, properties = {}) {
   const element = Object.assign(document.createElement(tag), properties);
   element.style.cssText = style;
@@ -12,26 +16,25 @@ function made(tag, style, properties = {}) {
 }
 
 export class StatusView {
-  element = made(
-    "div",
-    "box-sizing: border-box; overflow: auto; border-radius: 4px; font-size: 12px; line-height: 1.4;" +
-      "color: var(--input-text); background: var(--comfy-input-bg); user-select: text; cursor: text;",
-    { tabIndex: 0 },
-  );
+  element;
   body = made("div", "padding: 6px 8px; overflow-wrap: anywhere;");
   #warning = made("p", "margin: 0; padding-left: 6px; border-left: 3px solid #d97706;");
   #blocks = made("div", "display: grid; grid-template-columns: minmax(0, 1fr); gap: 8px;");
   #words = made("div", "");
 
-  constructor() {
-    this.element.dataset.nodeStatus = "";
-    this.element.setAttribute("role", "group");
+  /** `element`: where it is built. */
+  constructor(element) {
+    this.element = element;
+    element.style.cssText += STYLE;
+    element.tabIndex = 0;
+    element.dataset.nodeStatus = "";
+    element.setAttribute("role", "group");
     this.#words.dataset.lastingWords = "";
     this.#words.setAttribute("role", "status");
     this.#warning.dataset.warning = "";
     this.#warning.setAttribute("role", "status");
     this.body.append(this.#warning, this.#blocks, this.#words);
-    this.element.append(this.body);
+    element.append(this.body);
   }
 
   /** @param {string[]} lines  @param {RunBlock[]} blocks  @param {string} warning  "" for none */

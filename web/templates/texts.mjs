@@ -2,8 +2,6 @@
 
 const EN = {
   language: "en",
-  button: "Choose a template…",
-  tooltip: "Shows the service's templates; a click fills template_id. Nothing is bought.",
   title: "Choose a template",
   close: "Close",
   genders: { woman: "Women", man: "Men" },
@@ -29,8 +27,6 @@ const EN = {
 
 const ZH = {
   language: "zh",
-  button: "选择模板…",
-  tooltip: "显示服务端的模板，点击即填入 template_id。不产生费用。",
   title: "选择模板",
   close: "关闭",
   genders: { woman: "女", man: "男" },

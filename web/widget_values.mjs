@@ -1,6 +1,6 @@
 // Reading and writing a node's widgets as a user would.
 import { app } from "../../scripts/app.js";
-import { feederOf } from "./graph_links.js";
+import { feederOf } from "./graph_links.mjs";
 
 /** What the link of a widget brings, where that can be seen before it runs; else undefined. */
 export function valueBroughtTo(node, name) {

@@ -1,7 +1,7 @@
 // For which services each profile of the server has a key: asked when a node needs it, and again after each change.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
-import { ask } from "../server.js";
+import { ask } from "../server.mjs";
 
 /** @type {Map<string, string[]> | undefined} by profile; undefined where the server does not tell this machine. */
 let services;

@@ -1,8 +1,8 @@
 // A small picture of a task: of one position, or of the first one that is in the store.
-import { made } from "./elements.js";
-import { addressOf } from "../server.js";
-import { kindOf } from "./states.js";
-import { texts } from "./texts.js";
+import { made } from "./elements.mjs";
+import { addressOf } from "../server.mjs";
+import { kindOf } from "./states.mjs";
+import { texts } from "./texts.mjs";
 
 /** Where there is no picture. */
 const ICONS = {

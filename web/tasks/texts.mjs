@@ -3,8 +3,6 @@ import { chinese } from "../pack.js";
 
 const EN = {
   locale: "en",
-  title: "Remote tasks",
-  tooltip: "Remote tasks: what HiDream and Volcengine nodes have bought",
   nodes: {
     "hidream outpaint": "HiDream Outpaint",
     "hidream image to image": "HiDream Image to Image",
@@ -135,8 +133,6 @@ const EN = {
 
 const ZH = {
   locale: "zh",
-  title: "远程任务",
-  tooltip: "远程任务：HiDream 与火山引擎节点的购买记录",
   nodes: {
     "hidream outpaint": "HiDream 扩图",
     "hidream image to image": "HiDream 图生图",

@@ -1,14 +1,15 @@
-// What is in the Tasks tab while it is open.
-import { addStyleOnce, button, made, say } from "./elements.js";
-import { TaskFeed } from "./feed.js";
-import { TasksHeader } from "./header.js";
-import { TaskRow } from "./row.js";
-import { texts } from "./texts.js";
+// What is in the Tasks tab while it is open: every remote task of the journal, live, and what can be done about it.
+import { tabTitle } from "../page.js";
+import { addStyleOnce, button, made, say } from "./elements.mjs";
+import { TaskFeed } from "./feed.mjs";
+import { TasksHeader } from "./header.mjs";
+import { TaskRow } from "./row.mjs";
+import { texts } from "./texts.mjs";
 
 const FORBIDDEN = 403;
 const TICK = 1000;
 
-export class TasksPanel {
+class TasksPanel {
   element;
   #texts = texts();
   #header;
@@ -36,7 +37,7 @@ export class TasksPanel {
     this.#list.setAttribute("aria-label", this.#texts.wholeList);
     this.#showMore = button(this.#texts.showMore, () => this.#feed.showMore(), { data: { more: "" } });
     this.#end = made("div", { className: "end", hidden: true }, this.#count, this.#newest, this.#showMore);
-    const properties = { data: { remoteTasks: "" }, aria: { label: this.#texts.title } };
+    const properties = { data: { remoteTasks: "" }, aria: { label: tabTitle() } };
     this.element = made("section", properties, ...this.#header.elements, this.#message, this.#list, this.#end);
     this.element.lang = this.#texts.locale;
     this.#say(this.#texts.loading);
@@ -130,4 +131,25 @@ export class TasksPanel {
     if (document.hidden) return;
     for (const row of this.#rows.values()) row.tick();
   }
+}
+
+/** The one that is open. */
+let panel;
+
+export function close() {
+  panel?.end();
+  panel = undefined;
+}
+
+/** Show the tasks in `place`, unless they are there. */
+export function render(place) {
+  if (panel?.element.parentElement === place) return;
+  close();
+  // In another language.
+  const renew = () => {
+    close();
+    render(place);
+  };
+  panel = new TasksPanel(renew);
+  place.replaceChildren(panel.element);
 }

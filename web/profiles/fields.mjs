@@ -1,5 +1,5 @@
 // The fields of a profile: each knows what is stored, what was typed, and whether that differs.
-import { made } from "./elements.js";
+import { made } from "./elements.mjs";
 
 const MOST = 999_999_999;
 let fields = 0;

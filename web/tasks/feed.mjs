@@ -1,8 +1,8 @@
 // The task list as the server has it: asked for again whenever it may have changed, as long as somebody looks.
 import { api } from "../../../scripts/api.js";
-import { Refused, ask } from "../server.js";
+import { Refused, ask } from "../server.mjs";
 
-export const CHANGED = "hidream_volcengine.tasks";
+const CHANGED = "hidream_volcengine.tasks";
 /** A server that is gone is told, and what happened meanwhile is asked for when it is back. */
 const ASK_ON = [CHANGED, "reconnecting", "reconnected"];
 /** For what other servers of the same journal do; milliseconds. */

@@ -2,10 +2,10 @@
 // is typed here nothing is kept by the browser or by ComfyUI's own settings.
 import { app } from "../../../scripts/app.js";
 import { chinese } from "../pack.js";
-import { addStyleOnce, button, made, Told } from "./elements.js";
-import { ProfileForm } from "./form.js";
-import { textsFor } from "./texts.js";
-import { ask, order } from "../server.js";
+import { addStyleOnce, button, made, Told } from "./elements.mjs";
+import { ProfileForm } from "./form.mjs";
+import { textsFor } from "./texts.mjs";
+import { ask, order } from "../server.mjs";
 
 const TAG = "hidream-volcengine-profiles";
 // With these the dialog itself is used.
@@ -211,19 +211,5 @@ class ProfilesElement extends HTMLElement {
   }
 }
 
+// What ../page.js has put into the dialog becomes one now.
 customElements.define(TAG, ProfilesElement);
-// One for all: a frontend that draws the row again must get what is there, with what was typed.
-const element = document.createElement(TAG);
-
-app.registerExtension({
-  name: "HiDreamVolcengine.Profiles",
-  settings: [
-    {
-      id: "HiDreamVolcengine.Profiles",
-      category: ["HiDream & Volcengine", "Service profiles"],
-      name: "Hosts, keys and limits of HiDream and Volcengine",
-      type: () => element,
-      defaultValue: undefined,
-    },
-  ],
-});

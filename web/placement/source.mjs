@@ -1,7 +1,8 @@
 // Which picture a node gets: the file of the LoadImage before it, else what its last run has left.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
-import { feederOf } from "../graph_links.js";
+import { feederOf } from "../graph_links.mjs";
+import { rootGraph } from "../pack.js";
 
 const LOADERS = new Set(["LoadImage", "LoadImageOutput"]);
 const ANNOTATION = / \[(input|output|temp)\]$/;
@@ -27,7 +28,7 @@ function linkedOrOwnValue(node, name) {
 
 /** What the frontend calls a node, also one inside a subgraph. */
 export function locatorOf(node) {
-  const inRoot = node.graph === (app.rootGraph ?? app.graph);
+  const inRoot = node.graph === rootGraph();
   return inRoot ? String(node.id) : `${node.graph?.id}:${node.id}`;
 }
 

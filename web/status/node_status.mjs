@@ -6,18 +6,13 @@
 // `ui: {text: ["English\n中文", ...], account: [{bought, resumed, reused, seconds, free}, ...]}`. An error of it stands
 // here until its next run: the newest frontend hides the words of an exception behind a general message.
 import { app } from "../../../scripts/app.js";
-import { api } from "../../../scripts/api.js";
-import { RunBlock, StatusView } from "./view.js";
-import { textsFor, together } from "./texts.js";
-import { isLinked } from "../graph_links.js";
-import { after, chinese, onNewNode, wheelToCanvas } from "../pack.js";
-import { servicesOf } from "../profiles/known.js";
-import { valueBroughtTo } from "../widget_values.js";
+import { RunBlock, StatusView } from "./view.mjs";
+import { textsFor, together } from "./texts.mjs";
+import { isLinked } from "../graph_links.mjs";
+import { after, chinese, nodeOf, pathOf, rootGraph, wheelToCanvas } from "../pack.js";
+import { servicesOf } from "../profiles/known.mjs";
+import { valueBroughtTo } from "../widget_values.mjs";
 
-// Below everything else.
-const ORDER = 100;
-const MARGIN = 10;
-const PROGRESS = "hidream_volcengine.progress";
 const SANDBOX = "sandbox";
 /** Which services a node may ask, by the beginning of its id. */
 const ASKS = { HiDream: ["HiDream"], Volcengine: ["Volcengine"], RemoteTaskResult: ["HiDream", "Volcengine"] };
@@ -36,7 +31,7 @@ const workflows = new Map();
 
 class NodeStatus {
   #node;
-  #view = new StatusView();
+  #view;
   #widget;
   #lines = [];
   /** What has to be known before it is queued. */
@@ -50,21 +45,20 @@ class NodeStatus {
   /** The node's own height, while this element may have made it higher. */
   #heightWithout;
 
-  constructor(node) {
+  /** `place`: {element, widget, height}: its widget in the node, and who is asked how high it is. */
+  constructor(node, place) {
     this.#node = node;
-    const { element, body } = this.#view;
-    this.#keepEventsOfReaders(element);
-    const height = () => this.#bodyHeight() + 2 * MARGIN;
-    const options = { serialize: false, hideInPanel: true, margin: MARGIN, getMinHeight: height, getMaxHeight: height };
-    this.#widget = node.addDOMWidget("node_status", "node_status", element, options);
-    this.#widget.serialize = false;
+    this.#view = new StatusView(place.element);
+    this.#widget = place.widget;
+    place.height = () => this.#bodyHeight();
+    this.#keepEventsOfReaders(place.element);
     // The text wraps anew when the node is made wider or narrower.
-    new ResizeObserver(() => node.setDirtyCanvas(true, true)).observe(body);
-    after(node, "onExecuted", (output) => this.#end(output?.text ?? [], output?.account ?? []));
+    new ResizeObserver(() => node.setDirtyCanvas(true, true)).observe(this.#view.body);
     after(node, "onConfigure", () => this.#goOn());
     after(node, "onRemoved", () => clearInterval(this.#clock));
     after(node, "onSerialize", (saved) => this.#keepHeightOutOf(saved));
     this.#show();
+    this.#goOn();
   }
 
   /** Whether its profile can pay: said before it is queued, and while it cannot. */
@@ -81,7 +75,7 @@ class NodeStatus {
   }
 
   /** @param {string[]} items  "English\n中文" */
-  #end(items, accounts) {
+  end(items, accounts) {
     const lines = items.map(inUsersLanguage);
     if (accounts.length) lines.push(textsFor(chinese()).account(together(accounts)));
     this.#say(lines);
@@ -213,23 +207,6 @@ function warningOf(node) {
   return textsFor(chinese()).noKey(profile, wanted);
 }
 
-function rootGraph() {
-  return app.rootGraph ?? app.graph;
-}
-
-/** The nodes of an execution id from the outermost to the innermost: "12:7" is node 7 in the subgraph of node 12. */
-function pathOf(executionId) {
-  const find = (graph, id) => graph?.getNodeById(id) ?? graph?.getNodeById(Number(id));
-  const [first, ...rest] = String(executionId).split(":");
-  const path = [find(rootGraph(), first)];
-  for (const id of rest) path.push(find(path.at(-1)?.subgraph, id));
-  return path;
-}
-
-function nodeOf(executionId) {
-  return pathOf(executionId).at(-1) ?? undefined;
-}
-
 /** The subgraph node that a run belongs to. */
 function instanceOf(executionId) {
   const outer = pathOf(executionId).at(-2);
@@ -241,7 +218,7 @@ function isOfThisWorkflow({ workflow }) {
   return !workflow || !rootGraph()?.id || workflow === String(rootGraph().id);
 }
 
-function heard(state) {
+function progressed(state) {
   workflows.set(state.prompt_id, state.workflow);
   if (workflows.size > 20) workflows.delete(workflows.keys().next().value);
   if (!isOfThisWorkflow(state)) return;
@@ -276,35 +253,42 @@ function failed({ prompt_id, node_id, node_type, exception_message }) {
   if (node?.comfyClass === node_type) statusOf.get(node)?.fail(exception_message ?? "");
 }
 
-/** It says the same in less, and older frontends would save it with the workflow. Theirs are the first listeners. */
-function keepProgressTextBack() {
-  const dispatch = api.dispatchCustomEvent;
-  api.dispatchCustomEvent = function (type, detail) {
-    const isOurs = type === "progress_text" && statusOf.has(nodeOf(detail?.nodeId) ?? api);
-    return isOurs || dispatch.apply(this, arguments);
-  };
+function ended(detail) {
+  stop((state) => state.prompt_id === detail?.prompt_id);
 }
 
-app.registerExtension({
-  name: "HiDreamVolcengine.NodeStatus",
-
-  setup() {
-    api.addEventListener(PROGRESS, ({ detail }) => heard(detail));
-    api.addEventListener("execution_start", ({ detail }) => stop((state) => state.prompt_id !== detail?.prompt_id));
-    for (const type of ["execution_success", "execution_error", "execution_interrupted"]) {
-      api.addEventListener(type, ({ detail }) => stop((state) => state.prompt_id === detail?.prompt_id));
-    }
-    api.addEventListener("execution_error", ({ detail }) => failed(detail ?? {}));
-    api.addEventListener("executed", ({ detail }) => stop((state) => String(state.node) === String(detail?.node)));
-    // The end may have been missed while the connection was down.
-    api.addEventListener("status", ({ detail }) => detail?.exec_info?.queue_remaining === 0 && stop(() => true));
-    api.addEventListener("executing", ({ detail }) => statusOf.get(nodeOf(detail))?.begin());
-    keepProgressTextBack();
-    // Whatever changes a widget or a link has the canvas drawn anew, in both renderers.
-    after(app.canvas, "onDrawForeground", () => {
-      for (const node of app.canvas.graph?.nodes ?? []) statusOf.get(node)?.look();
-    });
+/** What an event of the server means for the nodes. */
+const ON = {
+  "hidream_volcengine.progress": progressed,
+  execution_start: (detail) => stop((state) => state.prompt_id !== detail?.prompt_id),
+  execution_success: ended,
+  execution_interrupted: ended,
+  execution_error(detail) {
+    ended(detail);
+    failed(detail ?? {});
   },
-});
+  executed: (detail) => stop((state) => String(state.node) === String(detail?.node)),
+  // The end may have been missed while the connection was down.
+  status: (detail) => detail?.exec_info?.queue_remaining === 0 && stop(() => true),
+  executing: (detail) => statusOf.get(nodeOf(detail))?.begin(),
+};
 
-onNewNode(ORDER, (node) => statusOf.set(node, new NodeStatus(node)));
+// What ../nodes.js calls
+
+export function add(node, place) {
+  statusOf.set(node, new NodeStatus(node, place));
+}
+
+export function hear(type, detail) {
+  ON[type](detail);
+}
+
+/** A node has run: `output` is what it left for the page. */
+export function executed(node, output) {
+  statusOf.get(node)?.end(output?.text ?? [], output?.account ?? []);
+}
+
+/** The graph is drawn anew: something may have changed a profile. */
+export function look() {
+  for (const node of app.canvas.graph?.nodes ?? []) statusOf.get(node)?.look();
+}

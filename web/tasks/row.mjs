@@ -1,11 +1,11 @@
 // One task of the list. It is updated in place: focus, selected text and what is unfolded stay.
-import { TaskActions } from "./actions.js";
-import { TaskDetails } from "./details.js";
-import { button, made, say } from "./elements.js";
-import { addPicture, addTask, makeDraggable, middleBeside } from "./graph.js";
-import { groupOf, isSettled, kindOf, shownState } from "./states.js";
-import { texts } from "./texts.js";
-import { Thumbnail } from "./thumbnail.js";
+import { TaskActions } from "./actions.mjs";
+import { TaskDetails } from "./details.mjs";
+import { button, made, say } from "./elements.mjs";
+import { addPicture, addTask, makeDraggable, middleBeside } from "./graph.mjs";
+import { groupOf, isSettled, kindOf, shownState } from "./states.mjs";
+import { texts } from "./texts.mjs";
+import { Thumbnail } from "./thumbnail.mjs";
 
 const UNITS = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]];
 

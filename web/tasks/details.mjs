@@ -1,9 +1,9 @@
 // The unfolded part of a task: what its state means, its error, its pictures, its ids.
 import { chinese } from "../pack.js";
-import { button, made, say } from "./elements.js";
-import { makeDraggable, pictureOf } from "./graph.js";
-import { texts } from "./texts.js";
-import { Thumbnail, picturesOf } from "./thumbnail.js";
+import { button, made, say } from "./elements.mjs";
+import { makeDraggable, pictureOf } from "./graph.mjs";
+import { texts } from "./texts.mjs";
+import { Thumbnail, picturesOf } from "./thumbnail.mjs";
 
 const IDS = ["journal_id", "task_id", "request_id"];
 

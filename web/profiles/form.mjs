@@ -1,6 +1,6 @@
 // One profile in the settings dialog: its head in the list, and the form below it.
-import { button, enable, made, Told } from "./elements.js";
-import { Groups, keyedServices, providersNamed } from "./groups.js";
+import { button, enable, made, Told } from "./elements.mjs";
+import { Groups, keyedServices, providersNamed } from "./groups.mjs";
 
 const NOTHING = { name: "", built_in: false, in_file: false, environment: [], keys: {}, settings: {}, retired: [] };
 const MOST_NAME = 64;

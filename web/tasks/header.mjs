@@ -1,7 +1,8 @@
 // Above the task list: today's pictures against the budget, a damaged journal, and the filter.
-import { Refused, order } from "../server.js";
-import { button, made, say } from "./elements.js";
-import { texts } from "./texts.js";
+import { tabTitle } from "../page.js";
+import { Refused, order } from "../server.mjs";
+import { button, made, say } from "./elements.mjs";
+import { texts } from "./texts.mjs";
 
 /** From here on a budget is nearly used up. */
 const NEAR = 0.8;
@@ -23,7 +24,7 @@ export class TasksHeader {
 
   /** `filtered()`: the filter is another one now; `refresh()`: asks for the list again. */
   constructor(filtered, refresh) {
-    const { title, group, profile, search, groups } = this.#texts;
+    const { group, profile, search, groups } = this.#texts;
     this.#refresh = refresh;
     this.#banner = this.#makeBanner();
     this.#group.append(...Object.entries(groups).map(([value, textContent]) => made("option", { value, textContent })));
@@ -31,7 +32,7 @@ export class TasksHeader {
     for (const [element, label] of [[this.#group, group], [this.#profile, profile], [this.#search, search]]) {
       element.setAttribute("aria-label", label);
     }
-    const heading = made("h2", { textContent: title });
+    const heading = made("h2", { textContent: tabTitle() });
     this.elements = [
       made("header", {}, heading, this.#banner, this.#budgets),
       made("div", { className: "filters", role: "search" }, this.#group, this.#profile, this.#search),

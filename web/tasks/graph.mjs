@@ -1,8 +1,8 @@
 // A task's pictures and the task itself as nodes of the graph, by a button or dragged there.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
-import { addressOf } from "../server.js";
-import { texts } from "./texts.js";
+import { addressOf } from "../server.mjs";
+import { texts } from "./texts.mjs";
 
 const ENDINGS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" };
 /** From one node to the next that is put at the same place. */
