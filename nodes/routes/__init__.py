@@ -39,8 +39,9 @@ _WEB = Path(__file__).resolve().parents[2] / "web"
 async def serve_as_script(request: web.Request, response: web.StreamResponse) -> None:
     """Serve each ``*.mjs`` of the pack's page as ComfyUI serves ``*.js``; a receiver of ``on_response_prepare``.
 
-    A browser runs no module of another type, and the type of a file may come from Windows' registry. Without a word
-    about caching, a browser mixes the modules of an older version of the pack with those of this one.
+    A browser runs no module of another type; older aiohttp asks Windows' registry for the type of a file. Where no
+    ``Cache-Control`` is sent, a browser does not ask for a file again that has not changed for long: after an update
+    it would mix modules of both versions.
     """
     resource = request.match_info.route.resource
     if request.path.endswith(".mjs") and resource is not None and resource.get_info().get("directory") == _WEB:

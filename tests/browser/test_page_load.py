@@ -191,7 +191,8 @@ def test_nodes_whose_modules_come_late_lose_nothing(new_page: NewPage) -> None:
     size = page.evaluate("(id) => [...app.graph.getNodeById(id).size]", placement)
     page.evaluate(_EXECUTED, [photo_set, "kept\n留着"])
     page.evaluate(_PRESS, photo_set)
-    expect(page.get_by_text(NOT_LOADED[language]).last).to_be_visible()
+    toast = page.get_by_role("alert").filter(has_text="HiDream & Volcengine").filter(has_text=NOT_LOADED[language])
+    expect(toast.last).to_be_visible()
     assert page.locator("[data-template-picker]").count() == 0
     page.evaluate(
         "(id) => app.graph.getNodeById(id).widgets.find(({name}) => name === 'x_offset').value = 7", placement

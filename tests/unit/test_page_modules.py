@@ -48,8 +48,8 @@ def test_no_folder_has_many_modules(folder: Path) -> None:
 
 def test_every_module_is_served_fresh_and_as_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever Windows' registry says of .mjs: a browser runs no module of another type."""
-    for types in (mimetypes._db, web_fileresponse.CONTENT_TYPES):  # type: ignore[attr-defined]
-        monkeypatch.setitem(types.types_map[True], ".mjs", "text/plain")
+    for known in (mimetypes._db, web_fileresponse.CONTENT_TYPES):  # type: ignore[attr-defined]
+        monkeypatch.setitem(known.types_map[True], ".mjs", "text/plain")
     (tmp_path / "theirs.mjs").touch()
     answers = asyncio.run(_ask(tmp_path, "/extensions/ours/server.mjs", "/extensions/theirs/theirs.mjs"))
     ours, theirs = ((answer.content_type, answer.headers.get("Cache-Control")) for answer in answers)
