@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ from hidream_volcengine import api
 from tests.thinned import in_one_test
 
 ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("api", "nodes", "web", "devtools", "emulator", "tests")
 SHIPPED = [path for folder in ("api", "nodes", "emulator") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 # What each package of api/ may import, by the faces of these packages. Inside a package imports are free.
@@ -129,3 +131,15 @@ def test_the_pack_imports_without_comfyui_torch_or_threads() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == done.stderr == ""
+
+
+def test_every_folder_is_named_in_architecture() -> None:
+    """And exists if it is named there. A folder of tests may mirror one: `tests/unit/core/` mirrors `api/core/`."""
+    named = set(re.findall(r"^\| `([\w/]+)/` \|", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert [folder for folder in sorted(named) if not (ROOT / folder).is_dir()] == []
+    modules = (path for top in FOLDERS for path in (ROOT / top).rglob("*.*") if path.suffix in (".py", ".js", ".mjs"))
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in modules}
+    assert len(folders) > len(FOLDERS)
+    mirrors = {folder: re.sub("^tests/(unit|contract|browser)/", "", folder) for folder in folders}
+    missing = [folder for folder, of in mirrors.items() if not {folder, of, f"api/{of}", f"web/{of}"} & named]
+    assert missing == []
