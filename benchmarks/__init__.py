@@ -19,7 +19,7 @@ MIN_ROUNDS, MAX_ROUNDS, SECONDS = 5, 31, 3.0
 
 @dataclass(frozen=True)
 class Ratio:
-    """A line of the table that README shows: how many times ``one`` (what could be at best, or is allowed) it takes."""
+    """A line of the table in docs/speed.md: how many times ``one`` (what could be at best, or is allowed) it takes."""
 
     what: str
     one: str

@@ -1,6 +1,6 @@
-"""`dev.py bench`: what this pack takes, beside others' ways and what is possible, for the figures in the README.
+"""`dev.py bench`: what this pack takes, beside others' ways and what is possible, for the figures in docs/speed.md.
 
-It prints a table per subject, one of ratios for README, and writes out/bench.json. No test needs it.
+It prints a table per subject, one of ratios for docs/speed.md, and writes out/bench.json. No test needs it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`dev.py test [--thorough] [pytest arguments]`: lint first, then every test (or what the arguments choose).
 
-Without --thorough the cases marked `thorough` are left out: CONTRIBUTING.md has the table.
+Without --thorough the cases marked `thorough` are left out: tests/README.md has the table.
 """
 
 from __future__ import annotations

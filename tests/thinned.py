@@ -1,6 +1,6 @@
 """Which cases of a test run every time: all of them with --thorough, a few without.
 
-What is left out repeats a *kind* of fault that another case shows: CONTRIBUTING.md has the table.
+What is left out repeats a *kind* of fault that another case shows: tests/README.md has the table.
 """
 
 from __future__ import annotations
