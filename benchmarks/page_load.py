@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 from benchmarks import Table, told
 from devtools import browser as chromium
 from devtools import checkout
-from devtools.host import PACK_FOLDER, ComfyUI
+from devtools.comfyui.host import PACK_FOLDER, ComfyUI
 
 ROUNDS = 5
 _AWAY_MS = (0, 30)

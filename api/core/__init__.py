@@ -43,7 +43,7 @@ from .reading import as_object, base64_bytes, code_of, decoded, excerpt, json_ob
 from .redaction import Secret, hide_address, pack_logger, redact, redact_data, shortened, words_of
 from .task import Accepted, PollError, Progress, Stage, SubTask, TaskRef, UnknownTaskError, Usual, Watch
 from .text import SETTINGS_DIALOG, Text
-from .threads import DaemonPool, apart, once
+from .threads import DaemonPool, Process, apart, is_dead, once, this_process
 
 __all__ = [
     "DEFAULT_PROFILE",
@@ -82,6 +82,7 @@ __all__ = [
     "PasteMode",
     "PollError",
     "Position",
+    "Process",
     "Progress",
     "Provider",
     "QuotaError",
@@ -108,6 +109,7 @@ __all__ = [
     "excerpt",
     "hide_address",
     "in_container",
+    "is_dead",
     "json_object",
     "json_value",
     "on_network",
@@ -118,6 +120,7 @@ __all__ = [
     "shortened",
     "show_as",
     "sync_folder",
+    "this_process",
     "words_of",
     "write_whole",
 ]

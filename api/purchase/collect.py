@@ -30,7 +30,7 @@ from ..core import (
 )
 from ..journal import Attempt, DamagedPictureError, JournalError, MissingPictureError, Store, StoredResult, retold
 from ..pixels import Pixels, UndecodableImageError, decode
-from .pictures import _MOST_BYTES, Downloads
+from .pictures import MOST_BYTES, Downloads
 from .poll import wait
 from .submit import BesideError, Service
 
@@ -214,7 +214,7 @@ def collect(
         if picture is None:
             last_word = sub_task.error if sub_task.final else None
             try:
-                if sum(each.nbytes for each in pictures) > _MOST_BYTES:
+                if sum(each.nbytes for each in pictures) > MOST_BYTES:
                     raise fetcher.too_much()
                 brought = fetcher.bring(sub_task, partial(claim.keep, position, sub_task.sub_task_id))
                 whole = brought.kept != "again" and whole

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..journal import Kept
 
 
-_MOST_BYTES = 4 * 2**30
+MOST_BYTES = 4 * 2**30
 # So many downloads in a row with the same bytes: nothing damages them on their way.
 _SAME_BYTES = 4
 
@@ -199,8 +199,8 @@ class Downloads:
         return self._paid(
             ServiceError,
             Text(
-                f"This picture is not fetched: those before it take more than {_MOST_BYTES / 2**30:.0f} GiB of memory.",
-                f"不下载这张图片：之前的图片已占用超过 {_MOST_BYTES / 2**30:.0f} GiB 内存。",
+                f"This picture is not fetched: those before it take more than {MOST_BYTES / 2**30:.0f} GiB of memory.",
+                f"不下载这张图片：之前的图片已占用超过 {MOST_BYTES / 2**30:.0f} GiB 内存。",
             ),
         )
 

@@ -28,6 +28,7 @@ from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.store import Store
 from hidream_volcengine.api.purchase import background as collector
 from hidream_volcengine.api.purchase import collect as collecting
+from hidream_volcengine.api.purchase import pictures as pictures_module
 from pytest import LogCaptureFixture, MonkeyPatch
 
 from tests.contract import paying
@@ -476,7 +477,7 @@ def test_two_collectors_do_not_fetch_the_same_task_twice_at_once(shop: Shop, mon
     monkeypatch.setattr(Journal, "orphans", both_at_once)
     monkeypatch.setattr(Journal, "claim_task", one_after_the_other)
     monkeypatch.setattr(Journal, "wait_for_change", wait_for_change)
-    monkeypatch.setattr(collecting, "download", slow_download)
+    monkeypatch.setattr(pictures_module, "download", slow_download)
     looked: list[int] = []
     collectors = [Collector(journal, shop.profiles) for journal in (first, second)]
     threads = [
@@ -504,7 +505,7 @@ def test_a_request_that_comes_during_a_look_gets_what_it_brings(shop: Shop, monk
         may_go_on.wait(PATIENCE)
         return download(url, **rest)
 
-    monkeypatch.setattr(collecting, "download", slow_download)
+    monkeypatch.setattr(pictures_module, "download", slow_download)
     looks = threading.Thread(target=lambda: collect(shop), daemon=True)
     looks.start()
     assert looking.wait(PATIENCE)

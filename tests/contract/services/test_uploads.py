@@ -26,7 +26,7 @@ from hidream_volcengine.api import (
     images,
 )
 from hidream_volcengine.api.core import threads as workers
-from hidream_volcengine.api.purchase import collect as collecting
+from hidream_volcengine.api.purchase import pictures as pictures_module
 from hidream_volcengine.api.services.model import WireRequest
 
 from tests.contract import paying
@@ -117,7 +117,7 @@ def test_a_few_pictures_at_a_time_are_opened(shop: Shop, monkeypatch: pytest.Mon
         return pixels
 
     monkeypatch.setattr(workers, "_large_work", workers.DaemonPool(2))
-    monkeypatch.setattr(collecting, "decode", decode)
+    monkeypatch.setattr(pictures_module, "decode", decode)
     calls = [upscale(shop.hidream, pixels) for pixels in (A, B, C, *(photo(96, 128, seed) for seed in range(10, 15)))]
     bought = pictures(shop.buy(*calls))
     assert (len(bought), most) == (8, 2)
@@ -192,7 +192,7 @@ def test_a_call_stopped_while_it_reads_the_store_opens_no_further_picture(
 
     with shop.sends_nothing():
         with monkeypatch.context() as patch, pytest.raises(CallCancelled):
-            patch.setattr(collecting, "decode", decode)
+            patch.setattr(pictures_module, "decode", decode)
             Batch(shop.journal, [call], Run()).run(0, Watch(cancel, lambda progress: None))
         assert opened == 1
         assert equal(pictures(shop.buy(call)), bought)

@@ -111,7 +111,7 @@ def test_an_answer_without_a_picture_of_its_own_does_not_wait_for_the_decode_poo
         ran.append(function)
         return function(*args)
 
-    monkeypatch.setattr(collecting, "apart", apart)
+    monkeypatch.setattr(pictures, "apart", apart)
     delivery, _ = delivered(good)
     assert len(delivery.pictures) == 1
     assert len(ran) == 1, "of the downloaded file only"
@@ -623,7 +623,7 @@ def test_the_number_of_a_tasks_pictures_has_a_limit_and_that_is_said(monkeypatch
 
 
 def test_the_memory_of_a_tasks_pictures_has_a_limit(monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr(collecting, "_MOST_BYTES", 2 * 128 * 96 * 3 - 1)
+    monkeypatch.setattr(collecting, "MOST_BYTES", 2 * 128 * 96 * 3 - 1)
     with raw.fresh_journal() as journal:
         delivery = tasks_pictures(5, journal)
         assert [len(delivery.pictures), *map(type, delivery.errors)] == [2, ServiceError, ServiceError, ServiceError]

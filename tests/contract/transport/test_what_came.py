@@ -284,7 +284,7 @@ BOMBS = {
 @pytest.mark.parametrize("bomb", list(BOMBS))
 def test_a_poll_that_unpacks_to_a_bomb_is_asked_again(bomb: str) -> None:
     packed = gzip.compress(BOMBS[bomb], 6)
-    assert len(transport._unpacked(packed, max(LARGE, 50 * len(packed)))) <= LARGE
+    assert len(received._unpacked(packed, max(LARGE, 50 * len(packed)))) <= LARGE
     delivery, polls = polled(packed)
     assert (len(delivery.pictures), len(polls)) == (1, 2)
 
@@ -316,9 +316,9 @@ def test_a_large_picture_in_a_poll_is_taken(pack: Callable[[bytes], bytes]) -> N
 
 def test_looking_for_a_picture_takes_no_longer_than_reading() -> None:
     """Runs that are nearly long enough, and members of gzip without end, once took minutes and hours."""
-    assert not transport._has_long_run((b"a" * 4095 + b" ") * 1024)
-    assert transport._has_long_run(b" " * 100 + b"a" * 4096)
-    assert transport._unpacked(gzip.compress(b"") * 200_000, LARGE)[:2] == b"\x1f\x8b"
+    assert not received._has_long_run((b"a" * 4095 + b" ") * 1024)
+    assert received._has_long_run(b" " * 100 + b"a" * 4096)
+    assert received._unpacked(gzip.compress(b"") * 200_000, LARGE)[:2] == b"\x1f\x8b"
 
 
 def test_an_answer_of_too_many_values_is_no_json() -> None:

@@ -33,7 +33,7 @@ from hidream_volcengine.api import (
 )
 from hidream_volcengine.api.core.limits import Ceiling
 from hidream_volcengine.api.core.task import Accepted, SubTask
-from hidream_volcengine.api.purchase import collect as collecting
+from hidream_volcengine.api.purchase import pictures as pictures_module
 from hidream_volcengine.api.transport.account import HiDreamAccount
 from hidream_volcengine.api.transport.submit import Phases
 
@@ -147,7 +147,7 @@ def test_no_memory_for_a_bought_picture_loses_nothing(journal: Journal, monkeypa
 
     service = brings_a_picture(1)
     with monkeypatch.context() as patch:
-        patch.setattr(collecting, "decode", no_memory)
+        patch.setattr(pictures_module, "decode", no_memory)
         with pytest.raises(MemoryError):
             Batch(journal, [call(service)], Run()).run(0, WATCH)
     batch = Batch(journal, [call(service)], Run())

@@ -13,21 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hidream_volcengine.api.journal import lease as owners
-from hidream_volcengine.api.journal.lease import Process, is_dead, this_process
+from hidream_volcengine.api.core import threads as owners
+from hidream_volcengine.api.core.threads import Process, is_dead, this_process
 
 ROOT = Path(__file__).resolve().parents[3]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="forks")
 
-# owners.py imports nothing of the pack, so that a child may run it by itself.
-CHILD = f"""
-import importlib.util, json, sys
-spec = importlib.util.spec_from_file_location("owners", {str(ROOT / "api" / "journal" / "owners.py")!r})
-owners = importlib.util.module_from_spec(spec)
-sys.modules["owners"] = owners
-spec.loader.exec_module(owners)
-this = getattr(owners, sys.argv[1])()
+CHILD = """
+import json, sys
+from tests import conftest  # the pack under its name
+from hidream_volcengine.api.core import threads
+this = getattr(threads, sys.argv[1])()
 print(json.dumps([this.machine, this.pid, this.started]), flush=True)
 sys.stdin.read()
 """
@@ -38,7 +35,7 @@ class Child:
 
     def __init__(self, told_by: str = "this_process") -> None:
         command = [sys.executable, "-c", CHILD, told_by]
-        self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert self.popen.stdout is not None
         self.process = Process(*json.loads(self.popen.stdout.readline()))
 
