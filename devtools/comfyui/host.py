@@ -13,6 +13,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -40,6 +41,8 @@ SHIPPED = (
     "__init__.py", "api", "nodes", "emulator", "web", "locales", "example_workflows", "pyproject.toml",
     "requirements.txt",
 )  # fmt: skip
+# Newer ComfyUIs begin each line with its level, in colour: "\x1b[1m\x1b[33m[WARNING]\x1b[0m ".
+_LEVEL = re.compile(r"^(?:\x1b\[\d+m)+\[[A-Z]+\]\x1b\[0m ", re.MULTILINE)
 _KEY_PREFIXES = ("HIDREAM_", "VOLCENGINE_", "REMOTE_IMAGE_")
 _FINAL: dict[str, Status] = {
     "execution_success": "success",
@@ -204,7 +207,8 @@ class ComfyUI:
         self._environment |= variables
 
     def log(self) -> str:
-        return self.log_file.read_text(encoding="utf-8", errors="replace")
+        """What ComfyUI has written so far, without the levels of the lines."""
+        return _LEVEL.sub("", self.log_file.read_text(encoding="utf-8", errors="replace"))
 
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
