@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         Result,
         Run,
         deliver,
-        fetch,
+        fetch_task,
         may_still_come,
         notes_of,
         sources_of,
@@ -75,7 +75,7 @@ _LAZY = {
     "journal": "Journal JournalError Overview Task",
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",
-    "purchase": "Batch Collector Delivery Left PaidCall Plan Result Run deliver fetch may_still_come notes_of "
+    "purchase": "Batch Collector Delivery Left PaidCall Plan Result Run deliver fetch_task may_still_come notes_of "
     "sources_of",
     "services": "HiDreamService VolcengineService checked",
     "templates": "TemplatePage TemplateShelf",

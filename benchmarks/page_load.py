@@ -13,9 +13,9 @@ from typing import Any
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks import Table, told
-from devtools import browser as chromium
-from devtools import checkout
+from devtools.comfyui import checkout
 from devtools.comfyui.host import PACK_FOLDER, ComfyUI
+from devtools.programs import browser as chromium
 
 ROUNDS = 5
 _AWAY_MS = (0, 30)

@@ -3,7 +3,7 @@
 from .background import Collector
 from .batch import Batch, Left, Plan, Result, Run
 from .collect import Delivery
-from .fetch import fetch
+from .fetch import fetch_task
 from .order import PaidCall
 from .words import deliver, may_still_come, notes_of, sources_of
 
@@ -17,7 +17,7 @@ __all__ = [
     "Result",
     "Run",
     "deliver",
-    "fetch",
+    "fetch_task",
     "may_still_come",
     "notes_of",
     "sources_of",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LOOK_AGAIN = 0.2
 
 
-def fetch(journal: Journal, service: Service, wanted: str, watch: Watch) -> Delivery:
+def fetch_task(journal: Journal, service: Service, wanted: str, watch: Watch) -> Delivery:
     """The pictures of a task that was paid before: from the store, or from the service. Never submits.
 
     Args:

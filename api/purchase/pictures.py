@@ -26,7 +26,7 @@ from ..core import (
 )
 from ..journal import UNKNOWN_MEDIA, file_name
 from ..pixels import Encoded, Pixels, UndecodableImageError, decode, is_picture, unwrapped
-from ..transport import DownloadError, RefusedUrlError, TooLargeError, download, is_loopback, without_query
+from ..transport import DownloadError, RefusedUrlError, TooLargeError, downloaded, is_loopback, without_query
 from .poll import jittered
 from .submit import Service
 
@@ -146,7 +146,7 @@ class Downloads:
         while True:
             problem: Exception
             try:
-                with download(
+                with downloaded(
                     url,
                     max_bytes=4 * self._pixel_cap,
                     allow_loopback=loopback,

@@ -39,7 +39,7 @@ from ..core import (
     excerpt,
     pack_logger,
 )
-from ..transport import Answer, ExchangedTokenAuth, HiDreamAccount, NoAnswerError, Phases, get, obstacle_of, submit
+from ..transport import Answer, ExchangedTokenAuth, HiDreamAccount, NoAnswerError, Phases, get, obstacle_of, post_once
 from .answers import Reply, sent_texts
 from .model import ImageField, PromptField, WireRequest
 from .outcome import Outcome
@@ -199,7 +199,7 @@ class HiDreamService:
         if self.endpoint.takes_user_id and self.account.user_id:
             headers["API-User-ID"] = self.account.user_id
         added = {"request_id": request_id, "notify_url": self.account.notify_url or None}
-        answer = submit(
+        answer = post_once(
             self.base_url + self.endpoint.submit_path,
             apart(request.model_copy(update=added).json_bytes, cancel=phases.cancel),
             headers=headers,

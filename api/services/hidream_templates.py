@@ -41,7 +41,7 @@ from ..transport import (
     WholeNumber,
     WireAnswer,
     Word,
-    download,
+    downloaded,
     get,
     is_loopback,
     unreachable,
@@ -234,7 +234,7 @@ def fetch_thumbnail(account: HiDreamAccount, template: Template) -> bytes:
     """
     deadlines = replace(account.deadlines, download=min(account.deadlines.download, _PICTURE_SECONDS))
     try:
-        with download(
+        with downloaded(
             template.show_image,
             max_bytes=_MAX_PICTURE_BYTES,
             allow_loopback=is_loopback(urlsplit(account.ec_base_url).hostname or ""),

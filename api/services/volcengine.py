@@ -33,7 +33,7 @@ from ..core import (
     apart,
     pack_logger,
 )
-from ..transport import Answer, NoAnswerError, Phases, VolcengineAccount, ask, obstacle_of, submit
+from ..transport import Answer, NoAnswerError, Phases, VolcengineAccount, ask, obstacle_of, post_once
 from .answers import NotAccepted, Reply, sent_texts
 from .model import ImageField, PromptField, WireRequest
 from .outcome import Outcome, known_code, refusal
@@ -126,7 +126,7 @@ class VolcengineService:
         """
         resumable = self.account.resumable
         deadlines = self.account.deadlines
-        came = submit(
+        came = post_once(
             self.account.base_url + self.account.path,
             apart(request.json_bytes, cancel=phases.cancel),
             params=_action("CVSync2AsyncSubmitTask" if resumable else "CVProcess"),

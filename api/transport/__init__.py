@@ -4,10 +4,10 @@ from .account import HiDreamAccount, Sandbox, VolcengineAccount
 from .auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
 from .connection import NO_PROXY, base_of, climbs, is_loopback, origin
 from .diagnosis import Cause, Diagnosis, diagnosis_of, obstacle_of, unreachable
-from .download import DownloadError, RefusedUrlError, TooLargeError, download, without_query
+from .download import DownloadError, RefusedUrlError, TooLargeError, downloaded, without_query
 from .free import ask, get
 from .received import Answer, WholeNumber, WireAnswer, Word
-from .submit import NoAnswerError, NotSentError, Phases, submit, wait_for_submits
+from .submit import NoAnswerError, NotSentError, Phases, post_once, wait_for_submits
 
 __all__ = [
     "NO_PROXY",
@@ -33,12 +33,12 @@ __all__ = [
     "base_of",
     "climbs",
     "diagnosis_of",
-    "download",
+    "downloaded",
     "get",
     "is_loopback",
     "obstacle_of",
     "origin",
-    "submit",
+    "post_once",
     "unreachable",
     "wait_for_submits",
     "without_query",

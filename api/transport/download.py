@@ -149,7 +149,7 @@ _this_thread = threading.local()
 _silent_in_downloads = _SilentInDownloads()
 
 
-def download(
+def downloaded(
     url: str,
     *,
     max_bytes: int,

@@ -166,7 +166,7 @@ def wait_for_submits(seconds: float) -> None:
         _submit_ended.wait_for(lambda: _submits_in_flight == 0, seconds)
 
 
-def submit(
+def post_once(
     url: str,
     body: bytes,
     *,

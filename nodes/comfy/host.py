@@ -133,8 +133,8 @@ async def buy(
 
 
 async def fetch(journal: api.Journal, service: api.HiDreamService | api.VolcengineService, wanted: str) -> api.Delivery:
-    """The pictures of a task that was paid before; see :func:`api.fetch`. Takes no place of the paid calls."""
-    job = partial(api.fetch, journal, service, wanted)
+    """The pictures of a task that was paid before; see :func:`api.fetch_task`. Takes no place of the paid calls."""
+    job = partial(api.fetch_task, journal, service, wanted)
     [delivery] = await _run_jobs([job], _fetches[service.provider], Outlook([0]))
     return delivery
 

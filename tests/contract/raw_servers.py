@@ -57,7 +57,7 @@ from hidream_volcengine.api import (
     images,
     volcengine,
 )
-from hidream_volcengine.api.purchase import collect as collecting
+from hidream_volcengine.api.purchase import pictures
 from hidream_volcengine.api.purchase import poll as polling
 from hidream_volcengine.api.purchase import submit as submits
 from hidream_volcengine.api.transport.account import HiDreamAccount, VolcengineAccount
@@ -102,7 +102,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         asked.append(seconds)
         return seconds / 50
 
-    for module in (submits, collecting, polling):
+    for module in (submits, pictures, polling):
         monkeypatch.setattr(module, "jittered", short)
     monkeypatch.setattr(polling, "_SECOND", 1 / 50)
     return asked

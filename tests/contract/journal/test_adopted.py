@@ -16,7 +16,7 @@ from hidream_volcengine.api import (
     Profiles,
     RemoteImageError,
     TaskTimeoutError,
-    fetch,
+    fetch_task,
 )
 from hidream_volcengine.api.core.task import TaskRef
 from hidream_volcengine.api.journal.claim import Claim
@@ -46,7 +46,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 def fetched(shop: Shop, task_id: str, service: str = "upscale") -> Delivery:
     call = ANY_CALL["cvprocess" if service == "cvsync2async" else service](shop, A)
     with shop.buys(0):
-        return fetch(shop.journal, call.service, task_id, idle_watch())
+        return fetch_task(shop.journal, call.service, task_id, idle_watch())
 
 
 def refused(shop: Shop, task_id: str, service: str = "upscale") -> RemoteImageError:
@@ -180,7 +180,7 @@ def test_two_ask_for_the_same_unknown_task(shop: Shop) -> None:
 
     def ask(journal: Any) -> None:
         try:
-            fetch(journal, call.service, "no-such-task", idle_watch())
+            fetch_task(journal, call.service, "no-such-task", idle_watch())
         except BaseException as error:
             errors.append(error)
 
@@ -225,7 +225,7 @@ def test_an_interrupted_fetch_is_parked(shop: Shop, tmp_path_factory: Any) -> No
 
     def ask() -> None:
         try:
-            fetch(shop.journal, upscale(shop.hidream, A).service, task_id, watch)
+            fetch_task(shop.journal, upscale(shop.hidream, A).service, task_id, watch)
         except CallCancelled as error:
             ended.append(error)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import RemoteImageError, TaskTimeoutError, fetch, hidream
+from hidream_volcengine.api import RemoteImageError, TaskTimeoutError, fetch_task, hidream
 from hidream_volcengine.api.core.task import PollError, TaskRef, UnknownTaskError
 from hidream_volcengine.api.purchase.background import Collector
 from hidream_volcengine.api.transport.received import Answer
@@ -98,7 +98,7 @@ def test_a_late_picture_still_settles_it(shop: Shop) -> None:
     shop.mend()
     shop.deadlines = PATIENT
     with shop.buys(0):
-        assert len(fetch(shop.journal, upscale(shop.hidream, A).service, journal_id, idle_watch()).pictures) == 1
+        assert len(fetch_task(shop.journal, upscale(shop.hidream, A).service, journal_id, idle_watch()).pictures) == 1
     assert shop.states == ["stored"]
     assert not shop.journal.submit_again(journal_id)
     with shop.sends_nothing():

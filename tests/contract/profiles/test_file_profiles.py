@@ -16,7 +16,7 @@ from hidream_volcengine.api import (
     ProfileFile,
     Profiles,
     Run,
-    fetch,
+    fetch_task,
 )
 from hidream_volcengine.api.services.hidream import UPSCALE, HiDreamService
 from hidream_volcengine.api.transport.account import HiDreamAccount, VolcengineAccount
@@ -117,10 +117,10 @@ def test_a_task_is_fetched_by_the_renamed_profile_and_by_no_other(shop: FileShop
     shop.rename("mine", "renamed")
     shop.add("mine")
     with shop.sends_nothing():
-        found = fetch(shop.journal, HiDreamService(shop.of("renamed"), UPSCALE), task.task_id, idle_watch())
+        found = fetch_task(shop.journal, HiDreamService(shop.of("renamed"), UPSCALE), task.task_id, idle_watch())
         assert len(found.pictures) == 1
         with pytest.raises(InvalidInputError):
-            fetch(shop.journal, HiDreamService(shop.of("mine"), UPSCALE), task.journal_id, idle_watch())
+            fetch_task(shop.journal, HiDreamService(shop.of("mine"), UPSCALE), task.journal_id, idle_watch())
 
 
 @pytest.mark.parametrize("service", ["upscale", "variation"])
@@ -231,11 +231,11 @@ def test_a_task_of_a_removed_profile_is_fetched_by_its_task_id(shop: FileShop) -
     service = HiDreamService(shop.of("mine"), UPSCALE)
     with shop.buys(0):
         for ask in (
-            lambda: fetch(shop.journal, service, task.journal_id, idle_watch()),
+            lambda: fetch_task(shop.journal, service, task.journal_id, idle_watch()),
             lambda: Collector(shop.journal, shop.profiles).look_now(task.journal_id),
         ):
             with pytest.raises(InvalidInputError) as refused:
                 ask()
             told = refused.value.text()
             assert task.task_id in told.en and "another account" in told.en and "另一个账户" in told.zh
-        assert len(fetch(shop.journal, service, task.task_id, idle_watch()).pictures) == 1
+        assert len(fetch_task(shop.journal, service, task.task_id, idle_watch()).pictures) == 1

@@ -290,9 +290,9 @@ def test_a_cancel_at_the_last_byte_still_waits_for_the_answer(
     module = hidream if provider == "HiDream" else volcengine
 
     def submit(*args: Any, **named: Any) -> transport.Answer:
-        return transport.submit(*args, **{**named, "on_sent": cancel.cancel})
+        return transport.post_once(*args, **{**named, "on_sent": cancel.cancel})
 
-    monkeypatch.setattr(module, "submit", submit)
+    monkeypatch.setattr(module, "post_once", submit)
     answer = raw.accepted() if provider == "HiDream" else raw.finished_picture(request_id="task-1")
     with RawServer(answering(200, answer)) as server, caplog.at_level(logging.INFO, pack_logger().name):
         running = Running(CALLS[provider](server.url, deadlines=LONG), cancel)

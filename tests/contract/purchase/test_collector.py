@@ -27,7 +27,6 @@ from hidream_volcengine.api.core.text import Text
 from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.store import Store
 from hidream_volcengine.api.purchase import background as collector
-from hidream_volcengine.api.purchase import collect as collecting
 from hidream_volcengine.api.purchase import pictures as pictures_module
 from pytest import LogCaptureFixture, MonkeyPatch
 
@@ -452,7 +451,7 @@ def test_two_collectors_do_not_fetch_the_same_task_twice_at_once(shop: Shop, mon
     downloading, waiting = threading.Event(), threading.Event()
     downloads: list[str] = []
     orphans, claim_task, waits = Journal.orphans, Journal.claim_task, Journal.wait_for_change
-    download = collecting.download
+    download = pictures_module.downloaded
 
     def both_at_once(journal: Journal, limit: int) -> Any:
         found = orphans(journal, limit)
@@ -477,7 +476,7 @@ def test_two_collectors_do_not_fetch_the_same_task_twice_at_once(shop: Shop, mon
     monkeypatch.setattr(Journal, "orphans", both_at_once)
     monkeypatch.setattr(Journal, "claim_task", one_after_the_other)
     monkeypatch.setattr(Journal, "wait_for_change", wait_for_change)
-    monkeypatch.setattr(pictures_module, "download", slow_download)
+    monkeypatch.setattr(pictures_module, "downloaded", slow_download)
     looked: list[int] = []
     collectors = [Collector(journal, shop.profiles) for journal in (first, second)]
     threads = [
@@ -496,7 +495,7 @@ def test_two_collectors_do_not_fetch_the_same_task_twice_at_once(shop: Shop, mon
 def test_a_request_that_comes_during_a_look_gets_what_it_brings(shop: Shop, monkeypatch: MonkeyPatch) -> None:
     call = leave_a_picture_behind(shop, "upscale")
     looking, may_go_on = threading.Event(), threading.Event()
-    download = collecting.download
+    download = pictures_module.downloaded
     downloads: list[str] = []
 
     def slow_download(url: str, **rest: Any) -> Any:
@@ -505,7 +504,7 @@ def test_a_request_that_comes_during_a_look_gets_what_it_brings(shop: Shop, monk
         may_go_on.wait(PATIENCE)
         return download(url, **rest)
 
-    monkeypatch.setattr(pictures_module, "download", slow_download)
+    monkeypatch.setattr(pictures_module, "downloaded", slow_download)
     looks = threading.Thread(target=lambda: collect(shop), daemon=True)
     looks.start()
     assert looking.wait(PATIENCE)

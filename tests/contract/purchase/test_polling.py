@@ -21,7 +21,7 @@ from hidream_volcengine.api import (
     TaskFailedError,
     TaskTimeoutError,
     Watch,
-    fetch,
+    fetch_task,
     hidream,
 )
 from hidream_volcengine.api.core.task import SubTask, TaskRef, Usual
@@ -512,7 +512,7 @@ def test_a_task_past_its_deadline_can_be_collected_later() -> None:
     service = Service(results(done()))
     with service.server, raw.fresh_journal() as journal:
         watch = Watch(CancelToken(), lambda progress: None)
-        delivery = fetch(journal, raw.hidream_call(service.server.url).service, "task-1", watch)
+        delivery = fetch_task(journal, raw.hidream_call(service.server.url).service, "task-1", watch)
         assert widths(delivery) == [1]
         assert service.server.submits == []
         # Only a request_id that this task was submitted with could be right here; none is known.

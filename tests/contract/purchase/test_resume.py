@@ -19,7 +19,7 @@ from hidream_volcengine.api import (
     ServiceError,
     TaskFailedError,
     TaskTimeoutError,
-    fetch,
+    fetch_task,
 )
 from pytest import MonkeyPatch
 
@@ -422,7 +422,7 @@ def test_a_finished_task_is_fetched_from_the_store(shop: Shop, by: str) -> None:
     [task] = shop.journal.tasks()
     shop.restart()
     with shop.sends_nothing():
-        fetched = fetch(shop.journal, call.service, getattr(task, by), idle_watch())
+        fetched = fetch_task(shop.journal, call.service, getattr(task, by), idle_watch())
     assert equal(fetched.pictures, first.pictures)
 
 
@@ -434,7 +434,7 @@ def test_a_parked_task_is_fetched_when_it_is_ready(shop: Shop, service: str, by:
     call = ANY_CALL["cvprocess" if service == "cvsync2async" else service](shop, A)
     [task] = shop.journal.tasks()
     with shop.buys(0):
-        fetched = fetch(shop.journal, call.service, getattr(task, by), idle_watch())
+        fetched = fetch_task(shop.journal, call.service, getattr(task, by), idle_watch())
     assert len(fetched.pictures) == 1
     with shop.sends_nothing():
         assert equal(pictures(shop.buy(call)), fetched.pictures)
@@ -450,13 +450,13 @@ def test_a_task_of_another_server_is_adopted(shop: Shop, service: str, tmp_path_
     shop.folder = tmp_path_factory.mktemp("other")
     shop.restart()
     with shop.buys(0):
-        fetched = fetch(shop.journal, call.service, task.task_id, idle_watch())
+        fetched = fetch_task(shop.journal, call.service, task.task_id, idle_watch())
     assert len(fetched.pictures) == (4 if service == "variation" else 1)
     shop.restart()
     with shop.sends_nothing():
-        again = fetch(shop.journal, call.service, task.task_id, idle_watch())
+        again = fetch_task(shop.journal, call.service, task.task_id, idle_watch())
         [adopted] = shop.journal.tasks()
-        by_id = fetch(shop.journal, call.service, adopted.journal_id, idle_watch())
+        by_id = fetch_task(shop.journal, call.service, adopted.journal_id, idle_watch())
     assert equal(again.pictures, fetched.pictures) and equal(by_id.pictures, fetched.pictures)
     assert shop.stored_pictures()
 
@@ -468,9 +468,9 @@ def test_what_cannot_be_fetched_is_explained(shop: Shop) -> None:
     service = upscale(shop.hidream, A).service
     with shop.sends_nothing():
         with pytest.raises(AmbiguousSubmitError):
-            fetch(shop.journal, service, task.journal_id, idle_watch())
+            fetch_task(shop.journal, service, task.journal_id, idle_watch())
         with pytest.raises(RemoteImageError, match="rv-0123456789abcdef"):
-            fetch(shop.journal, service, "rv-0123456789abcdef", idle_watch())
+            fetch_task(shop.journal, service, "rv-0123456789abcdef", idle_watch())
     shop.deadlines = SHORT
     with shop.buys(0), pytest.raises(RemoteImageError, match="no-such-task"):
-        fetch(shop.journal, upscale(shop.hidream, A).service, "no-such-task", idle_watch())
+        fetch_task(shop.journal, upscale(shop.hidream, A).service, "no-such-task", idle_watch())

@@ -22,7 +22,7 @@ from hidream_volcengine.api import (
     TaskTimeoutError,
     Watch,
     deliver,
-    fetch,
+    fetch_task,
     may_still_come,
 )
 from hidream_volcengine.api.journal.rows import read_attempts
@@ -343,7 +343,7 @@ def test_fetching_a_task_by_its_id_stops(shop: Shop) -> None:
 
     def work() -> None:
         try:
-            fetch(shop.journal, service, newest(shop), Watch(CancelToken(), lambda progress: None))
+            fetch_task(shop.journal, service, newest(shop), Watch(CancelToken(), lambda progress: None))
         except BaseException as problem:
             ended.append(problem)
 

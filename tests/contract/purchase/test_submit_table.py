@@ -788,7 +788,7 @@ def test_no_json_answer_raises_anything_but_a_row_of_the_table(body: Any, status
     answer = Answer(status, {}, json.dumps(body).encode())
     with MonkeyPatch.context() as patch:
         for module in (hidream, volcengine):
-            patch.setattr(module, "submit", lambda *_, **__: answer)
+            patch.setattr(module, "post_once", lambda *_, **__: answer)
         for call in every_call():
             try:
                 accepted = call.service.submit(call.request, "our-request", Phases(CancelToken()))

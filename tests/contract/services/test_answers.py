@@ -74,7 +74,7 @@ def read(body: Any, status: int = 200, provider: Provider = "Volcengine") -> Acc
     request = call.request.model_copy(update=dict(call.encode()))
     with pytest.MonkeyPatch.context() as patch:
         for module in (hidream, volcengine):
-            patch.setattr(module, "submit", lambda *_, **__: answer)
+            patch.setattr(module, "post_once", lambda *_, **__: answer)
         try:
             return call.service.submit(request, "our-request", Phases(CancelToken()))
         except NotAccepted as refusal:

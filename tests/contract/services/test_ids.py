@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import Delivery, Journal, RemoteImageError, TaskRef, Text, deliver, fetch, pack_logger
+from hidream_volcengine.api import Delivery, Journal, RemoteImageError, TaskRef, Text, deliver, fetch_task, pack_logger
 from hidream_volcengine.api.purchase.batch import Result
 
 from tests.contract import paying
@@ -144,5 +144,5 @@ def test_what_no_database_takes_costs_nothing_else(text: str, journal: Journal) 
 def test_an_adopted_id_is_asked_for_as_it_was_typed(journal: Journal) -> None:
     with RawServer(service) as server:
         call = raw.hidream_call(server.url)
-        delivery = fetch(journal, call.service, TASK_ID, paying.idle_watch())
+        delivery = fetch_task(journal, call.service, TASK_ID, paying.idle_watch())
         assert len(delivery.pictures) == 1 and len(server.submits) == 0

@@ -26,6 +26,7 @@ from hidream_volcengine.api import (
     images,
 )
 from hidream_volcengine.api.core import threads as workers
+from hidream_volcengine.api.purchase import collect as collecting
 from hidream_volcengine.api.purchase import pictures as pictures_module
 from hidream_volcengine.api.services.model import WireRequest
 
@@ -117,7 +118,8 @@ def test_a_few_pictures_at_a_time_are_opened(shop: Shop, monkeypatch: pytest.Mon
         return pixels
 
     monkeypatch.setattr(workers, "_large_work", workers.DaemonPool(2))
-    monkeypatch.setattr(pictures_module, "decode", decode)
+    for module in (collecting, pictures_module):
+        monkeypatch.setattr(module, "decode", decode)
     calls = [upscale(shop.hidream, pixels) for pixels in (A, B, C, *(photo(96, 128, seed) for seed in range(10, 15)))]
     bought = pictures(shop.buy(*calls))
     assert (len(bought), most) == (8, 2)
@@ -192,7 +194,7 @@ def test_a_call_stopped_while_it_reads_the_store_opens_no_further_picture(
 
     with shop.sends_nothing():
         with monkeypatch.context() as patch, pytest.raises(CallCancelled):
-            patch.setattr(pictures_module, "decode", decode)
+            patch.setattr(collecting, "decode", decode)
             Batch(shop.journal, [call], Run()).run(0, Watch(cancel, lambda progress: None))
         assert opened == 1
         assert equal(pictures(shop.buy(call)), bought)

@@ -15,10 +15,11 @@ from hidream_volcengine.api import AmbiguousSubmitError, CancelToken, Connection
 from hidream_volcengine.api.core.redaction import Secret
 from hidream_volcengine.api.transport import auth as auth_module
 from hidream_volcengine.api.transport import connection as connections
+from hidream_volcengine.api.transport import free
 from hidream_volcengine.api.transport import submit as transport
 from hidream_volcengine.api.transport.auth import ExchangedTokenAuth
 from hidream_volcengine.api.transport.connection import NoAuth, origin
-from hidream_volcengine.api.transport.download import DownloadError, download
+from hidream_volcengine.api.transport.download import DownloadError, downloaded
 from pytest import MonkeyPatch
 from urllib3.connection import HTTPConnection
 
@@ -76,8 +77,8 @@ def test_a_download_that_drips_is_made_again(drip: str) -> None:
     options = {"max_bytes": 2**20, "allow_loopback": True, "deadlines": SOON, "cancel": CancelToken()}
     with RawServer(dripping(DRIPS[drip]), answering(200, raw.png(), content_type="image/png")) as server:
         with pytest.raises(DownloadError):
-            download(f"{server.url}/p.png", **options)
-        with download(f"{server.url}/p.png", **options) as stream:
+            downloaded(f"{server.url}/p.png", **options)
+        with downloaded(f"{server.url}/p.png", **options) as stream:
             assert stream.tell() == len(raw.png())
 
 
@@ -125,7 +126,7 @@ def test_an_upload_that_is_taken_a_byte_at_a_time_is_not_sent(monkeypatch: Monke
 
 
 def get(url: str, **more: str) -> transport.Answer:
-    return transport.get(url, auth=NoAuth(), deadlines=SOON, **more)
+    return free.get(url, auth=NoAuth(), deadlines=SOON, **more)
 
 
 def test_a_connection_that_was_kept_is_cut_too(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
@@ -267,14 +268,14 @@ def test_a_poll_is_cut_whatever_its_exchange_did(monkeypatch: MonkeyPatch) -> No
             return connection.answer(200, {"code": 0, "result": {"token": "a token"}})
         return dripping(DRIPS["the header"])(connection)
 
-    monkeypatch.setattr(transport, "TimeLimit", Watched)
+    monkeypatch.setattr(free, "TimeLimit", Watched)
     with RawServer(service) as server:
         auth = exchanging(server, "key-of-a-poll", raw.QUICK)
         ended: list[str] = []
 
         def poll() -> None:
             with pytest.raises(requests.RequestException):
-                transport.get(server.url, auth=auth, deadlines=SOON)
+                free.get(server.url, auth=auth, deadlines=SOON)
             ended.append("cut")
 
         polling = threading.Thread(target=poll, daemon=True)

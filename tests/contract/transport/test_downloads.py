@@ -39,7 +39,7 @@ from hidream_volcengine.api.purchase import collect as collecting
 from hidream_volcengine.api.purchase import pictures
 from hidream_volcengine.api.transport import connection as connections
 from hidream_volcengine.api.transport import download as downloads
-from hidream_volcengine.api.transport.download import DownloadError, RefusedUrlError, download
+from hidream_volcengine.api.transport.download import DownloadError, RefusedUrlError, downloaded
 from PIL import Image
 from pytest import MonkeyPatch
 
@@ -67,7 +67,7 @@ good = answering(200, PICTURE, content_type="image/png")
 
 def fetched(server: RawServer, url: str = "", **more: Any) -> bytes:
     options = {"max_bytes": 2**20, "allow_loopback": True, "deadlines": QUICK, "cancel": CancelToken(), **more}
-    with download(url or f"{server.url}/p.png?sign=s", **options) as stream:
+    with downloaded(url or f"{server.url}/p.png?sign=s", **options) as stream:
         stream.seek(0)
         return stream.read()
 
@@ -76,7 +76,7 @@ def refused(url: str, **more: Any) -> str:
     """The reason why a URL is not fetched."""
     options = {"max_bytes": 2**20, "allow_loopback": True, "deadlines": QUICK, "cancel": CancelToken(), **more}
     with pytest.raises(RefusedUrlError) as caught:
-        download(url, **options)
+        downloaded(url, **options)
     return str(caught.value)
 
 

@@ -21,7 +21,7 @@ from hidream_volcengine.api import (
     Profiles,
     RemoteImageError,
     Run,
-    fetch,
+    fetch_task,
 )
 from hidream_volcengine.api.transport import download as downloads
 from pytest import MonkeyPatch
@@ -152,7 +152,7 @@ def test_ids_that_a_client_chose(text: str) -> None:
         assert journal.task(text) is None and journal.places_of(text) == []
         for wanted in (text, f"rv-{text}"):
             try:
-                fetch(journal, call.service, wanted, idle_watch())
+                fetch_task(journal, call.service, wanted, idle_watch())
             except RemoteImageError as error:
                 told(error)
         assert len(server.submits) == 1

@@ -21,7 +21,7 @@ from hidream_volcengine.api.core.task import PollError, TaskRef
 from hidream_volcengine.api.services.hidream_templates import Template, fetch_templates, fetch_thumbnail
 from hidream_volcengine.api.transport import connection as connections
 from hidream_volcengine.api.transport import download as downloads
-from hidream_volcengine.api.transport import submit as transport
+from hidream_volcengine.api.transport import free
 from hidream_volcengine.api.transport.account import HiDreamAccount
 from hidream_volcengine.api.transport.diagnosis import _TLS_ADVICE
 from pytest import LogCaptureFixture, MonkeyPatch
@@ -61,8 +61,8 @@ def not_loopback(monkeypatch: MonkeyPatch) -> None:
 
 
 def out_there(monkeypatch: MonkeyPatch) -> None:
-    # In transport.py, too: a session that is kept for loopback must not be one of these.
-    for module in (connections, downloads, transport):
+    # In free.py, too: a session that is kept for loopback must not be one of these.
+    for module in (connections, downloads, free):
         monkeypatch.setattr(module, "is_loopback", lambda host: False)
 
 

@@ -33,7 +33,7 @@ from hidream_volcengine.api.transport.auth import BearerAuth
 from hidream_volcengine.api.transport.connection import Hooks, origin
 from hidream_volcengine.api.transport.free import ask
 from hidream_volcengine.api.transport.received import Answer
-from hidream_volcengine.api.transport.submit import NoAnswerError, NotSentError, Phases, submit
+from hidream_volcengine.api.transport.submit import NoAnswerError, NotSentError, Phases, post_once
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest import MonkeyPatch
@@ -69,7 +69,7 @@ def sent(url: str, body: bytes = b"{}", **more: Any) -> Answer:
         "cancel": CancelToken(),
         **more,
     }
-    return submit(url, body, **options)
+    return post_once(url, body, **options)
 
 
 class Unwritten(Exception):

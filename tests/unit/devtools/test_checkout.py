@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools import checkout, environment
+from devtools import environment
+from devtools.comfyui import checkout
 from devtools.environment import SetupError
 
 
