@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pytest import CaptureFixture, MonkeyPatch
 
-import api.redaction
+import api.core.redaction
 from devtools import report
 from devtools.report import NODES, scrub
 from emulator import Emulator
@@ -38,11 +38,11 @@ def _quick_and_forgetful(monkeypatch: MonkeyPatch) -> Iterator[None]:
     for name, module in list(sys.modules.items()):
         if name.startswith("api.") and hasattr(module, "jittered"):
             monkeypatch.setattr(module, "jittered", lambda seconds, *_: seconds / 50)
-    known = dict(api.redaction._known)
+    known = dict(api.core.redaction._known)
     yield
     api.pack_logger().setLevel(logging.NOTSET)
-    api.redaction._known.clear()
-    api.redaction._known.update(known)
+    api.core.redaction._known.clear()
+    api.core.redaction._known.update(known)
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_an_exchanged_token_and_its_key(reporter: Reporter, emulator: Emulator) 
     text = reporter.told("HiDreamAPIUpscale", ends=0)
     assert "apikey2token" in text
     assert "expire_time" in text
-    tokens = [token for token in api.redaction._known if len(token) > 12]
+    tokens = [token for token in api.core.redaction._known if len(token) > 12]
     assert tokens
     assert [token for token in tokens if token in text] == []
 

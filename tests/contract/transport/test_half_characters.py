@@ -197,7 +197,7 @@ def test_a_proxy_of_the_environment(monkeypatch: MonkeyPatch, proxy: str) -> Non
                 buy(raw.hidream_call("", account=account), journal)
             assert caught.value.billed == "no" and "pass" not in told(caught.value)
     with pytest.raises(downloads.DownloadError):
-        downloads.download(
+        downloads.downloaded(
             "https://host.invalid/p.png", max_bytes=9, allow_loopback=False, deadlines=raw.QUICK, cancel=CancelToken()
         )
 

@@ -227,7 +227,7 @@ def test_a_socks_proxy_without_its_package_is_told_before_anything_is_sent(
         with pytest.raises(PollError) as asked:
             call.service.query(task)
         with pytest.raises(downloads.DownloadError) as missed:
-            downloads.download(
+            downloads.downloaded(
                 "https://host.invalid/p.png", max_bytes=9, allow_loopback=False, deadlines=QUICK, cancel=CancelToken(),
                 proxy=own,
             )  # fmt: skip
@@ -249,7 +249,7 @@ def test_a_proxy_of_the_environment_that_nobody_can_read_tells_no_password(
     with pytest.raises(ConnectionFailedError) as caught:
         buy(who)
     with pytest.raises(downloads.DownloadError) as missed:
-        downloads.download(
+        downloads.downloaded(
             "https://host.invalid/p.png", max_bytes=9, allow_loopback=False, deadlines=QUICK, cancel=raw.CancelToken()
         )
     assert caught.value.billed == "no"

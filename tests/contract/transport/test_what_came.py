@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from hidream_volcengine.api import AmbiguousSubmitError, Journal, JournalSettings, TaskFailedError
-from hidream_volcengine.api.services import model as wire
+from hidream_volcengine.api.core import reading
 from hidream_volcengine.api.transport import received
 from hidream_volcengine.api.transport import submit as transport
 
@@ -322,4 +322,4 @@ def test_looking_for_a_picture_takes_no_longer_than_reading() -> None:
 
 
 def test_an_answer_of_too_many_values_is_no_json() -> None:
-    assert wire.json_object(b'{"a":[' + b"[]," * 600_000 + b"1]}") is None
+    assert reading.json_object(b'{"a":[' + b"[]," * 600_000 + b"1]}") is None

@@ -9,10 +9,11 @@ from hidream_volcengine.api.core import errors
 from hidream_volcengine.api.core.errors import RemoteImageError
 from hidream_volcengine.api.core.redaction import Secret
 from hidream_volcengine.api.core.text import Text
+from hidream_volcengine.api.services import outcome
 from hidream_volcengine.api.services.outcome import Meaning, Outcome, meaning_of
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, RemoteImageError)]
-MEANINGS = [*errors.VENDOR_CODES.values(), *errors.TASK_STATUS.values(), *errors._HTTP_STATUS.values()]
+MEANINGS = [*outcome.VENDOR_CODES.values(), *outcome.TASK_STATUS.values(), *outcome._HTTP_STATUS.values()]
 
 
 def test_the_tree_of_the_design() -> None:
