@@ -24,7 +24,7 @@ from api.core.limits import Budget, Ceiling
 from api.core.task import TaskRef
 from api.journal.claim import Claim
 from api.journal.model import Order, Purchase, State
-from api.journal.tables import attempts, requests, results
+from api.journal.tables import attempts, request_rows, results
 from benchmarks import Ratio, Table, timed, told
 from devtools.programs import postgres
 
@@ -147,7 +147,7 @@ def _fill(journal: Journal, rows: int) -> None:
     if not rows:
         return
     with journal._access.writing() as (connection, _):
-        connection.execute(insert(requests), [_request(number, moments[number]) for number in numbers])
+        connection.execute(insert(request_rows), [_request(number, moments[number]) for number in numbers])
         connection.execute(insert(attempts), [_attempt(number, moments[number]) for number in numbers])
         stored = {"position": 0, "sub_task_id": "sub-1", "error": None}
         pictures = [{"attempt": f"rv-{number:016d}", "sha256": f"{number:064d}", **stored} for number in numbers]

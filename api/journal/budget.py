@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, fun
 
 from ..core import SETTINGS_DIALOG, CancelToken, QuotaError, Text
 from .model import Purchase
-from .tables import attempts, limits, owners, requests
+from .tables import attempts, limits, owners, request_rows
 
 _WINDOW = 60.0
 _LOOK_AGAIN = 0.25
@@ -57,11 +57,11 @@ def _counted(connection: Connection, which: ColumnElement[bool]) -> int:
 
 def _total() -> Select[Any]:
     total: Select[Any] = select(func.coalesce(func.sum(attempts.c.counted), 0))
-    return total.join(requests, requests.c.key == attempts.c.key)
+    return total.join(request_rows, request_rows.c.key == attempts.c.key)
 
 
 def _paid() -> ColumnElement[bool]:
-    return requests.c.sandbox.is_(False)
+    return request_rows.c.sandbox.is_(False)
 
 
 def _today(now: float) -> ColumnElement[bool]:

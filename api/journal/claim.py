@@ -16,7 +16,7 @@ from ..pixels import Encoded
 from .model import Attempt, ClaimLost, DamagedError, JournalError, State, StoredResult, moment_of
 from .rows import drop_unknown, json_of, note_known, put_attempt, put_request, put_result, task_values
 from .store import Mark, SideCar, Store
-from .tables import attempts, requests, storable
+from .tables import attempts, request_rows, storable
 
 Kept = Literal["stored", "again", "lost"]
 # The service may have accepted an attempt in one of these states.
@@ -216,8 +216,8 @@ class Claim:
                 if not connection.execute(delete(attempts).where(mine)).rowcount:
                     raise ClaimLost
                 connection.execute(
-                    delete(requests).where(
-                        requests.c.key == self.attempt.key, requests.c.key.not_in(select(attempts.c.key))
+                    delete(request_rows).where(
+                        request_rows.c.key == self.attempt.key, request_rows.c.key.not_in(select(attempts.c.key))
                     )
                 )
             self._ended = True
@@ -427,7 +427,7 @@ class Claim:
         if connection.execute(select(attempts.c.id).where(attempts.c.id == self.journal_id)).first() is not None:
             return False
         put_request(connection, self.attempt, now)
-        connection.execute(update(requests).where(requests.c.key == self.attempt.key).values(submit_again=False))
+        connection.execute(update(request_rows).where(request_rows.c.key == self.attempt.key).values(submit_again=False))
         known = {
             "state": self._state,
             "holds_slot": self._state in (State.SUBMITTING, State.SUBMITTED),

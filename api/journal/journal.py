@@ -68,7 +68,7 @@ from .rows import (
     task_values,
 )
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
-from .tables import attempts, owners, requests, results
+from .tables import attempts, owners, request_rows, results
 from .task_list import Look, Overview, StopRegistry, Task, read_tasks
 
 _LOOK_AGAIN = 0.25
@@ -154,7 +154,7 @@ class Journal:
     def _standing(self, connection: Connection, now: float, key: str) -> tuple[Standing, Attempt | None, bool]:
         """(what to do, the attempt it is about, whether somebody works on it)"""
         known = read_attempts(connection, attempts.c.key == key)
-        again = connection.execute(select(requests.c.submit_again).where(requests.c.key == key)).scalar()
+        again = connection.execute(select(request_rows.c.submit_again).where(request_rows.c.key == key)).scalar()
         return standing_of(
             known,
             again=bool(again),
@@ -337,7 +337,7 @@ class Journal:
             changed_at=now,
         )
         put_request(connection, attempt, now)
-        connection.execute(update(requests).where(requests.c.key == order.key).values(submit_again=False))
+        connection.execute(update(request_rows).where(request_rows.c.key == order.key).values(submit_again=False))
         put_attempt(connection, attempt, now, prompt_id=purchase.prompt_id)
         return attempt
 
@@ -539,7 +539,7 @@ class Journal:
                 return False
             if attempt.state is State.SUBMITTING:
                 self._settle_orphan(connection, now, attempt)
-            connection.execute(update(requests).where(requests.c.key == attempt.key).values(submit_again=True))
+            connection.execute(update(request_rows).where(request_rows.c.key == attempt.key).values(submit_again=True))
             return True
 
     def mark_delivered(self, journal_ids: Iterable[str]) -> None:
@@ -583,7 +583,7 @@ class Journal:
         """Accepted tasks that nobody waits for and whose next slow look is due, the most urgent first."""
         with self._access.reading() as (connection, now):
             free = or_(attempts.c.owner.is_(None), attempts.c.owner.not_in(self._leases.living(connection, now)))
-            due = and_(attempts.c.state.in_(ACCEPTED), attempts.c.next_poll_at <= now, requests.c.sandbox.is_(False))
+            due = and_(attempts.c.state.in_(ACCEPTED), attempts.c.next_poll_at <= now, request_rows.c.sandbox.is_(False))
             return read_attempts(connection, and_(free, due), order=attempts.c.next_poll_at, limit=limit)
 
     def age(self, attempt: Attempt) -> float:

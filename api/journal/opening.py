@@ -15,9 +15,9 @@ from . import salvage
 from .lease import HEARTBEAT
 from .model import DamagedError
 from .store import Mark, Store
-from .tables import Database, attempts, older_copy, requests, results
+from .tables import Database, attempts, older_copy, request_rows, results
 
-_SHOWN = {attempts, requests, results}
+_SHOWN = {attempts, request_rows, results}
 
 
 class Access:

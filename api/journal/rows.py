@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, insert, select, upda
 from ..core import Provider, RemoteImageError, TaskRef
 from .model import ANY_PICTURE, Attempt, ErrorRecord, State, StoredResult
 from .store import Mark, SideCar
-from .tables import Database, attempts, meta, read_meta, requests, results, storable, write_meta
+from .tables import Database, attempts, meta, read_meta, request_rows, results, storable, write_meta
 
 _LAST_TASKS = 10
 
@@ -22,9 +22,9 @@ _LAST_TASKS = 10
 
 def put_request(connection: Connection, attempt: Attempt, created_at: float) -> None:
     """The row of an attempt's request, unless it is there."""
-    if connection.execute(select(requests.c.key).where(requests.c.key == attempt.key)).first() is None:
+    if connection.execute(select(request_rows.c.key).where(request_rows.c.key == attempt.key)).first() is None:
         connection.execute(
-            insert(requests).values(
+            insert(request_rows).values(
                 key=attempt.key,
                 provider=attempt.task.provider,
                 endpoint=attempt.task.endpoint,
@@ -80,8 +80,8 @@ def task_values(attempt: Attempt) -> dict[str, str]:
 
 def read_attempts(connection: Connection, which: Any, *, order: Any = None, limit: int | None = None) -> list[Attempt]:
     rows = connection.execute(
-        select(attempts, requests.c.sandbox, requests.c.take, requests.c.expected_pixels, requests.c.summary)
-        .join(requests, requests.c.key == attempts.c.key)
+        select(attempts, request_rows.c.sandbox, request_rows.c.take, request_rows.c.expected_pixels, request_rows.c.summary)
+        .join(request_rows, request_rows.c.key == attempts.c.key)
         .where(which)
         .order_by(attempts.c.number if order is None else order)
         .limit(limit)
@@ -158,14 +158,14 @@ def read_durations(connection: Connection, endpoint: str, sandbox: bool) -> list
     """Seconds from submit to end of an endpoint's last tasks."""
     rows = connection.execute(
         select(attempts.c.done_at - attempts.c.submitting_at)
-        .join(requests, requests.c.key == attempts.c.key)
+        .join(request_rows, request_rows.c.key == attempts.c.key)
         .where(
             attempts.c.endpoint == endpoint,
             attempts.c.done_at.is_not(None),
             attempts.c.submitting_at.is_not(None),
             # One that was taken over lay about for a while.
             attempts.c.fence == 1,
-            requests.c.sandbox.is_(sandbox),
+            request_rows.c.sandbox.is_(sandbox),
         )
         .order_by(attempts.c.done_at.desc())
         .limit(_LAST_TASKS)

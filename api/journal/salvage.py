@@ -25,7 +25,7 @@ from ..core import AmbiguousSubmitError, ConfigurationError, JournalSettings, Se
 from .model import ANY_PICTURE, DamagedError, JournalError, State
 from .rows import insert_pictures, insert_tasks, json_of
 from .store import Mark, Store, read_mark, write_mark
-from .tables import Database, attempts, limits, requests, results, write_meta
+from .tables import Database, attempts, limits, request_rows, results, write_meta
 
 _JOURNAL = "journal.sqlite3"
 # Says that there was a journal here once, and how far it came: without it, a missing one is a new one, and an older
@@ -340,7 +340,7 @@ def _readable_rows(ruin: Path, directory: Path) -> dict[Table, list[dict[str, An
             if part.exists():
                 shutil.copyfile(part, copied)
         _pad(copy)
-        return {table: list(_rows(copy, table)) for table in (requests, attempts, results, limits)}
+        return {table: list(_rows(copy, table)) for table in (request_rows, attempts, results, limits)}
 
 
 def _pad(copy: Path) -> None:
@@ -397,10 +397,10 @@ def _without_owner(values: dict[str, Any]) -> dict[str, Any]:
 
 def _complete_requests(connection: Connection) -> None:
     """A request for each attempt whose own row could not be read."""
-    orphaned = select(attempts).where(attempts.c.key.not_in(select(requests.c.key)))
+    orphaned = select(attempts).where(attempts.c.key.not_in(select(request_rows.c.key)))
     for row in connection.execute(orphaned).all():
         connection.execute(
-            insert(requests).values(
+            insert(request_rows).values(
                 key=row.key,
                 provider=row.provider,
                 endpoint=row.endpoint,

@@ -94,7 +94,7 @@ owners = Table(
     Column("beat_at", Float, nullable=False),
 )
 
-requests = Table(
+request_rows = Table(
     "requests",
     _metadata,
     Column("key", ShortText(64), primary_key=True),

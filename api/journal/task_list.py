@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, func, select, true
 from ..core import CancelToken, RemoteImageError, redact
 from .model import ACCEPTED, UNDER_WAY, Known, State, may_submit_again, standing_of
 from .rows import record_of
-from .tables import attempts, requests, results
+from .tables import attempts, request_rows, results
 
 COLLECT, SUBMIT_AGAIN, STOP_WAITING = "collect", "submit-again", "stop-waiting"
 
@@ -84,15 +84,15 @@ class _Known:
 def read_tasks(connection: Connection, look: Look, limit: int, which: Any = None) -> list[Task]:
     """Lines of the task list, newest first; two queries, however many lines it has."""
     stored = select(func.count()).where(results.c.attempt == attempts.c.id, results.c.sha256 != "").scalar_subquery()
-    joined = requests.c.key == attempts.c.key
+    joined = request_rows.c.key == attempts.c.key
     chosen = select(
         attempts,
-        requests.c.sandbox,
-        requests.c.take,
-        requests.c.summary,
-        requests.c.submit_again,
+        request_rows.c.sandbox,
+        request_rows.c.take,
+        request_rows.c.summary,
+        request_rows.c.submit_again,
         stored.label("stored"),
-    ).join(requests, joined)
+    ).join(request_rows, joined)
     newest = attempts.c.created_at.desc(), attempts.c.id
     which = true() if which is None else which
     rows = connection.execute(chosen.where(which).order_by(*newest).limit(limit)).all()

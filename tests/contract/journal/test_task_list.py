@@ -28,7 +28,7 @@ from hidream_volcengine.api import (
 from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.model import ACCEPTED, Attempt, State
 from hidream_volcengine.api.journal.rows import put_attempt, put_request
-from hidream_volcengine.api.journal.tables import requests
+from hidream_volcengine.api.journal.tables import request_rows
 from hidream_volcengine.api.purchase.stop import waiting
 from PIL import Image
 from sqlalchemy import Engine, event, update
@@ -226,7 +226,7 @@ def put(journal: Journal, *rows: Attempt, again: Set[str] = frozenset()) -> None
         for row in rows:
             put_request(connection, row, now)
             put_attempt(connection, row, now)
-        connection.execute(update(requests).where(requests.c.key.in_(again)).values(submit_again=True))
+        connection.execute(update(request_rows).where(request_rows.c.key.in_(again)).values(submit_again=True))
 
 
 def do(desk: Books, action: str, journal_id: str) -> bool:
@@ -309,12 +309,12 @@ def test_a_parked_task_is_collected_at_once(shop: Shop) -> None:
 
 def test_one_that_still_runs_stays_parked(shop: Shop) -> None:
     park(shop, "upscale")
-    desk, before = books(shop), len(shop.emulator.requests)
+    desk, before = books(shop), len(shop.emulator.request_rows)
     with shop.buys(0):
         for _ in range(2):
             assert desk.collect(only(shop).journal_id)
             until(lambda: shop.journal.tasks()[0].can == ("collect",), PATIENCE)
-    assert {record.phase for record in shop.emulator.requests[before:]} == {"result"}
+    assert {record.phase for record in shop.emulator.request_rows[before:]} == {"result"}
 
 
 def test_one_task_is_asked_for_by_one_look(shop: Shop) -> None:
@@ -416,7 +416,7 @@ def test_a_heartbeat_that_gives_something_up_is_one(shop: Shop) -> None:
 def test_what_was_not_written_is_not_announced(shop: Shop) -> None:
     journal, heard = announced(shop)
     with pytest.raises(ZeroDivisionError), journal._access.writing() as (connection, _):
-        connection.execute(update(requests).values(submit_again=True))
+        connection.execute(update(request_rows).values(submit_again=True))
         put_request(connection, attempt(1, State.PREPARED), 0.0)
         raise ZeroDivisionError
     assert heard == []

@@ -21,7 +21,7 @@ from hidream_volcengine.api.core.limits import Budget, Ceiling
 from hidream_volcengine.api.core.task import SubTask
 from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.model import Finished, Order, Purchase
-from hidream_volcengine.api.journal.tables import attempts, requests
+from hidream_volcengine.api.journal.tables import attempts, request_rows
 from hidream_volcengine.api.purchase import poll as polling
 from hidream_volcengine.api.purchase.poll import wait
 from sqlalchemy import delete
@@ -86,7 +86,7 @@ def test_a_picture_whose_row_was_lost_meanwhile_is_not_bought_again(tmp_path: Pa
         claim.submitting()
         with journal._access.writing() as (connection, _):
             connection.execute(delete(attempts))
-            connection.execute(delete(requests))
+            connection.execute(delete(request_rows))
         journal._access.close()
         claim.answered(TaskRef("Volcengine", "volcengine outpaint", "", "vendor-1"))
         assert claim.keep(0, "", PICTURE)
