@@ -182,7 +182,7 @@ def slow_down(connection: Connection, now: float, account: str, provider: str) -
     connection.execute(insert(limits).values(account=account, provider=provider, factor=halved, changed_at=now))
 
 
-class Turnstile:
+class AdmissionQueue:
     """Polls of one account pass one after the other, so many a second."""
 
     def __init__(self) -> None:

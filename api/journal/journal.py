@@ -31,7 +31,7 @@ from ..core import (
 )
 from ..pixels import Encoded, UndecodableImageError
 from . import salvage
-from .budget import Turnstile, check_budget, counted_today, pause_until_room, slow_down
+from .budget import AdmissionQueue, check_budget, counted_today, pause_until_room, slow_down
 from .claim import Claim, Claims
 from .lease import HEARTBEAT, Leases
 from .model import (
@@ -41,6 +41,7 @@ from .model import (
     Attempt,
     Busy,
     ClaimLost,
+    Decision,
     Explained,
     Finished,
     Found,
@@ -48,13 +49,12 @@ from .model import (
     Known,
     Order,
     Purchase,
-    Standing,
     State,
+    decide,
     may_submit_again,
-    standing_of,
     told_again,
 )
-from .opening import Access
+from .opening import JournalTransactions
 from .rows import (
     attempt_of,
     forgotten_ids,
@@ -94,16 +94,16 @@ class Journal:
         self._notices = salvage.notices_of(settings)
         self.store = Store(settings.store or settings.directory / "store", settings.store_max_bytes)
         self._on_change = on_change
-        self._access = Access(settings, self.store, clock, self._say_changed)
+        self._transactions = JournalTransactions(settings, self.store, clock, self._say_changed)
         self.waits = StopRegistry(self._say_changed)
         self._leases = Leases()
-        self._claims = Claims(lambda: self._access.writing(), self.store, lambda: self._access.mark)
+        self._claims = Claims(lambda: self._transactions.writing(), self.store, lambda: self._transactions.mark)
         self._changed = self._claims.changed
         self._beating = False
         self._closed = False
         self._living_processes = 1
         self._gates: dict[tuple[str, str], threading.Lock] = {}
-        self._turnstiles: dict[str, Turnstile] = {}
+        self._turnstiles: dict[str, AdmissionQueue] = {}
 
     # ---- opening and closing
 
@@ -112,7 +112,7 @@ class Journal:
         Raises:
             JournalError: it cannot be used, or replaces a damaged one that nobody has acknowledged.
         """
-        self._access.open()
+        self._transactions.open()
         salvage.check_acknowledged(self._notices)
 
     def acknowledge(self) -> None:
@@ -131,31 +131,31 @@ class Journal:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        if self._access.is_open:
-            with suppress(JournalError), self._access.writing() as (connection, now):
+        if self._transactions.is_open:
+            with suppress(JournalError), self._transactions.writing() as (connection, now):
                 self._release(connection, now, attempts.c.owner == self._leases.owner)
                 self._leases.end(connection)
-            self._access.close()
+            self._transactions.close()
 
     # ---- what is known of a request
 
-    def look_up(self, keys: Sequence[str]) -> dict[str, Standing]:
+    def look_up(self, keys: Sequence[str]) -> dict[str, Decision]:
         """What queueing each of these would do."""
         self.open()
-        return {key: found.standing for key, found in zip(keys, self.standings(keys), strict=True)}
+        return {key: found.decision for key, found in zip(keys, self.decisions(keys), strict=True)}
 
-    def standings(self, keys: Sequence[str]) -> list[Found]:
+    def decisions(self, keys: Sequence[str]) -> list[Found]:
         """The same with the state behind it, also while a new journal is not acknowledged."""
-        with self._access.reading() as (connection, now):
+        with self._transactions.reading() as (connection, now):
             known = {key: self._standing(connection, now, key) for key in dict.fromkeys(keys)}
         found = (known[key] for key in keys)
-        return [Found(standing, attempt.state if attempt else None, busy) for standing, attempt, busy in found]
+        return [Found(decision, attempt.state if attempt else None, busy) for decision, attempt, busy in found]
 
-    def _standing(self, connection: Connection, now: float, key: str) -> tuple[Standing, Attempt | None, bool]:
+    def _standing(self, connection: Connection, now: float, key: str) -> tuple[Decision, Attempt | None, bool]:
         """(what to do, the attempt it is about, whether somebody works on it)"""
         known = read_attempts(connection, attempts.c.key == key)
         again = connection.execute(select(request_rows.c.submit_again).where(request_rows.c.key == key)).scalar()
-        return standing_of(
+        return decide(
             known,
             again=bool(again),
             is_free=lambda attempt: self._is_free(connection, now, attempt),
@@ -178,7 +178,7 @@ class Journal:
         """Whether a process works on this attempt, or this one could not write down its end yet."""
         if journal_id in self._claims.ids():
             return True
-        with self._access.reading() as (connection, now):
+        with self._transactions.reading() as (connection, now):
             found = read_attempts(connection, attempts.c.id == journal_id)
             return bool(found) and found[0].state in UNDER_WAY and not self._is_free(connection, now, found[0])
 
@@ -189,7 +189,7 @@ class Journal:
             CallCancelled, JournalError: as :meth:`claim`.
         """
         self._begin()
-        with self._access.reading() as (connection, now):
+        with self._transactions.reading() as (connection, now):
             _, attempt, _ = self._standing(connection, now, key)
         return attempt if attempt is not None and attempt.state in FINISHED else None
 
@@ -209,24 +209,24 @@ class Journal:
         sent = [claim for claim in self._claims.of(order.key) if claim.was_sent]
         for claim in sent:
             claim.write_again()
-        with self._owning() as own, self._access.writing() as (connection, now):
-            standing, attempt, busy = self._standing(connection, now, order.key)
+        with self._owning() as own, self._transactions.writing() as (connection, now):
+            decision, attempt, busy = self._standing(connection, now, order.key)
             if attempt is not None and attempt.journal_id == waited_for and attempt.state is State.REFUSED:
                 return Explained(told_again(attempt))
             if busy and attempt is not None:
                 return Busy(attempt.journal_id)
-            if standing is Standing.NEW and sent:
+            if decision is Decision.NEW and sent:
                 return Busy(sent[0].journal_id)
             if attempt is not None and attempt.state is State.SUBMITTING:
                 # Its owner is gone, and nobody knows what became of the request.
                 attempt = self._settle_orphan(connection, now, attempt)
             if attempt is not None and attempt.state in FINISHED:
                 return Finished(attempt)
-            if standing is Standing.EXPLAIN and attempt is not None:
+            if decision is Decision.EXPLAIN and attempt is not None:
                 return Explained(told_again(attempt))
             # Only now: a transaction that writes nothing waits for no disk.
             self._register(connection, now)
-            anew = standing is Standing.NEW and attempt is not None and attempt.state in ACCEPTED
+            anew = decision is Decision.NEW and attempt is not None and attempt.state in ACCEPTED
             if attempt is None or anew or attempt.state not in (State.PREPARED, *ACCEPTED):
                 attempt = self._new_attempt(connection, now, order)
             else:
@@ -238,7 +238,7 @@ class Journal:
         # Free of charge, and links die: also while nobody has acknowledged a new journal.
         if self._closed:
             raise CallCancelled
-        with self._owning() as own, self._access.writing() as (connection, now):
+        with self._owning() as own, self._transactions.writing() as (connection, now):
             found = read_attempts(connection, attempts.c.id == journal_id)
             if not found:
                 return None
@@ -285,7 +285,7 @@ class Journal:
 
     def adopt(self, order: Order, task: TaskRef) -> str:
         """Write down a task that was submitted elsewhere; returns its journal id. It counts against no budget."""
-        with self._access.writing() as (connection, now):
+        with self._transactions.writing() as (connection, now):
             known = read_attempts(
                 connection,
                 and_(
@@ -307,7 +307,7 @@ class Journal:
 
     def places_of(self, task_id: str) -> list[tuple[str, str]]:
         """Endpoint and account of each task of that id, the newest first."""
-        with self._access.reading() as (connection, _):
+        with self._transactions.reading() as (connection, _):
             same = and_(attempts.c.task_id == task_id, attempts.c.task_id != "")
             found = read_attempts(connection, same, order=attempts.c.created_at.desc())
             return [(attempt.task.endpoint, attempt.account) for attempt in found]
@@ -389,7 +389,7 @@ class Journal:
 
     def reopen(self, attempt: Attempt) -> None:
         """Pictures are missing in the store: the task is asked for them again, unless their files come back."""
-        with self._access.writing() as (connection, now):
+        with self._transactions.writing() as (connection, now):
             connection.execute(
                 update(attempts)
                 .where(attempts.c.id == attempt.journal_id, attempts.c.state.in_(FINISHED))
@@ -403,7 +403,7 @@ class Journal:
         Raises:
             QuotaError: the budget does not hold these pictures; nothing is reserved by this look.
         """
-        with self._access.writing() as (connection, now):
+        with self._transactions.writing() as (connection, now):
             self._release_unsent(connection, now, self._leases.living(connection, now))
             check_budget(connection, now, purchase)
 
@@ -427,7 +427,7 @@ class Journal:
 
     def _try_to_admit(self, claim: Claim, purchase: Purchase) -> float:
         self._begin()
-        with self._access.writing() as (connection, now):
+        with self._transactions.writing() as (connection, now):
             mine = and_(attempts.c.id == claim.journal_id, attempts.c.fence == claim.fence)
             if connection.execute(select(attempts.c.id).where(mine)).first() is None:
                 raise ClaimLost
@@ -452,29 +452,29 @@ class Journal:
 
     def slow_down(self, account: str, provider: str) -> None:
         """The service answered 429."""
-        with suppress(JournalError), self._access.writing() as (connection, now):
+        with suppress(JournalError), self._transactions.writing() as (connection, now):
             slow_down(connection, now, account, provider)
 
     def poll_turn(self, account: str, per_second: int | None, cancel: CancelToken) -> None:
         """Wait for the turn of one poll: all processes together ask so often at most; raises CallCancelled."""
-        turnstile = self._turnstiles.setdefault(account, Turnstile())
+        turnstile = self._turnstiles.setdefault(account, AdmissionQueue())
         turnstile.pass_through(per_second / self._living_processes if per_second else None, cancel)
 
     # ---- for those who look
 
     def tasks(self, limit: int = 200) -> list[Task]:
         """The task list, newest first."""
-        with self._access.reading() as (connection, now):
+        with self._transactions.reading() as (connection, now):
             return read_tasks(connection, self._look(connection, now), limit)
 
     def task(self, journal_id: str) -> Task | None:
-        with self._access.reading() as (connection, now):
+        with self._transactions.reading() as (connection, now):
             found = read_tasks(connection, self._look(connection, now), 1, attempts.c.id == journal_id)
             return next(iter(found), None)
 
     def overview(self, limit: int) -> Overview:
         """The task list and what belongs beside it, of one moment."""
-        with self._access.reading() as (connection, now):
+        with self._transactions.reading() as (connection, now):
             return Overview(
                 now,
                 tuple(read_tasks(connection, self._look(connection, now), limit)),
@@ -496,7 +496,7 @@ class Journal:
 
     def collectable(self, journal_id: str) -> Attempt | None:
         """An accepted task that nobody works on."""
-        with self._access.reading() as (connection, now):
+        with self._transactions.reading() as (connection, now):
             found = read_attempts(connection, attempts.c.id == journal_id)
             if not found or found[0].state not in ACCEPTED or not self._is_free(connection, now, found[0]):
                 return None
@@ -504,7 +504,7 @@ class Journal:
 
     def hash_of(self, journal_id: str, position: int) -> str:
         """SHA-256 of a stored picture's bytes; empty if there is none."""
-        with self._access.reading() as (connection, _):
+        with self._transactions.reading() as (connection, _):
             found = and_(results.c.attempt == journal_id, results.c.position == position)
             return connection.execute(select(results.c.sha256).where(found)).scalar() or ""
 
@@ -528,14 +528,14 @@ class Journal:
 
     def submit_again(self, journal_id: str) -> bool:
         """The next equal request is bought anew; ``False`` unless the attempt is ambiguous, failed or forgotten."""
-        with self._access.writing() as (connection, now):
+        with self._transactions.writing() as (connection, now):
             found = read_attempts(connection, attempts.c.id == journal_id)
             if not found:
                 return False
-            standing, attempt, busy = self._standing(connection, now, found[0].key)
+            decision, attempt, busy = self._standing(connection, now, found[0].key)
             if attempt is None or attempt.journal_id != journal_id:
                 return False
-            if not may_submit_again(standing, attempt, busy=busy, forgotten=forgotten_ids(connection)):
+            if not may_submit_again(decision, attempt, busy=busy, forgotten=forgotten_ids(connection)):
                 return False
             if attempt.state is State.SUBMITTING:
                 self._settle_orphan(connection, now, attempt)
@@ -548,7 +548,7 @@ class Journal:
         if not chosen:
             return
         try:
-            with self._access.writing() as (connection, now):
+            with self._transactions.writing() as (connection, now):
                 connection.execute(
                     update(attempts)
                     .where(attempts.c.id.in_(chosen), attempts.c.state == State.STORED)
@@ -560,7 +560,7 @@ class Journal:
             pack_logger().warning("the delivery could not be written down: %s", problem)
 
     def _may_go(self, sha256: str) -> bool:
-        with self._access.reading() as (connection, _):
+        with self._transactions.reading() as (connection, _):
             states = connection.execute(
                 select(attempts.c.state)
                 .join(results, results.c.attempt == attempts.c.id)
@@ -573,7 +573,7 @@ class Journal:
     def usual_seconds(self, endpoint: str, *, sandbox: bool) -> Usual | None:
         """What the last tasks of an endpoint took; ``None`` before there are any."""
         try:
-            with self._access.reading() as (connection, _):
+            with self._transactions.reading() as (connection, _):
                 seconds = read_durations(connection, endpoint, sandbox)
         except JournalError:
             return None
@@ -581,26 +581,26 @@ class Journal:
 
     def orphans(self, limit: int) -> list[Attempt]:
         """Accepted tasks that nobody waits for and whose next slow look is due, the most urgent first."""
-        with self._access.reading() as (connection, now):
+        with self._transactions.reading() as (connection, now):
             free = or_(attempts.c.owner.is_(None), attempts.c.owner.not_in(self._leases.living(connection, now)))
             due = and_(attempts.c.state.in_(ACCEPTED), attempts.c.next_poll_at <= now, request_rows.c.sandbox.is_(False))
             return read_attempts(connection, and_(free, due), order=attempts.c.next_poll_at, limit=limit)
 
     def age(self, attempt: Attempt) -> float:
         """Seconds since it was submitted, by the database's clock; 0.0 if that cannot be asked."""
-        with suppress(JournalError), self._access.reading() as (_, now):
+        with suppress(JournalError), self._transactions.reading() as (_, now):
             return max(0.0, now - attempt.tried_at)
         return 0.0
 
     def note_unknown(self, attempt: Attempt, kept_for: float) -> bool:
         """The service answered that it does not know this task; returns whether it has probably forgotten it."""
-        with suppress(JournalError), self._access.writing() as (connection, now):
+        with suppress(JournalError), self._transactions.writing() as (connection, now):
             return note_unknown(connection, now, attempt.journal_id, attempt.tried_at, kept_for).forgotten
         return False
 
     def poll_later(self, attempt: Attempt, seconds: float) -> None:
         """The collector looked at this task; the next look is due in ``seconds``."""
-        with self._access.writing() as (connection, now):
+        with self._transactions.writing() as (connection, now):
             connection.execute(
                 update(attempts)
                 .where(attempts.c.id == attempt.journal_id)
@@ -635,12 +635,12 @@ class Journal:
                     self._beat_once()
                 for claim in self._claims.unwritten():
                     claim.write_again()
-                self._access.write_mark()
+                self._transactions.write_mark()
             except Exception as problem:  # a heart that stops would lose every lease
                 pack_logger().debug("heartbeat: %s", problem)
 
     def _beat_once(self) -> None:
-        with self._access.writing() as (connection, now):
+        with self._transactions.writing() as (connection, now):
             self._leases.renew(connection, now)
             # A claim that could not be given back when it ended.
             forgotten = and_(attempts.c.owner == self._leases.owner, attempts.c.id.not_in(self._claims.ids()))

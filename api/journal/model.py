@@ -255,7 +255,7 @@ def told_again(attempt: Attempt) -> RemoteImageError:
     return error
 
 
-class Standing(Enum):
+class Decision(Enum):
     """What queueing a request now would do."""
 
     NEW = "submit"
@@ -268,7 +268,7 @@ class Standing(Enum):
 class Found:
     """What queueing a request would do, the state of the attempt that it is about, and whether somebody works on it."""
 
-    standing: Standing
+    decision: Decision
     state: State | None
     busy: bool
 
@@ -287,14 +287,14 @@ class Known(Protocol):
 _Known = TypeVar("_Known", bound=Known)
 
 
-def standing_of(
+def decide(
     known: Sequence[_Known],
     *,
     again: bool,
     is_free: Callable[[_Known], bool],
     has_pictures: Callable[[_Known], bool],
     forgotten: Set[str] = frozenset(),
-) -> tuple[Standing, _Known | None, bool]:
+) -> tuple[Decision, _Known | None, bool]:
     """
     Args:
         known: all attempts of one request, in their order.
@@ -307,7 +307,7 @@ def standing_of(
         What to do, the attempt it is about, whether somebody works on it.
     """
     if not known:
-        return Standing.NEW, None, False
+        return Decision.NEW, None, False
     # What is bought already goes first, whichever attempt it belongs to: an answer may come very late.
     for states in (FINISHED, ACCEPTED, (State.PREPARED, State.SUBMITTING)):
         found = [attempt for attempt in known if attempt.state in states]
@@ -318,23 +318,23 @@ def standing_of(
             continue
         last = found[-1]
         if states is FINISHED:
-            return Standing.REUSE, last, False
+            return Decision.REUSE, last, False
         busy = not is_free(last)
         if again and not busy and states is ACCEPTED and last.journal_id in forgotten:
-            return Standing.NEW, last, False
+            return Decision.NEW, last, False
         if busy or states is ACCEPTED:
-            return Standing.RESUME, last, busy
+            return Decision.RESUME, last, busy
         if last.state is State.SUBMITTING and has_pictures(last):
             # The answer was the picture, and the process ended before it said so.
-            return Standing.REUSE, last, False
+            return Decision.REUSE, last, False
         explain = last.state is State.SUBMITTING and not again
-        return (Standing.EXPLAIN if explain else Standing.NEW), last, False
+        return (Decision.EXPLAIN if explain else Decision.NEW), last, False
     last = known[-1]
-    return (Standing.EXPLAIN if last.state in EXPLAINED and not again else Standing.NEW), last, False
+    return (Decision.EXPLAIN if last.state in EXPLAINED and not again else Decision.NEW), last, False
 
 
-def may_submit_again(standing: Standing, about: Known, *, busy: bool, forgotten: Set[str]) -> bool:
+def may_submit_again(decision: Decision, about: Known, *, busy: bool, forgotten: Set[str]) -> bool:
     """Whether the user may ask for what an attempt was about to be submitted again."""
-    return standing is Standing.EXPLAIN or (
-        standing is Standing.RESUME and not busy and about.journal_id in forgotten and about.state in ACCEPTED
+    return decision is Decision.EXPLAIN or (
+        decision is Decision.RESUME and not busy and about.journal_id in forgotten and about.state in ACCEPTED
     )

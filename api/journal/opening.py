@@ -20,7 +20,7 @@ from .tables import Database, attempts, older_copy, request_rows, results
 _SHOWN = {attempts, request_rows, results}
 
 
-class Access:
+class JournalTransactions:
     """Transactions of a journal, each with the database's time.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Row, func, select, true
 
 from ..core import CancelToken, RemoteImageError, redact
-from .model import ACCEPTED, UNDER_WAY, Known, State, may_submit_again, standing_of
+from .model import ACCEPTED, UNDER_WAY, Known, State, decide, may_submit_again
 from .rows import record_of
 from .tables import attempts, request_rows, results
 
@@ -133,12 +133,12 @@ def _task(row: Row[Any], known: list[_Known], look: Look) -> Task:
 
 
 def _possible(this: _Known, known: list[_Known], look: Look, *, again: bool) -> tuple[str, ...]:
-    standing, about, busy = standing_of(
+    decision, about, busy = decide(
         known, again=again, is_free=look.is_free, has_pictures=look.has_pictures, forgotten=look.forgotten
     )
     possible = {
         COLLECT: this.state in ACCEPTED and look.is_free(this),
-        SUBMIT_AGAIN: about == this and may_submit_again(standing, this, busy=busy, forgotten=look.forgotten),
+        SUBMIT_AGAIN: about == this and may_submit_again(decision, this, busy=busy, forgotten=look.forgotten),
         STOP_WAITING: this.journal_id in look.stoppable,
     }
     return tuple(name for name, now in possible.items() if now)

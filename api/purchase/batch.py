@@ -22,7 +22,7 @@ from ..core import (
     pack_logger,
     redact,
 )
-from ..journal import Attempt, Busy, ClaimLost, Explained, Finished, Found, JournalError, Order, Standing, State
+from ..journal import Attempt, Busy, ClaimLost, Decision, Explained, Finished, Found, JournalError, Order, State
 from .collect import Delivery, PicturesGoneError, TaskForgottenError, check_room, collect, keep_beside_an_error
 from .fetch import delivered_again, resume, reuse, wait_while_busy
 from .order import PaidCall, orders_of, together
@@ -112,15 +112,15 @@ class Batch:
         self._orders = orders_of(calls, run.prompt_id)
         self._running = 0
         self._rests = threading.Condition()
-        standings = journal.look_up([order.key for order in self._orders])
-        kinds = [standings[order.key] for order in self._orders]
-        new = [order.purchase for order, kind in zip(self._orders, kinds, strict=True) if kind is Standing.NEW]
-        of_new = [call.problem for call, kind in zip(calls, kinds, strict=True) if kind is Standing.NEW]
+        decisions = journal.look_up([order.key for order in self._orders])
+        kinds = [decisions[order.key] for order in self._orders]
+        new = [order.purchase for order, kind in zip(self._orders, kinds, strict=True) if kind is Decision.NEW]
+        of_new = [call.problem for call, kind in zip(calls, kinds, strict=True) if kind is Decision.NEW]
         buy = sum(purchase.pictures for purchase in new)
-        self.plan = Plan(buy, kinds.count(Standing.REUSE), kinds.count(Standing.RESUME))
-        self.reused = [index for index, kind in enumerate(kinds) if kind is Standing.REUSE]
+        self.plan = Plan(buy, kinds.count(Decision.REUSE), kinds.count(Decision.RESUME))
+        self.reused = [index for index, kind in enumerate(kinds) if kind is Decision.REUSE]
         """The calls that :meth:`stored` is to be asked for first."""
-        if Standing.EXPLAIN in kinds and new:
+        if Decision.EXPLAIN in kinds and new:
             # This node is going to fail: nothing is bought beside that.
             self._failed.set()
         elif problem := next(filter(None, of_new), None):
@@ -273,7 +273,7 @@ class Batch:
         """
         with self._rests:
             self._rests.wait_for(lambda: not self._running, seconds)
-        return Left(**Counter(map(_left, self._journal.standings([order.key for order in self._orders]))))
+        return Left(**Counter(map(_left, self._journal.decisions([order.key for order in self._orders]))))
 
     def delivered(self, results: Sequence[Result]) -> None:
         """The node has handed these on."""
@@ -282,9 +282,9 @@ class Batch:
 
 def _left(found: Found) -> str:
     """The field of :class:`Left` that counts a call."""
-    if found.standing is Standing.NEW or found.state is State.PREPARED:
+    if found.decision is Decision.NEW or found.state is State.PREPARED:
         return "unsent"
-    if found.standing is Standing.EXPLAIN:
+    if found.decision is Decision.EXPLAIN:
         return "failed" if found.state is State.FAILED else "unclear"
     return "sending" if found.busy and found.state is State.SUBMITTING else "accepted"
 

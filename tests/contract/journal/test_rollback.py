@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 from hidream_volcengine.api import Journal, JournalError, JournalSettings, RemoteImageError, Text
-from hidream_volcengine.api.journal.opening import Access
+from hidream_volcengine.api.journal.opening import JournalTransactions
 from hidream_volcengine.api.journal.salvage import NOTICE, write_marks
 from hidream_volcengine.api.journal.store import Mark, read_mark
 
@@ -204,17 +204,17 @@ def test_an_accepted_task_that_the_journal_could_not_take_is_in_the_store(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database goes away with the answer, and the process ends before it comes back."""
-    real = Access.writing
+    real = JournalTransactions.writing
     away: list[bool] = []
 
     @contextmanager
-    def writing(access: Access) -> Iterator[Any]:
+    def writing(access: JournalTransactions) -> Iterator[Any]:
         if away:
             raise JournalError(Text("It is gone.", "已不在。"))
         with real(access) as found:
             yield found
 
-    monkeypatch.setattr(Access, "writing", writing)
+    monkeypatch.setattr(JournalTransactions, "writing", writing)
     shop.hold()
     with shop.answers_held() as may_answer:
         buying = shop.buying(upscale(shop.hidream, A))
@@ -377,14 +377,14 @@ def mark_of(shop: Shop) -> Mark:
 
 def test_the_mark_follows_the_journal_and_is_never_ahead_of_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Mark] = []
-    real = Access.write_mark
+    real = JournalTransactions.write_mark
 
-    def write_mark(access: Access) -> None:
+    def write_mark(access: JournalTransactions) -> None:
         real(access)
         written.append(read_mark(shop.folder / MADE))
         assert written[-1].count <= mark_of(shop).count
 
-    monkeypatch.setattr(Access, "write_mark", write_mark)
+    monkeypatch.setattr(JournalTransactions, "write_mark", write_mark)
     for take in range(12):
         shop.buy(upscale(shop.hidream, A, take))
     changes = mark_of(shop).count

@@ -222,7 +222,7 @@ def owner_id(journal: Journal) -> str:
 
 
 def put(journal: Journal, *rows: Attempt, again: Set[str] = frozenset()) -> None:
-    with journal._access.writing() as (connection, now):
+    with journal._transactions.writing() as (connection, now):
         for row in rows:
             put_request(connection, row, now)
             put_attempt(connection, row, now)
@@ -415,7 +415,7 @@ def test_a_heartbeat_that_gives_something_up_is_one(shop: Shop) -> None:
 
 def test_what_was_not_written_is_not_announced(shop: Shop) -> None:
     journal, heard = announced(shop)
-    with pytest.raises(ZeroDivisionError), journal._access.writing() as (connection, _):
+    with pytest.raises(ZeroDivisionError), journal._transactions.writing() as (connection, _):
         connection.execute(update(request_rows).values(submit_again=True))
         put_request(connection, attempt(1, State.PREPARED), 0.0)
         raise ZeroDivisionError
@@ -438,7 +438,7 @@ def test_an_announcement_that_fails_ends_nothing(shop: Shop) -> None:
 def test_a_long_list_takes_no_more_queries_than_a_short_one(shop: Shop) -> None:
     _fill(shop.journal, 2_000)
     asked: list[str] = []
-    engine = shop.journal._access.open()._engine
+    engine = shop.journal._transactions.open()._engine
     event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
     numbers = []
     for limit in (1, 1000):

@@ -37,7 +37,7 @@ from hidream_volcengine.api import (
     volcengine,
 )
 from hidream_volcengine.api.core.task import PollError
-from hidream_volcengine.api.journal.opening import Access
+from hidream_volcengine.api.journal.opening import JournalTransactions
 from hidream_volcengine.api.purchase import submit as submits
 from hidream_volcengine.api.purchase.submit import seconds_of
 from hidream_volcengine.api.services.answers import NotAccepted
@@ -528,9 +528,9 @@ def test_what_was_accepted_is_delivered_whatever_became_of_the_journal(
     """A disk that fails or a database that goes away meanwhile: the picture counts more than the record."""
     away = threading.Event()
 
-    def breaks(real: Callable[[Access], Any]) -> Callable[[Access], Any]:
+    def breaks(real: Callable[[JournalTransactions], Any]) -> Callable[[JournalTransactions], Any]:
         @contextmanager
-        def opened(access: Access) -> Iterator[Any]:
+        def opened(access: JournalTransactions) -> Iterator[Any]:
             if away.is_set():
                 raise JournalError(Text("It is gone.", "已不在。"))
             with real(access) as found:
@@ -544,7 +544,7 @@ def test_what_was_accepted_is_delivered_whatever_became_of_the_journal(
         connection.answer(200, raw.accepted() if provider == "HiDream" else raw.finished_picture())
 
     for name in gone:
-        monkeypatch.setattr(Access, name, breaks(getattr(Access, name)))
+        monkeypatch.setattr(JournalTransactions, name, breaks(getattr(JournalTransactions, name)))
     with RawServer(accepting, raw.serving) as server, raw.fresh_journal() as journal:
         assert len(raw.run(CALLS[provider](server.url), journal).pictures) == 1
         assert len(server.submits) == 1
