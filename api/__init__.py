@@ -17,6 +17,7 @@ from .core import (
     AuthenticationError,
     Budget,
     CallCancelled,
+    CallHandle,
     CancelToken,
     ConfigurationError,
     ConnectionFailedError,
@@ -35,7 +36,6 @@ from .core import (
     TaskRef,
     TaskTimeoutError,
     Text,
-    Watch,
     checks,
     choices,
     once,
@@ -52,10 +52,10 @@ if TYPE_CHECKING:
     from .pixels.paste import paste as pasting
     from .profiles import ProfileEditor, Profiles, RefusedEditError, ShownProfile, ShownProfiles
     from .purchase import (
+        AbandonedCalls,
+        BackgroundPoller,
         Batch,
-        Collector,
         Delivery,
-        Left,
         PaidCall,
         Plan,
         Result,
@@ -75,7 +75,7 @@ _LAZY = {
     "journal": "Journal JournalError Overview Task",
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",
-    "purchase": "Batch Collector Delivery Left PaidCall Plan Result Run deliver fetch_task may_still_come notes_of "
+    "purchase": "Batch BackgroundPoller Delivery AbandonedCalls PaidCall Plan Result Run deliver fetch_task may_still_come notes_of "
     "sources_of",
     "services": "HiDreamService VolcengineService checked",
     "templates": "TemplatePage TemplateShelf",

@@ -30,6 +30,7 @@ from PIL import Image
 from api import (
     Batch,
     CallCancelled,
+    CallHandle,
     CancelToken,
     HiDreamService,
     Journal,
@@ -42,7 +43,6 @@ from api import (
     Run,
     Sandbox,
     VolcengineService,
-    Watch,
     checked,
     hidream,
     images,
@@ -228,7 +228,7 @@ class _Shop:
 
         def work() -> None:
             try:
-                results.append(batch.run(0, Watch(cancel, lambda progress: None)))
+                results.append(batch.run(0, CallHandle(cancel, lambda progress: None)))
             except CallCancelled:
                 pass
             finally:

@@ -76,7 +76,7 @@ _POSITION: ComboWidget[choices.Position] = ComboWidget(
     "center",
     "Where the original lies in the canvas; `offset` uses x_offset and y_offset.",
 )
-_X_OFFSET = IntWidget("x_offset", 0, 0, choices.MAX_CANVAS, "Left edge of the original, px; only with `offset`.")
+_X_OFFSET = IntWidget("x_offset", 0, 0, choices.MAX_CANVAS, "AbandonedCalls edge of the original, px; only with `offset`.")
 _Y_OFFSET = IntWidget("y_offset", 0, 0, choices.MAX_CANVAS, "Top edge of the original, px; only with `offset`.")
 _OUTPAINT_VARIANTS = IntWidget("variants", 1, 1, 4, "Pictures per image; each one is a paid task.")
 

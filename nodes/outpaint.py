@@ -85,7 +85,7 @@ _POSITION: ComboWidget[choices.Position] = ComboWidget(
     "center",
     "Where the original lies in the canvas; `offset` uses x_offset and y_offset. Not with `pixels per side`.",
 )
-_X_OFFSET = IntWidget("x_offset", 0, 0, _MAX_SIDE, "Left edge of the original, px of the canvas; only with `offset`.")
+_X_OFFSET = IntWidget("x_offset", 0, 0, _MAX_SIDE, "AbandonedCalls edge of the original, px of the canvas; only with `offset`.")
 _Y_OFFSET = IntWidget("y_offset", 0, 0, _MAX_SIDE, "Top edge of the original, px of the canvas; only with `offset`.")
 
 

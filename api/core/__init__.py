@@ -41,7 +41,7 @@ from .errors import (
 from .limits import Budget, Ceiling, Deadlines, JournalSettings, Limits
 from .reading import as_object, base64_bytes, code_of, decoded, excerpt, json_object, json_value
 from .redaction import Secret, hide_address, pack_logger, redact, redact_data, shortened, words_of
-from .task import Accepted, PollError, Progress, Stage, SubTask, TaskRef, UnknownTaskError, Usual, Watch
+from .task import Accepted, CallHandle, PollError, Progress, Stage, SubTask, TaskRef, UnknownTaskError, Usual
 from .text import SETTINGS_DIALOG, Text
 from .threads import DaemonPool, Process, apart, is_dead, once, this_process
 
@@ -64,6 +64,7 @@ __all__ = [
     "Billed",
     "Budget",
     "CallCancelled",
+    "CallHandle",
     "CancelToken",
     "Ceiling",
     "ConfigurationError",
@@ -99,7 +100,6 @@ __all__ = [
     "UnknownTaskError",
     "UpscaleRatio",
     "Usual",
-    "Watch",
     "alone",
     "apart",
     "as_object",

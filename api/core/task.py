@@ -36,7 +36,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Watch:
+class CallHandle:
     """How the outside follows and stops one call."""
 
     cancel: CancelToken

@@ -1,17 +1,17 @@
 """The one way of a paid call, from the request to the pictures."""
 
-from .background import Collector
-from .batch import Batch, Left, Plan, Result, Run
+from .background import BackgroundPoller
+from .batch import AbandonedCalls, Batch, Plan, Result, Run
 from .collect import Delivery
 from .fetch import fetch_task
 from .order import PaidCall
 from .words import deliver, may_still_come, notes_of, sources_of
 
 __all__ = [
+    "AbandonedCalls",
+    "BackgroundPoller",
     "Batch",
-    "Collector",
     "Delivery",
-    "Left",
     "PaidCall",
     "Plan",
     "Result",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from ..core import CancelToken, Watch, pack_logger
+from ..core import CallHandle, CancelToken, pack_logger
 from ..journal import Attempt, Claim, Journal
 from ..profiles import Profiles
 from ..services import HiDreamService, VolcengineService, endpoint_named
@@ -28,7 +28,7 @@ _DAY = 86400.0
 _WEEK = 7 * _DAY
 
 
-class Collector:
+class BackgroundPoller:
     """Polls ownerless tasks slowly, in one daemon thread, and stores what they brought."""
 
     def __init__(self, journal: Journal, profiles: Profiles) -> None:
@@ -53,11 +53,11 @@ class Collector:
     def _work(self) -> None:
         while not self._stop.wait(_EVERY):
             try:
-                self.collect_once()
+                self.poll_once()
             except Exception as problem:  # a thread that ends would let every later task rot
                 pack_logger().warning("the collector will try again: %s", problem)
 
-    def collect_once(self) -> int:
+    def poll_once(self) -> int:
         """Look at every task whose turn it is, once; returns how many that were.
 
         A look that hangs (a disk or a name server that does not answer) goes on beside the next ones. Four of them stop
@@ -98,9 +98,9 @@ class Collector:
 
     def _resume(self, claim: Claim, service: Service) -> None:
         with claim:
-            resume(claim, service, self._journal, Watch(CancelToken(), lambda progress: None))
+            resume(claim, service, self._journal, CallHandle(CancelToken(), lambda progress: None))
 
-    def look_now(self, journal_id: str) -> bool:
+    def ask_now(self, journal_id: str) -> bool:
         """Ask for one task at once, in a thread of its own; ``False`` if it is not accepted, or somebody works on it.
 
         Raises:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from ..core import (
     Accepted,
     AuthenticationError,
+    CallHandle,
     NotSubmitted,
     Progress,
     QuotaError,
     RemoteImageError,
     Text,
-    Watch,
     apart,
     pack_logger,
     redact,
@@ -26,7 +26,7 @@ from ..journal import Attempt, Busy, ClaimLost, Decision, Explained, Finished, F
 from .collect import Delivery, PicturesGoneError, TaskForgottenError, check_room, collect, keep_beside_an_error
 from .fetch import delivered_again, resume, reuse, wait_while_busy
 from .order import PaidCall, orders_of, together
-from .stop import Waiting, waiting
+from .stop import StoppableCall, stoppable_call
 from .submit import submit_until_decided
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Left:
+class AbandonedCalls:
     """The calls of an interrupted batch, counted by what the journal knows of each.
 
     ``accepted``: the pictures are in the store, or the task goes on at the service; queueing again is free.
@@ -135,7 +135,7 @@ class Batch:
                 self.plan.resume,
             )
 
-    def stored(self, index: int, watch: Watch) -> Result | None:
+    def stored(self, index: int, watch: CallHandle) -> Result | None:
         """One call's pictures from the store; nothing is sent, claimed or written down.
 
         Returns:
@@ -151,7 +151,7 @@ class Batch:
         except (PicturesGoneError, RemoteImageError):
             return None
 
-    def run(self, index: int, watch: Watch) -> Result:
+    def run(self, index: int, watch: CallHandle) -> Result:
         """Run one call; its failure keeps its siblings from being submitted, and theirs this one.
 
         While it waits for an attempt, ``journal.waits`` can stop it: that is a failure like any other.
@@ -169,9 +169,9 @@ class Batch:
                 self._running -= 1
                 self._rests.notify_all()
 
-    def _run(self, call: PaidCall, order: Order, watch: Watch) -> Result:
+    def _run(self, call: PaidCall, order: Order, watch: CallHandle) -> Result:
         try:
-            with waiting(self._journal.waits, watch.cancel, self._failed.set) as handle:
+            with stoppable_call(self._journal.waits, watch.cancel, self._failed.set) as handle:
                 return Result(self._get(call, order, watch, handle))
         except NotSubmitted:
             return Result()
@@ -183,7 +183,7 @@ class Batch:
             self._failed.set()
             raise
 
-    def _get(self, call: PaidCall, order: Order, watch: Watch, handle: Waiting) -> Delivery:
+    def _get(self, call: PaidCall, order: Order, watch: CallHandle, handle: StoppableCall) -> Delivery:
         journal = self._journal
         waited_for = ""
         lost: Attempt | None = None
@@ -227,7 +227,7 @@ class Batch:
                     self._failed.set()
                 return delivery
 
-    def _work(self, call: PaidCall, order: Order, claim: Claim, watch: Watch) -> Delivery:
+    def _work(self, call: PaidCall, order: Order, claim: Claim, watch: CallHandle) -> Delivery:
         service, journal = call.service, self._journal
         if claim.attempt.state is not State.PREPARED:
             return resume(claim, service, journal, watch)
@@ -248,7 +248,7 @@ class Batch:
         delivery = collect(claim, service, journal, watch, source="bought", answered=picture)
         return replace(delivery, note=accepted.note or delivery.note)
 
-    def _submit(self, call: PaidCall, claim: Claim, watch: Watch, admit: Callable[[], None]) -> Accepted:
+    def _submit(self, call: PaidCall, claim: Claim, watch: CallHandle, admit: Callable[[], None]) -> Accepted:
         # Its own frame: the encoded picture ends with it, and not with the wait for the task.
         service, journal = call.service, self._journal
         request = call.request.model_copy(update=dict(apart(call.encode, cancel=watch.cancel)))
@@ -262,7 +262,7 @@ class Batch:
             raise NotSubmitted
         self._run_of_workflow.check()
 
-    def left(self, seconds: float) -> Left:
+    def left(self, seconds: float) -> AbandonedCalls:
         """What the journal knows of the calls once no thread works on one of them any more.
 
         Args:
@@ -273,7 +273,7 @@ class Batch:
         """
         with self._rests:
             self._rests.wait_for(lambda: not self._running, seconds)
-        return Left(**Counter(map(_left, self._journal.decisions([order.key for order in self._orders]))))
+        return AbandonedCalls(**Counter(map(_left, self._journal.decisions([order.key for order in self._orders]))))
 
     def delivered(self, results: Sequence[Result]) -> None:
         """The node has handed these on."""
@@ -281,7 +281,7 @@ class Batch:
 
 
 def _left(found: Found) -> str:
-    """The field of :class:`Left` that counts a call."""
+    """The field of :class:`AbandonedCalls` that counts a call."""
     if found.decision is Decision.NEW or found.state is State.PREPARED:
         return "unsent"
     if found.decision is Decision.EXPLAIN:

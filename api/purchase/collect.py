@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..core import (
     CallCancelled,
+    CallHandle,
     CancelToken,
     ConfigurationError,
     InvalidInputError,
@@ -24,14 +25,13 @@ from ..core import (
     TaskTimeoutError,
     Text,
     UnknownTaskError,
-    Watch,
     apart,
     pack_logger,
 )
 from ..journal import Attempt, DamagedPictureError, JournalError, MissingPictureError, Store, StoredResult, retold
 from ..pixels import Pixels, UndecodableImageError, decode
 from .pictures import MOST_BYTES, Downloads
-from .poll import wait
+from .poll import poll_until_done
 from .submit import BesideError, Service
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def collect(
     claim: Claim,
     service: Service,
     journal: Journal,
-    watch: Watch,
+    watch: CallHandle,
     *,
     source: Source,
     answered: SubTask | None = None,
@@ -257,7 +257,7 @@ def _more_than_fetched(listed: int) -> Text:
     )
 
 
-def keep_beside_an_error(claim: Claim, service: Service, watch: Watch, picture: SubTask) -> BesideError:
+def keep_beside_an_error(claim: Claim, service: Service, watch: CallHandle, picture: SubTask) -> BesideError:
     """Store a picture that came with an error; returns what became of it."""
     # A link is tried once: beside an error it may lead anywhere.
     fetcher = Downloads(service, claim.attempt.task, claim.attempt.expected_pixels, watch.cancel, tries_for=0.0)
@@ -273,7 +273,7 @@ def keep_beside_an_error(claim: Claim, service: Service, watch: Watch, picture: 
     return "stored" if claim.keep_beside_an_error(encoded) else "lost"
 
 
-def _wait_or_make_do(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Sequence[SubTask]:
+def _wait_or_make_do(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -> Sequence[SubTask]:
     """The task's pictures; those that are in the store already, if the service says nothing more of it."""
     attempt = claim.attempt
     try:
@@ -287,7 +287,7 @@ def _wait_or_make_do(claim: Claim, service: Service, journal: Journal, watch: Wa
         return awaited if attempt.task.sub_task_ids else [*awaited, SubTask("", error=error)]
 
 
-def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Sequence[SubTask]:
+def _wait(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -> Sequence[SubTask]:
     account, task = service.account, claim.attempt.task
     age = journal.age(claim.attempt)
     unknown = 0
@@ -320,7 +320,7 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Seq
     # When an adopted task was submitted, nobody knows.
     usual = None if claim.attempt.adopted else journal.usual_seconds(service.name, sandbox=account.sandbox)
     try:
-        return wait(task, query, account.deadlines, watch, usual, age)
+        return poll_until_done(task, query, account.deadlines, watch, usual, age)
     except TaskTimeoutError as error:
         raise _once_delivered(claim.attempt, error) from None
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core import InvalidInputError, Progress, ServiceError, TaskRef, Text, Watch
+from ..core import CallHandle, InvalidInputError, Progress, ServiceError, TaskRef, Text
 from ..journal import ANY_PICTURE, Attempt, Busy, ClaimLost, Explained, Finished
 from .collect import Delivery, PicturesGoneError, TaskForgottenError, collect, from_store, picture_lost
 from .order import key_of, order_of
-from .stop import Waiting, waiting
+from .stop import StoppableCall, stoppable_call
 from .submit import Service
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LOOK_AGAIN = 0.2
 
 
-def fetch_task(journal: Journal, service: Service, wanted: str, watch: Watch) -> Delivery:
+def fetch_task(journal: Journal, service: Service, wanted: str, watch: CallHandle) -> Delivery:
     """The pictures of a task that was paid before: from the store, or from the service. Never submits.
 
     Args:
@@ -31,11 +31,11 @@ def fetch_task(journal: Journal, service: Service, wanted: str, watch: Watch) ->
         CallCancelled: cancelled.
         TaskTimeoutError: also if ``journal.waits`` stopped it.
     """
-    with waiting(journal.waits, watch.cancel) as handle:
+    with stoppable_call(journal.waits, watch.cancel) as handle:
         return _fetch(journal, service, wanted, watch, handle)
 
 
-def _fetch(journal: Journal, service: Service, wanted: str, watch: Watch, handle: Waiting) -> Delivery:
+def _fetch(journal: Journal, service: Service, wanted: str, watch: CallHandle, handle: StoppableCall) -> Delivery:
     is_journal_id = journal.task(wanted) is not None
     if wanted.startswith("rv-") and not is_journal_id:
         raise _unknown(wanted)
@@ -107,7 +107,7 @@ def _fetched_by_task_id(task_id: str) -> Text:
     )
 
 
-def resume(claim: Claim, service: Service, journal: Journal, watch: Watch) -> Delivery:
+def resume(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -> Delivery:
     """Go on with a task that was accepted before; raises as :func:`collect`."""
     try:
         return collect(claim, service, journal, watch, source="resumed")
@@ -117,7 +117,7 @@ def resume(claim: Claim, service: Service, journal: Journal, watch: Watch) -> De
         raise
 
 
-def reuse(journal: Journal, attempt: Attempt, watch: Watch) -> Delivery | None:
+def reuse(journal: Journal, attempt: Attempt, watch: CallHandle) -> Delivery | None:
     """The pictures from the store; ``None`` if some are gone and the task is to be asked for them again."""
     try:
         return delivered_again(journal, attempt, watch)
@@ -128,13 +128,13 @@ def reuse(journal: Journal, attempt: Attempt, watch: Watch) -> Delivery | None:
         return None
 
 
-def delivered_again(journal: Journal, attempt: Attempt, watch: Watch) -> Delivery:
+def delivered_again(journal: Journal, attempt: Attempt, watch: CallHandle) -> Delivery:
     delivery = from_store(journal.store, attempt, watch.cancel)
     watch.report(Progress("done", 1.0, attempt.task.task_id))
     return delivery
 
 
-def wait_while_busy(journal: Journal, journal_id: str, watch: Watch) -> None:
+def wait_while_busy(journal: Journal, journal_id: str, watch: CallHandle) -> None:
     watch.report(Progress("running"))
     while journal.is_busy(journal_id):
         watch.cancel.check()

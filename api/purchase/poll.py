@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..core import Deadlines, PollError, Progress, Stage, SubTask, TaskRef, TaskTimeoutError, Text, Usual, Watch
+from ..core import CallHandle, Deadlines, PollError, Progress, Stage, SubTask, TaskRef, TaskTimeoutError, Text, Usual
 
 # However long such tasks usually take: this one may be quicker, and a display that stands still looks dead.
 _LONGEST_FIRST_PAUSE = 15.0
@@ -41,11 +41,11 @@ def jittered(seconds: float, spread: Callable[[], float] = random.random) -> flo
     return seconds * (0.9 + 0.2 * spread())
 
 
-def wait(
+def poll_until_done(
     task: TaskRef,
     query: Callable[[], Sequence[SubTask]],
     deadlines: Deadlines,
-    watch: Watch,
+    watch: CallHandle,
     usual: Usual | None = None,
     age: float = 0.0,
 ) -> tuple[SubTask, ...]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..journal import Claim
 
 
-class Waiting:
+class StoppableCall:
     """One call, from its beginning to its end; it may wait for one attempt after the other."""
 
     def __init__(self, registry: StopRegistry, cancel: CancelToken, on_stop: Callable[[], None]) -> None:
@@ -65,9 +65,9 @@ class Waiting:
 
 
 @contextmanager
-def waiting(
+def stoppable_call(
     registry: StopRegistry, cancel: CancelToken, on_stop: Callable[[], None] = lambda: None
-) -> Iterator[Waiting]:
+) -> Iterator[StoppableCall]:
     """While the block runs, its call can be stopped, by its own token only.
 
     Args:
@@ -76,7 +76,7 @@ def waiting(
     Raises:
         TaskTimeoutError: it was stopped, and no other error says more.
     """
-    call = Waiting(registry, cancel, on_stop)
+    call = StoppableCall(registry, cancel, on_stop)
     try:
         yield call
     except (CallCancelled, NotSubmitted):

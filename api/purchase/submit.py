@@ -13,12 +13,12 @@ from ..core import (
     Accepted,
     AmbiguousSubmitError,
     CallCancelled,
+    CallHandle,
     Progress,
     Provider,
     RemoteImageError,
     SubTask,
     Text,
-    Watch,
     pack_logger,
     redact_data,
     shortened,
@@ -46,7 +46,7 @@ def submit_until_decided(
     request: WireRequest,
     claim: Claim,
     journal: Journal,
-    watch: Watch,
+    watch: CallHandle,
     check: Callable[[], None],
     admit: Callable[[], None],
     keep: Callable[[SubTask], BesideError],
@@ -144,7 +144,7 @@ def _settle(claim: Claim, outcome: Outcome, error: RemoteImageError) -> None:
         claim.refused(error)
 
 
-def _heard(error: RemoteImageError, watch: Watch) -> RemoteImageError:
+def _heard(error: RemoteImageError, watch: CallHandle) -> RemoteImageError:
     """The error of a sent request whose node may be gone by now: then the log and the journal are left to tell."""
     if watch.cancel.cancelled:
         pack_logger().warning("after the interrupt: %s", error.text().en)

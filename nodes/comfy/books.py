@@ -50,7 +50,7 @@ class Books:
         self._profiles = profiles
         self._lock = threading.Lock()
         self._journal: api.Journal | None = None
-        self._collector: api.Collector | None = None
+        self._collector: api.BackgroundPoller | None = None
         self._announcer = Announcer(tell)
         self._thumbnails = once(lambda: api.Thumbnails())
 
@@ -66,7 +66,7 @@ class Books:
                 journal = api.Journal(profiles.journal_settings(directory), on_change=self._announcer.announce)
                 # Daemon threads would die in the middle of a submit.
                 atexit.register(_leave, journal, os.getpid())
-                self._collector = api.Collector(journal, profiles)
+                self._collector = api.BackgroundPoller(journal, profiles)
                 if self._collects():
                     self._collector.start()
                 self._journal = journal
@@ -102,7 +102,7 @@ class Books:
     def collect(self, journal_id: str) -> bool:
         """Ask for a task now, in the background; ``False`` if there is nothing to ask for."""
         self.open()
-        return self._collector is not None and self._collector.look_now(journal_id)
+        return self._collector is not None and self._collector.ask_now(journal_id)
 
     def stop_waiting(self, journal_id: str) -> bool:
         """End the calls of this server that wait for a task; ``False`` if there is none."""

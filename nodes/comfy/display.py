@@ -149,7 +149,7 @@ class NodeDisplay:
         if over:
             self.refresh(at_once=True, run_is_over=True)
 
-    def leave(self, left: api.Left) -> None:
+    def leave(self, left: api.AbandonedCalls) -> None:
         """What an interrupt left of a batch; from any thread, when the run is over."""
         with self._lock:
             for name, count in asdict(left).items():

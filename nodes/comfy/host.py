@@ -258,10 +258,10 @@ def _raised(error: RemoteImageError) -> NoReturn:
 
 
 async def _run_jobs(
-    jobs: Sequence[Callable[[api.Watch], _T]],
+    jobs: Sequence[Callable[[api.CallHandle], _T]],
     pool: DaemonPool,
     outlook: Outlook,
-    stored: Mapping[int, Callable[[api.Watch], _T | None]] = MappingProxyType({}),
+    stored: Mapping[int, Callable[[api.CallHandle], _T | None]] = MappingProxyType({}),
     left: Callable[[RemoteImageError], _T] = _raised,
 ) -> list[_T]:
     """Run blocking jobs side by side on worker threads and return their results in order.
@@ -282,7 +282,7 @@ async def _run_jobs(
     display = _current_display()
     shown = display.begin(outlook)
     tokens = [api.CancelToken() for _ in jobs]
-    watches = [api.Watch(token, call.report) for token, call in zip(tokens, shown, strict=True)]
+    watches = [api.CallHandle(token, call.report) for token, call in zip(tokens, shown, strict=True)]
 
     def start(index: int) -> Future[_T]:
         return pool.submit(partial(_run_shown, jobs[index], watches[index], shown[index]))
@@ -315,7 +315,7 @@ async def _run_jobs(
     ]
 
 
-def _run_shown(job: Callable[[api.Watch], _T], watch: api.Watch, call: Call) -> _T:
+def _run_shown(job: Callable[[api.CallHandle], _T], watch: api.CallHandle, call: Call) -> _T:
     result: _T | None = None
     try:
         result = job(watch)
@@ -324,7 +324,7 @@ def _run_shown(job: Callable[[api.Watch], _T], watch: api.Watch, call: Call) -> 
         call.end(result)
 
 
-def _read_shown(read: Callable[[api.Watch], _T | None], watch: api.Watch, call: Call) -> _T | None:
+def _read_shown(read: Callable[[api.CallHandle], _T | None], watch: api.CallHandle, call: Call) -> _T | None:
     result = read(watch)
     if result is not None:
         call.end(result)

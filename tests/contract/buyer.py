@@ -369,16 +369,16 @@ class _Fate:
 
 def _tell_of_waits(report: Callable[[Mapping[str, Any]], None]) -> None:
     """A line of the report for each call that finds another one at work, before it first looks whether that ended."""
-    from hidream_volcengine.api.purchase.stop import Waiting
+    from hidream_volcengine.api.purchase.stop import StoppableCall
 
-    on = Waiting.on
+    on = StoppableCall.on
 
     def told(waiting: Any, journal_id: str, claim: Any = None) -> None:
         on(waiting, journal_id, claim)
         if claim is None:
             report({"waits_for": journal_id})
 
-    Waiting.on = told  # type: ignore[method-assign]
+    StoppableCall.on = told  # type: ignore[method-assign]
 
 
 def _clock(errand: Errand) -> Callable[[], float]:
@@ -517,7 +517,7 @@ class _Purchase:
         return self._outcomes
 
     def _one(self, batch: Any, first: int, index: int) -> None:
-        from hidream_volcengine.api import CallCancelled, CancelToken, RemoteImageError, Watch
+        from hidream_volcengine.api import CallCancelled, CallHandle, CancelToken, RemoteImageError
 
         cancel = CancelToken()
         outcome = self._outcomes[first + index]
@@ -535,7 +535,7 @@ class _Purchase:
             threading.Thread(target=interrupted, daemon=True).start()
         began = time.monotonic()
         try:
-            result = batch.run(index, Watch(cancel, report))
+            result = batch.run(index, CallHandle(cancel, report))
             self._results[first + index] = result
             if result.error is not None:
                 outcome["problem"] = _problem(result.error)

@@ -23,6 +23,7 @@ import pytest
 from hidream_volcengine.api import (
     Batch,
     CallCancelled,
+    CallHandle,
     CancelToken,
     Deadlines,
     Delivery,
@@ -37,7 +38,6 @@ from hidream_volcengine.api import (
     Run,
     Sandbox,
     VolcengineService,
-    Watch,
     checked,
     hidream,
     images,
@@ -154,7 +154,7 @@ class Buying:
 
     def _one(self, index: int) -> None:
         try:
-            watch = Watch(self.cancels[index], self.progress[index].append)
+            watch = CallHandle(self.cancels[index], self.progress[index].append)
             self._results[index] = self.batch.run(index, watch)
         except BaseException as problem:
             self._results[index] = problem
@@ -223,8 +223,8 @@ def equal(first: Sequence[images.Pixels], second: Sequence[images.Pixels]) -> bo
     return len(first) == len(second) and all(map(np.array_equal, first, second))
 
 
-def idle_watch() -> Watch:
-    return Watch(CancelToken(), lambda progress: None)
+def idle_watch() -> CallHandle:
+    return CallHandle(CancelToken(), lambda progress: None)
 
 
 # ---- the shop

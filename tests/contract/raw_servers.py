@@ -41,6 +41,7 @@ from Crypto.Util.asn1 import (
 )
 from hidream_volcengine.api import (
     Batch,
+    CallHandle,
     CancelToken,
     Deadlines,
     Delivery,
@@ -52,7 +53,6 @@ from hidream_volcengine.api import (
     Progress,
     Run,
     VolcengineService,
-    Watch,
     hidream,
     images,
     volcengine,
@@ -521,7 +521,7 @@ def fresh_journal() -> Iterator[Journal]:
             journal.close()
 
 
-def bought(call: PaidCall, watch: Watch, journal: Journal | None = None) -> Delivery:
+def bought(call: PaidCall, watch: CallHandle, journal: Journal | None = None) -> Delivery:
     """The delivery of one call, as a node with no other one has it; raises its error.
 
     Without a journal it gets a fresh one: then the same request is bought anew.
@@ -530,7 +530,7 @@ def bought(call: PaidCall, watch: Watch, journal: Journal | None = None) -> Deli
         return _bought(call, watch, its_journal)
 
 
-def _bought(call: PaidCall, watch: Watch, journal: Journal) -> Delivery:
+def _bought(call: PaidCall, watch: CallHandle, journal: Journal) -> Delivery:
     batch = Batch(journal, [call], Run())
     result = batch.run(0, watch)
     batch.delivered([result])
@@ -542,7 +542,7 @@ def _bought(call: PaidCall, watch: Watch, journal: Journal) -> Delivery:
 
 def run(call: PaidCall, journal: Journal | None = None) -> Delivery:
     """The call's delivery, in this thread."""
-    return bought(call, Watch(CancelToken(), lambda progress: None), journal)
+    return bought(call, CallHandle(CancelToken(), lambda progress: None), journal)
 
 
 class Running:
@@ -562,7 +562,7 @@ class Running:
     def _run(self) -> None:
         with nullcontext(self._journal) if self._journal is not None else fresh_journal() as journal:
             try:
-                self.delivery = _bought(self._call, Watch(self.cancel, self.progress.append), journal)
+                self.delivery = _bought(self._call, CallHandle(self.cancel, self.progress.append), journal)
             except BaseException as problem:
                 self.problem = problem
             # Before a journal of its own is closed and deleted: nobody waits for that.

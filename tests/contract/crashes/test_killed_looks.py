@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import Collector, Journal
+from hidream_volcengine.api import BackgroundPoller, Journal
 from hidream_volcengine.api.core.text import Text
 from hidream_volcengine.api.journal.model import JournalError
 from pytest import MonkeyPatch
@@ -82,7 +82,7 @@ def test_killed_in_a_look(tmp_path: Path, monkeypatch: MonkeyPatch, service: str
         mortal(shop.journal, at, side)
         died = False
         try:
-            Collector(shop.journal, shop.profiles)._look(attempt)
+            BackgroundPoller(shop.journal, shop.profiles)._look(attempt)
         except Killed:
             died = True
         buried(shop)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hidream_volcengine.api import AmbiguousSubmitError, CallCancelled, Collector, PaidCall
+from hidream_volcengine.api import AmbiguousSubmitError, BackgroundPoller, CallCancelled, PaidCall
 from pytest import MonkeyPatch
 
 from emulator import Recorded
@@ -43,7 +43,7 @@ class Day:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
         self.servers = [shop.journal, shop.open()]
-        self.collectors = [Collector(journal, shop.profiles) for journal in self.servers]
+        self.collectors = [BackgroundPoller(journal, shop.profiles) for journal in self.servers]
         self.submitted_again: Counter[int] = Counter()
         self.problems: list[BaseException] = []
         self.did: list[str] = []
@@ -106,7 +106,7 @@ class Day:
             done = journal.submit_again(task.journal_id)
             self.submitted_again[task.take] -= not done
         elif what == "collect":
-            self.collectors[server].look_now(task.journal_id)
+            self.collectors[server].ask_now(task.journal_id)
         else:
             journal.waits.stop(task.journal_id)
         self.did += [what] if task else []
@@ -128,7 +128,7 @@ class Day:
             assert times <= 1 + self.submitted_again[number], f"wish {number} was bought {times} times"
         for task in self.shop.journal.tasks():
             if "collect" in task.can:
-                self.collectors[0].look_now(task.journal_id)
+                self.collectors[0].ask_now(task.journal_id)
         until(lambda: not UNSETTLED & set(self.shop.states), PATIENCE)
         tasks = self.shop.journal.tasks()
         kept = [task for task in tasks if task.state in ("stored", "delivered")]

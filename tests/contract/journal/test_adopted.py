@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from hidream_volcengine.api import (
+    BackgroundPoller,
     CallCancelled,
-    Collector,
     Delivery,
     Profiles,
     RemoteImageError,
@@ -69,7 +69,7 @@ def polls(shop: Shop) -> int:
 
 def collect(shop: Shop) -> int:
     sql(shop, "UPDATE attempts SET next_poll_at = -1")
-    return Collector(shop.journal, Profiles(shop.environment, lambda: pytest.fail("sandbox"))).collect_once()
+    return BackgroundPoller(shop.journal, Profiles(shop.environment, lambda: pytest.fail("sandbox"))).poll_once()
 
 
 def bought_elsewhere(shop: Shop, folder: Path, service: str = "upscale") -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hidream_volcengine.api import RemoteImageError, TaskTimeoutError, fetch_task, hidream
 from hidream_volcengine.api.core.task import PollError, TaskRef, UnknownTaskError
-from hidream_volcengine.api.purchase.background import Collector
+from hidream_volcengine.api.purchase.background import BackgroundPoller
 from hidream_volcengine.api.transport.received import Answer
 
 from tests.contract import paying
@@ -108,14 +108,14 @@ def test_a_late_picture_still_settles_it(shop: Shop) -> None:
 def test_the_collectors_looks_count_and_its_picture_settles_it(shop: Shop) -> None:
     journal_id = parked(shop)
     shop.fault("result", None, forgotten=True)
-    collector = Collector(shop.journal, shop.profiles)
+    collector = BackgroundPoller(shop.journal, shop.profiles)
     for hours in (22, 1, 1, 1):
         later(shop, hours)
-        assert collector.collect_once() == 1
+        assert collector.poll_once() == 1
     assert "submit-again" in shop.journal.tasks()[0].can
     shop.mend()
     later(shop, 1)
-    assert collector.collect_once() == 1
+    assert collector.poll_once() == 1
     assert shop.states == ["stored"]
     assert not shop.journal.submit_again(journal_id)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from hidream_volcengine.api import (
+    BackgroundPoller,
     CancelToken,
-    Collector,
     ConfigurationError,
     Journal,
     JournalSettings,
@@ -29,7 +29,7 @@ from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.model import ACCEPTED, Attempt, State
 from hidream_volcengine.api.journal.rows import put_attempt, put_request
 from hidream_volcengine.api.journal.tables import request_rows
-from hidream_volcengine.api.purchase.stop import waiting
+from hidream_volcengine.api.purchase.stop import stoppable_call
 from PIL import Image
 from sqlalchemy import Engine, event, update
 
@@ -60,7 +60,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 def books(shop: Shop) -> Books:
     made = Books(lambda: shop.folder, lambda: shop.profiles)
     made._journal = shop.journal
-    made._collector = Collector(shop.journal, shop.profiles)
+    made._collector = BackgroundPoller(shop.journal, shop.profiles)
     return made
 
 
@@ -85,12 +85,12 @@ def test_who_works_on_it_and_whether_it_is_free_of_charge(shop: Shop) -> None:
     buying = shop.buying(upscale(shop.hidream, A))
     buying.reaches("queued", "running")
     until(lambda: only(shop).state == "submitted", PATIENCE)
-    assert (only(shop).waiting, only(shop).sandbox) == (True, False)
+    assert (only(shop).stoppable_call, only(shop).sandbox) == (True, False)
     elsewhere = shop.open()
-    assert line(elsewhere, only(shop).journal_id).waiting, "another process sees it, too"
+    assert line(elsewhere, only(shop).journal_id).stoppable_call, "another process sees it, too"
     shop.mend()
     buying.wait()
-    assert not only(shop).waiting
+    assert not only(shop).stoppable_call
     sandbox = Shop(shop.folder / "sandbox", profile="sandbox")
     with sandbox:
         sandbox.buy(upscale(sandbox.hidream, A))
@@ -99,7 +99,7 @@ def test_who_works_on_it_and_whether_it_is_free_of_charge(shop: Shop) -> None:
 
 def test_one_that_nobody_works_on(shop: Shop) -> None:
     park(shop, "upscale")
-    assert (only(shop).state, only(shop).waiting) == ("parked", False)
+    assert (only(shop).state, only(shop).stoppable_call) == ("parked", False)
 
 
 def test_the_list_is_of_one_moment(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_what_is_listed_is_what_would_be_taken(shop: Shop, action: str) -> None:
         for row, (_, owner, _) in zip(rows, cases, strict=True):
             if owner == "a call that can be stopped":
                 calls.enter_context(pytest.raises(TaskTimeoutError) if action == "stop-waiting" else nullcontext())
-                calls.enter_context(waiting(shop.journal.waits, CancelToken())).on(row.journal_id, claims[row])
+                calls.enter_context(stoppable_call(shop.journal.waits, CancelToken())).on(row.journal_id, claims[row])
         listed = {task.journal_id: task for task in shop.journal.tasks(1000)}
         taken = set()
         for number, case in enumerate(cases):
@@ -347,12 +347,12 @@ def test_nobody_is_left_to_ask_for_it(shop: Shop) -> None:
     shop.settings["HIDREAM_TOKEN"] = ""
     with pytest.raises(ConfigurationError, match="no key"):
         books(shop).collect(only(shop).journal_id)
-    assert (only(shop).state, only(shop).waiting) == ("parked", False)
+    assert (only(shop).state, only(shop).stoppable_call) == ("parked", False)
     shop.settings["HIDREAM_TOKEN"] = KEYS.hidream_token
     shop.settings["REMOTE_IMAGE_ACCOUNT"] = "another"
     with pytest.raises(RemoteImageError):
         books(shop).collect(only(shop).journal_id)
-    assert (only(shop).state, only(shop).waiting) == ("parked", False)
+    assert (only(shop).state, only(shop).stoppable_call) == ("parked", False)
 
 
 def test_a_look_that_cannot_begin_leaves_the_task_alone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

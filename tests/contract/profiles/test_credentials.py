@@ -21,6 +21,7 @@ import pytest
 import requests
 from hidream_volcengine.api import (
     AuthenticationError,
+    CallHandle,
     CancelToken,
     ConfigurationError,
     ConnectionFailedError,
@@ -28,7 +29,6 @@ from hidream_volcengine.api import (
     Profiles,
     RemoteImageError,
     Sandbox,
-    Watch,
     hidream,
     pack_logger,
 )
@@ -465,7 +465,7 @@ def test_a_token_that_expires_while_a_task_runs_is_renewed(emulator: Emulator) -
             seen.append("running")
             emulator.expire_tokens()
 
-    delivery = raw.bought(raw.hidream_call(emulator.url, account=account), Watch(CancelToken(), report))
+    delivery = raw.bought(raw.hidream_call(emulator.url, account=account), CallHandle(CancelToken(), report))
     assert len(delivery.pictures) == 1 and seen
     assert exchanges(emulator) == 2
     assert emulator.billed == 1

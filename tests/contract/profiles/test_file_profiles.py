@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from hidream_volcengine.api import (
-    Collector,
+    BackgroundPoller,
     ConfigurationError,
     InvalidInputError,
     ProfileEditor,
@@ -133,7 +133,7 @@ def test_the_collector_finds_the_renamed_profile(shop: FileShop, service: str) -
 
     def collected() -> bool:
         shop.clock.now += 700
-        Collector(shop.journal, shop.profiles).collect_once()
+        BackgroundPoller(shop.journal, shop.profiles).poll_once()
         return shop.states == ["stored"]
 
     with shop.buys(0):
@@ -168,7 +168,7 @@ def test_a_profile_with_a_retired_entry_sends_nothing_until_it_is_removed(shop: 
             assert "canary" not in str(caught.value)
         assert isinstance(shop.clock, Clock)
         shop.clock.now += 700
-        Collector(shop.journal, shop.profiles).collect_once()
+        BackgroundPoller(shop.journal, shop.profiles).poll_once()
         for provider in ("HiDream", "Volcengine"):
             assert shop.editor.check("mine", provider).cause == "setting"
         assert proxy.accepted == 0
@@ -232,7 +232,7 @@ def test_a_task_of_a_removed_profile_is_fetched_by_its_task_id(shop: FileShop) -
     with shop.buys(0):
         for ask in (
             lambda: fetch_task(shop.journal, service, task.journal_id, idle_watch()),
-            lambda: Collector(shop.journal, shop.profiles).look_now(task.journal_id),
+            lambda: BackgroundPoller(shop.journal, shop.profiles).ask_now(task.journal_id),
         ):
             with pytest.raises(InvalidInputError) as refused:
                 ask()

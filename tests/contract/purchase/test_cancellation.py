@@ -15,11 +15,11 @@ import pytest
 from hidream_volcengine.api import (
     Batch,
     CallCancelled,
+    CallHandle,
     CancelToken,
     Deadlines,
     RemoteImageError,
     Run,
-    Watch,
     deliver,
     hidream,
     pack_logger,
@@ -465,7 +465,7 @@ def test_a_cancel_cuts_a_connection_inside_an_https_proxy(monkeypatch: MonkeyPat
 
 def test_a_failed_sibling_keeps_the_rest_of_a_batch_from_being_bought() -> None:
     with RawServer(answering(400, {"code": 1001, "message": "no"})) as server:
-        watch = Watch(CancelToken(), lambda progress: None)
+        watch = CallHandle(CancelToken(), lambda progress: None)
         with raw.fresh_journal() as journal:
             batch = Batch(journal, [raw.hidream_call(server.url) for _ in range(3)], Run())
             found = [batch.run(index, watch) for index in range(3)]

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from hidream_volcengine.api import (
     AmbiguousSubmitError,
+    BackgroundPoller,
     CallCancelled,
-    Collector,
     HiDreamService,
     Journal,
     PaidCall,
@@ -74,7 +74,7 @@ def collect(shop: Shop, **changes: str) -> int:
     profiles = Profiles({**shop.environment, **of_a_node, **changes}, lambda: pytest.fail("the sandbox was started"))
     submits = len(shop.submits)
     try:
-        return Collector(shop.journal, profiles).collect_once()
+        return BackgroundPoller(shop.journal, profiles).poll_once()
     finally:
         assert len(shop.submits) == submits, "the collector bought something"
 
@@ -478,9 +478,9 @@ def test_two_collectors_do_not_fetch_the_same_task_twice_at_once(shop: Shop, mon
     monkeypatch.setattr(Journal, "wait_for_change", wait_for_change)
     monkeypatch.setattr(pictures_module, "downloaded", slow_download)
     looked: list[int] = []
-    collectors = [Collector(journal, shop.profiles) for journal in (first, second)]
+    collectors = [BackgroundPoller(journal, shop.profiles) for journal in (first, second)]
     threads = [
-        threading.Thread(target=lambda one=one: looked.append(one.collect_once()), daemon=True) for one in collectors
+        threading.Thread(target=lambda one=one: looked.append(one.poll_once()), daemon=True) for one in collectors
     ]
     with shop.buys(0):
         for thread in threads:
@@ -527,10 +527,10 @@ def threads_of_it() -> list[threading.Thread]:
 
 
 @pytest.fixture
-def brisk_collector(shop: Shop, monkeypatch: MonkeyPatch) -> Iterator[Collector]:
+def brisk_collector(shop: Shop, monkeypatch: MonkeyPatch) -> Iterator[BackgroundPoller]:
     monkeypatch.setattr(collector, "_EVERY", 0.01)
     before = set(threads_of_it())
-    made = Collector(shop.journal, shop.profiles)
+    made = BackgroundPoller(shop.journal, shop.profiles)
     try:
         yield made
     finally:
@@ -538,7 +538,7 @@ def brisk_collector(shop: Shop, monkeypatch: MonkeyPatch) -> Iterator[Collector]
         until(lambda: not set(threads_of_it()) - before, PATIENCE)
 
 
-def test_it_is_started_once_and_keeps_nobody_from_leaving(shop: Shop, brisk_collector: Collector) -> None:
+def test_it_is_started_once_and_keeps_nobody_from_leaving(shop: Shop, brisk_collector: BackgroundPoller) -> None:
     call = leave_a_picture_behind(shop, "upscale")
     before = set(threads_of_it())
     starts = [threading.Thread(target=brisk_collector.start) for _ in range(8)]
@@ -557,7 +557,7 @@ def test_it_is_started_once_and_keeps_nobody_from_leaving(shop: Shop, brisk_coll
 
 
 def test_its_thread_outlives_a_round_that_fails(
-    shop: Shop, brisk_collector: Collector, monkeypatch: MonkeyPatch, caplog: LogCaptureFixture
+    shop: Shop, brisk_collector: BackgroundPoller, monkeypatch: MonkeyPatch, caplog: LogCaptureFixture
 ) -> None:
     call = leave_a_picture_behind(shop, "upscale")
     orphans = Journal.orphans

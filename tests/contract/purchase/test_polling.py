@@ -1,4 +1,4 @@
-"""Waiting for a task: nothing that a poll brings or fails to bring loses what was paid for."""
+"""StoppableCall for a task: nothing that a poll brings or fails to bring loses what was paid for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hidream_volcengine.api import (
+    CallHandle,
     CancelToken,
     Deadlines,
     Delivery,
@@ -20,7 +21,6 @@ from hidream_volcengine.api import (
     RemoteImageError,
     TaskFailedError,
     TaskTimeoutError,
-    Watch,
     fetch_task,
     hidream,
 )
@@ -92,7 +92,7 @@ class Service:
         with self.server:
             request = raw.img2img_request(max(1, len(self.ids)))
             call = raw.hidream_call(self.server.url, deadlines=deadlines, request=request)
-            watch = Watch(CancelToken(), (reports if reports is not None else []).append)
+            watch = CallHandle(CancelToken(), (reports if reports is not None else []).append)
             delivery = raw.bought(call, watch, journal)
             assert len([c for c in self.server.connections if c.request_line.startswith("POST")]) == 1
             return delivery
@@ -511,7 +511,7 @@ def test_finished_pictures_known_before_the_polls_broke_are_delivered() -> None:
 def test_a_task_past_its_deadline_can_be_collected_later() -> None:
     service = Service(results(done()))
     with service.server, raw.fresh_journal() as journal:
-        watch = Watch(CancelToken(), lambda progress: None)
+        watch = CallHandle(CancelToken(), lambda progress: None)
         delivery = fetch_task(journal, raw.hidream_call(service.server.url).service, "task-1", watch)
         assert widths(delivery) == [1]
         assert service.server.submits == []
@@ -602,7 +602,7 @@ def _asked(monkeypatch: MonkeyPatch, *, takes: float, ends: float, usual: Usual)
         return [SubTask("sub-1", started=True, image="u" if asked[-1] >= ends else "")]
 
     task = TaskRef("HiDream", "upscale", "task-1", sub_task_ids=("sub-1",))
-    polling.wait(task, query, Deadlines(), Watch(clock, lambda _: None), usual)
+    polling.wait(task, query, Deadlines(), CallHandle(clock, lambda _: None), usual)
     return asked
 
 
@@ -649,7 +649,7 @@ def test_never_three_polls_within_a_second_of_the_service(
         patched.setattr(polling, "jittered", lambda seconds: jittered(seconds, lambda: next(spreads)))
         patched.setattr(polling, "_SECOND", 1.0)
         task = TaskRef("HiDream", "upscale", "task-1", sub_task_ids=("sub-1",))
-        polling.wait(task, query, Deadlines(), Watch(clock, lambda _: None), Usual(1.0, 30.0))
+        polling.wait(task, query, Deadlines(), CallHandle(clock, lambda _: None), Usual(1.0, 30.0))
     assert len(arrived) == 20
     assert all(third - first >= 1.0 - 1e-9 for first, third in zip(arrived, arrived[2:], strict=False))
 

@@ -10,6 +10,7 @@ import pytest
 from hidream_volcengine.api import (
     Batch,
     CallCancelled,
+    CallHandle,
     CancelToken,
     Journal,
     JournalSettings,
@@ -20,7 +21,6 @@ from hidream_volcengine.api import (
     Result,
     Run,
     TaskTimeoutError,
-    Watch,
     deliver,
     fetch_task,
     may_still_come,
@@ -343,7 +343,7 @@ def test_fetching_a_task_by_its_id_stops(shop: Shop) -> None:
 
     def work() -> None:
         try:
-            fetch_task(shop.journal, service, newest(shop), Watch(CancelToken(), lambda progress: None))
+            fetch_task(shop.journal, service, newest(shop), CallHandle(CancelToken(), lambda progress: None))
         except BaseException as problem:
             ended.append(problem)
 
@@ -427,7 +427,7 @@ def stop_at(shop: Shop, call: Callable[[], PaidCall], moment: int, kind: str) ->
             meet(progress.stage)
 
     try:
-        result = batch.run(0, Watch(CancelToken(), heard))
+        result = batch.run(0, CallHandle(CancelToken(), heard))
     finally:
         assert not journal.waits._calls
     assert (result.error is not None) == (stopped == [True]), (result, stopped)

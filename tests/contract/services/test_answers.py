@@ -27,7 +27,7 @@ from hidream_volcengine.api import (
 )
 from hidream_volcengine.api.core.errors import Provider
 from hidream_volcengine.api.core.reading import base64_bytes
-from hidream_volcengine.api.core.task import Accepted, Watch
+from hidream_volcengine.api.core.task import Accepted, CallHandle
 from hidream_volcengine.api.purchase.words import notes_of
 from hidream_volcengine.api.services.answers import NotAccepted, Reply
 from hidream_volcengine.api.transport import submit as transport
@@ -59,7 +59,7 @@ def bought_once(call: PaidCall, server: RawServer) -> list[str]:
     """The notes of a call that delivers its picture; queued again it costs nothing."""
     with raw.fresh_journal() as journal:
         batch = Batch(journal, [call], Run())
-        result = batch.run(0, Watch(CancelToken(), lambda progress: None))
+        result = batch.run(0, CallHandle(CancelToken(), lambda progress: None))
         assert result.error is None, str(result.error)
         assert result.delivery is not None and len(result.delivery.pictures) == 1
         assert len(raw.run(call, journal).pictures) == 1

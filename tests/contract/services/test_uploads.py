@@ -15,12 +15,12 @@ import torch
 from hidream_volcengine.api import (
     Batch,
     CallCancelled,
+    CallHandle,
     CancelToken,
     HiDreamService,
     PaidCall,
     Pictures,
     Run,
-    Watch,
     checked,
     hidream,
     images,
@@ -195,6 +195,6 @@ def test_a_call_stopped_while_it_reads_the_store_opens_no_further_picture(
     with shop.sends_nothing():
         with monkeypatch.context() as patch, pytest.raises(CallCancelled):
             patch.setattr(collecting, "decode", decode)
-            Batch(shop.journal, [call], Run()).run(0, Watch(cancel, lambda progress: None))
+            Batch(shop.journal, [call], Run()).run(0, CallHandle(cancel, lambda progress: None))
         assert opened == 1
         assert equal(pictures(shop.buy(call)), bought)

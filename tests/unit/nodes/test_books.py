@@ -15,7 +15,7 @@ _package = types.ModuleType("hidream_volcengine.nodes")
 _package.__path__ = [str(Path(__file__).resolve().parents[3] / "nodes")]
 sys.modules.setdefault(_package.__name__, _package)
 
-from hidream_volcengine.api import Collector, Journal, Profiles  # noqa: E402
+from hidream_volcengine.api import BackgroundPoller, Journal, Profiles  # noqa: E402
 from hidream_volcengine.nodes.comfy import books  # noqa: E402
 
 
@@ -42,8 +42,8 @@ def test_a_forked_child_leaves_the_journal_to_its_parent() -> None:
 def test_only_the_first_copy_of_the_pack_collects(
     collects: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[Collector] = []
-    monkeypatch.setattr(Collector, "start", lambda collector: started.append(collector))
+    started: list[BackgroundPoller] = []
+    monkeypatch.setattr(BackgroundPoller, "start", lambda collector: started.append(collector))
     profiles = Profiles({}, lambda: pytest.fail("no sandbox"))
     books.Books(lambda: tmp_path, lambda: profiles, collects=lambda: collects).open()
     assert len(started) == collects

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hidream_volcengine.api import (
+    CallHandle,
     CancelToken,
     Deadlines,
     Journal,
     JournalSettings,
     TaskRef,
     TaskTimeoutError,
-    Watch,
     images,
 )
 from hidream_volcengine.api.core.limits import Budget, Ceiling
@@ -23,10 +23,10 @@ from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.model import Finished, Order, Purchase
 from hidream_volcengine.api.journal.tables import attempts, request_rows
 from hidream_volcengine.api.purchase import poll as polling
-from hidream_volcengine.api.purchase.poll import wait
+from hidream_volcengine.api.purchase.poll import poll_until_done
 from sqlalchemy import delete
 
-WATCH = Watch(CancelToken(), lambda progress: None)
+WATCH = CallHandle(CancelToken(), lambda progress: None)
 A, B, C = (SubTask(name, started=True, image=f"https://example.com/{name}") for name in "abc")
 UNANNOUNCED = TaskRef("HiDream", "hidream model photo set", "task-1")
 ANNOUNCED = TaskRef("HiDream", "hidream model photo set", "task-1", sub_task_ids=("a", "b", "c"))
@@ -44,7 +44,7 @@ def looks(*told: Sequence[SubTask]) -> Callable[[], Sequence[SubTask]]:
 
 
 def test_a_set_that_grows_is_waited_for_until_it_stands_still() -> None:
-    assert wait(UNANNOUNCED, looks([A], [A, B], [A, B, C], [A, B, C]), Deadlines(), WATCH) == (A, B, C)
+    assert poll_until_done(UNANNOUNCED, looks([A], [A, B], [A, B, C], [A, B, C]), Deadlines(), WATCH) == (A, B, C)
 
 
 def test_an_announced_set_needs_no_second_look() -> None:
@@ -54,17 +54,17 @@ def test_an_announced_set_needs_no_second_look() -> None:
         asked.append(1)
         return [C, A, B]
 
-    assert wait(ANNOUNCED, once, Deadlines(), WATCH) == (A, B, C)
+    assert poll_until_done(ANNOUNCED, once, Deadlines(), WATCH) == (A, B, C)
     assert len(asked) == 1
 
 
 def test_a_set_that_nobody_confirmed_is_not_whole_at_the_deadline() -> None:
     with pytest.raises(TaskTimeoutError):
-        wait(UNANNOUNCED, looks([A]), Deadlines(queue=0.0, run=0.0), WATCH)
+        poll_until_done(UNANNOUNCED, looks([A]), Deadlines(queue=0.0, run=0.0), WATCH)
 
 
 def test_what_is_missing_at_the_deadline_keeps_its_place() -> None:
-    found = wait(ANNOUNCED, looks([A, C]), Deadlines(queue=0.0, run=0.0), WATCH)
+    found = poll_until_done(ANNOUNCED, looks([A, C]), Deadlines(queue=0.0, run=0.0), WATCH)
     assert [sub_task.sub_task_id for sub_task in found] == ["a", "b", "c"]
     assert isinstance(found[1].error, TaskTimeoutError) and found[0] == A and found[2] == C
 

@@ -12,6 +12,7 @@ import pytest
 from hidream_volcengine.api import (
     AuthenticationError,
     Batch,
+    CallHandle,
     CancelToken,
     Delivery,
     Journal,
@@ -26,7 +27,6 @@ from hidream_volcengine.api import (
     TaskRef,
     TaskTimeoutError,
     Text,
-    Watch,
     deliver,
     hidream,
     images,
@@ -38,7 +38,7 @@ from hidream_volcengine.api.transport.account import HiDreamAccount
 from hidream_volcengine.api.transport.submit import Phases
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
-WATCH = Watch(CancelToken(), lambda progress: None)
+WATCH = CallHandle(CancelToken(), lambda progress: None)
 
 
 @pytest.fixture
