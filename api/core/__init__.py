@@ -43,7 +43,7 @@ from .reading import as_object, base64_bytes, code_of, decoded, excerpt, json_ob
 from .redaction import Secret, hide_address, pack_logger, redact, redact_data, shortened, words_of
 from .task import Accepted, CallHandle, PollError, Progress, Stage, SubTask, TaskRef, UnknownTaskError, Usual
 from .text import SETTINGS_DIALOG, Text
-from .threads import DaemonPool, Process, apart, is_dead, once, this_process
+from .threads import DaemonPool, Process, is_dead, made_once, on_codec_pool, this_process
 
 __all__ = [
     "DEFAULT_PROFILE",

@@ -106,7 +106,7 @@ def once(make: Callable[[], _T]) -> Callable[[], _T]:
     return shared
 
 
-def apart(function: Callable[..., _T], *args: Any, cancel: CancelToken | None = None) -> _T:
+def on_codec_pool(function: Callable[..., _T], *args: Any, cancel: CancelToken | None = None) -> _T:
     """Run what needs much memory for a moment on one of a few threads, and wait for it.
 
     So only a few pictures are encoded or decoded at a time, whatever number of calls is under way. And the C library

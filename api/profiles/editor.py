@@ -16,10 +16,10 @@ from ..core import DEFAULT_PROFILE, SANDBOX_PROFILE, ConfigurationError, Provide
 from ..transport import Diagnosis, origin
 from .check import check_profile
 from .fields import (
-    KEYS,
     PROVIDERS,
-    RETIRED_KEYS,
+    RETIRED_SECRETS,
     RETIRED_SETTINGS,
+    SECRETS,
     SETTINGS,
     WITH_THE_KEY,
     BadValueError,
@@ -198,7 +198,7 @@ class ProfileEditor:
             in_file=stored is not None,
             environment=tuple(owner for owner in PROVIDERS if self._profiles.by_environment(name, owner)),
             ready=tuple(owner for owner in PROVIDERS if built_in or self._profiles.has_key(name, owner)),
-            keys={key: stored is not None and key in stored.keys for key in KEYS},
+            keys={key: stored is not None and key in stored.keys for key in SECRETS},
             settings={setting: _own(stored, setting) for setting in SETTINGS},
             retired=tuple(retired_in(stored)) if stored is not None else (),
         )
@@ -228,7 +228,7 @@ class ProfileEditor:
                 entry["settings"][name] = checked
         self._forget_moved(entry, keys, told)
         for name, value in keys.items():
-            key = _checked(name, key_word if name in KEYS else nothing if name in RETIRED_KEYS else None, value)
+            key = _checked(name, key_word if name in SECRETS else nothing if name in RETIRED_SECRETS else None, value)
             if what := left_out(value):
                 told.texts.append(Text(f"{name}: {what.en}.", f"{name}：{what.zh}。"))
             entry["keys"].pop(name, None)
@@ -239,7 +239,7 @@ class ProfileEditor:
     def _bind_whole(self, entry: dict[str, Any]) -> None:
         """Bind keys of version 0.1, which belong to a host alone, to the whole address that the profile has there."""
         for name, key in entry["keys"].items():
-            if name in KEYS and self._has_hosts(entry, name):
+            if name in SECRETS and self._has_hosts(entry, name):
                 bases = self._bound_to(entry, name)
                 if is_bound_to(key["for"], bases):
                     key["for"] = [*bases, *key["for"][len(bases) :]]
@@ -247,7 +247,7 @@ class ProfileEditor:
     def _forget_moved(self, entry: dict[str, Any], entered: Mapping[str, object], told: _Told) -> None:
         """A key belongs to the address that it was entered for: no other one ever gets it."""
         for name in list(entry["keys"]):
-            if name not in KEYS or name in entered:
+            if name not in SECRETS or name in entered:
                 continue
             if self._has_hosts(entry, name) and is_bound_to(entry["keys"][name]["for"], self._bound_to(entry, name)):
                 continue
@@ -255,7 +255,7 @@ class ProfileEditor:
             told.texts.append(_forgotten(name))
 
     def _has_hosts(self, entry: dict[str, Any], name: str) -> bool:
-        return all(self._host(entry, host) for host in KEYS[name].hosts)
+        return all(self._host(entry, host) for host in SECRETS[name].hosts)
 
     def _host(self, entry: dict[str, Any], name: str) -> str:
         own = entry["settings"].get(name)
@@ -269,7 +269,7 @@ class ProfileEditor:
 
     def _bound_to(self, entry: dict[str, Any], name: str) -> list[str]:
         if not self._has_hosts(entry, name):
-            missing = ", ".join(host for host in KEYS[name].hosts if not self._host(entry, host))
+            missing = ", ".join(host for host in SECRETS[name].hosts if not self._host(entry, host))
             raise RefusedEditError(
                 Text(f"{name} needs {missing}, too.", f"填写 {name} 时还需填写 {missing}。"),
             )
@@ -278,7 +278,7 @@ class ProfileEditor:
     def _tell_of_the_environment(self, profile: str, changed: set[str], told: _Told) -> None:
         for owner in PROVIDERS:
             prefix = owner.lower()
-            unused = {name for name in changed if name.startswith(prefix) and (name in KEYS or name in WITH_THE_KEY)}
+            unused = {name for name in changed if name.startswith(prefix) and (name in SECRETS or name in WITH_THE_KEY)}
             if unused and self._profiles.by_environment(profile, owner):
                 told.texts.append(
                     Text(

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..core import ConfigurationError, Deadlines, JournalSettings, Text, pack_logger
-from .fields import KEYS, SETTINGS, BadValueError, Value, key_word, left_out, limit, switch
+from .fields import SECRETS, SETTINGS, BadValueError, Value, key_word, left_out, limit, switch
 from .file import bare_key
 
 _SWITCH = {**dict.fromkeys(("0", "false", "no", "off"), False), **dict.fromkeys(("1", "true", "yes", "on"), True)}
@@ -25,14 +25,14 @@ class Environment:
         return self._variables.get(variable, "").strip()
 
     def has_key(self, name: str) -> bool:
-        return bool(bare_key(self.value(KEYS[name].variable)))
+        return bool(bare_key(self.value(SECRETS[name].variable)))
 
     def key(self, name: str) -> str:
         """
         Raises:
             ConfigurationError: the variable holds what cannot be a key.
         """
-        variable = KEYS[name].variable
+        variable = SECRETS[name].variable
         if not self.has_key(name):
             return ""
         say_what_is_left_out(variable, self.value(variable))

@@ -253,7 +253,7 @@ class Key:
 
 
 _HIDREAM_HOSTS = ("hidream_base_url", "hidream_ec_base_url")
-KEYS: Mapping[str, Key] = {
+SECRETS: Mapping[str, Key] = {
     "hidream_token": Key("HiDream", _HIDREAM_HOSTS, "HIDREAM_TOKEN"),
     "hidream_api_key": Key("HiDream", _HIDREAM_HOSTS, "HIDREAM_API_KEY"),
     "volcengine_gateway_api_key": Key("Volcengine", ("volcengine_gateway_base_url",), "VOLCENGINE_GATEWAY_API_KEY"),
@@ -262,12 +262,12 @@ KEYS: Mapping[str, Key] = {
 }
 PROVIDERS: tuple[Provider, ...] = ("HiDream", "Volcengine")
 # Where the environment has the key, these come from there, too.
-WITH_THE_KEY = frozenset({"hidream_user_id"}.union(*(key.hosts for key in KEYS.values())))
+WITH_THE_KEY = frozenset({"hidream_user_id"}.union(*(key.hosts for key in SECRETS.values())))
 
 
 def bases_of(name: str, host: Callable[[str], str]) -> tuple[str, ...]:
     """What a key is entered for, and without which it is not sent."""
-    return tuple(base_of(host(setting)) for setting in KEYS[name].hosts)
+    return tuple(base_of(host(setting)) for setting in SECRETS[name].hosts)
 
 
 def is_bound_to(bound: Sequence[str], bases: Sequence[str]) -> bool:
@@ -294,7 +294,7 @@ class Retired:
 
 
 RETIRED_SETTINGS = frozenset({"ca_file"})
-RETIRED_KEYS = frozenset({"proxy_login"})
+RETIRED_SECRETS = frozenset({"proxy_login"})
 _SOCKS = re.compile(r"socks[^:]*://", re.IGNORECASE)
 _PROXY_ADVICE = Text(
     "Set HTTPS_PROXY in the environment of the ComfyUI server (it can be a SOCKS proxy and have a login), restart the "

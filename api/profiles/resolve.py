@@ -26,7 +26,7 @@ from ..core import (
 )
 from ..transport import BearerAuth, ExchangedTokenAuth, HiDreamAccount, Sandbox, SignatureAuth, VolcengineAccount
 from .environment import Environment, bad_setting, say_what_is_left_out
-from .fields import KEYS, SETTINGS, WITH_THE_KEY, BadValueError, Value, bases_of, is_bound_to, key_word, retired_in
+from .fields import SECRETS, SETTINGS, WITH_THE_KEY, BadValueError, Value, bases_of, is_bound_to, key_word, retired_in
 from .file import Contents, ProfileFile, StoredProfile, profile_names
 
 
@@ -121,7 +121,7 @@ class _Source:
             return False
 
     def _moved(self, name: str, bound: tuple[str, ...]) -> ConfigurationError:
-        entered_for = ", ".join(bound[: len(KEYS[name].hosts)])
+        entered_for = ", ".join(bound[: len(SECRETS[name].hosts)])
         return ConfigurationError(
             Text(
                 f"The key {name} of the profile {self.profile!r} was entered for {entered_for}, and is not sent to "
@@ -137,7 +137,7 @@ class _Source:
     def account_id(self, name: str) -> str:
         """The variable's name stands for whatever key it holds, so that rotating the key keeps the pictures."""
         if self.by_environment or self.stored is None:
-            return self.environment.account() or KEYS[name].variable
+            return self.environment.account() or SECRETS[name].variable
         return self.stored.account_id
 
     def budget(self) -> Budget:
@@ -341,7 +341,7 @@ class Profiles:
     def by_environment(self, profile: str, provider: Provider) -> bool:
         """Whether the environment has the key: only ever that of ``default``."""
         return profile == DEFAULT_PROFILE and any(
-            self.environment.has_key(name) for name, key in KEYS.items() if key.owner == provider
+            self.environment.has_key(name) for name, key in SECRETS.items() if key.owner == provider
         )
 
     def has_key(self, profile: str, provider: Provider) -> bool:

@@ -18,7 +18,7 @@ from ..core import (
     QuotaError,
     RemoteImageError,
     Text,
-    apart,
+    on_codec_pool,
     pack_logger,
     redact,
 )
@@ -251,7 +251,7 @@ class Batch:
     def _submit(self, call: PaidCall, claim: Claim, watch: CallHandle, admit: Callable[[], None]) -> Accepted:
         # Its own frame: the encoded picture ends with it, and not with the wait for the task.
         service, journal = call.service, self._journal
-        request = call.request.model_copy(update=dict(apart(call.encode, cancel=watch.cancel)))
+        request = call.request.model_copy(update=dict(on_codec_pool(call.encode, cancel=watch.cancel)))
         usual = journal.usual_seconds(service.name, sandbox=service.account.sandbox)
         expected = usual.median if usual else None
         keep = partial(keep_beside_an_error, claim, service, watch)

@@ -25,7 +25,7 @@ from ..core import (
     TaskTimeoutError,
     Text,
     UnknownTaskError,
-    apart,
+    on_codec_pool,
     pack_logger,
 )
 from ..journal import Attempt, DamagedPictureError, JournalError, MissingPictureError, Store, StoredResult, retold
@@ -124,7 +124,7 @@ def _stored_picture(
     store: Store, result: StoredResult, task: TaskRef, cancel: CancelToken | None = None
 ) -> Pixels | None:
     try:
-        return apart(_opened, store, result.sha256, cancel=cancel)
+        return on_codec_pool(_opened, store, result.sha256, cancel=cancel)
     except (MissingPictureError, DamagedPictureError, UndecodableImageError) as problem:
         pack_logger().warning("a stored picture is not used: %s (%s)", result.sha256, problem)
         return None

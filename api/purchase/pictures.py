@@ -20,8 +20,8 @@ from ..core import (
     TaskRef,
     TaskTimeoutError,
     Text,
-    apart,
     base64_bytes,
+    on_codec_pool,
     pack_logger,
 )
 from ..journal import UNKNOWN_MEDIA, file_name
@@ -93,7 +93,7 @@ class Downloads:
             # Before it is decoded: whatever goes wrong there, the bytes are paid and kept.
             kept = keep(encoded)
             try:
-                return Brought(encoded, kept, apart(decode, io.BytesIO(encoded.data), self._pixel_cap))
+                return Brought(encoded, kept, on_codec_pool(decode, io.BytesIO(encoded.data), self._pixel_cap))
             except UndecodableImageError as failure:
                 pack_logger().warning("%s: the picture in the answer is not decoded: %s", self.task.endpoint, failure)
                 if not sub_task.image:
@@ -131,7 +131,7 @@ class Downloads:
         if not sub_task.base64:  # a URL: do not wait for a thread of the pool
             return None
         try:
-            data = apart(base64_bytes, sub_task.base64)
+            data = on_codec_pool(base64_bytes, sub_task.base64)
         except ValueError:
             # No base64, and paid all the same: kept as it came.
             data = sub_task.base64.encode("utf-8", "replace")
@@ -154,7 +154,7 @@ class Downloads:
                     cancel=self.cancel,
                     proxy=self.service.account.proxy,
                 ) as stream:
-                    fetched = apart(self._read, stream)
+                    fetched = on_codec_pool(self._read, stream)
                 if fetched.problem is None or fetched.problem.is_foreign:
                     return fetched
                 problem = fetched.problem

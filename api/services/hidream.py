@@ -35,8 +35,8 @@ from ..core import (
     Text,
     UnknownTaskError,
     UpscaleRatio,
-    apart,
     excerpt,
+    on_codec_pool,
     pack_logger,
 )
 from ..transport import Answer, ExchangedTokenAuth, HiDreamAccount, NoAnswerError, Phases, get, obstacle_of, post_once
@@ -201,7 +201,7 @@ class HiDreamService:
         added = {"request_id": request_id, "notify_url": self.account.notify_url or None}
         answer = post_once(
             self.base_url + self.endpoint.submit_path,
-            apart(request.model_copy(update=added).json_bytes, cancel=phases.cancel),
+            on_codec_pool(request.model_copy(update=added).json_bytes, cancel=phases.cancel),
             headers=headers,
             auth=self.account.auth,
             answer_timeout=self.account.deadlines.hidream_answer,

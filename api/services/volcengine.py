@@ -30,7 +30,7 @@ from ..core import (
     TaskRef,
     Text,
     UnknownTaskError,
-    apart,
+    on_codec_pool,
     pack_logger,
 )
 from ..transport import Answer, NoAnswerError, Phases, VolcengineAccount, ask, obstacle_of, post_once
@@ -128,7 +128,7 @@ class VolcengineService:
         deadlines = self.account.deadlines
         came = post_once(
             self.account.base_url + self.account.path,
-            apart(request.json_bytes, cancel=phases.cancel),
+            on_codec_pool(request.json_bytes, cancel=phases.cancel),
             params=_action("CVSync2AsyncSubmitTask" if resumable else "CVProcess"),
             headers={},
             auth=self.account.auth,

@@ -222,7 +222,7 @@ def trusted() -> bool | str:
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
 
-class Line:
+class LiveConnection:
     """The connection of one request, for another thread to cut: in a TLS handshake, a stalled upload or download.
 
     A context manager; the line of a session that keeps its connection alive is entered for each request.
@@ -247,7 +247,7 @@ class Line:
             self._cut = True
             self._shut_down()
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> LiveConnection:
         self._cut = False
         return self
 

@@ -18,7 +18,7 @@ import requests
 import urllib3
 
 from ..core import CancelToken, Deadlines, Text
-from .connection import Hooks, Line, NoAuth, blocks, is_loopback, log_exchange, new_session, trusted
+from .connection import Hooks, LiveConnection, NoAuth, blocks, is_loopback, log_exchange, new_session, trusted
 from .time_limit import TimeLimit
 
 _MAX_REDIRECTS = 3
@@ -52,7 +52,7 @@ class RefusedUrlError(Exception):
         self.reason = reason
 
 
-def _guard(allow_loopback: bool, line: Line) -> Hooks:
+def _guard(allow_loopback: bool, line: LiveConnection) -> Hooks:
     """Refuses direct connections to addresses inside somebody's network, before and after they stand.
 
     Only direct ones: a proxy may well be a private address, and resolves names for itself.
@@ -172,7 +172,7 @@ def downloaded(
         cancel.check()
         started = time.monotonic()
         shown = without_query(_checked_url(url, allow_loopback))
-        line = Line()
+        line = LiveConnection()
         limit = TimeLimit(line, min(deadlines.download, deadlines.connect + 2 * deadlines.poll))
         session = new_session(url, proxy, _guard(allow_loopback, line))
         with line, limit, session, cancel.calling(line.cut):

@@ -13,7 +13,7 @@ from requests.auth import AuthBase
 
 from ..core import Deadlines, json_object
 from . import received
-from .connection import Hooks, Line, Session, is_loopback, log_exchange, new_session, trusted
+from .connection import Hooks, LiveConnection, Session, is_loopback, log_exchange, new_session, trusted
 from .received import Answer
 from .time_limit import TimeLimit
 
@@ -23,9 +23,9 @@ _MOST_SESSIONS = 8
 _thread = threading.local()
 
 
-def _thread_session(url: str, proxy: str) -> tuple[Session, Line]:
+def _thread_session(url: str, proxy: str) -> tuple[Session, LiveConnection]:
     """This thread's session for polls (requests' sessions are not to be shared between threads, nor proxies)."""
-    sessions: dict[tuple[bool, str], tuple[Session, Line]] = _thread.__dict__.setdefault("sessions", {})
+    sessions: dict[tuple[bool, str], tuple[Session, LiveConnection]] = _thread.__dict__.setdefault("sessions", {})
     slot = (is_loopback(urlsplit(url).hostname or ""), proxy)
     if slot not in sessions:
         if len(sessions) >= _MOST_SESSIONS:
@@ -34,8 +34,8 @@ def _thread_session(url: str, proxy: str) -> tuple[Session, Line]:
     return sessions[slot]
 
 
-def _watched_session(url: str, proxy: str) -> tuple[Session, Line]:
-    line = Line()
+def _watched_session(url: str, proxy: str) -> tuple[Session, LiveConnection]:
+    line = LiveConnection()
     return new_session(url, proxy, Hooks(connected=lambda sock, direct: line.connected(sock))), line
 
 

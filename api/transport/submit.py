@@ -20,7 +20,7 @@ from requests.auth import AuthBase
 
 from ..core import CancelToken, Deadlines, json_object
 from . import received
-from .connection import Hooks, Line, log_exchange, new_session, trusted
+from .connection import Hooks, LiveConnection, log_exchange, new_session, trusted
 from .received import Answer
 from .time_limit import SLOWEST, TimeLimit
 
@@ -75,7 +75,7 @@ class _CountingBody:
         self,
         data: bytes,
         cancel: CancelToken,
-        line: Line,
+        line: LiveConnection,
         before_first: Callable[[], None],
         on_whole: Callable[[], None],
     ) -> None:
@@ -190,7 +190,7 @@ def post_once(
         NoAnswerError: it did, and no answer could be read.
         CallCancelled: cancelled before the last byte was handed over.
     """
-    line = Line()
+    line = LiveConnection()
     announce = _once(before_sending)
     # Of the upload at first, of the answer as soon as that has ended.
     limit = TimeLimit(line, 2 * (deadlines.connect + deadlines.upload_stall) + len(body) / SLOWEST)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 
-from .connection import Line
+from .connection import LiveConnection
 
 # Bytes per second. A transfer that is slower than this over its whole length has no end to wait for.
 SLOWEST = 16 * 1024
@@ -22,7 +22,7 @@ class TimeLimit:
         seconds: until it is cut; :meth:`came` adds what a slow line needs for the bytes that came.
     """
 
-    def __init__(self, line: Line, seconds: float) -> None:
+    def __init__(self, line: LiveConnection, seconds: float) -> None:
         self.line = line
         self.end = time.monotonic() + seconds
         self.passed = False

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from ... import api
-from ...api import RemoteImageError, choices, once
+from ...api import RemoteImageError, choices, made_once
 from .announcer import Announcer
 
 _GRACE_AT_EXIT = 5.0
@@ -52,7 +52,7 @@ class Books:
         self._journal: api.Journal | None = None
         self._collector: api.BackgroundPoller | None = None
         self._announcer = Announcer(tell)
-        self._thumbnails = once(lambda: api.Thumbnails())
+        self._thumbnails = made_once(lambda: api.Thumbnails())
 
     def open(self) -> api.Journal:
         """The journal; from now on no paid task rots.

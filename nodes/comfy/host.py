@@ -27,7 +27,7 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ... import api
-from ...api import ConfigurationError, DaemonPool, ProfileFile, RemoteImageError, Text, once
+from ...api import ConfigurationError, DaemonPool, ProfileFile, RemoteImageError, Text, made_once
 from ..routes import other_copy, register, serve_as_script
 from .books import Books
 from .display import Call, NodeDisplay, Outlook, PreviewFile
@@ -179,9 +179,9 @@ def private_directory() -> Path:
 
 PROFILE_FILE = ProfileFile(private_directory)
 # These are loaded with the first paid call, or with the page that asks for them.
-profiles = once(lambda: api.Profiles.of_this_server(start_sandbox, PROFILE_FILE))
-_editor = once(lambda: api.ProfileEditor(profiles(), PROFILE_FILE))
-_templates = once(lambda: api.TemplateShelf(profiles(), private_directory))
+profiles = made_once(lambda: api.Profiles.of_this_server(start_sandbox, PROFILE_FILE))
+_editor = made_once(lambda: api.ProfileEditor(profiles(), PROFILE_FILE))
+_templates = made_once(lambda: api.TemplateShelf(profiles(), private_directory))
 
 
 def _tell_pages(changed: str) -> None:
@@ -239,7 +239,7 @@ def _current_run() -> api.Run:
     return run
 
 
-_start_id = once(lambda: uuid.uuid4().hex)
+_start_id = made_once(lambda: uuid.uuid4().hex)
 
 
 def _substitute_prompt_id() -> str:

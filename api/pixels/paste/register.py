@@ -482,8 +482,8 @@ def _left_over(blocks: list[_Block]) -> tuple[float, float, float, float] | None
     cross = found * np.conj(expected)
     weighted = cross * _signal_to_noise(cross.real, np.abs(expected) ** 2, np.abs(found) ** 2, common)
     # Shift x, shift y, stretch x, stretch y; a stretch is only known where blocks lie apart.
-    apart = [bool(np.ptp([block.x for block in blocks])), bool(np.ptp([block.y for block in blocks]))]
-    known = np.array([True, True, *apart])
+    on_codec_pool = [bool(np.ptp([block.x for block in blocks])), bool(np.ptp([block.y for block in blocks]))]
+    known = np.array([True, True, *on_codec_pool])
     left = np.zeros(4)
     for _ in range(4):
         slope, bend = np.zeros(4), np.zeros((4, 4))

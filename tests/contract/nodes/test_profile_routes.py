@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from hidream_volcengine.api import ConfigurationError, ProfileEditor, ProfileFile, Profiles
-from hidream_volcengine.api.profiles.fields import KEYS, RETIRED_KEYS, SETTINGS
+from hidream_volcengine.api.profiles.fields import RETIRED_SECRETS, SECRETS, SETTINGS
 from hidream_volcengine.api.transport.auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
 from hidream_volcengine.nodes.routes.guard import (
     BODY_LIMIT,
@@ -125,7 +125,7 @@ def test_what_is_there_at_first(page: Page) -> None:
         assert profile["retired"] == []
         assert profile["built_in"] is (profile["name"] == "sandbox")
         assert profile["in_file"] is False and profile["environment"] == []
-        assert profile["keys"] == dict.fromkeys(KEYS, False)
+        assert profile["keys"] == dict.fromkeys(SECRETS, False)
         assert profile["settings"] == {name: setting.unset for name, setting in SETTINGS.items()}
     assert shown["defaults"]["hidream_base_url"] == "https://www.hidreamai.com"
     assert (shown["defaults"]["pictures_per_day"], shown["defaults"]["pictures_per_run"]) == (0, 100)
@@ -163,7 +163,7 @@ def test_a_profile_is_added_and_used(page: Page) -> None:
     settings = {"language": "en", "hidream_user_id": "user-1", "pictures_per_day": 3, "hidream_at_once": 0}
     shown = page.does("add", name=" 公司 ", settings=settings, keys={"hidream_token": f" {CANARY}\n"})
     assert shown["told"] == []
-    assert page.one("公司")["keys"] == {**dict.fromkeys(KEYS, False), "hidream_token": True}
+    assert page.one("公司")["keys"] == {**dict.fromkeys(SECRETS, False), "hidream_token": True}
     assert page.profiles.names() == ["default", "公司", "sandbox"]
     account = page.profiles.hidream("公司")
     assert isinstance(account.auth, BearerAuth) and account.auth.token.reveal() == CANARY
@@ -190,7 +190,7 @@ def test_for_which_services_a_profile_has_a_whole_key(page: Page, environment: d
 
 def test_every_kind_of_key(page: Page) -> None:
     page.does("add", name="a", settings=ALL_HOSTS, keys=ALL_KEYS)
-    assert page.one("a")["keys"] == dict.fromkeys(KEYS, True)
+    assert page.one("a")["keys"] == dict.fromkeys(SECRETS, True)
     gateway = page.profiles.volcengine("a")
     assert isinstance(gateway.auth, BearerAuth) and gateway.base_url == GATEWAY
     page.does("change", name="a", keys={"hidream_token": "", "volcengine_gateway_api_key": ""})
@@ -265,11 +265,11 @@ def test_the_environment_wins_for_each_provider(page: Page, environment: dict[st
     assert len(told) == 1 and "HiDream" in told[0]["en"] and "环境变量" in told[0]["zh"]
 
 
-@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize("name", SECRETS)
 def test_the_environment_never_decides_another_profile(page: Page, environment: dict[str, str], name: str) -> None:
     page.does("add", name="a", settings=ALL_HOSTS, keys=ALL_KEYS)
-    environment[KEYS[name].variable] = "key-of-the-environment"
-    assert page.one("a")["environment"] == [] and page.one("default")["environment"] == [KEYS[name].owner]
+    environment[SECRETS[name].variable] = "key-of-the-environment"
+    assert page.one("a")["environment"] == [] and page.one("default")["environment"] == [SECRETS[name].owner]
     assert page.profiles.hidream("a").auth.token.reveal() == ALL_KEYS["hidream_token"]  # type: ignore[attr-defined]
     assert page.profiles.volcengine("a").account_id.startswith("profile-")
 
@@ -498,7 +498,7 @@ def test_a_retired_entry_is_told_and_removed(page: Page, case: str) -> None:
     assert page.one("a")["retired"] == []
     assert page.profiles.hidream("a").auth.token.reveal() == ALL_KEYS["hidream_token"]  # type: ignore[attr-defined]
     assert page.profiles.volcengine("a").base_url == GATEWAY
-    assert page.one("a")["keys"] == dict.fromkeys(KEYS, True)
+    assert page.one("a")["keys"] == dict.fromkeys(SECRETS, True)
     for name in ("ca_file", "proxy_login", "socks"):
         assert name.encode() not in (page.bytes or b"")
 
@@ -517,7 +517,7 @@ def test_a_key_that_was_entered_with_a_ca_file_works_without_it(page: Page, ca_f
     """For its own hosts, and for no other."""
     bound_with_a_ca_file(page, ca_file)
     assert page.does("change", name="a", settings={"ca_file": ""})["told"] == []
-    assert page.one("a")["keys"] == dict.fromkeys(KEYS, True)
+    assert page.one("a")["keys"] == dict.fromkeys(SECRETS, True)
     assert page.profiles.hidream("a").auth.token.reveal() == ALL_KEYS["hidream_token"]  # type: ignore[attr-defined]
     assert page.profiles.volcengine("a").base_url == GATEWAY
     told = page.does("change", name="a", settings={"hidream_base_url": "https://evil.example.com"})["told"]
@@ -606,7 +606,7 @@ def test_a_setting_that_is_none(page: Page, name: str, value: Any) -> None:
         assert CANARY not in page.refused(what, name=profile, settings={name: value})
 
 
-@pytest.mark.parametrize("name", [*KEYS, *RETIRED_KEYS, "unknown", CANARY])
+@pytest.mark.parametrize("name", [*SECRETS, *RETIRED_SECRETS, "unknown", CANARY])
 @pytest.mark.parametrize("spoiled", ["{} x", "{}\n{}", "密{}", "{}\x00", "{}\ud800", "Bearer {} x", 7, None, [], {}])
 def test_an_invalid_key_is_refused_and_never_repeated(
     page: Page, name: str, spoiled: Any, caplog: pytest.LogCaptureFixture

@@ -107,11 +107,11 @@ def no_picture(delivery: raw.Delivery) -> tuple[RemoteImageError, ...]:
 def test_an_answer_without_a_picture_of_its_own_does_not_wait_for_the_decode_pool(monkeypatch: MonkeyPatch) -> None:
     ran: list[Callable[..., Any]] = []
 
-    def apart(function: Callable[..., Any], *args: Any) -> Any:
+    def on_codec_pool(function: Callable[..., Any], *args: Any) -> Any:
         ran.append(function)
         return function(*args)
 
-    monkeypatch.setattr(pictures, "apart", apart)
+    monkeypatch.setattr(pictures, "apart", on_codec_pool)
     delivery, _ = delivered(good)
     assert len(delivery.pictures) == 1
     assert len(ran) == 1, "of the downloaded file only"

@@ -17,7 +17,7 @@ import pytest
 from hidream_volcengine.api import ConfigurationError, ProfileEditor, Profiles, first_profile
 from hidream_volcengine.api.core.redaction import redact
 from hidream_volcengine.api.profiles import file as profile_file
-from hidream_volcengine.api.profiles.fields import HIDREAM_BASE_URL, HIDREAM_EC_BASE_URL, KEYS
+from hidream_volcengine.api.profiles.fields import HIDREAM_BASE_URL, HIDREAM_EC_BASE_URL, SECRETS
 from hidream_volcengine.api.profiles.file import KEY_NAMES, Contents, ProfileFile, StaleRevisionError
 from hidream_volcengine.api.transport.auth import BearerAuth
 
@@ -52,7 +52,7 @@ def test_nothing_is_made_by_reading(file: ProfileFile) -> None:
 
 def test_a_new_node_starts_with_the_sandbox_where_no_key_is_set(file: ProfileFile) -> None:
     assert first_profile(file, {}) == "sandbox"
-    for name, key in KEYS.items():
+    for name, key in SECRETS.items():
         assert first_profile(file, {key.variable: f"some-{name}"}) == "default"
         for nothing in (" ", "''", "\"\""):
             assert first_profile(file, {key.variable: nothing}) == "sandbox", "empty is unset"
@@ -220,7 +220,7 @@ def test_a_file_that_cannot_be_read(file: ProfileFile) -> None:
 
 
 def test_the_keys_that_are_read_are_those_that_are_used() -> None:
-    assert KEYS.keys() == KEY_NAMES
+    assert SECRETS.keys() == KEY_NAMES
 
 
 NEWER_KEYS = {
