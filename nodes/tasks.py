@@ -61,7 +61,7 @@ class RemoteTaskResult(RemoteNode):
     @classmethod
     async def execute(cls, profile: str, endpoint: str, task_id: str) -> io.NodeOutput:
         endpoint, wanted = _ENDPOINT.check(endpoint), _checked_task_id(task_id)
-        journal = await host.off_loop(host.BOOKS.open)
+        journal = await host.off_loop(host.SERVER_JOURNAL.open)
         service = await host.off_loop(_service, journal, profile, endpoint, wanted)
         delivery = await host.fetch(journal, service, wanted)
         deliveries, missing = api.deliver([api.Result(delivery)], accept_partial=True)

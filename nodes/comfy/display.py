@@ -58,7 +58,7 @@ _DONE, _FAILED, _STOPPED = Text("done", "完成"), Text("failed", "失败"), Tex
 _AT_THE_SERVICE = {"running", "downloading"}
 
 
-class Screen(Protocol):
+class UiSink(Protocol):
     """Where a node is shown. Nothing of it raises or blocks."""
 
     def bar(self, value: float, total: float) -> None: ...
@@ -77,7 +77,7 @@ class Screen(Protocol):
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ExpectedWork:
     """What one ``execute`` call of a node is about to do: pictures of each call (0: nobody knows); what it buys."""
 
     pictures: Sequence[int]
@@ -87,7 +87,7 @@ class Outlook:
 class NodeDisplay:
     """The display of one node in one run of a workflow. Only ComfyUI's loop calls its methods."""
 
-    def __init__(self, screen: Screen, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, screen: UiSink, clock: Callable[[], float] = time.monotonic) -> None:
         self._screen = screen
         self._clock = clock
         self._lock = threading.Lock()
@@ -101,14 +101,14 @@ class NodeDisplay:
         self._previews_asked = 0
         self._left: Counter[str] = Counter()
 
-    def begin(self, outlook: Outlook) -> list[Call]:
+    def begin(self, expected_work: ExpectedWork) -> list[Call]:
         """Another ``execute`` call of the node; its calls, for the workers."""
-        calls = [Call(self._lock, self._touch, pictures, self._clock) for pictures in outlook.pictures]
+        calls = [Call(self._lock, self._touch, pictures, self._clock) for pictures in expected_work.pictures]
         with self._lock:
             self._calls += calls
-            if outlook.plan is not None:
-                self._buys += outlook.plan.buy
-                self._resumes += outlook.plan.resume
+            if expected_work.plan is not None:
+                self._buys += expected_work.plan.buy
+                self._resumes += expected_work.plan.resume
             self._changed = True
         return calls
 

@@ -29,10 +29,10 @@ from server import PromptServer
 from ... import api
 from ...api import ConfigurationError, DaemonPool, ProfileFile, RemoteImageError, Text, made_once
 from ..routes import other_copy, register, serve_as_script
-from .books import Books
-from .display import Call, NodeDisplay, Outlook, PreviewFile
+from .display import Call, ExpectedWork, NodeDisplay, PreviewFile
 from .sandbox import start_sandbox
-from .wake_up import Lookout
+from .server_journal import ServerJournal
+from .wake_up import WakeUpTimer
 
 _T = TypeVar("_T")
 
@@ -51,7 +51,7 @@ _local_work = DaemonPool(2)
 # Nobody waits for these.
 _thumbnails = DaemonPool(1)
 _aftermath = DaemonPool(1)
-_LOOKOUT = Lookout(_SLICE, lambda: bool(comfy.model_management.processing_interrupted()))
+_LOOKOUT = WakeUpTimer(_SLICE, lambda: bool(comfy.model_management.processing_interrupted()))
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ async def buy(
     if _other_copy is not None:
         raise _loaded_twice(_other_copy)
     began = time.monotonic()
-    batch = await off_loop(api.Batch, await off_loop(BOOKS.open), calls, _current_run())
+    batch = await off_loop(api.Batch, await off_loop(SERVER_JOURNAL.open), calls, _current_run())
     jobs = [partial(batch.run, index) for index in range(len(calls))]
-    outlook = Outlook([call.pictures for call in calls], batch.plan)
+    expected_work = ExpectedWork([call.pictures for call in calls], batch.plan)
     stored = {index: partial(batch.stored, index) for index in batch.reused}
     pool = _calls[calls[0].service.provider]
     display = _current_display()
     try:
-        results = await _run_jobs(jobs, pool, outlook, stored, left=lambda error: api.Result(error=error))
+        results = await _run_jobs(jobs, pool, expected_work, stored, left=lambda error: api.Result(error=error))
     except (comfy.model_management.InterruptProcessingException, asyncio.CancelledError):
         _tell_what_is_left(batch, display)
         raise
@@ -135,7 +135,7 @@ async def buy(
 async def fetch(journal: api.Journal, service: api.HiDreamService | api.VolcengineService, wanted: str) -> api.Delivery:
     """The pictures of a task that was paid before; see :func:`api.fetch_task`. Takes no place of the paid calls."""
     job = partial(api.fetch_task, journal, service, wanted)
-    [delivery] = await _run_jobs([job], _fetches[service.provider], Outlook([0]))
+    [delivery] = await _run_jobs([job], _fetches[service.provider], ExpectedWork([0]))
     return delivery
 
 
@@ -193,7 +193,7 @@ def _tell_pages(changed: str) -> None:
 
 # The folder of another copy of this pack, if ComfyUI has loaded that before this one: routes and collector are its.
 _other_copy: Path | None = None
-BOOKS = Books(private_directory, profiles, partial(_tell_pages, "tasks"), lambda: _other_copy is None)
+SERVER_JOURNAL = ServerJournal(private_directory, profiles, partial(_tell_pages, "tasks"), lambda: _other_copy is None)
 
 
 def register_routes() -> None:
@@ -206,7 +206,7 @@ def register_routes() -> None:
     _other_copy = other_copy(server.routes)
     if _other_copy is None:
         tell_profiles = partial(_tell_pages, "profiles")
-        register(server.routes, BOOKS, profiles=_editor, tell_profiles=tell_profiles, shelf=_templates)
+        register(server.routes, SERVER_JOURNAL, profiles=_editor, tell_profiles=tell_profiles, shelf=_templates)
     else:
         api.pack_logger().error("%s", _loaded_twice(_other_copy).what.en)
 
@@ -260,7 +260,7 @@ def _raised(error: RemoteImageError) -> NoReturn:
 async def _run_jobs(
     jobs: Sequence[Callable[[api.CallHandle], _T]],
     pool: DaemonPool,
-    outlook: Outlook,
+    expected_work: ExpectedWork,
     stored: Mapping[int, Callable[[api.CallHandle], _T | None]] = MappingProxyType({}),
     left: Callable[[RemoteImageError], _T] = _raised,
 ) -> list[_T]:
@@ -280,7 +280,7 @@ async def _run_jobs(
         InterruptProcessingException: the user interrupted.
     """
     display = _current_display()
-    shown = display.begin(outlook)
+    shown = display.begin(expected_work)
     tokens = [api.CancelToken() for _ in jobs]
     watches = [api.CallHandle(token, call.report) for token, call in zip(tokens, shown, strict=True)]
 

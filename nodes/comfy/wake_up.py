@@ -26,7 +26,7 @@ class _Round:
     armed: bool = False
 
 
-class Lookout:
+class WakeUpTimer:
     """Wakes whom it concerns, every ``pause`` seconds as long as somebody waits on a loop.
 
     That is whoever is overdue, one for each display, to draw it, and all of them on an interrupt.

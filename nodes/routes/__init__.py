@@ -14,7 +14,7 @@ from ...api import pack_logger
 from . import profiles as profile_routes
 from . import tasks as task_routes
 from . import templates as template_routes
-from .context import BASE, Counter, OffLoop, own_threads
+from .context import BASE, OffLoop, RouteContext, own_threads
 from .guard import OPEN_VARIABLE, Answer, Guard, answer
 
 
@@ -51,12 +51,12 @@ async def serve_as_script(request: web.Request, response: web.StreamResponse) ->
 
 def register(
     routes: web.RouteTableDef,
-    desk: task_routes.Desk,
+    actions: task_routes.TaskActions,
     token: str | None = None,
     *,
-    profiles: Callable[[], profile_routes.Desk] | None = None,
+    profiles: Callable[[], profile_routes.TaskActions] | None = None,
     tell_profiles: Callable[[], None] = lambda: None,
-    shelf: Callable[[], template_routes.Shelf] | None = None,
+    shelf: Callable[[], template_routes.Templates] | None = None,
     off_loop: OffLoop | None = None,
 ) -> None:
     """Add the routes, each behind the guard. Nothing is asked or started before the first request.
@@ -74,15 +74,15 @@ def register(
         pack_logger().warning("%s=1: the pack's routes answer other machines, too", OPEN_VARIABLE)
     token = token or secrets.token_urlsafe(32)
     guarded = Guard(token, opened=opened)
-    counter = Counter(routes, guarded, off_loop or own_threads(4))
+    context = RouteContext(routes, guarded, off_loop or own_threads(4))
 
     @routes.get(f"{BASE}/session")
     @guarded
     async def session(_: web.Request) -> Answer:
         return answer({"token": token})
 
-    task_routes.add(counter, desk)
+    task_routes.add(context, actions)
     if profiles is not None:
-        profile_routes.add(counter, profiles, tell_profiles)
+        profile_routes.add(context, profiles, tell_profiles)
     if shelf is not None:
-        template_routes.add(counter, shelf)
+        template_routes.add(context, shelf)

@@ -19,7 +19,7 @@ OffLoop = Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True)
-class Counter:
+class RouteContext:
     """Where requests are handed in: the table to add to, who may ask, and threads for what blocks."""
 
     routes: web.RouteTableDef

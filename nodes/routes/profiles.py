@@ -9,14 +9,14 @@ from aiohttp import web
 
 from ... import api
 from ...api import ConfigurationError, Text
-from .context import BASE, Counter
+from .context import BASE, RouteContext
 from .guard import Answer, Refusal, answer, body_of
 
 _MOST_REVISION = 64
 _BAD_BODY = Text("The request has other fields than it should have.", "请求字段不符合要求。")
 
 
-class Desk(Protocol):
+class ProfileActions(Protocol):
     """What the routes need of the profiles. All of it blocks."""
 
     def shown(self) -> api.ShownProfiles: ...
@@ -31,20 +31,20 @@ class Desk(Protocol):
     def check(self, name: object, provider: object) -> api.Diagnosis: ...
 
 
-def add(counter: Counter, desk: Callable[[], Desk], tell: Callable[[], None] = lambda: None) -> None:
+def add(context: RouteContext, actions: Callable[[], ProfileActions], tell: Callable[[], None] = lambda: None) -> None:
     """Add the routes, each behind the guard; ``tell`` is called after each change."""
-    routes, guarded = counter.routes, counter.guarded
+    routes, guarded = context.routes, context.guarded
 
-    async def done(edit: Callable[[Desk], api.ShownProfiles]) -> Answer:
+    async def done(edit: Callable[[ProfileActions], api.ShownProfiles]) -> Answer:
         try:
-            return answer(_shown(await counter.run(lambda: edit(desk()))))
+            return answer(_shown(await context.run(lambda: edit(actions()))))
         except api.RefusedEditError as refused:
             raise Refusal(400 if refused.kind == "invalid" else 409, refused.why) from None
         except ConfigurationError as error:
             why = Text(f"{error.what.en} {error.advice.en}", f"{error.what.zh}{error.advice.zh}")
             raise Refusal(409, why) from None
 
-    async def changed(edit: Callable[[Desk], api.ShownProfiles]) -> Answer:
+    async def changed(edit: Callable[[ProfileActions], api.ShownProfiles]) -> Answer:
         shown = await done(edit)
         tell()
         return shown
@@ -87,7 +87,7 @@ def add(counter: Counter, desk: Callable[[], Desk], tell: Callable[[], None] = l
     async def check(request: web.Request) -> Answer:
         body = _fields(request, "name", "provider")
         try:
-            found: api.Diagnosis = await counter.run(lambda: desk().check(body["name"], body["provider"]))
+            found: api.Diagnosis = await context.run(lambda: actions().check(body["name"], body["provider"]))
         except api.RefusedEditError as refused:
             raise Refusal(400, refused.why) from None
         advice = _both(found.advice) if found.advice is not None else None

@@ -11,11 +11,11 @@ from aiohttp import web
 
 from ... import api
 from ...api import Text
-from .context import BASE, Counter
+from .context import BASE, RouteContext
 from .guard import Answer, Refusal, answer
 
 if TYPE_CHECKING:
-    from ..comfy.books import BudgetLine
+    from ..comfy.server_journal import BudgetLine
 
 _TASKS_SHOWN = 200
 _MOST_TASKS = 1000
@@ -43,7 +43,7 @@ _NOBODY_WAITS = Text(
 )
 
 
-class Desk(Protocol):
+class TaskActions(Protocol):
     """What the routes need of the journal and the store. All of it blocks."""
 
     def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine]]: ...
@@ -60,14 +60,14 @@ class Desk(Protocol):
         """A small JPEG."""
 
 
-def add(counter: Counter, desk: Desk) -> None:
+def add(context: RouteContext, actions: TaskActions) -> None:
     """Add the routes, each behind the guard."""
-    routes, guarded, run = counter.routes, counter.guarded, counter.run
+    routes, guarded, run = context.routes, context.guarded, context.run
 
     @routes.get(f"{BASE}/tasks")
     @guarded
     async def tasks(request: web.Request) -> Answer:
-        overview, budgets = await run(desk.overview, _limit(request))
+        overview, budgets = await run(actions.overview, _limit(request))
         shown = {
             "now": overview.now,
             "tasks": [_shown(task) for task in overview.tasks],
@@ -79,7 +79,7 @@ def add(counter: Counter, desk: Desk) -> None:
     @routes.get(f"{BASE}/tasks/{{id}}")
     @guarded
     async def task(request: web.Request) -> Answer:
-        found = await run(desk.task, _journal_id(request))
+        found = await run(actions.task, _journal_id(request))
         if found is None:
             raise Refusal(404, _NO_TASK)
         return answer({"task": _shown(found)})
@@ -87,7 +87,7 @@ def add(counter: Counter, desk: Desk) -> None:
     @routes.get(f"{BASE}/tasks/{{id}}/pictures/{{position}}")
     @guarded
     async def picture(request: web.Request) -> Answer:
-        found = await run(desk.picture, _journal_id(request), _position(request))
+        found = await run(actions.picture, _journal_id(request), _position(request))
         if found is None:
             raise Refusal(404, _NO_PICTURE)
         return _picture(*found)
@@ -95,7 +95,7 @@ def add(counter: Counter, desk: Desk) -> None:
     @routes.get(f"{BASE}/tasks/{{id}}/thumbnails/{{position}}")
     @guarded
     async def thumbnail(request: web.Request) -> Answer:
-        found = await run(desk.thumbnail, _journal_id(request), _position(request))
+        found = await run(actions.thumbnail, _journal_id(request), _position(request))
         if found is None:
             raise Refusal(404, _NO_PICTURE)
         return Answer(body=found, content_type="image/jpeg")
@@ -103,29 +103,29 @@ def add(counter: Counter, desk: Desk) -> None:
     @routes.post(f"{BASE}/tasks/{{id}}/submit-again")
     @guarded
     async def submit_again(request: web.Request) -> Answer:
-        return await changed(request, desk.submit_again, _NOT_AGAIN)
+        return await changed(request, actions.submit_again, _NOT_AGAIN)
 
     @routes.post(f"{BASE}/tasks/{{id}}/collect")
     @guarded
     async def collect(request: web.Request) -> Answer:
-        return await changed(request, desk.collect, _NOT_NOW)
+        return await changed(request, actions.collect, _NOT_NOW)
 
     @routes.post(f"{BASE}/tasks/{{id}}/stop-waiting")
     @guarded
     async def stop_waiting(request: web.Request) -> Answer:
-        return await changed(request, desk.stop_waiting, _NOBODY_WAITS)
+        return await changed(request, actions.stop_waiting, _NOBODY_WAITS)
 
     async def changed(request: web.Request, change: Callable[[str], bool], not_now: Text) -> Answer:
         journal_id = _journal_id(request)
         if not await run(change, journal_id):
-            known = await run(desk.task, journal_id)
+            known = await run(actions.task, journal_id)
             raise Refusal(404, _NO_TASK) if known is None else Refusal(409, not_now)
         return answer({"ok": True})
 
     @routes.post(f"{BASE}/journal/acknowledge")
     @guarded
     async def acknowledge(_: web.Request) -> Answer:
-        await run(desk.acknowledge)
+        await run(actions.acknowledge)
         return answer({"ok": True})
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ... import api
 from ...api import Text, choices
-from .context import BASE, Counter, own_threads
+from .context import BASE, RouteContext, own_threads
 from .guard import Answer, Refusal, answer
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
@@ -30,7 +30,7 @@ _BAD_FRESH = Text("`fresh` must be 1, or be left out.", "`fresh` 只能为 1 或
 _NO_TEMPLATE = Text("The service's list has no template of this number.", "服务端的列表中没有此编号的模板。")
 
 
-class Shelf(Protocol):
+class Templates(Protocol):
     """What the routes need of the templates. All of it blocks."""
 
     def page(self, profile: str, gender: Any, number: int, *, fresh: bool = False) -> api.TemplatePage: ...
@@ -38,9 +38,9 @@ class Shelf(Protocol):
     def thumbnail(self, profile: str, template_id: int) -> bytes | None: ...
 
 
-def add(counter: Counter, shelf: Callable[[], Shelf]) -> None:
+def add(context: RouteContext, shelf: Callable[[], Templates]) -> None:
     """Add the routes, each behind the guard."""
-    routes, guarded = counter.routes, counter.guarded
+    routes, guarded = context.routes, context.guarded
     run_list, run_picture = own_threads(_LISTS_AT_ONCE), own_threads(_PICTURES_AT_ONCE)
 
     @routes.get(f"{BASE}/templates")

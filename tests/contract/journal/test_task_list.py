@@ -43,7 +43,7 @@ _package = types.ModuleType("hidream_volcengine.nodes")
 _package.__path__ = [str(Path(__file__).resolve().parents[3] / "nodes")]
 sys.modules.setdefault(_package.__name__, _package)
 
-from hidream_volcengine.nodes.comfy.books import Books, BudgetLine  # noqa: E402
+from hidream_volcengine.nodes.comfy.server_journal import BudgetLine, ServerJournal  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +57,8 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         yield running
 
 
-def books(shop: Shop) -> Books:
-    made = Books(lambda: shop.folder, lambda: shop.profiles)
+def books(shop: Shop) -> ServerJournal:
+    made = ServerJournal(lambda: shop.folder, lambda: shop.profiles)
     made._journal = shop.journal
     made._collector = BackgroundPoller(shop.journal, shop.profiles)
     return made
@@ -229,7 +229,7 @@ def put(journal: Journal, *rows: Attempt, again: Set[str] = frozenset()) -> None
         connection.execute(update(request_rows).where(request_rows.c.key.in_(again)).values(submit_again=True))
 
 
-def do(desk: Books, action: str, journal_id: str) -> bool:
+def do(desk: ServerJournal, action: str, journal_id: str) -> bool:
     return {"collect": desk.collect, "submit-again": desk.submit_again, "stop-waiting": desk.stop_waiting}[action](
         journal_id
     )

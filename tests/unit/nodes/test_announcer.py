@@ -15,8 +15,8 @@ _package = types.ModuleType("hidream_volcengine.nodes")
 _package.__path__ = [str(Path(__file__).resolve().parents[3] / "nodes")]
 sys.modules.setdefault(_package.__name__, _package)
 
-from hidream_volcengine.nodes.comfy import announcer as module  # noqa: E402
-from hidream_volcengine.nodes.comfy.announcer import Announcer  # noqa: E402
+from hidream_volcengine.nodes.comfy import change_notifier as module  # noqa: E402
+from hidream_volcengine.nodes.comfy.change_notifier import ChangeNotifier  # noqa: E402
 
 DEADLINE = 10.0
 
@@ -40,7 +40,7 @@ def test_no_thread_before_the_first_change() -> None:
 
     before = threads()
     told = Told()
-    announcer = Announcer(told, pause=0.01)
+    announcer = ChangeNotifier(told, pause=0.01)
     assert threads() == before
     for _ in range(2):
         announcer.announce()
@@ -50,7 +50,7 @@ def test_no_thread_before_the_first_change() -> None:
 
 def test_many_changes_are_few_announcements_and_the_last_is_one_of_them() -> None:
     pause, told = 0.2, Told()
-    announcer = Announcer(told, pause)
+    announcer = ChangeNotifier(told, pause)
     begun = time.monotonic()
     for _ in range(1000):
         announcer.announce()
@@ -70,7 +70,7 @@ def test_what_changes_while_it_is_told_is_told_again() -> None:
         if len(told.moments) < 3:
             announcer.announce()
 
-    announcer = Announcer(tell, pause=0.01)
+    announcer = ChangeNotifier(tell, pause=0.01)
     announcer.announce()
     assert all(told.once_more() for _ in range(3))
 
@@ -82,7 +82,7 @@ def test_one_that_fails_is_not_the_last() -> None:
         told()
         raise RuntimeError("the loop is closed")
 
-    announcer = Announcer(tell, pause=0.01)
+    announcer = ChangeNotifier(tell, pause=0.01)
     for _ in range(3):
         announcer.announce()
         assert told.once_more()
@@ -95,7 +95,7 @@ def test_whoever_announces_is_not_held_up() -> None:
         told()
         may_go.wait(DEADLINE)
 
-    announcer = Announcer(tell, pause=0.01)
+    announcer = ChangeNotifier(tell, pause=0.01)
     announcer.announce()
     assert told.once_more()
     for _ in range(100):
@@ -107,7 +107,7 @@ def test_whoever_announces_is_not_held_up() -> None:
 
 def test_without_a_free_thread_the_next_change_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told()
-    announcer = Announcer(told, pause=0.01)
+    announcer = ChangeNotifier(told, pause=0.01)
     with monkeypatch.context() as patched:
 
         def full(_: threading.Thread) -> None:

@@ -16,7 +16,6 @@ _package.__path__ = [str(Path(__file__).resolve().parents[3] / "nodes")]
 sys.modules.setdefault(_package.__name__, _package)
 
 from hidream_volcengine.api import BackgroundPoller, Journal, Profiles  # noqa: E402
-from hidream_volcengine.nodes.comfy import books  # noqa: E402
 
 
 class Closing:
@@ -45,5 +44,5 @@ def test_only_the_first_copy_of_the_pack_collects(
     started: list[BackgroundPoller] = []
     monkeypatch.setattr(BackgroundPoller, "start", lambda collector: started.append(collector))
     profiles = Profiles({}, lambda: pytest.fail("no sandbox"))
-    books.Books(lambda: tmp_path, lambda: profiles, collects=lambda: collects).open()
+    books.ServerJournal(lambda: tmp_path, lambda: profiles, collects=lambda: collects).open()
     assert len(started) == collects

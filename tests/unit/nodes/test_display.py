@@ -18,7 +18,7 @@ _package = types.ModuleType("hidream_volcengine.nodes")
 _package.__path__ = [str(Path(__file__).resolve().parents[3] / "nodes")]
 sys.modules.setdefault(_package.__name__, _package)
 
-from hidream_volcengine.nodes.comfy.display import Call, NodeDisplay, Outlook, PreviewFile  # noqa: E402
+from hidream_volcengine.nodes.comfy.display import Call, ExpectedWork, NodeDisplay, PreviewFile  # noqa: E402
 
 PICTURE: images.Pixels = np.zeros((4, 4, 3), np.uint8)
 
@@ -84,7 +84,7 @@ def tick(display: NodeDisplay, clock: Clock, seconds: float) -> None:
 
 
 def begin(display: NodeDisplay, *pictures: int, buy: int = 0, resume: int = 0) -> list[Call]:
-    return display.begin(Outlook(pictures, Plan(buy, 0, resume)))
+    return display.begin(ExpectedWork(pictures, Plan(buy, 0, resume)))
 
 
 def bought(count: int = 1, source: Any = "bought") -> Result:

@@ -12,7 +12,7 @@ _package = types.ModuleType("hidream_volcengine.nodes")
 _package.__path__ = [str(Path(__file__).resolve().parents[3] / "nodes")]
 sys.modules.setdefault(_package.__name__, _package)
 
-from hidream_volcengine.nodes.comfy.wake_up import Lookout  # noqa: E402
+from hidream_volcengine.nodes.comfy.wake_up import WakeUpTimer  # noqa: E402
 
 PAUSE, PATIENCE = 0.001, 10.0
 
@@ -27,7 +27,7 @@ class Flag:
         return self.up
 
 
-async def woken(lookout: Lookout, overdue: Flag, display: object | None = None) -> None:
+async def woken(lookout: WakeUpTimer, overdue: Flag, display: object | None = None) -> None:
     with lookout.waiting(overdue, display) as wake:
         await asyncio.wait_for(wake.wait(), PATIENCE)
 
@@ -36,7 +36,7 @@ def test_an_interrupt_wakes_all_and_is_asked_for_once_for_all() -> None:
     interrupted = Flag()
 
     async def crowd() -> None:
-        lookout = Lookout(PAUSE, interrupted)
+        lookout = WakeUpTimer(PAUSE, interrupted)
         waiting = [asyncio.create_task(woken(lookout, Flag())) for _ in range(100)]
         while interrupted.asked < 5:
             await asyncio.sleep(PAUSE)
@@ -51,7 +51,7 @@ def test_an_interrupt_wakes_all_and_is_asked_for_once_for_all() -> None:
 
 def test_whoever_is_overdue_is_woken_and_the_others_are_not() -> None:
     async def two() -> None:
-        lookout, overdue = Lookout(PAUSE, Flag()), Flag()
+        lookout, overdue = WakeUpTimer(PAUSE, Flag()), Flag()
         one = asyncio.create_task(woken(lookout, overdue))
         other = asyncio.create_task(woken(lookout, Flag()))
         await asyncio.sleep(0)
@@ -67,7 +67,7 @@ def test_one_of_each_display_is_woken_to_draw_it() -> None:
     interrupted = Flag()
 
     async def mapped_list() -> None:
-        lookout = Lookout(PAUSE, interrupted)
+        lookout = WakeUpTimer(PAUSE, interrupted)
         waiting = [asyncio.create_task(woken(lookout, Flag(), display)) for display in ("a", "b") for _ in range(50)]
         while sum(task.done() for task in waiting) < 2:
             await asyncio.sleep(0)
@@ -82,7 +82,7 @@ def test_nobody_looks_when_nobody_waits_and_somebody_does_again_later() -> None:
     interrupted = Flag()
 
     async def one_after_the_other() -> None:
-        lookout, overdue = Lookout(PAUSE, interrupted), Flag()
+        lookout, overdue = WakeUpTimer(PAUSE, interrupted), Flag()
         overdue.up = True
         for _ in range(2):
             await woken(lookout, overdue)
@@ -96,7 +96,7 @@ def test_nobody_looks_when_nobody_waits_and_somebody_does_again_later() -> None:
 
 
 def test_each_prompt_has_a_loop_of_its_own() -> None:
-    lookout, overdue = Lookout(PAUSE, Flag()), Flag()
+    lookout, overdue = WakeUpTimer(PAUSE, Flag()), Flag()
     overdue.up = True
     for _ in range(3):
         asyncio.run(woken(lookout, overdue))

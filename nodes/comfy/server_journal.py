@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ... import api
 from ...api import RemoteImageError, choices, made_once
-from .announcer import Announcer
+from .change_notifier import ChangeNotifier
 
 _GRACE_AT_EXIT = 5.0
 
@@ -28,7 +28,7 @@ class BudgetLine:
     per_run: int | None
 
 
-class Books:
+class ServerJournal:
     """The journal, its collector, and what the task list's routes ask of them.
 
     Args:
@@ -51,7 +51,7 @@ class Books:
         self._lock = threading.Lock()
         self._journal: api.Journal | None = None
         self._collector: api.BackgroundPoller | None = None
-        self._announcer = Announcer(tell)
+        self._announcer = ChangeNotifier(tell)
         self._thumbnails = made_once(lambda: api.Thumbnails())
 
     def open(self) -> api.Journal:

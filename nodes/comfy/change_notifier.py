@@ -11,7 +11,7 @@ from ...api import pack_logger
 _PAUSE = 1.0
 
 
-class Announcer:
+class ChangeNotifier:
     """No thread before the first change; whoever announces one is neither held up nor ended by it.
 
     Args:
