@@ -38,7 +38,7 @@ from .core import (
     Text,
     checks,
     choices,
-    once,
+    made_once,
     pack_logger,
     show_as,
 )
@@ -46,10 +46,8 @@ from .profiles import ProfileFile, first_profile, profile_names
 
 if TYPE_CHECKING:
     from .journal import Journal, JournalError, Overview, Task
-    from .pixels import Pictures, Placement, Thumbnails, Upload, geometry, padding
-    from .pixels import tensors as images
-    from .pixels.paste import locate as whereabouts
-    from .pixels.paste import paste as pasting
+    from .pixels import Pictures, Placement, Thumbnails, Upload, geometry, padding, tensors
+    from .pixels.paste import locate, paste
     from .profiles import ProfileEditor, Profiles, RefusedEditError, ShownProfile, ShownProfiles
     from .purchase import (
         AbandonedCalls,
@@ -75,21 +73,21 @@ _LAZY = {
     "journal": "Journal JournalError Overview Task",
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",
-    "purchase": "Batch BackgroundPoller Delivery AbandonedCalls PaidCall Plan Result Run deliver fetch_task may_still_come notes_of "
-    "sources_of",
+    "purchase": "AbandonedCalls BackgroundPoller Batch Delivery PaidCall Plan Result Run deliver fetch_task "
+    "may_still_come notes_of sources_of",
     "services": "HiDreamService VolcengineService checked",
     "templates": "TemplatePage TemplateShelf",
     "transport": "Diagnosis Sandbox wait_for_submits",
 }
-# Modules that are used under a name here: `api.images.encode`.
+# Modules that are used under a name here: `api.tensors.encode`.
 _WHOLE = {
     "geometry": "pixels.geometry",
     "hidream": "services.hidream",
-    "images": "pixels.tensors",
+    "tensors": "pixels.tensors",
     "padding": "pixels.padding",
-    "pasting": "pixels.paste.paste",
+    "paste": "pixels.paste.paste",
     "volcengine": "services.volcengine",
-    "whereabouts": "pixels.paste.locate",
+    "locate": "pixels.paste.locate",
 }
 _MODULES = {name: package for package, names in _LAZY.items() for name in names.split()} | _WHOLE
 

@@ -14,7 +14,7 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from api import images
+from api import tensors
 from benchmarks import MIN_ROUNDS, Ratio, Table, timed
 
 SIDE = 2048
@@ -59,7 +59,7 @@ def table() -> Table:
 
 def _measured(picture: Picture) -> tuple[dict[str, bytes], dict[str, list[float]]]:
     others = {name: partial(_png, picture, way) for name, way in _WAYS.items()}
-    ways = {_OURS: partial(images.encode, picture), **others}
+    ways = {_OURS: partial(tensors.encode, picture), **others}
     laps: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(MIN_ROUNDS):
         for name, encode in ways.items():
@@ -81,14 +81,14 @@ def _pictures() -> dict[str, Picture]:
     return {_PHOTO: photo, "the same on a white canvas": canvas, "flat graphic": _banner(), "mask": mask}
 
 
-def photograph(side: int = SIDE) -> images.Pixels:
+def photograph(side: int = SIDE) -> tensors.Pixels:
     """A photograph with a sensor's noise, which is what takes the room."""
     enlarged = Image.fromarray(skimage.data.astronaut()).resize((side, side), Image.Resampling.BICUBIC)
     noise = np.random.default_rng(0).normal(0, 2, (side, side, 3))
     return np.clip(np.asarray(enlarged) + noise, 0, 255).astype(np.uint8)
 
 
-def _banner() -> images.Pixels:
+def _banner() -> tensors.Pixels:
     """Boxes, rings and letters in even colours."""
     picture = Image.new("RGB", (SIDE, SIDE), (250, 250, 245))
     draw = ImageDraw.Draw(picture)

@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np
 from sqlalchemy import insert
 
-from api import CancelToken, Journal, JournalSettings, images
+from api import CancelToken, Journal, JournalSettings, tensors
 from api.core.limits import Budget, Ceiling
 from api.core.task import TaskRef
 from api.journal.claim import Claim
@@ -76,7 +76,7 @@ _STEPS = ("claim", "admit", "submitting", "accepted", "done", "stored", "deliver
 
 def _bought(journal: Journal, key: str) -> dict[str, float]:
     order = _order(key)
-    picture = images.Encoded.of(images.encode(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)))
+    picture = tensors.Encoded.of(tensors.encode(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)))
     claims: list[Claim] = []
 
     def looks() -> None:
@@ -146,7 +146,7 @@ def _fill(journal: Journal, rows: int) -> None:
     moments = [now - 30 * _DAY * (rows - number) / rows for number in numbers]
     if not rows:
         return
-    with journal._access.writing() as (connection, _):
+    with journal._transactions.writing() as (connection, _):
         connection.execute(insert(request_rows), [_request(number, moments[number]) for number in numbers])
         connection.execute(insert(attempts), [_attempt(number, moments[number]) for number in numbers])
         stored = {"position": 0, "sub_task_id": "sub-1", "error": None}

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from statistics import median
 
-from api import images
+from api import tensors
 from benchmarks import MIN_ROUNDS, Ratio, Table, timed, told
 from devtools.comfyui.host import Prompt
 from devtools.comfyui.studio import Studio, loaded, preview, upscale
@@ -84,5 +84,5 @@ def _graph(photos: Sequence[str]) -> Prompt:
 
 def _decode(pictures: Sequence[bytes]) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for _ in threads.map(lambda data: images.decode(io.BytesIO(data), 2**40), pictures):
+        for _ in threads.map(lambda data: tensors.decode(io.BytesIO(data), 2**40), pictures):
             pass

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from api import images
+from api import tensors
 from api.services.hidream import UpscaleRequest
 from api.services.model import checked
 from benchmarks import MIN_ROUNDS, Table, timed
@@ -26,17 +26,17 @@ def table() -> Table:
     photo = photograph()
     megabytes = photo.nbytes / 1e6
     tensor = torch.from_numpy(photo).float().div_(255.0).unsqueeze(0)
-    png, jpeg = images.encode(photo), images.encode(photo, "jpeg 95")
-    request = checked(UpscaleRequest, image=images.to_base64(png), upsale_ratio=4)
+    png, jpeg = tensors.encode(photo), tensors.encode(photo, "jpeg 95")
+    request = checked(UpscaleRequest, image=tensors.to_base64(png), upsale_ratio=4)
     steps: dict[tuple[str, str], Callable[[], Any]] = {
-        (_UP, "to 8 bits"): lambda: images.images_from_tensor(tensor),
-        (_UP, "fingerprint"): lambda: images.fingerprint(photo),
-        (_UP, "PNG"): lambda: images.encode(photo),
-        (_UP, "base64"): lambda: images.to_base64(png),
+        (_UP, "to 8 bits"): lambda: tensors.images_from_tensor(tensor),
+        (_UP, "fingerprint"): lambda: tensors.fingerprint(photo),
+        (_UP, "PNG"): lambda: tensors.encode(photo),
+        (_UP, "base64"): lambda: tensors.to_base64(png),
         (_UP, "JSON"): request.json_bytes,
-        (_DOWN, "decode PNG"): lambda: images.decode(io.BytesIO(png), photo.nbytes),
-        (_DOWN, "decode JPEG"): lambda: images.decode(io.BytesIO(jpeg), photo.nbytes),
-        (_DOWN, "to float"): lambda: images.image_tensor([photo]),
+        (_DOWN, "decode PNG"): lambda: tensors.decode(io.BytesIO(png), photo.nbytes),
+        (_DOWN, "decode JPEG"): lambda: tensors.decode(io.BytesIO(jpeg), photo.nbytes),
+        (_DOWN, "to float"): lambda: tensors.image_tensor([photo]),
     }
     laps: dict[tuple[str, str], list[float]] = {name: [] for name in steps}
     for _ in range(MIN_ROUNDS + 1):

@@ -45,7 +45,7 @@ from api import (
     VolcengineService,
     checked,
     hidream,
-    images,
+    tensors,
     volcengine,
 )
 from devtools.comfyui.fixtures_workflows import pixels_sha256, save_workflows
@@ -193,8 +193,8 @@ class _Shop:
 
     def paid(self, call: str, profile: str, take: int) -> PaidCall:
         pixels = np.asarray(_photo())
-        printed, account = images.fingerprint(pixels), self.account(call, profile)
-        encoded = images.to_base64(images.encode(pixels))
+        printed, account = tensors.fingerprint(pixels), self.account(call, profile)
+        encoded = tensors.to_base64(tensors.encode(pixels))
         if call in ("sides", "resumable"):
             sides = checked(volcengine.OutpaintRequest, binary_data_base64=[printed], top=0.5, left=0.25, seed=7)
             values: dict[str, Any] = {"binary_data_base64": [encoded]}
@@ -258,7 +258,7 @@ class _Shop:
     def _rows(self, journal_id: str) -> list[Mapping[str, Any]]:
         from sqlalchemy import text
 
-        with self.journal._access.reading() as (connection, _):
+        with self.journal._transactions.reading() as (connection, _):
             found = connection.execute(text("SELECT * FROM attempts WHERE id = :id"), {"id": journal_id})
             return [dict(row) for row in found.mappings()]
 

@@ -25,7 +25,7 @@ import numpy as np
 import requests
 
 import api
-from api import hidream, images, volcengine
+from api import hidream, tensors, volcengine
 from api.core import redaction
 from api.transport import received
 from api.transport.time_limit import TimeLimit
@@ -86,7 +86,7 @@ def _call(options: argparse.Namespace, profiles: api.Profiles) -> api.PaidCall:
     sent, sides = [picture], {"left": 0.25, "right": 0.25}
     if options.node == "VolcengineAPIOutpaintCanvas":
         sent, sides = [picture, np.pad(np.zeros((384, 256), np.uint8), 64, constant_values=255)], {}
-    hashes, encoded = [*map(images.fingerprint, sent)], [images.to_base64(images.encode(one)) for one in sent]
+    hashes, encoded = [*map(tensors.fingerprint, sent)], [tensors.to_base64(tensors.encode(one)) for one in sent]
     if options.node in _HIDREAM:
         endpoint, kind, fields = _HIDREAM[options.node]
         upload = api.checked(kind, image=hashes[0], **(fields or {"template_id": options.template_id}))

@@ -81,12 +81,12 @@ class Notes:
         return told if self._account is None else {**told, "account": [asdict(self._account)]}
 
 
-def pictures_of(deliveries: Sequence[api.Delivery]) -> list[api.images.Pixels]:
+def pictures_of(deliveries: Sequence[api.Delivery]) -> list[api.tensors.Pixels]:
     """All pictures of a batch, in the order of its calls."""
     return [picture for delivery in deliveries for picture in delivery.pictures]
 
 
-def size_of(pixels: api.images.Pixels) -> tuple[int, int]:
+def size_of(pixels: api.tensors.Pixels) -> tuple[int, int]:
     """(width, height)"""
     height, width = pixels.shape[:2]
     return width, height

@@ -76,7 +76,7 @@ _POSITION: ComboWidget[choices.Position] = ComboWidget(
     "center",
     "Where the original lies in the canvas; `offset` uses x_offset and y_offset.",
 )
-_X_OFFSET = IntWidget("x_offset", 0, 0, choices.MAX_CANVAS, "AbandonedCalls edge of the original, px; only with `offset`.")
+_X_OFFSET = IntWidget("x_offset", 0, 0, choices.MAX_CANVAS, "Left edge of the original, px; only with `offset`.")
 _Y_OFFSET = IntWidget("y_offset", 0, 0, choices.MAX_CANVAS, "Top edge of the original, px; only with `offset`.")
 _OUTPAINT_VARIANTS = IntWidget("variants", 1, 1, 4, "Pictures per image; each one is a paid task.")
 
@@ -137,8 +137,8 @@ class HiDreamAPIOutpaint(RemoteNode):
         note_other_size(notes, came, (used.canvas_width, used.canvas_height))
         used = used.scaled_to(*came)
         return io.NodeOutput(
-            await host.off_loop(api.images.image_tensor, pictures),
-            api.images.placement_mask(used),
+            await host.off_loop(api.tensors.image_tensor, pictures),
+            api.tensors.placement_mask(used),
             used,
             ui={**notes.ui(), "outpaint_preview": await host.off_loop(_preview_of, originals)},
         )
@@ -195,7 +195,7 @@ def _large_enough(placement: api.Placement) -> Text:
 def _outpaint_call(
     service: api.HiDreamService, originals: api.Pictures, index: int, placement: api.Placement, take: int
 ) -> api.PaidCall:
-    placed = originals.upload(index, lambda pixels: api.images.resize(pixels, placement.width, placement.height))
+    placed = originals.upload(index, lambda pixels: api.tensors.resize(pixels, placement.width, placement.height))
     request = api.checked(
         api.hidream.OutpaintRequest,
         image=placed.fingerprint,
@@ -288,7 +288,7 @@ class HiDreamAPIImageToImage(PartialNode):
         bought = await host.buy(calls, accept_partial=accept_partial, check=check_one_size, later=later)
         notes.close(bought)
         pictures = pictures_of(bought.deliveries)
-        return io.NodeOutput(await host.off_loop(api.images.image_tensor, pictures), ui=notes.ui())
+        return io.NodeOutput(await host.off_loop(api.tensors.image_tensor, pictures), ui=notes.ui())
 
 
 def _no_prompt() -> InvalidInputError:
@@ -355,7 +355,7 @@ class HiDreamAPIUpscale(RemoteNode):
         notes.close(bought)
         pictures = pictures_of(bought.deliveries)
         note_other_size(notes, size_of(pictures[0]), (width, height))
-        return io.NodeOutput(await host.off_loop(api.images.image_tensor, pictures), ui=notes.ui())
+        return io.NodeOutput(await host.off_loop(api.tensors.image_tensor, pictures), ui=notes.ui())
 
 
 def _upscale_call(
@@ -441,7 +441,7 @@ class HiDreamAPIModelPhotoSet(PartialNode):
         bought = await host.buy(calls, accept_partial=on_partial == _RETURN_THE_REST, later=later)
         notes.close(bought)
         pictures = pictures_of(bought.deliveries)
-        return io.NodeOutput(await host.off_loop(api.images.image_tensors, pictures), ui=notes.ui())
+        return io.NodeOutput(await host.off_loop(api.tensors.image_tensors, pictures), ui=notes.ui())
 
 
 def _photo_set_call(service: api.HiDreamService, photo: api.Upload, template_id: int, take: int) -> api.PaidCall:
@@ -449,18 +449,18 @@ def _photo_set_call(service: api.HiDreamService, photo: api.Upload, template_id:
     return api.PaidCall(service, request, partial(_one_image, photo), api.hidream.MAX_MODEL_PHOTO**2, take)
 
 
-def _fit_photo(original: api.images.Pixels, fit: str, notes: Notes) -> api.images.Pixels:
+def _fit_photo(original: api.tensors.Pixels, fit: str, notes: Notes) -> api.tensors.Pixels:
     """The photo as the service takes it: 3:4 within 0.5 %, no side over 2048 px."""
     width, height = size_of(original)
     limit = api.hidream.MAX_MODEL_PHOTO
     photo = original
     if not api.geometry.is_three_by_four(width, height, _RATIO_TOLERANCE):
         if fit == _FIT_CROP:
-            photo = api.images.cut_out(original, api.geometry.three_by_four_inside(width, height))
+            photo = api.tensors.cut_out(original, api.geometry.three_by_four_inside(width, height))
         elif fit == _FIT_PAD:
-            photo = api.images.paste_on_white(original, api.geometry.three_by_four_around(width, height))
+            photo = api.tensors.paste_on_white(original, api.geometry.three_by_four_around(width, height))
     if fit != _FIT_ERROR and max(size_of(photo)) > limit:
-        photo = api.images.resize(photo, *api.geometry.fit_within(*size_of(photo), limit, limit))
+        photo = api.tensors.resize(photo, *api.geometry.fit_within(*size_of(photo), limit, limit))
     came_to = size_of(photo)
     if not api.geometry.is_three_by_four(*came_to, _RATIO_TOLERANCE) or max(came_to) > limit:
         raise InvalidInputError(

@@ -85,7 +85,7 @@ _POSITION: ComboWidget[choices.Position] = ComboWidget(
     "center",
     "Where the original lies in the canvas; `offset` uses x_offset and y_offset. Not with `pixels per side`.",
 )
-_X_OFFSET = IntWidget("x_offset", 0, 0, _MAX_SIDE, "AbandonedCalls edge of the original, px of the canvas; only with `offset`.")
+_X_OFFSET = IntWidget("x_offset", 0, 0, _MAX_SIDE, "Left edge of the original, px of the canvas; only with `offset`.")
 _Y_OFFSET = IntWidget("y_offset", 0, 0, _MAX_SIDE, "Top edge of the original, px of the canvas; only with `offset`.")
 
 
@@ -165,7 +165,7 @@ class RemoteOutpaintPlacement(io.ComfyNode):
     ) -> io.NodeOutput:
         target, chosen_fill = _TARGET.check(target), _FILL.check(fill)
         feathering = _FEATHERING.check(feathering)
-        originals, told = await host.off_loop(api.images.images_from_tensor, image)
+        originals, told = await host.off_loop(api.tensors.images_from_tensor, image)
         notes = Notes(told)
         size = size_of(originals[0])
         placement = _placement(size, target, layout)
@@ -237,22 +237,22 @@ def _largest(feathering: int, placement: api.Placement, notes: Notes) -> int:
     return min(feathering, largest)
 
 
-def _padded(image: Any, originals: list[api.images.Pixels], placement: api.Placement, fill: choices.Fill) -> Any:
+def _padded(image: Any, originals: list[api.tensors.Pixels], placement: api.Placement, fill: choices.Fill) -> Any:
     """The whole batch; an original that is not scaled keeps its own float values."""
     scaled = size_of(originals[0]) != (placement.width, placement.height)
 
-    def paint(index: int, canvas: api.images.Values) -> None:
+    def paint(index: int, canvas: api.tensors.Values) -> None:
         if scaled:
-            values = api.images.values_of(api.images.resize(originals[index], placement.width, placement.height))
+            values = api.tensors.values_of(api.tensors.resize(originals[index], placement.width, placement.height))
         else:
-            values = api.images.rgb_values(image, index)
+            values = api.tensors.rgb_values(image, index)
         api.padding.pad_into(canvas, values, placement, fill)
 
-    return api.images.painted_tensor(len(originals), placement.canvas_width, placement.canvas_height, paint)
+    return api.tensors.painted_tensor(len(originals), placement.canvas_width, placement.canvas_height, paint)
 
 
 def _mask(placement: api.Placement, feathering: int) -> Any:
-    return api.images.mask_tensor(api.padding.feathered_mask(placement, feathering))
+    return api.tensors.mask_tensor(api.padding.feathered_mask(placement, feathering))
 
 
 # ---- paste back
@@ -332,7 +332,7 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
         match_color: bool,
         registration: str,
     ) -> io.NodeOutput:
-        settings = api.pasting.Settings(
+        settings = api.paste.Settings(
             mode=_MODE.check(mode),
             blend_pixels=_BLEND_PIXELS.check(blend_pixels),
             output_size=_OUTPUT_SIZE.check(output_size),
@@ -341,11 +341,11 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
             correct=_REGISTRATION.check(registration) == "correct",
         )
         placed = checked_placement(placement)
-        pictures, told = await host.off_loop(api.images.images_from_tensor, generated, _GENERATED)
-        originals, also_told = await host.off_loop(api.images.images_from_tensor, original, _ORIGINAL)
+        pictures, told = await host.off_loop(api.tensors.images_from_tensor, generated, _GENERATED)
+        originals, also_told = await host.off_loop(api.tensors.images_from_tensor, original, _ORIGINAL)
         notes = Notes([*told, *also_told])
         _check_counts(len(pictures), len(originals))
-        output = api.pasting.output_placement(placed, size_of(originals[0]), size_of(pictures[0]), settings)
+        output = api.paste.output_placement(placed, size_of(originals[0]), size_of(pictures[0]), settings)
         # One more than come out: what a single picture takes on the way.
         count, free = len(pictures) + 1, host.available_memory()
         check_result_fits_memory(output.canvas_width, output.canvas_height, count, free, MAX_RESULT_PIXELS)
@@ -367,30 +367,30 @@ class _PasteBack:
 
     generated: Any
     original: Any
-    pictures: Sequence[api.images.Pixels]
-    originals: Sequence[api.images.Pixels]
+    pictures: Sequence[api.tensors.Pixels]
+    originals: Sequence[api.tensors.Pixels]
     placement: api.Placement
     canvas: tuple[int, int]
-    settings: api.pasting.Settings
+    settings: api.paste.Settings
     token: api.CancelToken
 
-    def run(self) -> tuple[Any, Any, list[api.pasting.Report]]:
+    def run(self) -> tuple[Any, Any, list[api.paste.Report]]:
         """IMAGE, MASK, and a report of each picture.
 
         Raises:
             CallCancelled: between two pictures.
         """
-        reports: list[api.pasting.Report] = []
+        reports: list[api.paste.Report] = []
         masks: list[NDArray[np.float32]] = []
         variants = len(self.pictures) // len(self.originals)
         # The same for the whole batch, which has one mask.
-        region = api.whereabouts.painted_region(self.pictures[0], self.originals[0], self.placement)
+        region = api.locate.painted_region(self.pictures[0], self.originals[0], self.placement)
 
-        def paint(index: int, values: api.images.Values) -> None:
+        def paint(index: int, values: api.tensors.Values) -> None:
             self.token.check()
             of_original = index // variants
             picture, original = self.pictures[index], self.originals[of_original]
-            pasted = api.pasting.paste_back(picture, original, self.placement, self.settings, region)
+            pasted = api.paste.paste_back(picture, original, self.placement, self.settings, region)
             np.divide(pasted.pixels, np.float32(255.0), out=values)
             if pasted.identity:
                 self._restore_surroundings(index, pasted.placement, values)
@@ -400,22 +400,22 @@ class _PasteBack:
             if not masks:  # the same for all
                 masks.append(pasted.mask)
 
-        image = api.images.painted_tensor(len(self.pictures), *self.canvas, paint)
-        return image, api.images.mask_tensor(masks[0]), reports
+        image = api.tensors.painted_tensor(len(self.pictures), *self.canvas, paint)
+        return image, api.tensors.mask_tensor(masks[0]), reports
 
-    def _restore_surroundings(self, index: int, placement: api.Placement, values: api.images.Values) -> None:
+    def _restore_surroundings(self, index: int, placement: api.Placement, values: api.tensors.Values) -> None:
         """The generated picture's own values around the original."""
-        inside = api.images.cut_out(values, placement).copy()
-        values[...] = api.images.rgb_values(self.generated, index)
-        api.images.cut_out(values, placement)[...] = inside
+        inside = api.tensors.cut_out(values, placement).copy()
+        values[...] = api.tensors.rgb_values(self.generated, index)
+        api.tensors.cut_out(values, placement)[...] = inside
 
     def _restore_original(
-        self, index: int, placement: api.Placement, exact: api.Placement, values: api.images.Values
+        self, index: int, placement: api.Placement, exact: api.Placement, values: api.tensors.Values
     ) -> None:
         """The original's own values, neither rounded nor clipped."""
         left, top = exact.x - placement.x, exact.y - placement.y
-        own = api.images.rgb_values(self.original, index)[top : top + exact.height, left : left + exact.width]
-        api.images.cut_out(values, exact)[...] = own
+        own = api.tensors.rgb_values(self.original, index)[top : top + exact.height, left : left + exact.width]
+        api.tensors.cut_out(values, exact)[...] = own
 
 
 def _check_counts(generated: int, originals: int) -> None:
@@ -436,7 +436,7 @@ def _numbered(texts: Sequence[Text], index: int, count: int) -> list[Text]:
     return [Text(f"Picture {index + 1}: {text.en}", f"第 {index + 1} 张：{text.zh}") for text in texts]
 
 
-def _report_text(reports: Sequence[api.pasting.Report]) -> str:
+def _report_text(reports: Sequence[api.paste.Report]) -> str:
     """For each picture its lines in English, then in Chinese."""
     blocks = []
     for index, report in enumerate(reports):

@@ -69,7 +69,7 @@ class RemoteTaskResult(RemoteNode):
         if missing:
             _incomplete_fetches[task_id] += 1
         pictures = pictures_of(deliveries)
-        return io.NodeOutput(await host.off_loop(api.images.image_tensors, pictures), ui=Notes(missing).ui())
+        return io.NodeOutput(await host.off_loop(api.tensors.image_tensors, pictures), ui=Notes(missing).ui())
 
 
 def _service(

@@ -108,16 +108,16 @@ class _Sent:
     """A picture or mask as it goes up, and how."""
 
     upload: api.Upload
-    encode: Callable[[api.images.Pixels | api.images.Grey], bytes]
+    encode: Callable[[api.tensors.Pixels | api.tensors.Grey], bytes]
 
 
 def _all_encoded(sent: Sequence[_Sent]) -> dict[str, list[str]]:
-    return {"binary_data_base64": [api.images.to_base64(single.encode(single.upload.pixels())) for single in sent]}
+    return {"binary_data_base64": [api.tensors.to_base64(single.encode(single.upload.pixels())) for single in sent]}
 
 
-def _encode(pixels: api.images.Pixels, upload: choices.Format, notes: Notes) -> bytes:
+def _encode(pixels: api.tensors.Pixels, upload: choices.Format, notes: Notes) -> bytes:
     """The image as it goes up; limits of the service that are only inferred are told, not enforced."""
-    data = api.images.encode(pixels, upload)
+    data = api.tensors.encode(pixels, upload)
     width, height = size_of(pixels)
     most_bytes, longest = api.volcengine.INFERRED_MAX_BYTES, api.volcengine.INFERRED_MAX_SIDE
     if len(data) > most_bytes or max(width, height) > longest:
@@ -155,7 +155,7 @@ def _note_shrunk(notes: Notes, what: Text, before: tuple[int, int], after: tuple
         )
 
 
-async def _buy(calls: list[api.PaidCall], expected: tuple[int, int], notes: Notes) -> list[api.images.Pixels]:
+async def _buy(calls: list[api.PaidCall], expected: tuple[int, int], notes: Notes) -> list[api.tensors.Pixels]:
     """The pictures of all calls, in one size.
 
     The service keeps nothing that could be fetched again, so pictures that differ are brought to the first one's size
@@ -176,8 +176,8 @@ async def _buy(calls: list[api.PaidCall], expected: tuple[int, int], notes: Note
     return await host.off_loop(_all_at, pictures, first)
 
 
-def _all_at(pictures: Sequence[api.images.Pixels], size: tuple[int, int]) -> list[api.images.Pixels]:
-    return [api.images.resize(picture, *size) for picture in pictures]
+def _all_at(pictures: Sequence[api.tensors.Pixels], size: tuple[int, int]) -> list[api.tensors.Pixels]:
+    return [api.tensors.resize(picture, *size) for picture in pictures]
 
 
 async def _service(profile: str) -> api.VolcengineService:
@@ -250,8 +250,8 @@ class VolcengineAPIOutpaint(RemoteNode):
         pictures = await _buy(calls, (used.canvas_width, used.canvas_height), notes)
         used = used.followed_to(*size_of(pictures[0]))
         return io.NodeOutput(
-            await host.off_loop(api.images.image_tensor, pictures),
-            api.images.placement_mask(used),
+            await host.off_loop(api.tensors.image_tensor, pictures),
+            api.tensors.placement_mask(used),
             used,
             ui=notes.ui(),
         )
@@ -301,7 +301,7 @@ def _sides_calls(
     picture = partial(_encode, upload=sampling.upload, notes=notes)
     sides = _shares(placement)
     if all(0 < share <= 1 for share in sides.values()):
-        resized = partial(api.images.resize, width=placement.width, height=placement.height)
+        resized = partial(api.tensors.resize, width=placement.width, height=placement.height)
         sent = [_Sent(originals.upload(index, resized), picture)]
     else:
         # A side of 0 has no certain meaning in the service's ratio mode, and it takes none over 1; a canvas says
@@ -310,14 +310,14 @@ def _sides_calls(
         canvas = originals.upload(index, partial(_on_canvas, placement=placement))
         sent = [
             _Sent(canvas, picture),
-            _Sent(api.Upload.of(partial(api.images.frame_mask, placement)), api.images.encode),
+            _Sent(api.Upload.of(partial(api.tensors.frame_mask, placement)), api.tensors.encode),
         ]
     pixels = placement.canvas_width * placement.canvas_height
     return [sampling.call(service, sent, seed, pixels, take, **sides) for seed in sampling.seeds()]
 
 
-def _on_canvas(original: api.images.Pixels, placement: api.Placement) -> api.images.Pixels:
-    return api.images.paste_on_white(api.images.resize(original, placement.width, placement.height), placement)
+def _on_canvas(original: api.tensors.Pixels, placement: api.Placement) -> api.tensors.Pixels:
+    return api.tensors.paste_on_white(api.tensors.resize(original, placement.width, placement.height), placement)
 
 
 # ---- canvas and mask
@@ -352,7 +352,7 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
         sampling = _Sampling.checked(sampling_values)
         canvases = api.Pictures(image)
         size = canvases.size
-        masks = await host.off_loop(api.images.masks_from_tensor, mask, len(canvases), size)
+        masks = await host.off_loop(api.tensors.masks_from_tensor, mask, len(canvases), size)
         notes = Notes(canvases.notes)
         sent = api.geometry.fit_within(*size, sampling.max_width, sampling.max_height)
         sent_masks = await host.off_loop(_masks_at, masks, sent)
@@ -360,7 +360,7 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
         placement = _common_placement(sent_masks)
         if placement is None and _is_linked(cls.hidden.prompt, cls.hidden.unique_id, _PLACEMENT_SLOT):
             raise InvalidInputError(_NO_FRAME)
-        if any(api.images.is_soft(single) for single in masks):
+        if any(api.tensors.is_soft(single) for single in masks):
             notes.add(_SOFT_RIM)
         _note_shrunk(notes, Text("canvas", "画布"), size, sent)
         _note_long_prompt(notes, sampling.prompt)
@@ -368,29 +368,29 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
         calls: list[api.PaidCall] = []
         for index, sent_mask in enumerate(sent_masks):
             canvas = await host.off_loop(
-                canvases.upload, index, partial(api.images.resize, width=sent[0], height=sent[1])
+                canvases.upload, index, partial(api.tensors.resize, width=sent[0], height=sent[1])
             )
             calls += await host.off_loop(_canvas_calls, service, canvas, sent_mask, sent, sampling, notes, take)
         pictures = await _buy(calls, sent, notes)
         came = size_of(pictures[0])
         return io.NodeOutput(
-            await host.off_loop(api.images.image_tensor, pictures),
+            await host.off_loop(api.tensors.image_tensor, pictures),
             # As many masks as pictures, or the one that serves them all.
-            await host.off_loop(api.images.mask_at_size, mask, *came, sampling.variants),
+            await host.off_loop(api.tensors.mask_at_size, mask, *came, sampling.variants),
             placement.followed_to(*came) if placement is not None else host.blocked_output(_NO_FRAME),
             ui=notes.ui(),
         )
 
 
-def _masks_at(masks: Sequence[api.images.Grey], size: tuple[int, int]) -> list[api.images.Grey]:
+def _masks_at(masks: Sequence[api.tensors.Grey], size: tuple[int, int]) -> list[api.tensors.Grey]:
     """As the service gets them."""
-    return [api.images.binary_mask(api.images.resize_mask(single, *size)) for single in masks]
+    return [api.tensors.binary_mask(api.tensors.resize_mask(single, *size)) for single in masks]
 
 
 def _canvas_calls(
     service: api.VolcengineService,
     canvas: api.Upload,
-    mask: api.images.Grey,
+    mask: api.tensors.Grey,
     size: tuple[int, int],
     sampling: _Sampling,
     notes: Notes,
@@ -398,7 +398,7 @@ def _canvas_calls(
 ) -> list[api.PaidCall]:
     """One call for each seed."""
     picture = partial(_encode, upload=sampling.upload, notes=notes)
-    sent = [_Sent(canvas, picture), _Sent(api.Upload.of(lambda: mask), api.images.encode)]
+    sent = [_Sent(canvas, picture), _Sent(api.Upload.of(lambda: mask), api.tensors.encode)]
     return [sampling.call(service, sent, seed, size[0] * size[1], take) for seed in sampling.seeds()]
 
 
@@ -414,7 +414,7 @@ _NO_FRAME = Text(
 )
 
 
-def _check_masks(masks: list[api.images.Grey]) -> None:
+def _check_masks(masks: list[api.tensors.Grey]) -> None:
     if not all(mask.any() for mask in masks):
         raise InvalidInputError(
             Text(
@@ -424,9 +424,9 @@ def _check_masks(masks: list[api.images.Grey]) -> None:
         )
 
 
-def _common_placement(masks: list[api.images.Grey]) -> api.Placement | None:
+def _common_placement(masks: list[api.tensors.Grey]) -> api.Placement | None:
     """The rectangle of kept pixels, if every mask keeps the same one."""
-    placements = {api.images.kept_rectangle(mask) for mask in masks}
+    placements = {api.tensors.kept_rectangle(mask) for mask in masks}
     return placements.pop() if len(placements) == 1 else None
 
 

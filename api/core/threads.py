@@ -95,7 +95,7 @@ class DaemonPool:
 _large_work = DaemonPool(min(4, os.cpu_count() or 1))
 
 
-def once(make: Callable[[], _T]) -> Callable[[], _T]:
+def made_once(make: Callable[[], _T]) -> Callable[[], _T]:
     """What ``make`` makes, at the first call and never again, whichever threads come first."""
     lock, made = threading.Lock(), cache(make)
 

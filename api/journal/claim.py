@@ -427,7 +427,8 @@ class Claim:
         if connection.execute(select(attempts.c.id).where(attempts.c.id == self.journal_id)).first() is not None:
             return False
         put_request(connection, self.attempt, now)
-        connection.execute(update(request_rows).where(request_rows.c.key == self.attempt.key).values(submit_again=False))
+        this_request = request_rows.c.key == self.attempt.key
+        connection.execute(update(request_rows).where(this_request).values(submit_again=False))
         known = {
             "state": self._state,
             "holds_slot": self._state in (State.SUBMITTING, State.SUBMITTED),

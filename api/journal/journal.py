@@ -583,7 +583,8 @@ class Journal:
         """Accepted tasks that nobody waits for and whose next slow look is due, the most urgent first."""
         with self._transactions.reading() as (connection, now):
             free = or_(attempts.c.owner.is_(None), attempts.c.owner.not_in(self._leases.living(connection, now)))
-            due = and_(attempts.c.state.in_(ACCEPTED), attempts.c.next_poll_at <= now, request_rows.c.sandbox.is_(False))
+            is_accepted = attempts.c.state.in_(ACCEPTED)
+            due = and_(is_accepted, attempts.c.next_poll_at <= now, request_rows.c.sandbox.is_(False))
             return read_attempts(connection, and_(free, due), order=attempts.c.next_poll_at, limit=limit)
 
     def age(self, attempt: Attempt) -> float:

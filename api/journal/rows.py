@@ -80,7 +80,13 @@ def task_values(attempt: Attempt) -> dict[str, str]:
 
 def read_attempts(connection: Connection, which: Any, *, order: Any = None, limit: int | None = None) -> list[Attempt]:
     rows = connection.execute(
-        select(attempts, request_rows.c.sandbox, request_rows.c.take, request_rows.c.expected_pixels, request_rows.c.summary)
+        select(
+            attempts,
+            request_rows.c.sandbox,
+            request_rows.c.take,
+            request_rows.c.expected_pixels,
+            request_rows.c.summary,
+        )
         .join(request_rows, request_rows.c.key == attempts.c.key)
         .where(which)
         .order_by(attempts.c.number if order is None else order)

@@ -71,7 +71,7 @@ class UiSink(Protocol):
 
     def tell(self, state: dict[str, Any]) -> None: ...
 
-    def preview(self, picture: api.images.Pixels, there: Callable[[PreviewFile], None]) -> None:
+    def preview(self, picture: api.tensors.Pixels, there: Callable[[PreviewFile], None]) -> None:
         """Have a small file made, and tell of it as soon as it is there."""
         ...
 
@@ -161,7 +161,7 @@ class NodeDisplay:
     def _touch(self) -> None:
         self._changed = True
 
-    def _ask_for_previews(self, pictures: Sequence[api.images.Pixels]) -> None:
+    def _ask_for_previews(self, pictures: Sequence[api.tensors.Pixels]) -> None:
         wanted = pictures[: _MOST_PREVIEWS - self._previews_asked]
         self._previews_asked += len(wanted)
         for picture in wanted:
@@ -230,7 +230,7 @@ class Call:
         self._sent = False
         self._told = 0.0
         self._running_since: float | None = None
-        self._fresh: list[api.images.Pixels] = []
+        self._fresh: list[api.tensors.Pixels] = []
 
     def report(self, progress: api.Progress) -> None:
         """Called by the worker."""
@@ -278,7 +278,7 @@ class Call:
             self.parked = self._sent or self.stage in _AT_THE_SERVICE
             self._fresh.clear()
 
-    def take_fresh(self) -> list[api.images.Pixels]:
+    def take_fresh(self) -> list[api.tensors.Pixels]:
         """Pictures that have come since the last time."""
         fresh, self._fresh = self._fresh, []
         return fresh
@@ -299,7 +299,7 @@ class Call:
             return None
         return (now - self._running_since) / self.expected
 
-    def _has_come(self, pictures: Sequence[api.images.Pixels]) -> None:
+    def _has_come(self, pictures: Sequence[api.tensors.Pixels]) -> None:
         self.came += len(pictures)
         self.pictures = max(self.pictures, self.came)
         self._fresh += pictures

@@ -409,7 +409,7 @@ class _Screen:
         with contextlib.suppress(Exception):
             self._server.send_sync(_PROGRESS_EVENT, {**self._about, **state}, self._client_id)
 
-    def preview(self, picture: api.images.Pixels, there: Callable[[PreviewFile], None]) -> None:
+    def preview(self, picture: api.tensors.Pixels, there: Callable[[PreviewFile], None]) -> None:
         def make() -> None:
             file = _small_file(picture, _THUMBNAIL_SIDE, "progress")
             if file is not None:
@@ -458,7 +458,7 @@ _PREVIEW_SIDE = 512
 _THUMBNAIL_SIDE = 256
 
 
-def preview(pixels: api.images.Pixels) -> list[PreviewFile]:
+def preview(pixels: api.tensors.Pixels) -> list[PreviewFile]:
     """A small JPEG of a picture for the browser, in the folder of ComfyUI's that ends with the server.
 
     Returns:
@@ -469,17 +469,17 @@ def preview(pixels: api.images.Pixels) -> list[PreviewFile]:
     return [] if file is None else [{**file, "width": width, "height": height}]
 
 
-def _small_file(pixels: api.images.Pixels, side: int, kind: str) -> PreviewFile | None:
+def _small_file(pixels: api.tensors.Pixels, side: int, kind: str) -> PreviewFile | None:
     height, width = pixels.shape[:2]
-    name = f"{kind}_{api.images.fingerprint(pixels).split(':')[1][:32]}.jpg"
+    name = f"{kind}_{api.tensors.fingerprint(pixels).split(':')[1][:32]}.jpg"
     path = Path(folder_paths.get_temp_directory()) / name
     try:
         if not path.exists():
-            small = api.images.reduced(pixels, *api.geometry.fit_within(width, height, side, side))
+            small = api.tensors.reduced(pixels, *api.geometry.fit_within(width, height, side, side))
             path.parent.mkdir(parents=True, exist_ok=True)
             # Never half a picture under that name.
             part = path.with_suffix(f".{uuid.uuid4().hex}.part")
-            part.write_bytes(api.images.encode(small, "jpeg 95"))
+            part.write_bytes(api.tensors.encode(small, "jpeg 95"))
             part.replace(path)
     except OSError:
         return None

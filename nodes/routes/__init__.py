@@ -54,7 +54,7 @@ def register(
     actions: task_routes.TaskActions,
     token: str | None = None,
     *,
-    profiles: Callable[[], profile_routes.TaskActions] | None = None,
+    profiles: Callable[[], profile_routes.ProfileActions] | None = None,
     tell_profiles: Callable[[], None] = lambda: None,
     shelf: Callable[[], template_routes.Templates] | None = None,
     off_loop: OffLoop | None = None,

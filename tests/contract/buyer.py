@@ -431,7 +431,7 @@ def _calls(errand: Errand) -> list[Any]:
         VolcengineService,
         checked,
         hidream,
-        images,
+        tensors,
         volcengine,
     )
 
@@ -444,10 +444,10 @@ def _calls(errand: Errand) -> list[Any]:
         service: Any
         request: Any
         pixels = photo(seed)
-        printed = images.fingerprint(pixels)
+        printed = tensors.fingerprint(pixels)
 
         def encoded() -> str:
-            return images.to_base64(images.encode(pixels))
+            return tensors.to_base64(tensors.encode(pixels))
 
         if errand.provider != "hidream":
             service = VolcengineService(profiles.volcengine("default"))

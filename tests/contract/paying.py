@@ -40,8 +40,8 @@ from hidream_volcengine.api import (
     VolcengineService,
     checked,
     hidream,
-    images,
     sources_of,
+    tensors,
     volcengine,
 )
 from hidream_volcengine.api.purchase.words import Sources
@@ -87,15 +87,15 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- calls
 
 
-def encoded(pixels: images.Pixels) -> str:
-    return images.to_base64(images.encode(pixels))
+def encoded(pixels: tensors.Pixels) -> str:
+    return tensors.to_base64(tensors.encode(pixels))
 
 
 def _hidream(
     account: HiDreamAccount,
     endpoint: hidream.Endpoint,
     request: hidream.HiDreamRequest,
-    pixels: images.Pixels,
+    pixels: tensors.Pixels,
     take: int,
     pictures: int = 1,
 ) -> PaidCall:
@@ -103,33 +103,33 @@ def _hidream(
     return PaidCall(service, request, lambda: {"image": encoded(pixels)}, 1024 * 1024, take, pictures)
 
 
-def upscale(account: HiDreamAccount, pixels: images.Pixels, take: int = 0, ratio: int = 2) -> PaidCall:
-    request = checked(hidream.UpscaleRequest, image=images.fingerprint(pixels), upsale_ratio=ratio)
+def upscale(account: HiDreamAccount, pixels: tensors.Pixels, take: int = 0, ratio: int = 2) -> PaidCall:
+    request = checked(hidream.UpscaleRequest, image=tensors.fingerprint(pixels), upsale_ratio=ratio)
     return _hidream(account, hidream.UPSCALE, request, pixels, take)
 
 
-def outpaint(account: HiDreamAccount, pixels: images.Pixels, take: int = 0) -> PaidCall:
-    printed = images.fingerprint(pixels)
+def outpaint(account: HiDreamAccount, pixels: tensors.Pixels, take: int = 0) -> PaidCall:
+    printed = tensors.fingerprint(pixels)
     request = checked(hidream.OutpaintRequest, image=printed, x_offset=10, y_offset=20, resolution="160*192")
     return _hidream(account, hidream.OUTPAINT, request, pixels, take)
 
 
 def img2img(
-    account: HiDreamAccount, pixels: images.Pixels, take: int = 0, *, count: int = 1, prompt: str = "a storm"
+    account: HiDreamAccount, pixels: tensors.Pixels, take: int = 0, *, count: int = 1, prompt: str = "a storm"
 ) -> PaidCall:
-    printed = images.fingerprint(pixels)
+    printed = tensors.fingerprint(pixels)
     request = checked(hidream.ImageToImageRequest, image=printed, prompt=prompt, img_count=count)
     return _hidream(account, hidream.IMAGE_TO_IMAGE, request, pixels, take, count)
 
 
-def photo_set(account: HiDreamAccount, pixels: images.Pixels, take: int = 0) -> PaidCall:
+def photo_set(account: HiDreamAccount, pixels: tensors.Pixels, take: int = 0) -> PaidCall:
     """Four pictures at the emulator; how many is not known before."""
-    request = checked(hidream.ModelPhotoSetRequest, image=images.fingerprint(pixels), template_id=20)
+    request = checked(hidream.ModelPhotoSetRequest, image=tensors.fingerprint(pixels), template_id=20)
     return _hidream(account, hidream.MODEL_PHOTO_SET, request, pixels, take)
 
 
-def cvprocess(account: VolcengineAccount, pixels: images.Pixels, take: int = 0, *, seed: int = 7) -> PaidCall:
-    printed = images.fingerprint(pixels)
+def cvprocess(account: VolcengineAccount, pixels: tensors.Pixels, take: int = 0, *, seed: int = 7) -> PaidCall:
+    printed = tensors.fingerprint(pixels)
     request = checked(volcengine.OutpaintRequest, binary_data_base64=[printed], top=0.5, left=0.25, seed=seed)
     values = {"binary_data_base64": [encoded(pixels)]}
     return PaidCall(VolcengineService(account), request, lambda: values, 1024 * 1024, take)
@@ -214,12 +214,12 @@ def errors_of(result: Result) -> tuple[RemoteImageError, ...]:
     return result.delivery.errors if result.delivery else ()
 
 
-def pictures(results: Sequence[Result]) -> list[images.Pixels]:
+def pictures(results: Sequence[Result]) -> list[tensors.Pixels]:
     """All pictures in order."""
     return [pixels for result in results if result.delivery for pixels in result.delivery.pictures]
 
 
-def equal(first: Sequence[images.Pixels], second: Sequence[images.Pixels]) -> bool:
+def equal(first: Sequence[tensors.Pixels], second: Sequence[tensors.Pixels]) -> bool:
     return len(first) == len(second) and all(map(np.array_equal, first, second))
 
 

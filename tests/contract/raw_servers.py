@@ -54,7 +54,7 @@ from hidream_volcengine.api import (
     Run,
     VolcengineService,
     hidream,
-    images,
+    tensors,
     volcengine,
 )
 from hidream_volcengine.api.purchase import pictures
@@ -434,7 +434,7 @@ def resumable_account(url: str, deadlines: Deadlines = QUICK) -> VolcengineAccou
     return volcengine_account(url, deadlines, keys)
 
 
-def photo(width: int = 64, height: int = 48, seed: int = 0) -> images.Pixels:
+def photo(width: int = 64, height: int = 48, seed: int = 0) -> tensors.Pixels:
     noise = np.random.default_rng(seed).integers(0, 255, (height, width, 3))
     return noise.astype(np.uint8)
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from ...core import InvalidInputError, OutputSize, PasteMode, Text
 from ..geometry import MAX_ASPECT_DRIFT, ROUNDING_SLACK, Placement, round_half_up
 from ..tensors import Pixels, cut_out
-from . import colour as color_match
-from . import register as registration
+from . import colour, register
 from .colour import Field
 from .locate import likely_regions, painted_region
 from .register import Registration
@@ -230,7 +229,7 @@ def paste_back(
     _check_shapes(placement, original_size, generated_size)
     expected = painted or painted_region(generated, original, placement)
     output = output_placement(placement, original_size, generated_size, settings, expected)
-    found = registration.measure(generated, original, expected)
+    found = register.measure(generated, original, expected)
     correct = settings.correct and found is not None and found.is_small and not found.is_aligned
     # What the output shows at `target` is what the generated picture shows at `source`.
     target = Region(output.x, output.y, output.width, output.height)
@@ -246,10 +245,10 @@ def paste_back(
     original_resized = kept is not original
     before = _difference(cut_out(canvas, output), kept)
 
-    correction = color_match.measure(canvas, kept, output) if settings.match_color else None
+    correction = colour.measure(canvas, kept, output) if settings.match_color else None
     changes_color = correction is not None and not correction.is_zero
     if correction is not None and changes_color:
-        pixels = color_match.corrected(canvas, correction, output)
+        pixels = colour.corrected(canvas, correction, output)
     else:
         # A fade still needs the canvas as it was, and the generated picture is the caller's.
         pixels = canvas if generated_resized and settings.mode == "exact" else canvas.copy()
@@ -262,7 +261,7 @@ def paste_back(
         after=_difference(cut_out(pixels, output), kept),
         registration=found,
         corrected=correct,
-        color_offset=color_match.mean_offset(correction, output) if correction is not None else None,
+        color_offset=colour.mean_offset(correction, output) if correction is not None else None,
         color_at_limit=correction is not None and correction.at_limit,
         original_resized=original_resized,
         generated_resized=generated_resized,

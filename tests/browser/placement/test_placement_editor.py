@@ -159,7 +159,7 @@ class Editor:
         self.page.mouse.up()
 
     def drawn_at(self) -> list[int]:
-        """AbandonedCalls, top, width and height of the original in the frame, thousandths of the frame's sides."""
+        """Left, top, width and height of the original in the frame, thousandths of the frame's sides."""
         frame, original = self.box(".frame"), self.box(".original")
         return [
             round(1000 * (original["x"] - frame["x"]) / frame["width"]),

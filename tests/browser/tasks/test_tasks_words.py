@@ -27,7 +27,7 @@ STATES = {
     "prepared": ("Not sent yet", "not billed", "尚未发送", "未计费"),
     "submitting": ("Being sent", "may be billed", "发送中", "可能计费"),
     "submitted": ("In progress", "accepted, may be billed", "进行中", "已受理，可能计费"),
-    "parked": ("StoppableCall to be collected", "accepted, may be billed", "等待取回", "已受理，可能计费"),
+    "parked": ("Waiting to be collected", "accepted, may be billed", "等待取回", "已受理，可能计费"),
     "done": ("Being downloaded", "billed", "下载中", "已计费"),
     "stored": ("Ready", "billed", "可取用", "已计费"),
     "delivered": ("Delivered", "billed", "已交付", "已计费"),

@@ -27,7 +27,7 @@ from hidream_volcengine.api import (
     Run,
     ServiceError,
     TaskFailedError,
-    images,
+    tensors,
 )
 from hidream_volcengine.api.core.text import Text
 from hidream_volcengine.api.journal import store
@@ -88,7 +88,7 @@ def call_of(shop: Shop, kind: str, take: int = 0) -> PaidCall:
     return call
 
 
-def bought(shop: Shop, kind: str) -> list[images.Pixels]:
+def bought(shop: Shop, kind: str) -> list[tensors.Pixels]:
     with shop.buys(1):
         if kind == "four":
             # Small ones are drawn and stored sooner.
@@ -174,7 +174,7 @@ def damage(path: Path, how: str) -> None:
     elif how == "cut":
         path.write_bytes(data[: len(data) // 2])
     else:
-        path.write_bytes(images.encode(B))
+        path.write_bytes(tensors.encode(B))
 
 
 @pytest.mark.parametrize("how", ["gone", "cut", "another picture"])
@@ -739,12 +739,12 @@ def take_over(shop: Shop, how: str, journal_id: str) -> Claim:
     return claimed_task(shop, journal_id)
 
 
-def keep(claim: Claim, pixels: images.Pixels) -> None:
-    claim.keep(0, "sub task", Encoded.of(images.encode(pixels)))
+def keep(claim: Claim, pixels: tensors.Pixels) -> None:
+    claim.keep(0, "sub task", Encoded.of(tensors.encode(pixels)))
     claim.stored()
 
 
-def fail(claim: Claim, _: images.Pixels) -> None:
+def fail(claim: Claim, _: tensors.Pixels) -> None:
     error = TaskFailedError(Text("It failed.", "失败。"))
     claim.missing(0, "sub task", error)
     claim.failed(error)
@@ -771,7 +771,7 @@ def test_a_stale_owner_changes_no_result_of_the_new_one(
     [after] = shop.journal.tasks()
     assert (after.state, after.stored, after.error) == ("stored", 1, None)
     found = shop.journal.picture(task.journal_id, 0)
-    assert found is not None and found[0] == images.encode(A)
+    assert found is not None and found[0] == tensors.encode(A)
 
 
 def test_a_stale_word_that_could_not_be_written_in_time_is_dropped(shop: Shop, monkeypatch: MonkeyPatch) -> None:
@@ -794,7 +794,7 @@ def test_a_stale_word_that_could_not_be_written_in_time_is_dropped(shop: Shop, m
     stale.write_again()
     assert journal._claims.unwritten() == []
     found = shop.journal.picture(task.journal_id, 0)
-    assert found is not None and found[0] == images.encode(A)
+    assert found is not None and found[0] == tensors.encode(A)
     assert shop.states == ["stored"]
 
 

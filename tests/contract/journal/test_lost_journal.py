@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from hidream_volcengine.api import AmbiguousSubmitError, Journal, JournalSettings, RemoteImageError, images
+from hidream_volcengine.api import AmbiguousSubmitError, Journal, JournalSettings, RemoteImageError, tensors
 from hidream_volcengine.api.core.task import TaskRef
 from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.model import Busy
@@ -278,7 +278,7 @@ def test_a_picture_in_an_answer_is_kept_while_another_node_asks_for_it(shop: Sho
     order = call.order("", 0)
     claim = shop.journal.claim(order)
     assert isinstance(claim, Claim)
-    picture = Encoded.of(images.encode(A))
+    picture = Encoded.of(tensors.encode(A))
     with suppress(RuntimeError), claim:
         claim.submitting()
         claim.answered(TaskRef("Volcengine", call.service.name, ""))

@@ -1,4 +1,4 @@
-"""StoppableCall for a task: nothing that a poll brings or fails to bring loses what was paid for."""
+"""Waiting for a task: nothing that a poll brings or fails to bring loses what was paid for."""
 
 from __future__ import annotations
 

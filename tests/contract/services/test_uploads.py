@@ -23,7 +23,7 @@ from hidream_volcengine.api import (
     Run,
     checked,
     hidream,
-    images,
+    tensors,
 )
 from hidream_volcengine.api.core import threads as workers
 from hidream_volcengine.api.purchase import collect as collecting
@@ -107,12 +107,12 @@ def test_a_few_pictures_at_a_time_are_opened(shop: Shop, monkeypatch: pytest.Mon
     # Two are in there together at some time, or this would prove nothing.
     met = threading.Barrier(2)
 
-    def decode(stream: IO[bytes], max_pixels: int) -> images.Pixels:
+    def decode(stream: IO[bytes], max_pixels: int) -> tensors.Pixels:
         nonlocal at_once, most
         with lock:
             at_once, most = at_once + 1, max(most, at_once + 1)
         met.wait(paying.PATIENCE)
-        pixels = images.decode(stream, max_pixels)
+        pixels = tensors.decode(stream, max_pixels)
         with lock:
             at_once -= 1
         return pixels
@@ -186,11 +186,11 @@ def test_a_call_stopped_while_it_reads_the_store_opens_no_further_picture(
     bought = pictures(shop.buy(call))
     cancel, opened = CancelToken(), 0
 
-    def decode(stream: IO[bytes], max_pixels: int) -> images.Pixels:
+    def decode(stream: IO[bytes], max_pixels: int) -> tensors.Pixels:
         nonlocal opened
         opened += 1
         cancel.cancel()
-        return images.decode(stream, max_pixels)
+        return tensors.decode(stream, max_pixels)
 
     with shop.sends_nothing():
         with monkeypatch.context() as patch, pytest.raises(CallCancelled):

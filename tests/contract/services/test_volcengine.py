@@ -19,7 +19,7 @@ from hidream_volcengine.api import (
     TaskRef,
     VolcengineService,
     checked,
-    images,
+    tensors,
     volcengine,
 )
 from hidream_volcengine.api.core.choices import VOLCENGINE_OUTPAINT
@@ -188,14 +188,14 @@ def test_the_strict_emulator_takes_the_request(emulator: Emulator, signed: bool,
 def test_the_strict_emulator_takes_a_canvas_with_its_mask(emulator: Emulator) -> None:
     placement = Placement(120, 100, 20, 30, 64, 48)
     pixels = raw.photo()
-    canvas = images.encode(images.paste_on_white(pixels, placement))
-    mask = images.encode(images.frame_mask(placement))
+    canvas = tensors.encode(tensors.paste_on_white(pixels, placement))
+    mask = tensors.encode(tensors.frame_mask(placement))
     request = volcengine.OutpaintRequest(
         binary_data_base64=[base64.b64encode(data).decode() for data in (canvas, mask)]
     )
     (picture,) = raw.run(raw.volcengine_call("", account=emulated(emulator, True), request=request)).pictures
     assert picture.shape == (100, 120, 3)
-    kept = images.cut_out(picture, placement).astype(int)
+    kept = tensors.cut_out(picture, placement).astype(int)
     assert abs(kept - pixels.astype(int)).mean() <= 2
 
 

@@ -16,6 +16,7 @@ _package.__path__ = [str(Path(__file__).resolve().parents[3] / "nodes")]
 sys.modules.setdefault(_package.__name__, _package)
 
 from hidream_volcengine.api import BackgroundPoller, Journal, Profiles  # noqa: E402
+from hidream_volcengine.nodes.comfy import server_journal  # noqa: E402
 
 
 class Closing:
@@ -30,10 +31,10 @@ def test_a_forked_child_leaves_the_journal_to_its_parent() -> None:
     journal, mine = Closing(), os.getpid()
     child = os.fork()
     if child == 0:
-        books._leave(cast(Journal, journal), mine)
+        server_journal._leave(cast(Journal, journal), mine)
         os._exit(int(journal.closed))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    books._leave(cast(Journal, journal), mine)
+    server_journal._leave(cast(Journal, journal), mine)
     assert journal.closed
 
 
@@ -44,5 +45,5 @@ def test_only_the_first_copy_of_the_pack_collects(
     started: list[BackgroundPoller] = []
     monkeypatch.setattr(BackgroundPoller, "start", lambda collector: started.append(collector))
     profiles = Profiles({}, lambda: pytest.fail("no sandbox"))
-    books.ServerJournal(lambda: tmp_path, lambda: profiles, collects=lambda: collects).open()
+    server_journal.ServerJournal(lambda: tmp_path, lambda: profiles, collects=lambda: collects).open()
     assert len(started) == collects

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hidream_volcengine.api import Delivery, Plan, Progress, Result, TaskTimeoutError, Text, images
+from hidream_volcengine.api import Delivery, Plan, Progress, Result, TaskTimeoutError, Text, tensors
 from hidream_volcengine.api.core.errors import Billed
 
 # nodes/__init__.py imports ComfyUI; this module does not.
@@ -20,7 +20,7 @@ sys.modules.setdefault(_package.__name__, _package)
 
 from hidream_volcengine.nodes.comfy.display import Call, ExpectedWork, NodeDisplay, PreviewFile  # noqa: E402
 
-PICTURE: images.Pixels = np.zeros((4, 4, 3), np.uint8)
+PICTURE: tensors.Pixels = np.zeros((4, 4, 3), np.uint8)
 
 
 class Recorder:
@@ -45,7 +45,7 @@ class Recorder:
     def tell(self, state: dict[str, Any]) -> None:
         self.states.append(state)
 
-    def preview(self, picture: images.Pixels, there: Callable[[PreviewFile], None]) -> None:
+    def preview(self, picture: tensors.Pixels, there: Callable[[PreviewFile], None]) -> None:
         self.asked += 1
         there({"filename": f"{self.asked}.jpg"})
 

@@ -15,7 +15,7 @@ from hidream_volcengine.api import (
     JournalSettings,
     TaskRef,
     TaskTimeoutError,
-    images,
+    tensors,
 )
 from hidream_volcengine.api.core.limits import Budget, Ceiling
 from hidream_volcengine.api.core.task import SubTask
@@ -74,7 +74,7 @@ def test_what_is_missing_at_the_deadline_keeps_its_place() -> None:
 
 PURCHASE = Purchase("Volcengine", "volcengine outpaint", "default", "account", "", 1, Budget(), Ceiling())
 ORDER = Order("f" * 64, PURCHASE, False, 0, 100, "")
-PICTURE = images.Encoded.of(images.encode(np.zeros((4, 4, 3), np.uint8)))
+PICTURE = tensors.Encoded.of(tensors.encode(np.zeros((4, 4, 3), np.uint8)))
 
 
 def test_a_picture_whose_row_was_lost_meanwhile_is_not_bought_again(tmp_path: Path) -> None:

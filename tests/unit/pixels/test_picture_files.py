@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hidream_volcengine.api import images
+from hidream_volcengine.api import tensors
 from hidream_volcengine.api.pixels import colour_profiles, picture_files
 from hidream_volcengine.api.pixels.picture_files import UndecodableImageError
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
@@ -33,7 +33,7 @@ def saved(form: str, picture: Image.Image | None = None, **options: Any) -> byte
 
 
 def decoded(data: bytes) -> np.ndarray:
-    return images.decode(io.BytesIO(data), MOST)
+    return tensors.decode(io.BytesIO(data), MOST)
 
 
 @pytest.fixture(params=[False, True], ids=["strict Pillow", "tolerant Pillow"])
@@ -50,7 +50,7 @@ def test_what_pillow_reads_is_taken_exactly(form: str) -> None:
     picture = Image.fromarray(smooth()).quantize(64) if form == "GIF" else Image.fromarray(smooth())
     data = saved(form, picture)
     assert np.array_equal(decoded(data), np.asarray(picture.convert("RGB")))
-    assert images.Encoded.of(data).media_type == f"image/{form.lower()}"
+    assert tensors.Encoded.of(data).media_type == f"image/{form.lower()}"
 
 
 @pytest.mark.parametrize("form", ["WEBP", "AVIF"])
@@ -79,7 +79,7 @@ def test_an_avif_that_this_pillow_cannot_read_is_foreign(missing: str, monkeypat
         decoded(data)
     assert caught.value.is_foreign
     with pytest.raises(UndecodableImageError):
-        images.Encoded.of(data)
+        tensors.Encoded.of(data)
 
 
 FOREIGN = {
@@ -200,7 +200,7 @@ def test_a_jpeg_that_is_cut_between_two_of_its_parts_is_found_out(progressive: b
 def test_what_libraries_raise_is_never_bare(monkeypatch: pytest.MonkeyPatch) -> None:
     avif = saved("AVIF")
     for data in (avif.replace(b"pitm", b"mtip"), saved("TIFF").replace(b"\x0f\x01", b"\xff\xff"), avif[:-200]):
-        for read in (decoded, images.Encoded.of):
+        for read in (decoded, tensors.Encoded.of):
             with contextlib.suppress(UndecodableImageError):
                 read(data)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
@@ -233,7 +233,7 @@ def test_an_announcement_without_bytes_is_not_unpacked(monkeypatch: pytest.Monke
     assert decoded(bomb).shape == (8, 8, 3)
     assert sum(longest) <= 64 * 1024
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", None)
-    assert images.Encoded.of(saved("PNG")).width == 56, "from its head"
+    assert tensors.Encoded.of(saved("PNG")).width == 56, "from its head"
 
 
 def test_interlaced_pictures_are_whole_or_found_out(tolerant_pillow: None) -> None:
@@ -299,7 +299,7 @@ def test_the_orientation_of_exif_is_applied(form: str) -> None:
         data = saved(form, exif=exif)
         expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
         assert np.array_equal(decoded(data), expected), orientation
-        assert images.Encoded.of(data).width == expected.shape[1], orientation
+        assert tensors.Encoded.of(data).width == expected.shape[1], orientation
 
 
 def wide_gamut() -> bytes:

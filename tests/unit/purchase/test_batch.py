@@ -29,7 +29,7 @@ from hidream_volcengine.api import (
     Text,
     deliver,
     hidream,
-    images,
+    tensors,
 )
 from hidream_volcengine.api.core.limits import Ceiling
 from hidream_volcengine.api.core.task import Accepted, SubTask
@@ -95,7 +95,7 @@ def failed(number: int) -> TaskFailedError:
 
 
 def picture(sub_task_id: str = "") -> SubTask:
-    return SubTask(sub_task_id, started=True, base64=images.to_base64(images.encode(PICTURE)))
+    return SubTask(sub_task_id, started=True, base64=tensors.to_base64(tensors.encode(PICTURE)))
 
 
 def brings_a_picture(number: int) -> Service:

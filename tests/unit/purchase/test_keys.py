@@ -18,7 +18,7 @@ from hidream_volcengine.api import (
     VolcengineService,
     checked,
     hidream,
-    images,
+    tensors,
     volcengine,
 )
 from hidream_volcengine.api.purchase.order import orders_of, request_key
@@ -34,13 +34,13 @@ ENVIRONMENT = {
 }
 
 
-def photo(seed: int = 1, width: int = 4, height: int = 3) -> images.Pixels:
+def photo(seed: int = 1, width: int = 4, height: int = 3) -> tensors.Pixels:
     """Pixels that no library decides about: their key is to stay for ever."""
     return (np.arange(width * height * 3) * 7 + seed).astype(np.uint8).reshape(height, width, 3)
 
 
-PRINT, OTHER = images.fingerprint(photo(1)), images.fingerprint(photo(2))
-MASK = images.fingerprint(np.array([[255, 255, 0, 0]] * 3, np.uint8))
+PRINT, OTHER = tensors.fingerprint(photo(1)), tensors.fingerprint(photo(2))
+MASK = tensors.fingerprint(np.array([[255, 255, 0, 0]] * 3, np.uint8))
 
 
 def no_sandbox() -> Sandbox:
@@ -244,16 +244,16 @@ def test_all_changes_and_takes_together_are_all_other_purchases() -> None:
     ],
 )
 def test_every_pixel_and_the_size_count(first: Any, second: Any) -> None:
-    assert images.fingerprint(first) != images.fingerprint(second)
+    assert tensors.fingerprint(first) != tensors.fingerprint(second)
     one_more = first.copy()
     one_more[-1, -1] ^= 1
-    assert images.fingerprint(one_more) != images.fingerprint(first)
+    assert tensors.fingerprint(one_more) != tensors.fingerprint(first)
 
 
 def test_a_fingerprint_is_of_pixels_wherever_they_lie_in_memory() -> None:
     large = photo(3, 40, 30)
-    assert images.fingerprint(large[5:20, 3:17]) == images.fingerprint(large[5:20, 3:17].copy())
-    assert images.fingerprint(np.asfortranarray(large)) == images.fingerprint(large)
+    assert tensors.fingerprint(large[5:20, 3:17]) == tensors.fingerprint(large[5:20, 3:17].copy())
+    assert tensors.fingerprint(np.asfortranarray(large)) == tensors.fingerprint(large)
 
 
 def test_account_endpoint_and_service_count() -> None:
@@ -350,7 +350,7 @@ def test_the_sandbox_is_one_whatever_its_port() -> None:
 # ---- equal requests of one call
 
 
-A, B, C = (call(*UPSCALE[:2], **{**UPSCALE[2], "image": images.fingerprint(photo(seed))}) for seed in (1, 2, 3))
+A, B, C = (call(*UPSCALE[:2], **{**UPSCALE[2], "image": tensors.fingerprint(photo(seed))}) for seed in (1, 2, 3))
 
 
 @pytest.mark.parametrize("calls", list(itertools.permutations([A, B, C])), ids=lambda calls: None)
