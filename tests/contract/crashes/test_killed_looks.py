@@ -26,7 +26,7 @@ class Killed(BaseException):
 def mortal(journal: Journal, at: int, side: str) -> list[int]:
     """Let it die before or after its so-many-th commit; how many there were."""
     commits: list[int] = []
-    original = journal._access.writing
+    original = journal._transactions.writing
     here = threading.get_ident()
 
     def die() -> None:
@@ -45,7 +45,7 @@ def mortal(journal: Journal, at: int, side: str) -> list[int]:
         if dies:
             die()
 
-    journal._access.writing = writing  # type: ignore[method-assign]
+    journal._transactions.writing = writing  # type: ignore[method-assign]
     return commits
 
 

@@ -51,7 +51,7 @@ def still(tmp_path: Path) -> Iterator[Shop]:
         yield running
 
 
-def small(number: int) -> Sequence[paying.images.Pixels]:
+def small(number: int) -> Sequence[paying.tensors.Pixels]:
     return [photo(24, 32, 100 + seed) for seed in range(number)]
 
 

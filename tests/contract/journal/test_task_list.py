@@ -85,12 +85,12 @@ def test_who_works_on_it_and_whether_it_is_free_of_charge(shop: Shop) -> None:
     buying = shop.buying(upscale(shop.hidream, A))
     buying.reaches("queued", "running")
     until(lambda: only(shop).state == "submitted", PATIENCE)
-    assert (only(shop).stoppable_call, only(shop).sandbox) == (True, False)
+    assert (only(shop).waiting, only(shop).sandbox) == (True, False)
     elsewhere = shop.open()
-    assert line(elsewhere, only(shop).journal_id).stoppable_call, "another process sees it, too"
+    assert line(elsewhere, only(shop).journal_id).waiting, "another process sees it, too"
     shop.mend()
     buying.wait()
-    assert not only(shop).stoppable_call
+    assert not only(shop).waiting
     sandbox = Shop(shop.folder / "sandbox", profile="sandbox")
     with sandbox:
         sandbox.buy(upscale(sandbox.hidream, A))
@@ -99,7 +99,7 @@ def test_who_works_on_it_and_whether_it_is_free_of_charge(shop: Shop) -> None:
 
 def test_one_that_nobody_works_on(shop: Shop) -> None:
     park(shop, "upscale")
-    assert (only(shop).state, only(shop).stoppable_call) == ("parked", False)
+    assert (only(shop).state, only(shop).waiting) == ("parked", False)
 
 
 def test_the_list_is_of_one_moment(tmp_path: Path) -> None:
@@ -309,12 +309,12 @@ def test_a_parked_task_is_collected_at_once(shop: Shop) -> None:
 
 def test_one_that_still_runs_stays_parked(shop: Shop) -> None:
     park(shop, "upscale")
-    desk, before = books(shop), len(shop.emulator.request_rows)
+    desk, before = books(shop), len(shop.emulator.requests)
     with shop.buys(0):
         for _ in range(2):
             assert desk.collect(only(shop).journal_id)
             until(lambda: shop.journal.tasks()[0].can == ("collect",), PATIENCE)
-    assert {record.phase for record in shop.emulator.request_rows[before:]} == {"result"}
+    assert {record.phase for record in shop.emulator.requests[before:]} == {"result"}
 
 
 def test_one_task_is_asked_for_by_one_look(shop: Shop) -> None:
@@ -347,12 +347,12 @@ def test_nobody_is_left_to_ask_for_it(shop: Shop) -> None:
     shop.settings["HIDREAM_TOKEN"] = ""
     with pytest.raises(ConfigurationError, match="no key"):
         books(shop).collect(only(shop).journal_id)
-    assert (only(shop).state, only(shop).stoppable_call) == ("parked", False)
+    assert (only(shop).state, only(shop).waiting) == ("parked", False)
     shop.settings["HIDREAM_TOKEN"] = KEYS.hidream_token
     shop.settings["REMOTE_IMAGE_ACCOUNT"] = "another"
     with pytest.raises(RemoteImageError):
         books(shop).collect(only(shop).journal_id)
-    assert (only(shop).state, only(shop).stoppable_call) == ("parked", False)
+    assert (only(shop).state, only(shop).waiting) == ("parked", False)
 
 
 def test_a_look_that_cannot_begin_leaves_the_task_alone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -602,7 +602,7 @@ def _asked(monkeypatch: MonkeyPatch, *, takes: float, ends: float, usual: Usual)
         return [SubTask("sub-1", started=True, image="u" if asked[-1] >= ends else "")]
 
     task = TaskRef("HiDream", "upscale", "task-1", sub_task_ids=("sub-1",))
-    polling.wait(task, query, Deadlines(), CallHandle(clock, lambda _: None), usual)
+    polling.poll_until_done(task, query, Deadlines(), CallHandle(clock, lambda _: None), usual)
     return asked
 
 
@@ -649,7 +649,7 @@ def test_never_three_polls_within_a_second_of_the_service(
         patched.setattr(polling, "jittered", lambda seconds: jittered(seconds, lambda: next(spreads)))
         patched.setattr(polling, "_SECOND", 1.0)
         task = TaskRef("HiDream", "upscale", "task-1", sub_task_ids=("sub-1",))
-        polling.wait(task, query, Deadlines(), CallHandle(clock, lambda _: None), Usual(1.0, 30.0))
+        polling.poll_until_done(task, query, Deadlines(), CallHandle(clock, lambda _: None), Usual(1.0, 30.0))
     assert len(arrived) == 20
     assert all(third - first >= 1.0 - 1e-9 for first, third in zip(arrived, arrived[2:], strict=False))
 

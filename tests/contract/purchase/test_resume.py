@@ -372,7 +372,7 @@ def damage(shop: Shop, how: str) -> None:
         path.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
     else:
         # A whole picture, but not the one that was bought.
-        path.write_bytes(paying.images.encode(B))
+        path.write_bytes(paying.tensors.encode(B))
 
 
 DAMAGES = ("gone", "cut", "one bit", "another picture")

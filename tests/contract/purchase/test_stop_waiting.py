@@ -306,7 +306,7 @@ def test_what_it_submitted_itself_and_lost_to_another_server_was_submitted(shop:
     buying = shop.buying(upscale(shop.hidream, A))
     until(lambda: polled(shop), PATIENCE)
     elsewhere = shop.open()
-    with elsewhere._access.writing() as (connection, now):
+    with elsewhere._transactions.writing() as (connection, now):
         elsewhere._register(connection, now)
         [attempt] = read_attempts(connection, attempts.c.state == "submitted")
         taken = elsewhere._claims.own(elsewhere._take_over(connection, now, attempt))

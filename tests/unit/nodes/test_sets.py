@@ -84,10 +84,10 @@ def test_a_picture_whose_row_was_lost_meanwhile_is_not_bought_again(tmp_path: Pa
     assert isinstance(claim, Claim)
     with claim:
         claim.submitting()
-        with journal._access.writing() as (connection, _):
+        with journal._transactions.writing() as (connection, _):
             connection.execute(delete(attempts))
             connection.execute(delete(request_rows))
-        journal._access.close()
+        journal._transactions.close()
         claim.answered(TaskRef("Volcengine", "volcengine outpaint", "", "vendor-1"))
         assert claim.keep(0, "", PICTURE)
         claim.stored()
