@@ -1,7 +1,7 @@
-"""The face of api/: everything that ``nodes/`` may import, and nothing else. It knows no ComfyUI.
+"""The names of ``api/`` that ``nodes/`` may use, and no others. Nothing in ``api/`` imports ComfyUI.
 
-A start of ComfyUI loads what is imported here. A name of ``_LAZY`` loads its package when it is used first, so that
-``nodes/`` writes ``api.PaidCall`` and never imports that name.
+What is imported here is loaded when ComfyUI starts. A name of ``_LAZY`` or ``_WHOLE`` loads its module when it is first
+used. ``nodes/`` therefore writes ``api.PaidCall``: ``from ..api import PaidCall`` would load the package at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Only calls need it, but if it is missing ComfyUI is to say so at its start, where it has mostly loaded it itself.
+# Only calls use requests, but if it is missing, ComfyUI is to say so when it starts. Mostly it is loaded already.
 import requests
 
 from .core import (
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from .templates import TemplatePage, TemplateShelf
     from .transport import Diagnosis, Sandbox, wait_for_submits
 
-# The imports above, once more for the time when the pack runs: from a package to its names.
+# The imports under TYPE_CHECKING again, for run time: from a package to its names, separated by blanks.
 _LAZY = {
     "journal": "Journal JournalError Overview Task",
     "pixels": "Pictures Placement Thumbnails Upload",
@@ -79,7 +79,7 @@ _LAZY = {
     "templates": "TemplatePage TemplateShelf",
     "transport": "Diagnosis Sandbox wait_for_submits",
 }
-# Modules that are used under a name here: `api.tensors.encode`.
+# From a name to the module that it stands for: `api.tensors.encode`.
 _WHOLE = {
     "geometry": "pixels.geometry",
     "hidream": "services.hidream",

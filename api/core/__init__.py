@@ -1,4 +1,7 @@
-"""What every other package uses; it knows no network, database or torch."""
+"""What every other package uses: texts, errors, redaction, cancellation, checks, limits, threads, files.
+
+It imports nothing for the network, the journal's database or tensors.
+"""
 
 from .cancel import CallCancelled, CancelToken, NotSubmitted
 from .choices import (

@@ -1,4 +1,4 @@
-"""Cancellation of one call: set from ComfyUI's event loop, felt in the worker thread."""
+"""The cancel token of one call: ComfyUI's event loop sets it, and the call's worker thread stops because of it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from .errors import RemoteImageError
 
 
 class CallCancelled(Exception):
-    """The user interrupted, or a sibling node failed. Never shown: ComfyUI reports the interrupt itself."""
+    """The call's token is set: the user interrupted, a sibling node failed, or this call alone was stopped.
+
+    Never shown. ComfyUI reports an interrupt itself, and a stopped call ends with :meth:`CancelToken.explanation`.
+    """
 
 
 class NotSubmitted(Exception):
-    """A sibling call failed before this one was submitted."""
+    """Another call of the batch failed before this one was submitted, so that this one is not submitted."""
 
 
 class CancelToken:
-    """A flag with waiting, and with callbacks that undo what a thread is blocked in."""
+    """A flag that a thread can wait for, with callbacks that end whatever the thread is blocked in, e.g. a socket."""
 
     def __init__(self) -> None:
         self._explain: Callable[[], RemoteImageError] | None = None
@@ -30,7 +33,7 @@ class CancelToken:
         self._callbacks: list[Callable[[], None]] = []
 
     def cancel(self) -> None:
-        """Set the flag and run the callbacks of this moment, in the caller's thread; they must not block."""
+        """Set the flag, then run the callbacks that are registered now, in this thread; they must not block."""
         with self._lock:
             self._event.set()
             callbacks = list(self._callbacks)
@@ -38,17 +41,21 @@ class CancelToken:
             callback()
 
     def stop(self, explain: Callable[[], RemoteImageError]) -> None:
-        """Cancel this call alone: its node goes on, and ends with what ``explain`` makes."""
+        """Cancel this call alone; its node goes on with the others. ``explain`` makes the error that it ends with."""
         self._explain = explain
         self._stopped_at = time.monotonic()
         self.cancel()
 
     def left_behind(self, patience: float) -> bool:
-        """Whether it was stopped so long ago that nobody should wait for its thread any more."""
+        """Whether :meth:`stop` was called more than ``patience`` seconds ago: its thread is no longer waited for."""
         return time.monotonic() - self._stopped_at > patience
 
     def explanation(self) -> RemoteImageError:
-        """Of a call that was stopped."""
+        """The error of a call that was stopped, also while its thread still runs.
+
+        Raises:
+            CallCancelled: :meth:`stop` was not called.
+        """
         if self._explain is None:
             raise CallCancelled
         return self._explain()
@@ -58,7 +65,7 @@ class CancelToken:
         return self._event.is_set()
 
     def check(self) -> None:
-        """Raises CallCancelled if the flag is set."""
+        """Return if the flag is not set, else raise CallCancelled."""
         if self._event.is_set():
             raise CallCancelled
 
@@ -69,7 +76,7 @@ class CancelToken:
 
     @contextmanager
     def calling(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Run ``callback`` on :meth:`cancel` while the block runs; at once if the flag is set already."""
+        """Call ``callback`` when :meth:`cancel` is called while the block runs; at once if the flag is set already."""
         with self._lock:
             self._callbacks.append(callback)
             already = self._event.is_set()

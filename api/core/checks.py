@@ -46,7 +46,7 @@ def number(name: str, value: object, minimum: float, maximum: float) -> float:
 
 
 def choice(name: str, value: object, choices: Sequence[_T]) -> _T:
-    """The one of ``choices`` that ``value`` is. An integer may come as a whole float or as text; else types are equal.
+    """The element of ``choices`` that equals ``value`` in value and type; for an integer also 2.0 or "2".
 
     Raises:
         InvalidInputError: naming the choices and the value.
@@ -65,7 +65,7 @@ def string(name: str, value: object, max_length: int) -> str:
     """``value`` if it is a string of at most ``max_length`` characters.
 
     Raises:
-        InvalidInputError: naming the limit and the actual length; or it has half of a surrogate pair.
+        InvalidInputError: it is no string, has half of a surrogate pair, or is too long (naming limit and length).
     """
     if not isinstance(value, str):
         raise _out_of_range(name, type(value).__name__, f"≤ {max_length}", "a string", "字符串")

@@ -1,7 +1,8 @@
 """The names and values that widgets offer: profiles, endpoints, the services' own choices, and those of local steps.
 
-Kept apart from the code that acts on them, so that schemas can be made without loading it. The pages that the services'
-values come from are named in ``hidream.py``, ``templates.py`` and ``volcengine.py``.
+Separate from the code that uses them, so that ComfyUI can make the nodes' schemas without loading that code. The pages
+that the services' values come from are named in ``hidream.py``, ``hidream_templates.py`` and ``volcengine.py`` of
+``api/services/``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ HIDREAM_IMAGE_TO_IMAGE = "hidream image to image"
 HIDREAM_UPSCALE = "hidream upscale"
 HIDREAM_MODEL_PHOTO_SET = "hidream model photo set"
 VOLCENGINE_OUTPAINT = "volcengine outpaint"
-# As the journal and Remote Task Result name them.
+# The endpoints as the journal and the node Remote Task Result name them.
 ENDPOINTS = (
     HIDREAM_OUTPAINT,
     HIDREAM_IMAGE_TO_IMAGE,
@@ -25,7 +26,7 @@ ENDPOINTS = (
     VOLCENGINE_OUTPAINT,
 )
 
-# HiDream's outpainting: pixels of its canvas, each way.
+# HiDream's outpainting: the largest width and the largest height of its canvas, in pixels.
 MAX_CANVAS = 1024
 
 AspectRatio = Literal["9:16", "2:3", "4:3", "1:1", "3:4", "3:2", "16:9"]

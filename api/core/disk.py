@@ -1,4 +1,4 @@
-"""Files that are whole or not there, one process at a time, and what kind of file system it is."""
+"""Files on disk: atomic writes that survive a power cut, a lock between processes, and the kind of a file system."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import Any
 
-# Every other type counts as a network: NFS, SMB, FUSE, the folders that a virtual machine shares with its host (9p,
-# drvfs, virtiofs), and unknown ones. A wrong "network" makes the journal slower; a wrong "local" may corrupt it.
+# File systems of local disks. Every other type counts as a network: NFS, SMB, FUSE, the folders that a virtual machine
+# shares with its host (9p, drvfs, virtiofs), and unknown ones. A wrong "network" makes the journal slower; a wrong
+# "local" may corrupt it.
 _LOCAL = {
     *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "tmpfs", "overlay"),
     *("ntfs", "ntfs3", "fuseblk", "refs", "vfat", "fat32", "exfat", "apfs", "hfs", "ufs"),
@@ -22,7 +23,7 @@ _OF_CONTAINERS = {"overlay", "aufs", "fuse.fuse-overlayfs"}
 
 
 def on_network(path: Path) -> bool:
-    """Whether ``path``, which need not exist yet, may lie on a network file system; ``False`` if looking fails."""
+    """Whether ``path``, which need not exist yet, may be on a network file system; ``False`` if that check fails."""
     try:
         resolved = _nearest_existing(path).resolve()
         return _is_unc(resolved) or _is_remote(resolved)
@@ -31,7 +32,10 @@ def on_network(path: Path) -> bool:
 
 
 def in_container(path: Path) -> bool:
-    """Whether ``path``, which need not exist yet, lies in a container's own layer; ``False`` if looking fails."""
+    """Whether ``path``, which need not exist yet, is in a container's own layer, which is deleted with the container.
+
+    ``False`` if that check fails.
+    """
     try:
         mount = _mount_of(_nearest_existing(path).resolve())
         return mount is not None and mount.fstype.lower() in _OF_CONTAINERS
@@ -41,14 +45,14 @@ def in_container(path: Path) -> bool:
 
 def _nearest_existing(path: Path) -> Path:
     path = Path(os.path.abspath(path))
-    # stat() and not only a look at the name: it makes an automounter mount what lies there.
+    # os.path.exists() calls stat(), which makes an automounter mount the folder; comparing names would not.
     while path.parent != path and not os.path.exists(path):
         path = path.parent
     return path
 
 
 def _is_unc(path: PurePath) -> bool:
-    r"""``\\server\share`` and ``\\?\UNC\server\share``, but not ``\\?\C:\``."""
+    r"""Whether it is a network path: ``\\server\share`` or ``\\?\UNC\server\share``, but not ``\\?\C:\``."""
     drive = path.drive.replace("/", "\\").upper()
     return drive.startswith("\\\\?\\UNC\\") or (drive.startswith("\\\\") and drive[2:4] not in ("?\\", ".\\"))
 
@@ -59,7 +63,7 @@ def _is_remote(path: PurePath) -> bool:
 
 
 def _mount_of(path: PurePath) -> Any:
-    """psutil's partition that ``path`` lies on; ``None`` if it lists none."""
+    """The partition that ``path`` is on, as psutil describes it; ``None`` if psutil lists none."""
     import psutil
 
     longest, found = -1, None
@@ -71,20 +75,27 @@ def _mount_of(path: PurePath) -> Any:
     return found
 
 
+# How the names of unfinished files end.
 TEMPORARY = ".part"
-# A virus scanner, or whoever reads the file, holds it for moments only.
+# Pauses between tries to replace a file, in seconds: a virus scanner or a reader has it open for moments only.
 _REPLACE_WAITS_S = (0.02, 0.05, 0.1, 0.2, 0.4)
-# What file systems say that know no fsync (of a directory): there is nothing more to do then.
+# Errors of file systems that have no fsync, or none of a directory. They are ignored: nothing else can be done there.
 _NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
 
 
 def write_whole(path: Path, data: bytes, suffix: str = TEMPORARY) -> None:
-    """Write a whole file or none, for this user only (0600), so that it survives a power cut from now on."""
+    """Write the file ``path`` as a whole or not at all, for this user only (0600); it survives a power cut afterwards.
+
+    ``data`` goes to a file beside it, named ``.*`` with ``suffix``, which then takes the place of ``path``.
+
+    Raises:
+        OSError: it could not be written; an earlier file is unchanged, unless only the folder could not be synced.
+    """
     descriptor, name = tempfile.mkstemp(prefix=".", suffix=suffix, dir=path.parent)  # 0600
     try:
         try:
             if hasattr(os, "fchmod"):
-                os.fchmod(descriptor, 0o600)  # whatever the umask takes away
+                os.fchmod(descriptor, 0o600)  # the umask may have taken bits from mkstemp's 0600
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
@@ -104,7 +115,7 @@ def _replace(temporary: str, path: Path, data: bytes) -> None:
             os.replace(temporary, path)
             return
         except PermissionError:
-            # Windows: somebody has one of the two open. If that one is as it should be, nothing is to be done.
+            # Windows: another process has one of the two files open. If `path` has this content, nothing is left to do.
             with suppress(OSError):
                 if path.read_bytes() == data:
                     return
@@ -122,6 +133,7 @@ def _sync(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
+    """Write a folder's entries to disk, so that files made, renamed or removed in it stay so after a power cut."""
     if os.name == "nt":
         return  # Windows opens no directories, and keeps renames in order by itself
     descriptor = os.open(folder, os.O_RDONLY)
@@ -133,10 +145,12 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def alone(lock: Path, seconds: float = 60) -> Iterator[None]:
-    """One process and thread at a time, whatever becomes of the others: SQLite's own lock on a file of its own.
+    """Hold the lock file ``lock`` while the block runs: one thread of one process at a time.
+
+    It is SQLite's lock on an otherwise empty database, which the system releases when a process dies.
 
     Raises:
-        sqlite3.Error: the lock was not to be had in time, or its file cannot be used.
+        sqlite3.Error: the lock was not free within ``seconds``, or its file cannot be used.
     """
     with closing(sqlite3.connect(lock, timeout=seconds, isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")

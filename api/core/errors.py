@@ -1,4 +1,4 @@
-"""What can go wrong with a paid call: one exception tree, one table of vendor codes.
+"""The exceptions that a node may end with: one tree below :class:`RemoteImageError`.
 
 Every error says what happened, whether it was billed and what to do next, in English and Chinese.
 """
@@ -31,12 +31,12 @@ class RemoteImageError(Exception):
     Attributes:
         what: what happened.
         advice: what to do next.
-        provider: the service that spoke, or ``None`` when it was never asked.
+        provider: the service that this is about, or ``None`` if it is about none.
         code: the service's own code (or HTTP status), verbatim.
         vendor_message: the service's own words, with known secrets removed.
         request_id, task_id: what the service's support will ask for; empty when there is none.
-        journal_id: of the attempt that "submit again" in the task list would free; empty if that is no way out.
-        sent_at: when the request was sent, for people; empty where the words say it, or it does not matter.
+        journal_id: the attempt to choose "Submit again" for in the task list; empty if that would not help.
+        sent_at: when the request was sent, as shown to the user; empty where ``what`` says it or it does not matter.
         billed: ``"no"``, ``"yes"`` or ``"unknown"``; ``"nothing"`` where there is nothing to bill.
     """
 
@@ -72,7 +72,10 @@ class RemoteImageError(Exception):
         super().__init__(self.what)
 
     def again(self) -> RemoteImageError:
-        """The same error, for another call that it also ends."""
+        """A new error with the same content, for another call that ends for the same reason.
+
+        ``journal_id``, ``sent_at`` and the context belong to one call and are not copied.
+        """
         return type(self)(
             self.what,
             advice=self.advice,
@@ -85,7 +88,7 @@ class RemoteImageError(Exception):
         )
 
     def add_context(self, context: Text) -> None:
-        """Say what became of the rest of the batch."""
+        """Append to the message what became of the rest of the batch."""
         en, zh = f"{self._context.en} {context.en}".strip(), f"{self._context.zh}{context.zh}"
         self._context = Text(redact(en), redact(zh))
 
@@ -126,7 +129,7 @@ _shown: Callable[[Text], str] = str
 
 
 def show_as(shown: Callable[[Text], str]) -> None:
-    """Have ``str()`` of an error made by ``shown`` from its text in both languages."""
+    """Let ``shown`` make ``str()`` of every error from its text in both languages; until then it is both."""
     global _shown
     _shown = shown
 

@@ -1,4 +1,4 @@
-"""What the server's owner sets, never a graph: how much may be spent, how fast, and where it is written down."""
+"""Settings of the server's owner, which no graph can change: budget, limits, time limits, and where the journal is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Budget:
-    """Pictures that a profile may buy; ``None`` = no limit. ``by_environment``: also a variable can change it."""
+    """How many pictures a profile may buy; ``None`` = no limit.
+
+    ``by_environment``: an environment variable can also set it, so that an error about the budget names that variable.
+    """
 
     per_day: int | None = None
     per_run: int | None = 100
@@ -31,7 +34,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """The limits that concern one endpoint."""
+    """The limits of one endpoint, as in :class:`Limits`: tasks at once, and pictures in any 60 seconds."""
 
     at_once: int | None = None
     per_minute: int | None = None
@@ -39,7 +42,11 @@ class Ceiling:
 
 @dataclass(frozen=True)
 class JournalSettings:
-    """Where the journal and its pictures are: SQLite in ``directory``, or the PostgreSQL database ``url``."""
+    """Where the journal is: in SQLite in ``directory``, or in the PostgreSQL database ``url`` if that is set.
+
+    ``store`` is the folder of the bought pictures, ``directory / "store"`` if ``None``. ``store_max_bytes`` bounds its
+    size; ``None`` = no limit.
+    """
 
     directory: Path
     url: str = field(default="", repr=False)
@@ -49,11 +56,12 @@ class JournalSettings:
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Seconds.
+    """Time limits, in seconds.
 
-    ``connect``, ``upload_stall``, ``poll`` and the answers are per try and begin anew with each byte (what arrives byte
-    by byte is cut after twice that, and a second for each 16 KiB that came); ``queue`` bounds the time until a service
-    starts on a task (retries after 429 included), ``run`` the time it works, ``download`` the retries for a picture.
+    ``connect``, ``upload_stall``, ``poll`` and the two for answers bound one try of one request, and begin anew with
+    each byte. What comes byte by byte is cut after twice that time, plus a second for each 16 KiB that came
+    (``api/transport/time_limit.py``). ``queue`` bounds the time until a service starts on a task (retries after 429
+    included), ``run`` the time it works on it, ``download`` the retries for a picture.
     """
 
     connect: float = 10.0

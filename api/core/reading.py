@@ -1,4 +1,4 @@
-"""Tolerant readers of answers: JSON as gateways send it, base64, and the fields of objects."""
+"""Tolerant readers of what services answer: JSON as gateways send it, base64, and the fields of objects."""
 
 from __future__ import annotations
 
@@ -11,24 +11,15 @@ from typing import Any
 
 from .redaction import words_of
 
+# Bytes of an answer that an excerpt is made from.
 _EXCERPT_OF = 16 * 1024
-
-
-
-
-
-
-
-
-
-
 _DECODER = json.JSONDecoder(strict=False)
-# Each takes some hundred bytes of memory, as little as it may be on the wire.
+# JSON values in one answer. Each takes some hundred bytes of memory, however few it has on the wire.
 _MOST_VALUES = 1_000_000
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object that ``body`` begins with, or ``None``, also where it has more than a million values.
+    """The JSON object that ``body`` begins with; ``None`` if there is none, or more than a million values.
 
     Read as gateways send it: with a byte order mark, with raw control characters in its texts, with something behind
     it, in GBK, or in UTF-8 with characters that were cut in two.
@@ -43,7 +34,7 @@ def json_object(body: bytes) -> dict[str, Any] | None:
 
 
 def decoded(body: bytes) -> str:
-    """The text that the bytes most likely are."""
+    """``body`` as text, in the encoding that it most likely has."""
     return next(_readings(body))
 
 
@@ -56,13 +47,13 @@ def json_value(text: str) -> Any:
 
 
 def _readings(body: bytes) -> Iterator[str]:
-    """What the bytes may say, the most likely first."""
+    """The texts that the bytes may stand for, the most likely first; at least one."""
     try:
         yield body.decode(json.detect_encoding(body))
         return
     except UnicodeDecodeError:
         mended = body.decode("utf-8", "replace")
-    # One bad character is a cut one; more of them are another encoding.
+    # One bad character: UTF-8 that was cut in the middle of it. More than one: another encoding.
     if mended.count("\ufffd") <= 1:
         yield mended
     with suppress(UnicodeDecodeError):
@@ -91,12 +82,12 @@ _URL_ALPHABET = str.maketrans("-_", "+/")
 
 
 def as_object(value: object) -> dict[str, Any]:
-    """The JSON object that ``value`` is; an empty one for anything else."""
+    """``value`` if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def code_of(value: object) -> int | str | None:
-    """A vendor code; digits in a string count as a number."""
+    """A vendor code: an int, also for a string of digits, or the stripped string; ``None`` for other types."""
     if isinstance(value, str):
         stripped = value.strip()
         return int(stripped) if re.fullmatch(r"-?[0-9]{1,18}", stripped) else stripped
@@ -104,5 +95,5 @@ def code_of(value: object) -> int | str | None:
 
 
 def excerpt(body: bytes, limit: int = 300) -> str:
-    """The beginning of an answer that could not be read otherwise, on one line."""
+    """The beginning of an answer, for messages: on one line of ``limit`` characters, as :func:`words_of` makes it."""
     return words_of(body[:_EXCERPT_OF].decode("utf-8", "replace"), limit)

@@ -1,4 +1,4 @@
-"""Secrets that never show, and text with known secrets taken out."""
+"""Secrets that hide themselves, removal of known secrets from text and bytes, and the pack's logger."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ LOGGER_NAME = "hidream_volcengine"
 # How the names of the pack's threads begin.
 THREADS = "hidream-volcengine"
 MASK = "***"
-# Services cut what they repeat, and connections end: that much of a key's beginning is hidden without the rest.
+# Characters of a key's beginning that are enough to be hidden without its rest: services cut what they repeat, and
+# connections end in the middle of it.
 _BEGINNING = 12
 
-# Each spelling of a secret, and how many of its first characters give it away.
+# From each spelling of a secret to the number of its first characters that are hidden without the rest.
 _known: dict[str, int] = {}
 _lock = threading.Lock()
 
 
 class Secret:
-    """A key or token. ``repr`` and ``str`` hide it; making one teaches :func:`redact` to hide it everywhere else."""
+    """A key or token. ``repr`` and ``str`` hide it; as soon as it is made, :func:`redact` hides it in any text, too."""
 
     __slots__ = ("_value",)
 
@@ -52,15 +53,15 @@ class Secret:
         raise TypeError("a Secret is not pickled")
 
 
-# Ordinary words of a path are shorter.
+# Characters that a part of a path or query has at least if it may be a secret: ordinary words are shorter.
 _SECRET_WORD = 16
 
 
 def hide_address(address: str) -> None:
-    """Let :func:`redact` hide an address with its path and query, and each long word of these also without the rest."""
+    """Let :func:`redact` hide an address that has a path or query, and each long part of these also by itself."""
     parts = urlsplit(address)
     beyond_host = address[len(f"{parts.scheme}://{parts.netloc}") :]
-    # Whole only: the beginning of an address is its host.
+    # Only as a whole: the beginning of an address is its host, which is no secret.
     if beyond_host not in ("", "/"):
         _hide(address, len(address))
     words = [beyond_host, *re.split("[/?&=]", beyond_host)]
@@ -70,10 +71,12 @@ def hide_address(address: str) -> None:
 
 
 def _hide(value: str, beginning: int) -> None:
+    """Let :func:`redact` hide every spelling of ``value``, also if only ``beginning`` characters or more are there."""
     data = value.encode("utf-8")
     encoded = [base64.b64encode(data).decode("ascii"), base64.urlsafe_b64encode(data).decode("ascii")]
     unpadded = [form.rstrip("=") for form in (value, *encoded)]
-    # Escapes of printable ASCII are undone in the text; a secret may have some of its own.
+    # redact() undoes escapes of printable ASCII in the text. A secret may itself contain some, so that it must be known
+    # without them, too.
     forms = {*_layers(value), *encoded, *unpadded, quote(value, safe=""), json.dumps(value)[1:-1]}
     with _lock:
         for form in forms:
@@ -82,18 +85,18 @@ def _hide(value: str, beginning: int) -> None:
                 _known[form] = min(beginning, len(form), _known.get(form, len(form)))
 
 
-# One printable character of ASCII as URLs, HTML, JSON, JavaScript or Python write it.
+# The escape of one printable ASCII character in URLs, HTML, JSON, JavaScript or Python.
 _ESCAPE = re.compile(
     r"%(?P<percent>[2-7][0-9a-f])|\\+(?:u00|x)(?P<code>[2-7][0-9a-f])|(?P<backslashes>\\+)(?=[!-/:-@\[-`{-~])"
     r"|&(?:#[0-9]{2,7}|#x[0-9a-f]{2,7}|[a-z]{2,8});",
     re.IGNORECASE,
 )
-# JSON in HTML in JSON in a URL, at most.
+# Levels of escapes that are undone at most, as for JSON in HTML in JSON in a URL.
 _MOST_LAYERS = 6
 
 
 def _layers(text: str) -> list[str]:
-    """``text``, and what it says with its escapes undone, again and again as long as there are any."""
+    """``text``, then the same with one more level of its escapes undone each time, as long as there are any."""
     layers = [text]
     while len(layers) <= _MOST_LAYERS and (meant := _ESCAPE.sub(_meant, layers[-1])) != layers[-1]:
         layers.append(meant)
@@ -101,19 +104,20 @@ def _layers(text: str) -> list[str]:
 
 
 def _meant(escape: re.Match[str]) -> str:
+    """The character that an escape stands for."""
     if escape["backslashes"]:
         return ""
     code = escape["percent"] or escape["code"]
     meant = chr(int(code, 16)) if code else html.unescape(escape[0])
-    # Anything else stays as it is: a line break could forge a line of the log.
+    # An escape of any other character stays as it is: a line break could forge a line of the log.
     return meant if len(meant) == 1 and "!" <= meant <= "~" else escape[0]
 
 
 def redact(text: str) -> str:
     """``text`` with every known secret replaced by ``***``: also in base64, with escapes in it, or cut off.
 
-    A text that has a secret with escapes is returned without its escapes. Halves of characters become ``?`` on the
-    way: a service may cut its message in the middle of an emoji, and ComfyUI cannot send such text to the browser.
+    A text that has a secret with escapes is returned without its escapes. Halves of surrogate pairs become ``?``: a
+    service may cut its message in the middle of an emoji, and ComfyUI cannot send such text to the browser.
     """
     known = _by_length()
     shown = _without(text.encode("utf-8", "replace").decode("utf-8"), known)
@@ -126,7 +130,7 @@ def redact(text: str) -> str:
 
 def _by_length() -> list[tuple[str, int]]:
     with _lock:
-        # The longest first: one secret may contain another.
+        # Longest first, because one secret may contain another.
         return sorted(_known.items(), key=lambda item: len(item[0]), reverse=True)
 
 
@@ -138,6 +142,7 @@ def _without(text: str, known: list[tuple[str, int]]) -> str:
 
 
 def _without_beginnings(text: str, known: list[tuple[str, int]]) -> str:
+    """``text`` with ``***`` for each secret that is cut off, if enough of its beginning is there."""
     if not known:
         return text
     beginnings = sorted({secret[:beginning] for secret, beginning in known}, key=len, reverse=True)
@@ -146,7 +151,7 @@ def _without_beginnings(text: str, known: list[tuple[str, int]]) -> str:
     at = 0
     while (found := any_beginning.search(text, at)) is not None:
         begins = found.start()
-        # Tokens of one service begin alike: as much as any of them explains is hidden.
+        # Tokens of one service begin alike: hide as many characters as agree with any of the known secrets.
         came = [os.path.commonprefix((secret, text[begins : begins + len(secret)])) for secret, _ in known]  # noqa: RUF071
         shown += [text[at:begins], MASK]
         at = begins + max(map(len, came))
@@ -154,23 +159,26 @@ def _without_beginnings(text: str, known: list[tuple[str, int]]) -> str:
 
 
 def redact_data(data: bytes) -> bytes:
-    """``data`` with every known secret replaced, as :func:`redact` knows it, but for those with escapes in them."""
+    """``data`` with every known secret replaced by ``***``, as by :func:`redact`, except those written with escapes."""
     known = _by_length()
     return _without_beginnings(_without(data.decode("latin-1"), known), known).encode("latin-1", "replace")
 
 
 def shortened(text: str, limit: int) -> str:
-    """``text`` on one line and without secrets, cut to ``limit`` characters after that: half a key is a key, too."""
+    """``text`` on one line, without secrets, and then cut to ``limit`` characters.
+
+    Secrets go first: a cut could leave the beginning of a key that is too short to be recognised.
+    """
     return _cut(redact(text), limit)
 
 
-# A picture in base64, or another long run of data; ids and hashes are shorter.
+# A picture in base64, or other data of at least 100 characters; ids and hashes are shorter.
 _DATA = re.compile(r"(?:data:[\w/+.-]+;base64,)?[A-Za-z0-9+/_\\-]{100,}={0,2}")
 
 
 def words_of(text: str, limit: int) -> str:
-    """The words of a service, on one line and cut to ``limit`` characters, without secrets and without picture data."""
-    # Secrets first: a part of a token looks like data, too.
+    """A service's message on one line, without secrets and picture data, and then cut to ``limit`` characters."""
+    # Secrets first: a long token looks like data, too, and must not be left in part.
     return _cut(_DATA.sub(lambda data: f"({len(data[0])} characters of data)", redact(text)), limit)
 
 
@@ -184,7 +192,7 @@ class _RedactingFilter(logging.Filter):
         record.msg, record.args = redact(record.getMessage()), ()
         if record.exc_info:
             record.exc_text, record.exc_info = logging.Formatter().formatException(record.exc_info), None
-        # Also what the filter of another copy of the pack has formatted: it knows other secrets.
+        # Another copy of the pack may have formatted these already; it knows other secrets.
         record.exc_text = record.exc_text and redact(record.exc_text)
         record.stack_info = record.stack_info and redact(record.stack_info)
         return True
@@ -214,10 +222,10 @@ else:
 
 
 class PackLogger(_LoggerAdapter):
-    """A logger whose calls never raise: a line that cannot be written is lost, and not the picture it is about.
+    """A logger whose calls never raise: if a line cannot be written, the line is lost and not the paid picture.
 
-    logging itself lets much through: errors of filters and of replaced methods, and those of a handler whose report
-    cannot be written to ``sys.stderr`` either, because that is closed or cannot encode a path.
+    The standard library's loggers do raise: errors of filters and of replaced methods, and those of a handler whose
+    report cannot be written to ``sys.stderr`` either, because that is closed or cannot encode a path.
     """
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 -- the name in logging

@@ -1,4 +1,4 @@
-"""A task at a service, and what is told of it while it is waited for: plain values that every package uses."""
+"""Plain values about one task at a service: how it is named, how far it is, and what a poll found."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Stage = Literal["preparing", "waiting", "submitting", "queued", "running", "down
 class Progress:
     """What a call is doing.
 
-    ``fraction`` (0–1) is the service's own figure, ``None`` when it gives none; ``expected`` is what such a call
-    usually takes from its submit on, in seconds, ``None`` when that is not known yet; ``pictures`` is how many its task
-    makes, 0 when nobody said; ``picture`` is one that has just come.
+    ``fraction`` (0–1) is the service's own figure, ``None`` when it gives none; ``expected`` is how many seconds such a
+    call usually takes from its submit to its end, ``None`` when that is not known yet; ``pictures`` is how many its
+    task makes, 0 when that is not known; ``picture`` is one of them that has just arrived.
     """
 
     stage: Stage
@@ -37,7 +37,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class CallHandle:
-    """How the outside follows and stops one call."""
+    """How the caller of one call follows it (``report`` gets its progress) and ends it (``cancel``)."""
 
     cancel: CancelToken
     report: Callable[[Progress], None]
@@ -45,7 +45,7 @@ class CallHandle:
 
 @dataclass(frozen=True)
 class TaskRef:
-    """An accepted task: what is needed to ask for it again, at any time."""
+    """An accepted task: everything that is needed to ask the service for it again, at any time."""
 
     provider: Provider
     endpoint: str
@@ -58,8 +58,9 @@ class TaskRef:
 class SubTask:
     """One picture of a task: waiting, finished (a URL in ``image``, or ``base64``) or failed (``error``).
 
-    ``empty`` is what the service said if that was "done", without a picture; ``said`` what it said of a state that this
-    pack does not know. ``is_further``: another picture of a sub task that is listed already.
+    ``completion`` (0–1) is the service's own figure. ``empty``: its words where it said "done" without a picture.
+    ``said``: its words where it gave neither a picture nor a state that means "not ended yet". ``is_further``: a second
+    or later picture of one sub task, whose id ends in ``#2`` and so on.
     """
 
     sub_task_id: str
@@ -68,7 +69,7 @@ class SubTask:
     image: str = field(default="", repr=False)
     base64: str = field(default="", repr=False)
     error: RemoteImageError | None = None
-    # False for an error that a later poll may take back.
+    # False for an `error` that a later poll may replace by a picture.
     final: bool = True
     empty: str = ""
     said: str = ""
@@ -81,7 +82,7 @@ class SubTask:
 
 @dataclass(frozen=True)
 class Usual:
-    """What the last such tasks took from submit to end, in seconds."""
+    """How long the last tasks of the same endpoint took from submit to end, in seconds."""
 
     shortest: float
     median: float
@@ -89,9 +90,9 @@ class Usual:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A submit that was taken: a task to ask for, or (a synchronous service) its picture already.
+    """A submit that the service accepted: a task to ask for, or (a synchronous service) its picture already.
 
-    ``note``: what the answer said that does not fit to that.
+    ``note``: what the same answer said that contradicts this, e.g. an error code; it is shown with the picture.
     """
 
     task: TaskRef
@@ -100,10 +101,10 @@ class Accepted:
 
 
 class PollError(Exception):
-    """One poll brought no state of the task; it says nothing about the task itself.
+    """One poll brought no state of the task. That says nothing about the task itself: it is asked for again.
 
     Args:
-        said: what came instead; the service's own words are the same in both languages.
+        said: what came instead. A ``str``, the service's own words, is used for both languages.
     """
 
     def __init__(self, said: Text | str) -> None:
@@ -114,7 +115,7 @@ class PollError(Exception):
 class UnknownTaskError(PollError):
     """The service answered that it has no such task.
 
-    ``certain``: in an answer about it, HTTP 200 with JSON; a 404 or a page may come from a wrong address.
+    ``certain``: it said so in an HTTP 200 with JSON; a 404 or a page may come from a wrong address instead.
     """
 
     def __init__(self, said: str, *, certain: bool = True) -> None:

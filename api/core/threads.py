@@ -1,5 +1,5 @@
-"""The pack's own bounded pools of daemon threads, what several threads share that is made late, and whether
-another process is alive."""
+"""Bounded pools of daemon threads, values that threads share and that are made at first use, and whether another
+process is alive."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _T = TypeVar("_T")
 
 
 class DaemonPool:
-    """Runs jobs on at most ``size`` threads, made when they are needed.
+    """Runs jobs on at most ``size`` daemon threads, which are started when they are needed.
 
     Not ``asyncio.to_thread`` or an executor: ComfyUI joins those threads at the end of each prompt, so that an
-    interrupt would be felt only when the longest call has ended.
+    interrupted prompt would end only when its longest call has ended.
     """
 
     def __init__(self, size: int) -> None:
@@ -40,7 +40,7 @@ class DaemonPool:
         self._abandoned: set[Future[Any]] = set()
 
     def submit(self, job: Callable[[], _T]) -> Future[_T]:
-        """Queue a job; it runs with a copy of the caller's context variables."""
+        """Queue ``job`` and return the future of its result; it runs with a copy of the caller's context variables."""
         future: Future[_T] = Future()
         context = contextvars.copy_context()
         with self._changed:
@@ -49,9 +49,10 @@ class DaemonPool:
         return future
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """Nobody waits for these any more: queued ones are dropped, running ones end beside the pool's size.
+        """Drop those of ``futures`` that are queued; let the running ones end, and count their threads no longer.
 
-        A submit that is under way must end by itself, which may take minutes; the next prompt must not wait for it.
+        A submit that is under way must end by itself, which may take minutes; the jobs of the next prompt must not wait
+        for its thread.
         """
         with self._changed:
             self._abandoned.update(future for future in futures if not future.cancel() and not future.done())
@@ -80,7 +81,7 @@ class DaemonPool:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(job())
-                except BaseException as error:  # it belongs to whoever waits for the future
+                except BaseException as error:  # raised where the future's result is asked for
                     future.set_exception(error)
             with self._changed:
                 self._abandoned.discard(future)
@@ -88,7 +89,7 @@ class DaemonPool:
                     self._threads -= 1
                     return
                 self._waiting += 1
-            # Nothing of a finished job is kept alive by a waiting thread.
+            # A waiting thread must not keep the arguments and the result of its last job in memory.
             del future, job
 
 
@@ -96,7 +97,10 @@ _large_work = DaemonPool(min(4, os.cpu_count() or 1))
 
 
 def made_once(make: Callable[[], _T]) -> Callable[[], _T]:
-    """What ``make`` makes, at the first call and never again, whichever threads come first."""
+    """A function that calls ``make`` once, at its first call in any thread, and always returns that result.
+
+    If ``make`` raises, the next call tries again.
+    """
     lock, made = threading.Lock(), cache(make)
 
     def shared() -> _T:
@@ -107,16 +111,17 @@ def made_once(make: Callable[[], _T]) -> Callable[[], _T]:
 
 
 def on_codec_pool(function: Callable[..., _T], *args: Any, cancel: CancelToken | None = None) -> _T:
-    """Run what needs much memory for a moment on one of a few threads, and wait for it.
+    """Run ``function(*args)`` on one of at most four threads, wait for it, and return its result.
 
-    So only a few pictures are encoded or decoded at a time, whatever number of calls is under way. And the C library
-    keeps for each thread what that has freed, tens of MB with large pictures: 32 waiting calls would hold it all.
+    For work that needs much memory for a short time. So only a few pictures are encoded or decoded at a time, however
+    many calls are under way. And the C library keeps for each thread the memory that this thread has freed, tens of MB
+    with large pictures: the threads of 32 calls would hold it all.
 
     Args:
-        cancel: of the call that this is for; without one it is run even if nobody waits for it any more.
+        cancel: the token of the call that this is for; without one it is run even if nobody waits for it any more.
 
     Raises:
-        CallCancelled: the call was stopped before this began. The work of stopped calls does not hold up the next run.
+        CallCancelled: the token was set before the work began, so that cancelled calls do not hold up the next run.
     """
 
     def work() -> _T:
@@ -134,26 +139,26 @@ _NAMESPACES = ("pid", "time")
 _STATE, _THREADS, _STARTED = 0, 17, 19
 _GONE = {"Z", "X", "x"}
 _MAX_PID = 2**31 - 1
-# Start times by the wall clock are the same for every reader, but for the rounding of their arithmetic.
+# psutil's start times of one process differ by less than this: every reader rounds in its own way.
 _SAME_START_S = 2.0
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told apart from every other one, also of other machines, containers and times."""
+    """The identity of a process: no other one has it, also on other machines, in other containers or after a reboot."""
 
     machine: str
-    """The running system with its own process ids; after a restart it is another one."""
+    """What its process id belongs to: a machine since its last boot, or a container (PID namespace) on it."""
     pid: int
     started: str
-    """When the process started, in the system's own measure."""
+    """When it started: clock ticks since boot on Linux, elsewhere seconds since the epoch; empty if not known."""
 
 
 _this: Process | None = None
 
 
 def this_process() -> Process:
-    """The process that asks; after a fork that is another one."""
+    """The identity of the process that calls this; also right after a fork."""
     global _this
     if _this is None or _this.pid != os.getpid():
         _this = _linux_process() if sys.platform == "linux" else _other_process()
@@ -161,7 +166,7 @@ def this_process() -> Process:
 
 
 def is_dead(process: Process) -> bool:
-    """Whether that process certainly runs no more. ``False`` may also mean that nobody here can know."""
+    """``True`` if ``process`` has certainly ended; ``False`` if it runs, or if that cannot be known here."""
     here = this_process()
     if process.machine != here.machine or process == here or not 0 < process.pid <= _MAX_PID:
         return False
@@ -173,12 +178,12 @@ def _linux_process() -> Process:
     try:
         if os.readlink(_PROC / "self") != str(pid):
             raise OSError("/proc shows another container")
-        # The time namespace, too: start times are told relative to it.
+        # The time namespace, too: start times are relative to it.
         namespaces = [os.readlink(_PROC / "self/ns" / name) for name in _NAMESPACES if _has_namespace(name)]
         machine = " ".join([_BOOT_ID.read_text(encoding="ascii").strip(), *namespaces])
         return Process(machine, pid, _stat(pid)[_STARTED])
     except (OSError, ValueError, IndexError):
-        # A name that no other process has: none of them will ever be sure about this one.
+        # A machine of its own, so that no other process ever takes this one for dead.
         return Process(f"unknown {uuid.uuid4()}", pid, "")
 
 
@@ -192,7 +197,7 @@ def _linux_is_dead(process: Process) -> bool:
     except ProcessLookupError:
         return True
     except OSError:
-        pass  # somebody else's
+        pass  # it exists, and another user owns it
     try:
         fields = _stat(process.pid)
         state, threads, started = fields[_STATE], int(fields[_THREADS]), fields[_STARTED]
@@ -215,7 +220,7 @@ def _other_process() -> Process:
     try:
         import psutil
 
-        # Rounded coarsely: some systems calculate it from the uptime, and it wavers.
+        # Rounded to minutes: some systems calculate it from the uptime, so that it varies a little.
         machine = f"{socket.gethostname()} {round(psutil.boot_time() / 60)}"
         return Process(machine, os.getpid(), f"{psutil.Process().create_time():.2f}")
     except Exception:
