@@ -1,4 +1,4 @@
-"""Who pays a service, and how: what a profile comes down to for one call."""
+"""The account that pays for a call: where its service is, how it is asked, and the limits that it may use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..core import Budget, Deadlines, Limits
 
 @dataclass(frozen=True)
 class Account:
-    """Who pays, and how much and how fast.
+    """Who pays: what the profile ``profile`` resolves to for one call.
 
-    ``account_id`` is part of a request's key: another account never gets this one's pictures. It outlives the key
-    itself, and a one-day token never enters it.
+    ``account_id`` is part of the request key, so that another account never gets this one's pictures. It stays the same
+    when the account's API key is replaced, and never contains a one-day token. ``proxy`` as in :func:`new_session`.
     """
 
     profile: str
@@ -30,6 +30,7 @@ class Account:
 class HiDreamAccount(Account):
     """Where HiDream is and how to pay there.
 
+    ``ec_base_url`` is the host of the model photo sets and their templates, ``base_url`` that of everything else.
     ``language`` is what the service's messages are written in; ``notify_url`` goes into each submit unchanged, for a
     system of the server's owner.
     """
@@ -46,7 +47,8 @@ class HiDreamAccount(Account):
 class VolcengineAccount(Account):
     """Where Volcengine is and how to pay there: ``path`` is ``/`` when signed, ``/volcv/v1`` through a gateway.
 
-    ``resumable`` sends the call as an asynchronous task, which a crash does not lose.
+    ``resumable``: submit an asynchronous task, which can be asked for again after a crash, instead of the synchronous
+    call.
     """
 
     base_url: str
@@ -57,7 +59,7 @@ class VolcengineAccount(Account):
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A running emulator and the keys it accepts."""
+    """The address of a running emulator, and the keys that it accepts."""
 
     url: str
     hidream_token: str = field(repr=False)

@@ -37,6 +37,7 @@ from .received import Answer, WholeNumber, WireAnswer, Word
 
 
 def _check_pinned(request: requests.PreparedRequest, bases: frozenset[str]) -> None:
+    """Raise ConfigurationError unless the request goes to an address under one of ``bases``."""
     url = request.url or ""
     if not any(is_under(url, base) for base in bases):
         shown = url.partition("?")[0]
@@ -75,7 +76,8 @@ class _TokenAnswer(WireAnswer):
     result: Annotated[_TokenResult, BeforeValidator(as_object)] = _TokenResult()
 
 
-# Tokens live one day (www.hidreamai.com/docs/pixeling/user/token.html); the unit of `expire_time` is not documented.
+# Seconds. Tokens live one day (www.hidreamai.com/docs/pixeling/user/token.html); the unit of `expire_time` is not
+# documented.
 _TOKEN_LIFETIME = 23 * 3600.0
 _EXCHANGE_PATH = "/prod-api/user/apikey2token"
 
@@ -83,30 +85,32 @@ _EXCHANGE_PATH = "/prod-api/user/apikey2token"
 @dataclass
 class _Exchanged:
     token: Secret
+    # time.monotonic()
     since: float
 
 
+# Base URL and API key.
 _Slot = tuple[str, Secret]
 _tokens: dict[_Slot, _Exchanged] = {}
-# Each key has its own: an exchange that hangs holds up nobody who has another key, or a token.
+# A lock for each key: an exchange that hangs holds up no call with another key, and none that has a token.
 _exchanging: dict[_Slot, threading.Lock] = {}
-# When the last exchange failed, and how.
+# When the last exchange of a key failed (time.monotonic()), and its error.
 _failures: dict[_Slot, tuple[float, RemoteImageError]] = {}
 
 
 def _known(slot: _Slot) -> Secret | None:
-    """The token of a key, unless it is a day old."""
+    """The token of a key; ``None`` if there is none that is younger than 23 hours."""
     known = _tokens.get(slot)
     return known.token if known is not None and time.monotonic() - known.since <= _TOKEN_LIFETIME else None
 
 
-# The token of each thread's last request: a 401 speaks of that one.
+# The token that each thread has sent last: a 401 that the thread gets is about this one.
 _given = threading.local()
 
 
 @dataclass(frozen=True)
 class ExchangedTokenAuth(AuthBase):
-    """A one-day token bought for an API key, kept in memory and renewed by itself.
+    """``Authorization: Bearer <token>`` with a one-day token for an API key; it is kept in memory and renewed here.
 
     ``GET {base_url}/prod-api/user/apikey2token`` with the header ``Api-Key``
     (www.hidreamai.com/docs/pixeling/user/token.html).
@@ -125,7 +129,7 @@ class ExchangedTokenAuth(AuthBase):
         return request
 
     def token(self) -> Secret:
-        """The current token; exchanges the key when there is none, or it is a day old.
+        """The current token. The key is exchanged for one if there is none, or only one that is 23 hours old.
 
         Raises:
             AuthenticationError: the service did not accept the key.
@@ -141,7 +145,7 @@ class ExchangedTokenAuth(AuthBase):
                 return known
             failed_at, failure = _failures.get(slot, (0.0, None))
             if failure is not None and failed_at > asked:
-                # It was under way when this call asked: another one would take as long.
+                # That exchange failed while this call waited for the lock: another one would take as long.
                 raise failure.again()
             try:
                 exchanged = _Exchanged(self._exchange(), time.monotonic())
@@ -152,7 +156,7 @@ class ExchangedTokenAuth(AuthBase):
             return exchanged.token
 
     def forget_refused(self) -> None:
-        """Drop the token of this thread's last request, which got 401; one that was exchanged since is kept."""
+        """Drop the token that this thread has sent last, and that got 401; a token exchanged since then is kept."""
         slot = (self.base_url, self.api_key)
         with _exchanging.setdefault(slot, threading.Lock()):
             known = _tokens.get(slot)
@@ -160,9 +164,9 @@ class ExchangedTokenAuth(AuthBase):
                 del _tokens[slot]
 
     def ask_for_token(self, deadlines: Deadlines) -> Answer:
-        """One request for a token; raises as :func:`transport.get`.
+        """Ask for a token once and return the answer, whatever it says; raises as :func:`get`.
 
-        Over a connection of its own: the request that needs the token has this thread's, and its time limit, already.
+        On a new connection: this thread's connection and its time limit belong to the request that needs the token.
         """
         return get(
             self.base_url + _EXCHANGE_PATH,
@@ -187,7 +191,7 @@ class ExchangedTokenAuth(AuthBase):
                 vendor_message=str(cause),
             ) from None
         parsed = _TokenAnswer.model_validate(json_object(answer.body) or {})
-        # A token decides, never a code beside it.
+        # A token is taken whatever code the answer has beside it.
         if parsed.result.token and answer.status < 300:
             return Secret(parsed.result.token)
         if answer.status >= 500 or answer.status in (408, 429):
@@ -213,7 +217,7 @@ class SignatureAuth(AuthBase):
     """Volcengine V4: ``HMAC-SHA256`` over method, path, query, four headers and the body's hash.
 
     Sources: volcengine/volc-openapi-demos ``signature/python/sign.py``, volcengine/volc-sdk-python
-    ``volcengine/auth/SignerV4.py``; the test vector in the project's facts was made with the latter.
+    ``volcengine/auth/SignerV4.py``; ``tests/contract/profiles/test_credentials.py`` compares it with the latter.
     """
 
     access_key_id: Secret
@@ -224,13 +228,14 @@ class SignatureAuth(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         _check_pinned(request, self.bases)
+        # The body of a paid submit is an object that counts what was sent; its bytes are in `data`.
         body = getattr(request.body, "data", request.body)
         signed = self.sign(request.url or "", body if isinstance(body, bytes) else b"", datetime.now(timezone.utc))
         request.headers.update(signed)
         return request
 
     def sign(self, url: str, body: bytes, now: datetime) -> Mapping[str, str]:
-        """The headers that sign a JSON POST of ``body`` to ``url`` at ``now`` (UTC)."""
+        """The headers of a JSON POST of ``body`` to ``url``, with its signature at ``now`` (UTC)."""
         parts = urlsplit(url)
         date = now.strftime("%Y%m%dT%H%M%SZ")
         body_hash = hashlib.sha256(body).hexdigest()

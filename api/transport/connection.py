@@ -1,4 +1,4 @@
-"""Connections that can be cut and watched, sessions that carry nothing along, and the wire log."""
+"""HTTP sessions without retries, redirects and cookies; connections that another thread can cut; addresses; the log."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ..core import pack_logger
 
-# A profile's proxy where it goes directly, whatever the environment says.
+# The value of a profile's proxy that means: none, whatever the environment says.
 NO_PROXY = "none"
+# Bytes that are read at a time; few where urllib3 has no read1(), because read() waits for all of them.
 _CHUNK = 64 * 1024
 _SMALL_CHUNK = 1024
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address literal is this machine."""
+    """Whether a host, a name or an address literal, is this machine; names are not resolved."""
     if host.lower() == "localhost":
         return True
     with suppress(ValueError):
@@ -41,20 +42,21 @@ def is_loopback(host: str) -> bool:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL, in one spelling."""
+    """Scheme, host in lower case, and port of a URL, as in ``https://host:443``; equal for the same server."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
 
 
 class NoAuth(AuthBase):
-    """No credentials at all: without this, requests would look for some in ``.netrc``."""
+    """No credentials: with ``auth=None``, requests would take a login that the URL contains."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
 
 
-# What urllib3 raises, with what requests makes of it. A refused connection is a "timeout" to urllib3 1.
+# The exceptions of urllib3, and those of requests that they become. NewConnectionError comes before
+# ConnectTimeoutError, which it is a kind of in urllib3 1.
 _IN_REQUESTS: tuple[tuple[type[Exception], type[requests.RequestException]], ...] = (
     (urllib3.exceptions.NewConnectionError, requests.ConnectionError),
     (urllib3.exceptions.ProxyError, requests.exceptions.ProxyError),
@@ -73,7 +75,7 @@ class Session:
 
     Args:
         proxies: by scheme, as in requests; ``None`` for those of the environment.
-        hooks: called on the way of each request.
+        hooks: called for each connection and request.
     """
 
     def __init__(self, proxies: Mapping[str, str] | None, hooks: Hooks) -> None:
@@ -109,10 +111,10 @@ class Session:
         timeout: tuple[float, float],
         verify: bool | str,
     ) -> requests.Response:
-        """Send one request; returns its answer, its body still to be read. Arguments as in requests.
+        """Send one request and return its response, whose body is not read yet. Arguments as in requests.
 
         Raises:
-            requests.RequestException: no answer.
+            requests.RequestException: no answer came.
         """
         request = requests.PreparedRequest()
         all_headers = {**requests.utils.default_headers(), "Accept-Encoding": "gzip", **(headers or {})}
@@ -158,7 +160,7 @@ class Session:
 
 
 def _certificates(verify: bool | str) -> dict[str, Any]:
-    """What urllib3 is told of the certificates to trust; raises OSError where there are none."""
+    """urllib3's arguments for requests' ``verify``; raises OSError if there are no certificates where it says."""
     bundle = requests.utils.DEFAULT_CA_BUNDLE_PATH if verify is True else str(verify)
     if not os.path.exists(bundle):
         raise OSError(f"there is no bundle of certificates at {bundle}")
@@ -166,6 +168,7 @@ def _certificates(verify: bool | str) -> dict[str, Any]:
 
 
 def _through(proxy: str, certificates: Mapping[str, Any]) -> urllib3.ProxyManager:
+    """Connections through an HTTP proxy, with the login that is in its address."""
     with _without_the_address():
         user, password = requests.utils.get_auth_from_url(proxy)
         login = urllib3.make_headers(proxy_basic_auth=f"{user}:{password}") if user else {}
@@ -188,7 +191,7 @@ def _through_socks(proxy: str, certificates: Mapping[str, Any]) -> tuple[urllib3
 
 @contextmanager
 def _without_the_address() -> Iterator[None]:
-    """For errors of a proxy's address: urllib3 repeats that, and a login with it."""
+    """Replace errors about a proxy's address: urllib3's repeat the address, and a login in it."""
     try:
         yield
     except (ValueError, urllib3.exceptions.HTTPError):
@@ -207,7 +210,7 @@ def new_session(url: str, proxy: str, hooks: Hooks) -> Session:
     """A session for ``url`` that never takes a loopback address through a proxy.
 
     Args:
-        proxy: a profile's: an address, ``NO_PROXY``, or "" for those of the environment.
+        proxy: the profile's setting: an address, ``NO_PROXY``, or "" for the proxies of the environment.
     """
     proxies: Mapping[str, str] | None = None
     if is_loopback(urlsplit(url).hostname or "") or proxy == NO_PROXY:
@@ -218,14 +221,14 @@ def new_session(url: str, proxy: str, hooks: Hooks) -> Session:
 
 
 def trusted() -> bool | str:
-    """The certificates for ``verify``: the environment's bundle, which a session of its own proxy does not look for."""
+    """The certificates for ``verify``: those that the environment names, which :class:`Session` does not look for."""
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
 
 class LiveConnection:
-    """The connection of one request, for another thread to cut: in a TLS handshake, a stalled upload or download.
+    """The connection of one request, which another thread may cut, also in a TLS handshake or a stalled transfer.
 
-    A context manager; the line of a session that keeps its connection alive is entered for each request.
+    A context manager around the request. One beside a session that keeps its connection is entered for each request.
     """
 
     def __init__(self) -> None:
@@ -234,7 +237,10 @@ class LiveConnection:
         self._cut = False
 
     def connected(self, sock: socket.socket) -> None:
-        """A connection stands. A duplicate of its descriptor stays valid when TLS takes the socket over."""
+        """Take the socket of a new or reused connection, and cut it if :meth:`cut` was called already.
+
+        A duplicate of its descriptor is kept, because TLS takes the socket itself over.
+        """
         with self._lock:
             self._close()
             # Not sock.dup(): TLS sockets have none.
@@ -243,6 +249,7 @@ class LiveConnection:
                 self._shut_down()
 
     def cut(self) -> None:
+        """Shut the connection down, or, if there is none yet, as soon as there is: its thread gets an error."""
         with self._lock:
             self._cut = True
             self._shut_down()
@@ -268,11 +275,11 @@ class LiveConnection:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What is done on the way to a connection; it may raise.
+    """Functions that a request calls on its way; if one raises, the request is not sent.
 
-    ``resolving`` sees host and port before a direct connection, ``connected`` the TCP socket (of a direct connection,
-    or to the proxy; the kept one where a connection is used again), ``ready`` the socket after the TLS handshake and
-    before the first byte of the request.
+    ``resolving`` gets host and port before a direct connection is opened. ``connected`` gets the TCP socket, also that
+    of a kept connection that is used again, and whether it is direct, i.e. not to a proxy. ``ready`` gets the socket of
+    a new connection, after the TLS handshake and before the first byte of the request.
     """
 
     resolving: Callable[[str, int], None] = lambda host, port: None
@@ -281,7 +288,7 @@ class Hooks:
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer that skips what comes ahead of it (102 Processing, 103 Early Hints), as http.client skips 100."""
+    """A response that skips interim ones before it (102 Processing, 103 Early Hints), as http.client skips 100."""
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
@@ -292,9 +299,11 @@ class _Response(http.client.HTTPResponse):
 
 
 def _hooked_pools(hooks: Hooks, base: type[HTTPConnection], *, direct: bool) -> dict[str, type[HTTPConnectionPool]]:
+    """The pools by scheme of a urllib3 manager, whose connections, a kind of ``base``, call ``hooks``."""
+
     class Hooked(base):  # type: ignore[misc, valid-type]
         response_class = _Response
-        # Whoever switches it on for the whole process has keys printed, on a console that may be closed.
+        # If other code sets it for the whole process, http.client prints keys, and raises if the console is closed.
         debuglevel = 0
 
         def request(self, *args: Any, **kwargs: Any) -> None:
@@ -326,7 +335,11 @@ def _hooked_pools(hooks: Hooks, base: type[HTTPConnection], *, direct: bool) -> 
 
 
 def blocks(response: requests.Response, *, decode: bool) -> Iterator[bytes]:
-    """The body as it arrives: a full block is not waited for, so that whoever drips can be given up."""
+    """Yield the body as it arrives, without waiting for full blocks: after each one the caller may give up.
+
+    Args:
+        decode: undo the Content-Encoding.
+    """
     read = getattr(response.raw, "read1", None)
     size = _CHUNK if read is not None else _SMALL_CHUNK
     while block := (read or response.raw.read)(size, decode_content=decode):
@@ -336,7 +349,13 @@ def blocks(response: requests.Response, *, decode: bool) -> Iterator[bytes]:
 def log_exchange(
     method: str, url: str, result: int | str, started: float, *, sent: int | None = None, received: int | None = None
 ) -> None:
-    """One line per exchange at DEBUG: never a key (the logger redacts), never image data, only counts."""
+    """Log one exchange in one line at DEBUG: never a key (the logger redacts), and of bodies their lengths only.
+
+    Args:
+        result: the status, or what happened instead.
+        started: ``time.monotonic()`` at its start.
+        sent, received: bytes of the bodies.
+    """
     log = pack_logger()
     if not log.isEnabledFor(logging.DEBUG):
         return
@@ -346,17 +365,18 @@ def log_exchange(
 
 
 def climbs(path: str) -> bool:
-    """Whether a path has ``.`` or ``..`` in it for any reader: some decode twice, or take ``\\`` for ``/``."""
+    """Whether some server may find ``.`` or ``..`` in a path: some decode it twice, or take ``\\`` for ``/``."""
     return any(part.partition(";")[0] in (".", "..") for part in re.split(r"[/\\]", unquote(unquote(path))))
 
 
 def base_of(address: str) -> str:
     """A service's address as requests sends it, with its port and with a slash at the end; "" for none.
 
-    What a key is bound to: a gateway is one host for many, and what lies beside this address may be somebody else's.
+    Keys are bound to this and not to the host alone: a gateway has many customers on one host, and an address beside
+    this one may be another customer's.
 
     Raises:
-        requests.RequestException: no address that could be asked.
+        requests.RequestException: no request can be sent to that address.
     """
     if not address:
         return ""
@@ -366,6 +386,6 @@ def base_of(address: str) -> str:
 
 
 def is_under(url: str, base: str) -> bool:
-    """Whether the address of a prepared request lies under :func:`base_of` an address, for any reader."""
+    """Whether ``url``, of a prepared request, is under the address ``base``, however a server may read its path."""
     path = urlsplit(url).path
     return f"{origin(url)}{path}".startswith(base_of(base)) and not climbs(path)

@@ -1,4 +1,4 @@
-"""Why a request did not arrive: the causes that people can do something about, told apart."""
+"""Why a request did not arrive, in words for the user: DNS, proxy, TLS, connection or time, and what to do about it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ Cause = Literal[
 
 @dataclass(frozen=True)
 class Diagnosis:
+    """Why a request did not arrive or was not accepted; the cause "ok" says that it was."""
+
     cause: Cause
     text: Text
     advice: Text | None = None
@@ -52,7 +54,7 @@ _CONNECTION_ADVICE = Text(
 _UNTRUSTED = Text("The host's TLS certificate was not accepted.", "主机的 TLS 证书未通过验证。")
 _NO_ANSWER_IN_TIME = Text("The host did not answer in time.", "连接主机超时。")
 
-# The most telling cause first: urllib3 wraps one in the other.
+# Looked for in this order among an exception and those that it wraps: the one that says most comes first.
 _DIAGNOSES: tuple[tuple[type[BaseException], Diagnosis], ...] = (
     (
         requests.exceptions.InvalidSchema,
@@ -115,7 +117,7 @@ _OUTSIDE_OF_ITS_TIME = (9, 10)
 
 
 def diagnosis_of(error: BaseException) -> Diagnosis | None:
-    """What kept a request from arriving, or ``None`` if that is not known."""
+    """What kept a request from arriving, from the exception it ended with; ``None`` if that does not say it."""
     for kind, diagnosis in _DIAGNOSES:
         found = find_cause(error, kind)
         if found is not None:
@@ -126,12 +128,13 @@ def diagnosis_of(error: BaseException) -> Diagnosis | None:
 
 
 def obstacle_of(error: BaseException) -> Text | None:
-    """What keeps a free request from arriving, where somebody has to mend it: a name, a proxy or a certificate."""
+    """The words for a problem with DNS, a proxy or TLS, which stays until somebody corrects it; ``None`` for others."""
     found = diagnosis_of(error)
     return found.text if found is not None and found.cause in ("dns", "proxy", "tls") else None
 
 
 def unreachable(provider: Provider, problem: NotSentError) -> ConnectionFailedError:
+    """The error for a request that was not sent, which says why, as far as that is known."""
     what = Text("The service could not be reached; nothing was sent.", "无法连接服务端，未发送任何内容。")
     found = diagnosis_of(problem.cause)
     return ConnectionFailedError(
