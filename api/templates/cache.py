@@ -1,6 +1,6 @@
-"""Lists and thumbnails of templates on disk: for tomorrow, and for when the service cannot be reached.
+"""Lists and thumbnails of templates on disk, for later and for when the service cannot be reached.
 
-Nothing here is worth an error: what cannot be read is not there, and what cannot be written is fetched again.
+Errors of the disk are not raised: what cannot be read counts as missing, and what cannot be written is fetched again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..core import Gender, pack_logger, write_whole
 from ..services import Template
 
-# Seconds. A list is bounded, but the addresses of its pictures, which name their files, may change each day.
+# Seconds that a picture is kept. Its file is named after its URL, and the service may change the URLs each day: without
+# a limit the folder would grow for ever.
 _PICTURES_LIVE = 30 * 24 * 3600.0
 _MAX_LIST_BYTES = 16 * 2**20
 _JPEG_BEGIN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
@@ -24,7 +25,7 @@ _JPEG_BEGIN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
 @dataclass(frozen=True)
 class KeptList:
-    """A list as it was at a time (seconds since the epoch)."""
+    """A list of templates, and when the service gave it (``at``, seconds since the epoch)."""
 
     at: float
     templates: Sequence[Template]
@@ -46,12 +47,16 @@ class _StoredList(BaseModel):
 
 
 class TemplateCache:
-    """A folder of its own, made when something is kept. Several threads and processes may share it."""
+    """The folder that ``directory`` returns, made when something is kept. Several threads and processes may share it.
+
+    ``identity`` names the account that a list belongs to; it becomes a part of a file name.
+    """
 
     def __init__(self, directory: Callable[[], Path]) -> None:
         self._directory = directory
 
     def read_list(self, identity: str, gender: Gender) -> KeptList | None:
+        """The list that was kept last, however old; ``None`` if there is none or it cannot be read."""
         path = self._directory() / "lists" / f"{identity}-{gender}.json"
         try:
             if path.stat().st_size > _MAX_LIST_BYTES:
@@ -65,7 +70,7 @@ class TemplateCache:
         return KeptList(stored.at, [Template(**dict(template)) for template in stored.templates])
 
     def write_list(self, identity: str, gender: Gender, kept: KeptList) -> None:
-        """Keep a list, and remove the pictures that were written 30 days before it."""
+        """Keep a list, and remove the pictures that were written more than 30 days before it."""
         templates = [_StoredTemplate(**vars(template)) for template in kept.templates]
         content = _StoredList(at=kept.at, templates=templates).model_dump_json().encode("utf-8")
         self._write(self._directory() / "lists" / f"{identity}-{gender}.json", content)
@@ -76,6 +81,7 @@ class TemplateCache:
                         path.unlink()
 
     def read_thumbnail(self, template: Template) -> bytes | None:
+        """The kept JPEG of a template's picture; ``None`` if there is none or its file is not whole."""
         try:
             data = self._thumbnail(template).read_bytes()
         except OSError:

@@ -1,4 +1,4 @@
-"""What the template picker shows: lists of today where the service answers, and older ones where it does not."""
+"""What the template picker shows: lists less than a day old, or kept older ones while the service does not answer."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from ..services import Template, fetch_templates, fetch_thumbnail
 from ..transport import HiDreamAccount, origin
 from .cache import KeptList, TemplateCache
 
+# Templates on a page.
 PAGE_SIZE = 30
+# Seconds after which a list is fetched again.
 _FRESH_S = 24 * 3600.0
-# A service that did not answer is left alone for a while: a page is thirty pictures.
+# Seconds after a failure in which the same is not fetched again: a page has thirty pictures, and each would fail.
 _FAILED_S = 60.0
 
 
 @dataclass(frozen=True)
 class TemplatePage:
-    """Some templates of a gender. ``offline`` says why the list is an old one."""
+    """One page of a gender's list: ``number`` (from 1) of ``pages``; the list has ``total`` templates.
+
+    ``offline`` says when the list was fetched and why it could not be renewed; ``None`` if it is up to date.
+    """
 
     gender: Gender
     templates: Sequence[Template]
@@ -36,6 +41,8 @@ class TemplatePage:
 
 @dataclass(frozen=True)
 class _Listing:
+    """A list in memory; if it could not be renewed, also when that failed and with what error."""
+
     kept: KeptList
     failed_at: float = 0.0
     error: RemoteImageError | None = None
@@ -59,10 +66,14 @@ class _Found:
 
 
 class TemplateShelf:
-    """Blocks while it fetches; each list and picture is fetched by one thread at a time.
+    """The templates of every HiDream account, with their pictures: from memory, from disk or from the service.
+
+    Its methods block while they fetch. Each list and picture is fetched by one thread at a time.
 
     Args:
-        directory: where lists and thumbnails are kept. Those of a sandbox are not: it is always there.
+        directory: returns the folder in which lists and thumbnails are kept. Those of the profile ``sandbox`` are not
+            kept: its emulator can always be asked.
+        now: the time in seconds since the epoch.
     """
 
     def __init__(self, profiles: Profiles, directory: Callable[[], Path], now: Callable[[], float] = time.time) -> None:
@@ -75,31 +86,31 @@ class TemplateShelf:
         self._turns: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
 
     def page(self, profile: str, gender: Gender, number: int, *, fresh: bool = False) -> TemplatePage:
-        """A page of a gender's list, the last one if there are fewer.
+        """Page ``number`` (from 1) of a gender's list; the last page if there are fewer.
 
         Args:
             fresh: ask the service, however new the list is.
 
         Raises:
-            RemoteImageError: there is no list, and none is to be had.
+            RemoteImageError: the profile has no usable HiDream account, or there is no list, not even an old one.
         """
         account = self._profiles.hidream(profile)
         return _cut(self._listing(account, gender, fresh=fresh), gender, number)
 
     def page_with(self, profile: str, template_id: int) -> TemplatePage | None:
-        """The page that has this template; ``None`` if no list has it.
+        """The page with this template on it; ``None`` if neither gender's list has the template.
 
         Raises:
-            RemoteImageError: as for :meth:`page`.
+            RemoteImageError: as for :meth:`page`; also if one list is missing and the other has no such template.
         """
         found = self._find(self._profiles.hidream(profile), template_id)
         return _cut(found.listing, found.template.gender, found.index // PAGE_SIZE + 1) if found else None
 
     def thumbnail(self, profile: str, template_id: int) -> bytes | None:
-        """The JPEG of a template; ``None`` if no list has it.
+        """The picture of a template as JPEG; ``None`` if neither gender's list has the template.
 
         Raises:
-            RemoteImageError: it is not to be had.
+            RemoteImageError: as for :meth:`page_with`, or the picture could not be fetched.
         """
         account = self._profiles.hidream(profile)
         found = self._find(account, template_id)
@@ -134,7 +145,8 @@ class TemplateShelf:
             return known
 
     def _will_do(self, known: _Listing, asked_at: float, *, fresh: bool) -> bool:
-        # Whoever waited for the turn gets what the one before has brought.
+        """Whether a list need not be fetched again."""
+        # Another thread may have fetched it, or failed to, while this one waited for the lock: that is fresh enough.
         if fresh:
             return asked_at <= max(known.kept.at, known.failed_at) <= self._now()
         if 0 <= self._now() - known.kept.at < _FRESH_S:
@@ -142,6 +154,7 @@ class TemplateShelf:
         return 0 <= self._now() - known.failed_at < _FAILED_S
 
     def _renewed(self, account: HiDreamAccount, gender: Gender, identity: str, known: _Listing | None) -> _Listing:
+        """The list from the service, or ``known`` with the error if it cannot be fetched; raises it if that is none."""
         try:
             kept = KeptList(self._now(), fetch_templates(account, gender))
         except RemoteImageError as error:
@@ -171,12 +184,13 @@ class TemplateShelf:
             return jpeg
 
     def _turn(self, *what: str) -> threading.Lock:
+        """The lock of one list or picture, to be held while it is read or fetched."""
         with self._guard:
             return self._turns[what]
 
 
 def _identity(account: HiDreamAccount) -> str:
-    """Whose list it is, as the name of a file."""
+    """A name for the host and account that a list belongs to, which can be a part of a file name."""
     return hashlib.sha256(f"{origin(account.ec_base_url)}\n{account.account_id}".encode()).hexdigest()[:32]
 
 
