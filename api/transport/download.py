@@ -1,4 +1,4 @@
-"""Fetching a result picture from an address that somebody else named: guarded, capped, found out when cut."""
+"""Download of a result picture from a URL that a service named: public addresses only, of limited size, complete."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .connection import Hooks, LiveConnection, NoAuth, blocks, is_loopback, log_
 from .time_limit import TimeLimit
 
 _MAX_REDIRECTS = 3
-# Many may have come and wait to be decoded.
+# Bytes. A larger picture goes to disk, because many may have been downloaded and wait to be decoded.
 _SPOOL_IN_MEMORY = 2**20
 # Proxies of the "fake-ip" kind answer DNS from this range and forward by name.
 _FAKE_IP_RANGE = ipaddress.ip_network("198.18.0.0/15")
-# Addresses as resolvers read them, though no URL has them so: 0x7f.1, 2130706433, 0177.0.0.1.
+# What resolvers read as an IPv4 address, though it is no usual spelling of one: 0x7f.1, 2130706433, 0177.0.0.1.
 _NUMERIC_HOST = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}\.?", re.IGNORECASE)
 _FOUR_NUMBERS = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
-# 203: a proxy on the way has changed something, its headers at least.
+# Statuses of a whole picture. 203: a proxy on the way has changed something, at least its headers.
 _WHOLE = (200, 203)
 _QUERY = re.compile(r"\?[^\s()'\"]*")
 
@@ -41,11 +41,11 @@ class DownloadError(Exception):
 
 
 class TooLargeError(DownloadError):
-    """It is larger than anything that is taken; another try would bring the same."""
+    """The picture is larger than ``max_bytes``; another try would bring the same."""
 
 
 class RefusedUrlError(Exception):
-    """A result URL that this pack does not fetch, with the reason."""
+    """A result URL that this pack does not fetch; ``reason`` is the end of a sentence that says why."""
 
     def __init__(self, reason: Text) -> None:
         super().__init__(reason.en)
@@ -53,9 +53,10 @@ class RefusedUrlError(Exception):
 
 
 def _guard(allow_loopback: bool, line: LiveConnection) -> Hooks:
-    """Refuses direct connections to addresses inside somebody's network, before and after they stand.
+    """Hooks that refuse direct connections to addresses that are not public, before and after they are opened.
 
-    Only direct ones: a proxy may well be a private address, and resolves names for itself.
+    After, too, because the name may resolve to another address by then. Only direct connections: a proxy may have a
+    private address, and resolves names by itself.
     """
 
     def resolving(host: str, port: int) -> None:
@@ -87,6 +88,7 @@ def _private(address: str) -> RefusedUrlError:
 
 
 def _is_public(address: str, allow_loopback: bool) -> bool:
+    """Whether a picture may be fetched from an IP address; raises ValueError if it is none."""
     ip = _innermost(ipaddress.ip_address(address.split("%")[0]))
     if ip.is_loopback:
         return allow_loopback
@@ -102,7 +104,7 @@ def _is_fake(address: str) -> bool:
 
 
 def _innermost(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address that an IPv6 one stands for, in the forms that lead there (mapped, 6to4, NAT64)."""
+    """The IPv4 address that a mapped, 6to4 or NAT64 IPv6 address leads to; any other address as it is."""
     if isinstance(ip, ipaddress.IPv6Address):
         if ip in _NAT64:
             return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
@@ -111,6 +113,11 @@ def _innermost(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.I
 
 
 def _checked_url(url: str, allow_loopback: bool) -> str:
+    """``url``, if it is one that this pack fetches, as far as it can be known without resolving its host.
+
+    Raises:
+        RefusedUrlError: it is not.
+    """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -125,7 +132,7 @@ def _checked_url(url: str, allow_loopback: bool) -> str:
     if _NUMERIC_HOST.fullmatch(host) and not _FOUR_NUMBERS.fullmatch(host):
         raise RefusedUrlError(Text(f"its host is the number {host}", f"主机是数字形式 {host}"))
     with suppress(ValueError):
-        # A proxy answers a name with an address of the fake-ip range; as a host of its own it is somebody's network.
+        # A name may resolve to the fake-ip range, by a proxy; in a URL an address of that range is a private one.
         if not _is_public(host.strip("[]"), allow_loopback) or _is_fake(host.strip("[]")):
             raise _private(host)
     if not host or (loopback and not allow_loopback):
@@ -134,12 +141,12 @@ def _checked_url(url: str, allow_loopback: bool) -> str:
 
 
 def without_query(url: str) -> str:
-    """A result's address as it may be shown: the query may be a signature."""
+    """A result's URL as it may be shown: without query, which may be a signature, and at most 300 characters."""
     return url.split("?")[0].split("#")[0][:300]
 
 
 class _SilentInDownloads(logging.Filter):
-    """urllib3 writes whole addresses at DEBUG, and a result's query may be a signature; our own line says the rest."""
+    """Drops urllib3's lines about downloads: they have whole URLs, whose query may be a signature. We log the rest."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not getattr(_this_thread, "downloading", False)
@@ -158,14 +165,19 @@ def downloaded(
     cancel: CancelToken,
     proxy: str = "",
 ) -> IO[bytes]:
-    """Fetch a result picture once, without credentials, into a temporary file (in memory while small).
+    """Fetch a result picture once, without credentials, and return it as a temporary file, positioned at its end.
 
-    Redirects are followed three times at most, and each target is checked like the first.
+    Redirects are followed three times at most, and each target is checked like the first URL.
+
+    Args:
+        max_bytes: of the picture's file.
+        allow_loopback: this machine is allowed, also over http; for the emulator.
 
     Raises:
         RefusedUrlError: the URL, or a redirect, is not one this pack fetches.
-        DownloadError: this try failed (status, cut, too large); the caller may try again.
-        CallCancelled: cancelled.
+        DownloadError: this try failed (status, cut off, too slow); the caller may try again.
+        TooLargeError: it is larger than ``max_bytes``.
+        CallCancelled: ``cancel`` was set.
     """
     logging.getLogger("urllib3.connectionpool").addFilter(_silent_in_downloads)
     for _ in range(_MAX_REDIRECTS + 1):
@@ -194,7 +206,7 @@ def downloaded(
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
                 cancel.check()
                 log_exchange("GET", shown, f"failed ({type(cause).__name__})", started)
-                # Without its cause: that repeats the address with its query, which may be a signature.
+                # `from None`: the cause repeats the URL with its query, which may be a signature.
                 raise DownloadError(_QUERY.sub("", str(cause))) from None
             finally:
                 _this_thread.downloading = False
@@ -204,7 +216,8 @@ def downloaded(
 
 
 def _joined(url: str, location: str) -> str:
-    # http.client reads headers as Latin-1; an address may be in UTF-8, not percent-encoded.
+    """The URL that a redirect from ``url`` leads to."""
+    # http.client reads headers as Latin-1; a URL may be in UTF-8, not percent-encoded.
     with suppress(UnicodeError):
         location = location.encode("latin-1").decode("utf-8")
     try:
@@ -214,6 +227,7 @@ def _joined(url: str, location: str) -> str:
 
 
 def _spool(response: requests.Response, max_bytes: int, limit: TimeLimit, cancel: CancelToken) -> IO[bytes]:
+    """The body in a temporary file; raises DownloadError if it does not come as a whole."""
     if response.status_code not in _WHOLE:
         raise DownloadError(f"HTTP {response.status_code}")
     announced = response.headers.get("Content-Length", "")

@@ -1,4 +1,4 @@
-"""Free requests: polls, and what else costs nothing. They may be repeated at any time."""
+"""Requests that cost nothing, such as polls. They may be repeated at any time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .connection import Hooks, LiveConnection, Session, is_loopback, log_exchang
 from .received import Answer
 from .time_limit import TimeLimit
 
+# Of one thread, for its proxies; the oldest is closed.
 _MOST_SESSIONS = 8
-
 
 _thread = threading.local()
 
 
 def _thread_session(url: str, proxy: str) -> tuple[Session, LiveConnection]:
-    """This thread's session for polls (requests' sessions are not to be shared between threads, nor proxies)."""
+    """This thread's session for ``proxy``, with its connection: neither is shared with other threads or proxies."""
     sessions: dict[tuple[bool, str], tuple[Session, LiveConnection]] = _thread.__dict__.setdefault("sessions", {})
     slot = (is_loopback(urlsplit(url).hostname or ""), proxy)
     if slot not in sessions:
@@ -49,13 +49,15 @@ def get(
     proxy: str = "",
     afresh: bool = False,
 ) -> Answer:
-    """One free GET; no redirect is followed.
+    """Send one free GET and return its answer, of any status; no redirect is followed.
 
     Args:
-        afresh: over a new connection, so that the way is known to work now.
+        deadlines: ``connect`` and ``poll`` apply.
+        proxy: as in :func:`new_session`.
+        afresh: over a new connection, which shows that host, proxy and certificate work now.
 
     Raises:
-        requests.RequestException: no answer.
+        requests.RequestException: no answer, or one that broke off and has no whole JSON object.
     """
     return _exchange(
         "GET", url, params=params, headers=headers, auth=auth, deadlines=deadlines, proxy=proxy, afresh=afresh

@@ -1,4 +1,4 @@
-"""The bytes of an answer while they come: a few MiB in memory, the rest on disk unless that is full."""
+"""Reads the answer to a request: its bytes, decompressed and of limited size, and the types of its JSON fields."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from .time_limit import TimeLimit
 
 
 class Received:
-    """Collects the body of one answer; a context manager. A disk that cannot be written loses nothing of a paid answer.
+    """Collects the body of one answer, in memory and from some size on in a temporary file; a context manager.
+
+    If the disk cannot be written, the rest stays in memory: nothing of a paid answer is lost.
 
     Args:
         in_memory: bytes that are kept in memory before the disk is used.
@@ -44,10 +46,10 @@ class Received:
             self._move_to_disk()
 
     def read(self) -> bytes:
-        """All that came.
+        """All bytes that were written.
 
         Raises:
-            OSError: the disk no longer gives what was written.
+            OSError: the temporary file cannot be read any more.
         """
         if self._file is None:
             return self._memory.getvalue()
@@ -76,14 +78,17 @@ class Received:
         self._memory = io.BytesIO()
 
 
-# Of any answer, unpacked too.
+# Bytes of any answer, also when it is decompressed.
 _MOST_BYTES = 256 * 2**20
-# Of one to a free request, unless it brings a picture; more is written to disk until it is read.
+# Bytes of an answer to a free request, unless it brings a picture. Any answer is on disk beyond this size.
 _MOST_WORDS = 4 * 2**20
-# Base64 of a picture, which is compressed already, shrinks by a quarter: no answer to a free request is packed tighter.
+# How many times its size an answer to a free request may have when it is decompressed. Base64 of a picture, which is
+# compressed itself, shrinks by a quarter only: what shrinks more than this is a decompression bomb.
 _MOST_PACKED = 50
+# Base64, also with slashes escaped by JSON; a picture has at least so many characters of it.
 _RUN = re.compile(rb"[\w+/=\\-]+")
 _SHORTEST_PICTURE = 4096
+# Compressed members, one behind the other in one answer.
 _MOST_MEMBERS = 1000
 # How gzip and zlib ("deflate") begin; JSON never does.
 _COMPRESSED = (b"\x1f\x8b", b"\x78")
@@ -91,7 +96,7 @@ _COMPRESSED = (b"\x1f\x8b", b"\x78")
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer. ``broken`` is why its transfer did not end as it should; ``body`` is what came by then."""
+    """An HTTP answer, its body decompressed. ``broken``: why the transfer broke off; ``body`` is what came by then."""
 
     status: int
     headers: Mapping[str, str]
@@ -100,7 +105,15 @@ class Answer:
 
 
 def read_answer(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> Answer:
-    """The answer as far as it came: an object in it may be whole although the transfer was not."""
+    """Read the answer, as far as it comes: the JSON object in it may be complete although the transfer was not.
+
+    Args:
+        limit: of the request; extended by the bytes that come.
+        is_paid: anything up to 256 MiB is kept. Of other answers, those without a picture are given up after 4 MiB.
+
+    Raises:
+        OSError: what was written to disk cannot be read any more.
+    """
     broken: Exception | None = None
     with response, Received(_MOST_WORDS) as received:
         try:
@@ -129,7 +142,7 @@ def _may_bring_a_picture(begin: bytes) -> bool:
 
 
 def _has_long_run(body: bytes) -> bool:
-    """Whether its beginning has a run of letters that may be base64."""
+    """Whether the first 4 MiB have a run of characters that may be a picture in base64."""
     return any(run.end() - run.start() >= _SHORTEST_PICTURE for run in _RUN.finditer(body, 0, _MOST_WORDS))
 
 
@@ -138,7 +151,10 @@ def _words_only() -> ValueError:
 
 
 def _unpacked(data: bytes, most: int) -> bytes:
-    """The bytes themselves say whether they are compressed: gateways label plain JSON as gzip, and the reverse."""
+    """``data`` decompressed, at most ``most`` bytes, or as it is if it is not compressed.
+
+    Its first bytes say whether it is, and no header: gateways label plain JSON as gzip, and the reverse.
+    """
     unpacked: list[bytes] = []
     for _ in range(_MOST_MEMBERS):
         if not data.startswith(_COMPRESSED) or most <= 0:
@@ -154,7 +170,7 @@ def _unpacked(data: bytes, most: int) -> bytes:
 
 
 class WireAnswer(BaseModel):
-    """Part of an answer: fields we do not know are ignored, missing ones get their default."""
+    """Base of the models of answers and their parts: unknown fields are ignored, missing ones get their default."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -174,7 +190,8 @@ def _real_number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-# Fields of answers: what has another type than the page says counts as missing, and hides nothing beside it.
+# Types of fields of answers: a value of another type than the service documents counts as missing, and the other fields
+# are read all the same.
 Word = Annotated[str, BeforeValidator(_word)]
 WholeNumber = Annotated[int | None, BeforeValidator(_whole_number)]
 RealNumber = Annotated[float | None, BeforeValidator(_real_number)]

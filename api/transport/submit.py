@@ -1,7 +1,7 @@
-"""HTTP: a submit whose phase is always known, and free requests.
+"""One paid POST, after which it is known for certain whether the whole request was sent.
 
-A paid submit is judged by *phase*, not by exception class: it goes over a fresh connection, with a body that counts
-what was handed to the socket. Fewer bytes than the Content-Length cannot be a request that the service accepted.
+A submit is judged by this *phase*, not by exception class: it goes over a new connection, with a body that counts the
+bytes handed to the socket. With fewer bytes than its Content-Length, a service cannot have accepted the request.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class NotSentError(Exception):
 
     @property
     def permanent(self) -> bool:
-        """Whether trying again is pointless: no certificate becomes valid by itself, and no package installs itself."""
+        """Whether trying again is pointless: an invalid certificate, or a SOCKS proxy without the package PySocks."""
         reasons = (ssl.SSLCertVerificationError, requests.exceptions.InvalidSchema)
         return any(find_cause(self.cause, reason) is not None for reason in reasons)
 
@@ -42,7 +42,7 @@ class NotSentError(Exception):
 class NoAnswerError(Exception):
     """The whole request was handed over, and no usable answer came: it may or may not have been accepted.
 
-    ``body`` is what came of one.
+    ``body`` is as much of an answer as came.
     """
 
     def __init__(self, reason: str, body: bytes = b"") -> None:
@@ -69,7 +69,10 @@ def find_cause(error: BaseException | None, kind: type[BaseException]) -> BaseEx
 
 
 class _CountingBody:
-    """A request body that knows how much of it was handed to the socket, and closes the door to a cancel at its end."""
+    """A request body that counts its bytes handed to the socket; after the last one, a cancel has no effect.
+
+    ``before_first`` is called before each read, ``on_whole`` when the last byte is handed over.
+    """
 
     def __init__(
         self,
@@ -95,12 +98,12 @@ class _CountingBody:
         self._before_first()
         with self._lock:
             if self.whole:
-                # The read that finds the end: by now the request is on its way, whatever was cancelled meanwhile.
+                # The read that finds the end: the request is on its way, so that a cancel must not raise here.
                 return b""
             self._cancel.check()
             end = len(self.data) if size < 0 else min(len(self.data), self.handed_over + size)
             chunk = bytes(self._view[self.handed_over : end])
-            # Counted before the socket writes it: a chunk that may have left counts as gone.
+            # Counted before the socket writes it: a chunk that may have been sent counts as sent.
             self.handed_over = end
         if self.whole:
             self._on_whole()
@@ -111,7 +114,7 @@ class _CountingBody:
         return self.handed_over == len(self.data)
 
     def abort(self) -> None:
-        """On cancel: cut the connection, unless the last byte has been handed over already."""
+        """Cut the connection, unless the last byte has been handed over already; the callback of a cancel."""
         with self._lock:
             if not self.whole:
                 self._line.cut()
@@ -119,11 +122,11 @@ class _CountingBody:
 
 @dataclass(frozen=True)
 class Phases:
-    """What happens on the way of a submit.
+    """How a submit can be cancelled, and what it calls on its way.
 
-    ``before_sending`` is called when the connection stands, TLS and all, before its first byte: what it raises leaves
-    the request unsent. ``on_sent`` is called when the last byte is handed over: from then on a cancel lets the request
-    finish.
+    ``before_sending`` is called after the TLS handshake and before the first byte of the request; if it raises, nothing
+    is sent. ``on_sent`` is called when the last byte is handed over: from then on ``cancel`` has no effect on the
+    request, which is waited for until it is answered.
     """
 
     cancel: CancelToken
@@ -132,6 +135,7 @@ class Phases:
 
 
 def _once(function: Callable[[], None]) -> Callable[[], None]:
+    """A function that calls ``function``, and does nothing once that has returned."""
     done = False
 
     def call() -> None:
@@ -161,7 +165,7 @@ def _counted_submit() -> Iterator[None]:
 
 
 def wait_for_submits(seconds: float) -> None:
-    """Give submits in flight that long to get their answer; for the exit of the process."""
+    """Wait until no submit is in flight, or for ``seconds``; for the exit of the process, so that no answer is lost."""
     with _submit_ended:
         _submit_ended.wait_for(lambda: _submits_in_flight == 0, seconds)
 
@@ -180,26 +184,30 @@ def post_once(
     on_sent: Callable[[], None] = lambda: None,
     proxy: str = "",
 ) -> Answer:
-    """POST ``body`` once, over a connection of its own; no redirect is followed.
+    """POST ``body``, which is JSON, once over a new connection, and return the answer; no redirect is followed.
 
     Args:
+        answer_timeout: seconds without a byte of the answer after which it is given up.
+        deadlines: ``connect`` and ``upload_stall`` apply.
         before_sending, on_sent: see :class:`Phases`.
+        proxy: as in :func:`new_session`.
 
     Raises:
-        NotSentError: it did not reach the service whole.
-        NoAnswerError: it did, and no answer could be read.
+        NotSentError: the request did not reach the service as a whole.
+        NoAnswerError: it did, and no answer could be read: it may have been accepted.
         CallCancelled: cancelled before the last byte was handed over.
+        Exception: what ``before_sending`` raised; nothing was sent. (Its OSError or ValueError becomes NotSentError.)
     """
     line = LiveConnection()
     announce = _once(before_sending)
-    # Of the upload at first, of the answer as soon as that has ended.
+    # Limits the upload at first, and the answer as soon as the upload has ended.
     limit = TimeLimit(line, 2 * (deadlines.connect + deadlines.upload_stall) + len(body) / SLOWEST)
 
     def whole() -> None:
         limit.restart(2 * answer_timeout)
         on_sent()
 
-    # Announced with the first byte of the body, too: nothing goes out that is not written down.
+    # Called before the first byte of the body, too: nothing is sent that the caller has not written down.
     counting = _CountingBody(body, cancel, line, announce, whole)
 
     def ready(sock: socket.socket) -> None:

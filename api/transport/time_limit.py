@@ -1,4 +1,4 @@
-"""A total time for a request: whoever sends a header or a body byte by byte is cut off.
+"""A limit for the total time of a request, so that one whose answer comes byte by byte ends, too.
 
 The socket's own timeout begins anew with each byte.
 """
@@ -10,16 +10,18 @@ import time
 
 from .connection import LiveConnection
 
-# Bytes per second. A transfer that is slower than this over its whole length has no end to wait for.
+# Bytes per second. A transfer that is slower than this over its whole length is cut.
 SLOWEST = 16 * 1024
 
 
 class TimeLimit:
-    """Cuts a line when its time has passed; a context manager around one request.
+    """Cuts the connection of a request when its time has passed; a context manager around that request.
+
+    ``passed`` says whether it was cut.
 
     Args:
-        line: the connection of that request.
-        seconds: until it is cut; :meth:`came` adds what a slow line needs for the bytes that came.
+        line: the connection.
+        seconds: from now until it is cut; :meth:`came` and :meth:`restart` change that.
     """
 
     def __init__(self, line: LiveConnection, seconds: float) -> None:
@@ -28,12 +30,12 @@ class TimeLimit:
         self.passed = False
 
     def restart(self, seconds: float) -> None:
-        """From now on it has so many seconds."""
+        """Cut it ``seconds`` from now instead."""
         self.end = time.monotonic() + seconds
         _cutter.look()
 
     def came(self, size: int) -> None:
-        """So many bytes came."""
+        """Add the time that a transfer of ``size`` bytes may take; called when they have come."""
         self.end += size / SLOWEST
 
     def __enter__(self) -> TimeLimit:
@@ -45,7 +47,7 @@ class TimeLimit:
 
 
 class _Cutter:
-    """One daemon thread, made with the first request, that cuts the lines of limits that have passed."""
+    """A daemon thread, started by the first request, that cuts the connections of the limits whose time has passed."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -65,6 +67,7 @@ class _Cutter:
             self._limits.discard(limit)
 
     def look(self) -> None:
+        """Wake the thread, because the end of a limit has changed."""
         with self._changed:
             self._changed.notify()
 
