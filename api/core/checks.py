@@ -20,17 +20,17 @@ def integer(name: str, value: object, minimum: int, maximum: int) -> int:
     Raises:
         InvalidInputError: naming the limits and the value.
     """
-    whole: int | None = None
+    as_int: int | None = None
     if isinstance(value, float) and value.is_integer():
-        whole = int(value)
+        as_int = int(value)
     elif not isinstance(value, bool):
         try:
-            whole = operator.index(value)  # type: ignore[arg-type]
+            as_int = operator.index(value)  # type: ignore[arg-type]
         except TypeError:
-            whole = None
-    if whole is None or not minimum <= whole <= maximum:
+            as_int = None
+    if as_int is None or not minimum <= as_int <= maximum:
         raise _out_of_range(name, value, f"{minimum}…{maximum}", "an integer", "整数")
-    return whole
+    return as_int
 
 
 def number(name: str, value: object, minimum: float, maximum: float) -> float:
@@ -39,10 +39,10 @@ def number(name: str, value: object, minimum: float, maximum: float) -> float:
     Raises:
         InvalidInputError: naming the limits and the value.
     """
-    real = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-    if not minimum <= real <= maximum:
+    as_float = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not minimum <= as_float <= maximum:
         raise _out_of_range(name, value, f"{minimum:g}…{maximum:g}", "a number", "数值")
-    return real
+    return as_float
 
 
 def choice(name: str, value: object, choices: Sequence[_T]) -> _T:

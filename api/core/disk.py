@@ -15,11 +15,11 @@ from typing import Any
 # File systems of local disks. Every other type counts as a network: NFS, SMB, FUSE, the folders that a virtual machine
 # shares with its host (9p, drvfs, virtiofs), and unknown ones. A wrong "network" makes the journal slower; a wrong
 # "local" may corrupt it.
-_LOCAL = {
+_LOCAL_TYPES = {
     *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "tmpfs", "overlay"),
     *("ntfs", "ntfs3", "fuseblk", "refs", "vfat", "fat32", "exfat", "apfs", "hfs", "ufs"),
 }
-_OF_CONTAINERS = {"overlay", "aufs", "fuse.fuse-overlayfs"}
+_CONTAINER_TYPES = {"overlay", "aufs", "fuse.fuse-overlayfs"}
 
 
 def on_network(path: Path) -> bool:
@@ -38,7 +38,7 @@ def in_container(path: Path) -> bool:
     """
     try:
         mount = _mount_of(_nearest_existing(path).resolve())
-        return mount is not None and mount.fstype.lower() in _OF_CONTAINERS
+        return mount is not None and mount.fstype.lower() in _CONTAINER_TYPES
     except Exception:
         return False
 
@@ -59,7 +59,7 @@ def _is_unc(path: PurePath) -> bool:
 
 def _is_remote(path: PurePath) -> bool:
     mount = _mount_of(path)
-    return mount is None or mount.fstype.lower() not in _LOCAL or "remote" in mount.opts.split(",")
+    return mount is None or mount.fstype.lower() not in _LOCAL_TYPES or "remote" in mount.opts.split(",")
 
 
 def _mount_of(path: PurePath) -> Any:

@@ -98,19 +98,19 @@ _MOST_LAYERS = 6
 def _layers(text: str) -> list[str]:
     """``text``, then the same with one more level of its escapes undone each time, as long as there are any."""
     layers = [text]
-    while len(layers) <= _MOST_LAYERS and (meant := _ESCAPE.sub(_meant, layers[-1])) != layers[-1]:
-        layers.append(meant)
+    while len(layers) <= _MOST_LAYERS and (unescaped := _ESCAPE.sub(_unescaped, layers[-1])) != layers[-1]:
+        layers.append(unescaped)
     return layers
 
 
-def _meant(escape: re.Match[str]) -> str:
+def _unescaped(escape: re.Match[str]) -> str:
     """The character that an escape stands for."""
     if escape["backslashes"]:
         return ""
     code = escape["percent"] or escape["code"]
-    meant = chr(int(code, 16)) if code else html.unescape(escape[0])
+    unescaped = chr(int(code, 16)) if code else html.unescape(escape[0])
     # An escape of any other character stays as it is: a line break could forge a line of the log.
-    return meant if len(meant) == 1 and "!" <= meant <= "~" else escape[0]
+    return unescaped if len(unescaped) == 1 and "!" <= unescaped <= "~" else escape[0]
 
 
 def redact(text: str) -> str:
@@ -148,14 +148,14 @@ def _without_beginnings(text: str, known: list[tuple[str, int]]) -> str:
     beginnings = sorted({secret[:beginning] for secret, beginning in known}, key=len, reverse=True)
     any_beginning = re.compile("|".join(map(re.escape, beginnings)))
     shown: list[str] = []
-    at = 0
-    while (found := any_beginning.search(text, at)) is not None:
-        begins = found.start()
+    position = 0
+    while (found := any_beginning.search(text, position)) is not None:
+        start = found.start()
         # Tokens of one service begin alike: hide as many characters as agree with any of the known secrets.
-        came = [os.path.commonprefix((secret, text[begins : begins + len(secret)])) for secret, _ in known]  # noqa: RUF071
-        shown += [text[at:begins], MASK]
-        at = begins + max(map(len, came))
-    return "".join([*shown, text[at:]])
+        matches = [os.path.commonprefix((secret, text[start : start + len(secret)])) for secret, _ in known]  # noqa: RUF071
+        shown += [text[position:start], MASK]
+        position = start + max(map(len, matches))
+    return "".join([*shown, text[position:]])
 
 
 def redact_data(data: bytes) -> bytes:

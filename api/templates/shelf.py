@@ -82,8 +82,8 @@ class TemplateShelf:
         self._now = now
         self._listings: dict[tuple[str, Gender], _Listing] = {}
         self._failures: dict[tuple[str, str], tuple[float, ServiceError]] = {}
-        self._guard = threading.Lock()
-        self._turns: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
+        self._locks_guard = threading.Lock()
+        self._locks: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
 
     def page(self, profile: str, gender: Gender, number: int, *, fresh: bool = False) -> TemplatePage:
         """Page ``number`` (from 1) of a gender's list; the last page if there are fewer.
@@ -95,7 +95,7 @@ class TemplateShelf:
             RemoteImageError: the profile has no usable HiDream account, or there is no list, not even an old one.
         """
         account = self._profiles.hidream(profile)
-        return _cut(self._listing(account, gender, fresh=fresh), gender, number)
+        return _page_of(self._listing(account, gender, fresh=fresh), gender, number)
 
     def page_with(self, profile: str, template_id: int) -> TemplatePage | None:
         """The page with this template on it; ``None`` if neither gender's list has the template.
@@ -104,7 +104,7 @@ class TemplateShelf:
             RemoteImageError: as for :meth:`page`; also if one list is missing and the other has no such template.
         """
         found = self._find(self._profiles.hidream(profile), template_id)
-        return _cut(found.listing, found.template.gender, found.index // PAGE_SIZE + 1) if found else None
+        return _page_of(found.listing, found.template.gender, found.index // PAGE_SIZE + 1) if found else None
 
     def thumbnail(self, profile: str, template_id: int) -> bytes | None:
         """The picture of a template as JPEG; ``None`` if neither gender's list has the template.
@@ -135,16 +135,16 @@ class TemplateShelf:
     def _listing(self, account: HiDreamAccount, gender: Gender, *, fresh: bool = False) -> _Listing:
         asked_at = self._now()
         identity = _identity(account)
-        with self._turn(identity, gender):
+        with self._lock_of(identity, gender):
             known = self._listings.get((identity, gender))
             if known is None and not account.sandbox and (kept := self._cache.read_list(identity, gender)):
                 known = _Listing(kept)
-            if known is None or not self._will_do(known, asked_at, fresh=fresh):
+            if known is None or not self._is_current(known, asked_at, fresh=fresh):
                 known = self._renewed(account, gender, identity, known)
             self._listings[identity, gender] = known
             return known
 
-    def _will_do(self, known: _Listing, asked_at: float, *, fresh: bool) -> bool:
+    def _is_current(self, known: _Listing, asked_at: float, *, fresh: bool) -> bool:
         """Whether a list need not be fetched again."""
         # Another thread may have fetched it, or failed to, while this one waited for the lock: that is fresh enough.
         if fresh:
@@ -167,7 +167,7 @@ class TemplateShelf:
 
     def _thumbnail(self, account: HiDreamAccount, template: Template) -> bytes:
         key = _identity(account), template.show_image
-        with self._turn(*key):
+        with self._lock_of(*key):
             if not account.sandbox and (kept := self._cache.read_thumbnail(template)):
                 return kept
             failed_at, failure = self._failures.get(key, (0.0, None))
@@ -183,10 +183,10 @@ class TemplateShelf:
                 self._cache.write_thumbnail(template, jpeg)
             return jpeg
 
-    def _turn(self, *what: str) -> threading.Lock:
+    def _lock_of(self, *what: str) -> threading.Lock:
         """The lock of one list or picture, to be held while it is read or fetched."""
-        with self._guard:
-            return self._turns[what]
+        with self._locks_guard:
+            return self._locks[what]
 
 
 def _identity(account: HiDreamAccount) -> str:
@@ -194,7 +194,7 @@ def _identity(account: HiDreamAccount) -> str:
     return hashlib.sha256(f"{origin(account.ec_base_url)}\n{account.account_id}".encode()).hexdigest()[:32]
 
 
-def _cut(listing: _Listing, gender: Gender, number: int) -> TemplatePage:
+def _page_of(listing: _Listing, gender: Gender, number: int) -> TemplatePage:
     templates = listing.kept.templates
     pages = max(1, -(-len(templates) // PAGE_SIZE))
     number = min(max(1, number), pages)

@@ -98,14 +98,14 @@ _exchanging: dict[_Slot, threading.Lock] = {}
 _failures: dict[_Slot, tuple[float, RemoteImageError]] = {}
 
 
-def _known(slot: _Slot) -> Secret | None:
+def _current_token(slot: _Slot) -> Secret | None:
     """The token of a key; ``None`` if there is none that is younger than 23 hours."""
     known = _tokens.get(slot)
     return known.token if known is not None and time.monotonic() - known.since <= _TOKEN_LIFETIME else None
 
 
 # The token that each thread has sent last: a 401 that the thread gets is about this one.
-_given = threading.local()
+_last_sent = threading.local()
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ class ExchangedTokenAuth(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         _check_pinned(request, self.bases)
-        _given.token = self.token()
-        request.headers["Authorization"] = f"Bearer {_given.token.reveal()}"
+        _last_sent.token = self.token()
+        request.headers["Authorization"] = f"Bearer {_last_sent.token.reveal()}"
         return request
 
     def token(self) -> Secret:
@@ -136,15 +136,15 @@ class ExchangedTokenAuth(AuthBase):
             ConnectionFailedError: no usable answer.
         """
         slot = (self.base_url, self.api_key)
-        if (known := _known(slot)) is not None:
+        if (known := _current_token(slot)) is not None:
             return known
-        asked = time.monotonic()
+        asked_at = time.monotonic()
         # Held during the exchange on purpose: sixteen waiting calls need one token, not sixteen.
         with _exchanging.setdefault(slot, threading.Lock()):
-            if (known := _known(slot)) is not None:
+            if (known := _current_token(slot)) is not None:
                 return known
             failed_at, failure = _failures.get(slot, (0.0, None))
-            if failure is not None and failed_at > asked:
+            if failure is not None and failed_at > asked_at:
                 # That exchange failed while this call waited for the lock: another one would take as long.
                 raise failure.again()
             try:
@@ -160,7 +160,7 @@ class ExchangedTokenAuth(AuthBase):
         slot = (self.base_url, self.api_key)
         with _exchanging.setdefault(slot, threading.Lock()):
             known = _tokens.get(slot)
-            if known is not None and known.token == getattr(_given, "token", None):
+            if known is not None and known.token == getattr(_last_sent, "token", None):
                 del _tokens[slot]
 
     def ask_for_token(self, deadlines: Deadlines) -> Answer:

@@ -57,7 +57,7 @@ class NoAuth(AuthBase):
 
 # The exceptions of urllib3, and those of requests that they become. NewConnectionError comes before
 # ConnectTimeoutError, which it is a kind of in urllib3 1.
-_IN_REQUESTS: tuple[tuple[type[Exception], type[requests.RequestException]], ...] = (
+_AS_REQUESTS: tuple[tuple[type[Exception], type[requests.RequestException]], ...] = (
     (urllib3.exceptions.NewConnectionError, requests.ConnectionError),
     (urllib3.exceptions.ProxyError, requests.exceptions.ProxyError),
     (urllib3.exceptions.SSLError, requests.exceptions.SSLError),
@@ -93,11 +93,11 @@ class Session:
         for manager in self._managers.values():
             manager.clear()
 
-    def get(self, url: str, **how: Any) -> requests.Response:
-        return self.request("GET", url, **how)
+    def get(self, url: str, **options: Any) -> requests.Response:
+        return self.request("GET", url, **options)
 
-    def post(self, url: str, **how: Any) -> requests.Response:
-        return self.request("POST", url, **how)
+    def post(self, url: str, **options: Any) -> requests.Response:
+        return self.request("POST", url, **options)
 
     def request(
         self,
@@ -136,7 +136,7 @@ class Session:
             if isinstance(problem, requests.RequestException):
                 raise
             reason = getattr(problem, "reason", None) or problem
-            kind = next((known for kind, known in _IN_REQUESTS if isinstance(reason, kind)), requests.ConnectionError)
+            kind = next((known for kind, known in _AS_REQUESTS if isinstance(reason, kind)), requests.ConnectionError)
             raise kind(problem, request=request) from problem
         return _response(request, raw)
 
@@ -152,9 +152,9 @@ class Session:
         if proxy is None:
             manager = urllib3.PoolManager(**certificates)
         elif proxy.lower().startswith("socks"):
-            manager, base = _through_socks(proxy, certificates)
+            manager, base = _socks_proxy(proxy, certificates)
         else:
-            manager = _through(proxy if "://" in proxy else f"http://{proxy}", certificates)
+            manager = _http_proxy(proxy if "://" in proxy else f"http://{proxy}", certificates)
         manager.pool_classes_by_scheme = _hooked_pools(self._hooks, base, direct=proxy is None)
         return manager
 
@@ -167,15 +167,15 @@ def _certificates(verify: bool | str) -> dict[str, Any]:
     return {"cert_reqs": "CERT_REQUIRED", "ca_cert_dir" if os.path.isdir(bundle) else "ca_certs": bundle}
 
 
-def _through(proxy: str, certificates: Mapping[str, Any]) -> urllib3.ProxyManager:
+def _http_proxy(proxy: str, certificates: Mapping[str, Any]) -> urllib3.ProxyManager:
     """Connections through an HTTP proxy, with the login that is in its address."""
-    with _without_the_address():
+    with _address_hidden():
         user, password = requests.utils.get_auth_from_url(proxy)
         login = urllib3.make_headers(proxy_basic_auth=f"{user}:{password}") if user else {}
         return urllib3.ProxyManager(proxy, proxy_headers=login, **certificates)
 
 
-def _through_socks(proxy: str, certificates: Mapping[str, Any]) -> tuple[urllib3.PoolManager, type[HTTPConnection]]:
+def _socks_proxy(proxy: str, certificates: Mapping[str, Any]) -> tuple[urllib3.PoolManager, type[HTTPConnection]]:
     """Connections through a SOCKS proxy, and their class."""
     try:
         from urllib3.contrib.socks import SOCKSConnection, SOCKSProxyManager
@@ -183,14 +183,14 @@ def _through_socks(proxy: str, certificates: Mapping[str, Any]) -> tuple[urllib3
         raise requests.exceptions.InvalidSchema(
             "SOCKS proxies need the Python package PySocks: `pip install PySocks`, or set an http:// proxy"
         ) from None
-    with _without_the_address():
+    with _address_hidden():
         user, password = requests.utils.get_auth_from_url(proxy)
         manager = SOCKSProxyManager(proxy, username=user or None, password=password or None, **certificates)
         return manager, SOCKSConnection
 
 
 @contextmanager
-def _without_the_address() -> Iterator[None]:
+def _address_hidden() -> Iterator[None]:
     """Replace errors about a proxy's address: urllib3's repeat the address, and a login in it."""
     try:
         yield

@@ -32,7 +32,7 @@ _FOUR_NUMBERS = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
 # Statuses of a whole picture. 203: a proxy on the way has changed something, at least its headers.
-_WHOLE = (200, 203)
+_COMPLETE = (200, 203)
 _QUERY = re.compile(r"\?[^\s()'\"]*")
 
 
@@ -52,7 +52,7 @@ class RefusedUrlError(Exception):
         self.reason = reason
 
 
-def _guard(allow_loopback: bool, line: LiveConnection) -> Hooks:
+def _guard(allow_loopback: bool, connection: LiveConnection) -> Hooks:
     """Hooks that refuse direct connections to addresses that are not public, before and after they are opened.
 
     After, too, because the name may resolve to another address by then. Only direct connections: a proxy may have a
@@ -71,7 +71,7 @@ def _guard(allow_loopback: bool, line: LiveConnection) -> Hooks:
             except RefusedUrlError:
                 sock.close()
                 raise
-        line.connected(sock)
+        connection.connected(sock)
 
     return Hooks(resolving=resolving, connected=connected)
 
@@ -89,7 +89,7 @@ def _private(address: str) -> RefusedUrlError:
 
 def _is_public(address: str, allow_loopback: bool) -> bool:
     """Whether a picture may be fetched from an IP address; raises ValueError if it is none."""
-    ip = _innermost(ipaddress.ip_address(address.split("%")[0]))
+    ip = _embedded_ipv4(ipaddress.ip_address(address.split("%")[0]))
     if ip.is_loopback:
         return allow_loopback
     if ip in _NAT64_LOCAL or getattr(ip, "is_site_local", False):
@@ -99,11 +99,11 @@ def _is_public(address: str, allow_loopback: bool) -> bool:
 
 
 def _is_fake(address: str) -> bool:
-    ip = _innermost(ipaddress.ip_address(address.split("%")[0]))
+    ip = _embedded_ipv4(ipaddress.ip_address(address.split("%")[0]))
     return ip.version == 4 and ip in _FAKE_IP_RANGE
 
 
-def _innermost(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _embedded_ipv4(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """The IPv4 address that a mapped, 6to4 or NAT64 IPv6 address leads to; any other address as it is."""
     if isinstance(ip, ipaddress.IPv6Address):
         if ip in _NAT64:
@@ -184,10 +184,10 @@ def downloaded(
         cancel.check()
         started = time.monotonic()
         shown = without_query(_checked_url(url, allow_loopback))
-        line = LiveConnection()
-        limit = TimeLimit(line, min(deadlines.download, deadlines.connect + 2 * deadlines.poll))
-        session = new_session(url, proxy, _guard(allow_loopback, line))
-        with line, limit, session, cancel.calling(line.cut):
+        connection = LiveConnection()
+        limit = TimeLimit(connection, min(deadlines.download, deadlines.connect + 2 * deadlines.poll))
+        session = new_session(url, proxy, _guard(allow_loopback, connection))
+        with connection, limit, session, cancel.calling(connection.cut):
             _this_thread.downloading = True
             try:
                 response = session.get(
@@ -200,7 +200,7 @@ def downloaded(
                 with response:
                     if response.is_redirect:
                         log_exchange("GET", shown, response.status_code, started)
-                        url = _joined(url, response.headers["Location"])
+                        url = _redirect_target(url, response.headers["Location"])
                         continue
                     spool = _spool(response, max_bytes, limit, cancel)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
@@ -215,7 +215,7 @@ def downloaded(
     raise DownloadError(f"more than {_MAX_REDIRECTS} redirects")
 
 
-def _joined(url: str, location: str) -> str:
+def _redirect_target(url: str, location: str) -> str:
     """The URL that a redirect from ``url`` leads to."""
     # http.client reads headers as Latin-1; a URL may be in UTF-8, not percent-encoded.
     with suppress(UnicodeError):
@@ -228,11 +228,11 @@ def _joined(url: str, location: str) -> str:
 
 def _spool(response: requests.Response, max_bytes: int, limit: TimeLimit, cancel: CancelToken) -> IO[bytes]:
     """The body in a temporary file; raises DownloadError if it does not come as a whole."""
-    if response.status_code not in _WHOLE:
+    if response.status_code not in _COMPLETE:
         raise DownloadError(f"HTTP {response.status_code}")
     announced = response.headers.get("Content-Length", "")
-    with ExitStack() as unless_whole:
-        spool = unless_whole.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY))
+    with ExitStack() as unless_complete:
+        spool = unless_complete.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY))
         ended = False
         with suppress(urllib3.exceptions.ProtocolError):
             for chunk in blocks(response, decode=False):
@@ -246,5 +246,5 @@ def _spool(response: requests.Response, max_bytes: int, limit: TimeLimit, cancel
             raise DownloadError(f"too slow: {spool.tell()} bytes so far")
         if not ended or (announced.isdigit() and spool.tell() != int(announced)):
             raise DownloadError(f"cut off after {spool.tell()} of {announced or 'so many'} bytes")
-        unless_whole.pop_all()
+        unless_complete.pop_all()
         return spool

@@ -30,13 +30,13 @@ def _thread_session(url: str, proxy: str) -> tuple[Session, LiveConnection]:
     if slot not in sessions:
         if len(sessions) >= _MOST_SESSIONS:
             sessions.pop(next(iter(sessions)))[0].close()
-        sessions[slot] = _watched_session(url, proxy)
+        sessions[slot] = _session_and_connection(url, proxy)
     return sessions[slot]
 
 
-def _watched_session(url: str, proxy: str) -> tuple[Session, LiveConnection]:
-    line = LiveConnection()
-    return new_session(url, proxy, Hooks(connected=lambda sock, direct: line.connected(sock))), line
+def _session_and_connection(url: str, proxy: str) -> tuple[Session, LiveConnection]:
+    connection = LiveConnection()
+    return new_session(url, proxy, Hooks(connected=lambda sock, direct: connection.connected(sock))), connection
 
 
 def get(
@@ -101,9 +101,9 @@ def _exchange(
     data: bytes | None = None,
 ) -> Answer:
     started = time.monotonic()
-    session, line = _watched_session(url, proxy) if afresh else _thread_session(url, proxy)
+    session, connection = _session_and_connection(url, proxy) if afresh else _thread_session(url, proxy)
     try:
-        with line, TimeLimit(line, deadlines.connect + 2 * deadlines.poll) as limit:
+        with connection, TimeLimit(connection, deadlines.connect + 2 * deadlines.poll) as limit:
             response = session.request(
                 method,
                 url,

@@ -124,7 +124,7 @@ def read_answer(response: requests.Response, limit: TimeLimit, *, is_paid: bool)
                 if received.size > _MOST_BYTES:
                     raise ValueError(f"the answer is larger than {_MOST_BYTES} bytes")
                 if is_first_beyond and not is_paid and not _may_bring_a_picture(received.read()):
-                    raise _words_only()
+                    raise _too_large_without_picture()
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
             broken = cause
         data = received.read()
@@ -133,7 +133,7 @@ def read_answer(response: requests.Response, limit: TimeLimit, *, is_paid: bool)
     most = _MOST_BYTES if is_paid else min(_MOST_BYTES, max(_MOST_WORDS, _MOST_PACKED * len(data)))
     body = _unpacked(data, most)
     if not is_paid and len(body) > _MOST_WORDS and not _has_long_run(body):
-        body, broken = b"", _words_only()
+        body, broken = b"", _too_large_without_picture()
     return Answer(response.status_code, response.headers, body, broken)
 
 
@@ -146,7 +146,7 @@ def _has_long_run(body: bytes) -> bool:
     return any(run.end() - run.start() >= _SHORTEST_PICTURE for run in _RUN.finditer(body, 0, _MOST_WORDS))
 
 
-def _words_only() -> ValueError:
+def _too_large_without_picture() -> ValueError:
     return ValueError(f"the answer is larger than {_MOST_WORDS} bytes and brings no picture")
 
 

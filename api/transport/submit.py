@@ -53,15 +53,15 @@ class NoAnswerError(Exception):
 def find_cause(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
     """The first exception of ``kind`` among ``error``, its causes, contexts and the reasons urllib3 wraps."""
     seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        current = waiting.pop()
+    to_visit = [error]
+    while to_visit:
+        current = to_visit.pop()
         if not isinstance(current, BaseException) or id(current) in seen:
             continue
         if isinstance(current, kind):
             return current
         seen.add(id(current))
-        waiting += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+        to_visit += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
     return None
 
 
@@ -71,23 +71,23 @@ def find_cause(error: BaseException | None, kind: type[BaseException]) -> BaseEx
 class _CountingBody:
     """A request body that counts its bytes handed to the socket; after the last one, a cancel has no effect.
 
-    ``before_first`` is called before each read, ``on_whole`` when the last byte is handed over.
+    ``before_first`` is called before each read, ``on_complete`` when the last byte is handed over.
     """
 
     def __init__(
         self,
         data: bytes,
         cancel: CancelToken,
-        line: LiveConnection,
+        connection: LiveConnection,
         before_first: Callable[[], None],
-        on_whole: Callable[[], None],
+        on_complete: Callable[[], None],
     ) -> None:
         self.data = data
         self._before_first = before_first
-        self._on_whole = on_whole
+        self._on_complete = on_complete
         self._view = memoryview(data)
         self._cancel = cancel
-        self._line = line
+        self._connection = connection
         self._lock = threading.Lock()
         self.handed_over = 0
 
@@ -97,7 +97,7 @@ class _CountingBody:
     def read(self, size: int = -1) -> bytes:
         self._before_first()
         with self._lock:
-            if self.whole:
+            if self.is_complete:
                 # The read that finds the end: the request is on its way, so that a cancel must not raise here.
                 return b""
             self._cancel.check()
@@ -105,19 +105,19 @@ class _CountingBody:
             chunk = bytes(self._view[self.handed_over : end])
             # Counted before the socket writes it: a chunk that may have been sent counts as sent.
             self.handed_over = end
-        if self.whole:
-            self._on_whole()
+        if self.is_complete:
+            self._on_complete()
         return chunk
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         return self.handed_over == len(self.data)
 
     def abort(self) -> None:
         """Cut the connection, unless the last byte has been handed over already; the callback of a cancel."""
         with self._lock:
-            if not self.whole:
-                self._line.cut()
+            if not self.is_complete:
+                self._connection.cut()
 
 
 @dataclass(frozen=True)
@@ -198,31 +198,31 @@ def post_once(
         CallCancelled: cancelled before the last byte was handed over.
         Exception: what ``before_sending`` raised; nothing was sent. (Its OSError or ValueError becomes NotSentError.)
     """
-    line = LiveConnection()
+    connection = LiveConnection()
     announce = _once(before_sending)
     # Limits the upload at first, and the answer as soon as the upload has ended.
-    limit = TimeLimit(line, 2 * (deadlines.connect + deadlines.upload_stall) + len(body) / SLOWEST)
+    limit = TimeLimit(connection, 2 * (deadlines.connect + deadlines.upload_stall) + len(body) / SLOWEST)
 
-    def whole() -> None:
+    def upload_ended() -> None:
         limit.restart(2 * answer_timeout)
         on_sent()
 
     # Called before the first byte of the body, too: nothing is sent that the caller has not written down.
-    counting = _CountingBody(body, cancel, line, announce, whole)
+    upload = _CountingBody(body, cancel, connection, announce, upload_ended)
 
     def ready(sock: socket.socket) -> None:
         sock.settimeout(deadlines.upload_stall)
         cancel.check()
         announce()
 
-    hooks = Hooks(connected=lambda sock, direct: line.connected(sock), ready=ready)
+    hooks = Hooks(connected=lambda sock, direct: connection.connected(sock), ready=ready)
     started = time.monotonic()
-    with _counted_submit(), line, limit, new_session(url, proxy, hooks) as session, cancel.calling(counting.abort):
+    with _counted_submit(), connection, limit, new_session(url, proxy, hooks) as session, cancel.calling(upload.abort):
         try:
             response = session.post(
                 url,
                 params=params,
-                data=counting,
+                data=upload,
                 headers={"Content-Type": "application/json", "Connection": "close", **headers},
                 auth=auth,
                 timeout=(deadlines.connect, answer_timeout),
@@ -230,11 +230,11 @@ def post_once(
             )
             answer = received.read_answer(response, limit, is_paid=True)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
-            if counting.whole:
+            if upload.is_complete:
                 log_exchange("POST", url, f"no answer ({type(cause).__name__})", started, sent=len(body))
                 raise NoAnswerError(str(cause)) from cause
             cancel.check()
-            log_exchange("POST", url, f"not sent ({type(cause).__name__})", started, sent=counting.handed_over)
+            log_exchange("POST", url, f"not sent ({type(cause).__name__})", started, sent=upload.handed_over)
             raise NotSentError(cause) from cause
     log_exchange("POST", url, answer.status, started, sent=len(body), received=len(answer.body))
     if answer.broken is not None and json_object(answer.body) is None:

@@ -20,19 +20,19 @@ class TimeLimit:
     ``passed`` says whether it was cut.
 
     Args:
-        line: the connection.
+        connection: of that request.
         seconds: from now until it is cut; :meth:`came` and :meth:`restart` change that.
     """
 
-    def __init__(self, line: LiveConnection, seconds: float) -> None:
-        self.line = line
+    def __init__(self, connection: LiveConnection, seconds: float) -> None:
+        self.connection = connection
         self.end = time.monotonic() + seconds
         self.passed = False
 
     def restart(self, seconds: float) -> None:
         """Cut it ``seconds`` from now instead."""
         self.end = time.monotonic() + seconds
-        _cutter.look()
+        _cutter.wake()
 
     def came(self, size: int) -> None:
         """Add the time that a transfer of ``size`` bytes may take; called when they have come."""
@@ -66,7 +66,7 @@ class _Cutter:
         with self._changed:
             self._limits.discard(limit)
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """Wake the thread, because the end of a limit has changed."""
         with self._changed:
             self._changed.notify()
@@ -78,7 +78,7 @@ class _Cutter:
                 for limit in [limit for limit in self._limits if limit.end <= now]:
                     self._limits.discard(limit)
                     limit.passed = True
-                    limit.line.cut()
+                    limit.connection.cut()
                 soonest = min((limit.end for limit in self._limits), default=None)
                 self._changed.wait(None if soonest is None else max(0.0, soonest - now))
 
