@@ -186,12 +186,7 @@ def _whole_number(value: object) -> int | None:
     return code if isinstance(code, int) else None
 
 
-def _real_number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
 # Types of fields of answers: a value of another type than the service documents counts as missing, and the other fields
 # are read all the same.
 Word = Annotated[str, BeforeValidator(_word)]
 WholeNumber = Annotated[int | None, BeforeValidator(_whole_number)]
-RealNumber = Annotated[float | None, BeforeValidator(_real_number)]

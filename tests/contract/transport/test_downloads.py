@@ -111,7 +111,7 @@ def test_an_answer_without_a_picture_of_its_own_does_not_wait_for_the_decode_poo
         ran.append(function)
         return function(*args)
 
-    monkeypatch.setattr(pictures, "apart", on_codec_pool)
+    monkeypatch.setattr(pictures, "on_codec_pool", on_codec_pool)
     delivery, _ = delivered(good)
     assert len(delivery.pictures) == 1
     assert len(ran) == 1, "of the downloaded file only"
