@@ -1,10 +1,10 @@
-"""HiDream and Volcengine image services as ComfyUI nodes."""
+"""What ComfyUI loads: HiDream and Volcengine image services as nodes, and the folder of the browser's modules."""
 
 WEB_DIRECTORY = "./web"
 
 
 def comfy_entrypoint():  # type: ignore[no-untyped-def]
-    # Imported here and not above: tools that only look at this folder (pytest, the registry) have no ComfyUI.
+    # Imported in the function, so that tools without a ComfyUI (pytest, the registry) can import this module.
     from .nodes import RemoteImageExtension
     from .nodes.comfy.host import register_routes
 

@@ -1,4 +1,4 @@
-"""From the name of a profile in a graph to an account."""
+"""From the name of a profile in a graph to the account that pays, and the changes of the file of profiles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # ComfyUI's start reads the names of the profiles; what makes accounts of them loads the network.
+    # Loaded when first used: ComfyUI's start needs the names of the profiles only, and `resolve` imports requests.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import editor, resolve

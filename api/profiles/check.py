@@ -1,4 +1,4 @@
-"""Checking a profile: one free request to a service, and what stands in the way told apart. Nothing is bought."""
+"""The free check of a profile: one request that buys nothing, and a diagnosis of its answer or failure."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from ..transport import (
 from .resolve import Profiles
 
 TEMPLATES_PATH = "/api-pub/ec/v3/template/variation"
-# Together at most 15 s.
+# Seconds. The whole request may take connect + 2 × answer (`transport/free.py`): 15 s.
 _CONNECT_S, _ANSWER_S = 5.0, 5.0
-# Signatures are said to be good for some minutes.
+# A service is said to take a signature for some minutes; with a larger difference the clock is the likely cause.
 _CLOCK_MAY_DIFFER_S = 300.0
-# Words of errors; only SignatureDoesNotMatch has been seen (docs.byteplus.com/byteplus-vision), the
-# others are read by their sense.
+# Words in the codes and messages of errors. Only SignatureDoesNotMatch has been seen (docs.byteplus.com/byteplus-vision);
+# the others are guesses of what the services may write.
 _CLOCK_WORDS = re.compile(r"timestamp|x-?date|clock|skew|requestexpired|signatureexpired", re.IGNORECASE)
 _KEY_WORDS = re.compile(
     r"signature|access ?key|api.?key|credential|authori[sz]|authenticat|access ?denied|token|forbidden"
@@ -75,12 +75,21 @@ _SERVICE_ADVICE = Text(
 def check_profile(
     profiles: Profiles, profile: str, provider: Provider, now: Callable[[], float] = time.time
 ) -> Diagnosis:
-    """Ask a service something free with the keys of a profile.
+    """Send one free request with the key of a profile and return what it says about key, host, clock and network.
 
-    HiDream's API key is exchanged for a token. A token is shown with the list of templates: the one documented
-    request that needs a token, costs nothing and has an answer that says "accepted" (what a query for a task that does
-    not exist gets is documented nowhere, so that a refused key could not be told from an unknown task). It goes to the
-    host of the ec services. Volcengine is asked for the result of a task that does not exist.
+    HiDream: an API key is exchanged for a token. A token is sent to the ``ec`` host with a request for the list of
+    templates. That is the one documented request that needs a token, costs nothing, and answers that it accepted. The
+    answer for a task that does not exist is not documented, so a refused key would look like an unknown task.
+    Volcengine is asked for the result of a task that does not exist.
+
+    Args:
+        now: this server's time in seconds since 1970, to compare with the Date of the answer.
+
+    Returns:
+        A diagnosis with the cause ``ok``, or with the cause that a user can do something about.
+
+    Raises:
+        ConfigurationError: there is no such profile, or the file of profiles cannot be used.
     """
     if profile == SANDBOX_PROFILE:
         return Diagnosis("ok", Text("The sandbox needs no key and no network.", "沙盒无需密钥与网络。"))
@@ -102,6 +111,7 @@ def check_profile(
 
 
 def _ask_hidream(account: HiDreamAccount, deadlines: Deadlines) -> tuple[str, Answer]:
+    """The base URL that was asked, and its answer."""
     if isinstance(account.auth, ExchangedTokenAuth):
         return account.base_url, account.auth.ask_for_token(deadlines)
     params = {"gender": "woman", "page_size": "1", "page_index": "1"}
@@ -115,6 +125,7 @@ def _ask_volcengine(account: VolcengineAccount, deadlines: Deadlines) -> tuple[s
 
 
 def _not_arrived(problem: requests.RequestException) -> Diagnosis:
+    """The diagnosis of a request that got no answer."""
     told = shortened(_innermost(problem), 300)
     known = diagnosis_of(problem) or Diagnosis("connection", Text("The connection failed.", "连接失败。"), None)
     if known.cause == "proxy" and "407" in told:
@@ -124,7 +135,7 @@ def _not_arrived(problem: requests.RequestException) -> Diagnosis:
 
 
 def _innermost(problem: requests.RequestException) -> str:
-    """Without what urllib3 wraps around it: the host is named beside, and nobody asked for its retries."""
+    """The message of the error that urllib3's MaxRetryError wraps, whose own message adds only host and retries."""
     reason = getattr(problem.args[0], "reason", None) if problem.args else None
     return str(reason).partition(": ")[2] or str(reason or problem)
 
@@ -133,6 +144,10 @@ def _innermost(problem: requests.RequestException) -> str:
 
 
 def _judged(account: HiDreamAccount | VolcengineAccount, base_url: str, answer: Answer, now: float) -> Diagnosis:
+    """The diagnosis of an answer. The order of the tests matters: words about the key or the clock win over the status.
+
+    A 403 without a JSON object is no refusal of the key: a proxy or a firewall may have sent it.
+    """
     body = json_object(answer.body)
     said = _said(answer)
     host = urlsplit(base_url).netloc
@@ -170,7 +185,7 @@ def _hidream(account: HiDreamAccount, host: str, body: dict[str, object], said: 
             return _ok(Text(f"{host} accepted the token.", f"{host} 已接受该令牌。"))
         if isinstance(result, dict) and result.get("token"):
             return _ok(Text(f"{host} exchanged the API key for a token.", f"{host} 已将 API key 兑换为令牌。"))
-        # Without the rest: the token may be in it, by another name.
+        # The body is not shown: it may hold the token under another name.
         return _unknown(host, "code 0")
     elif exchanging and code is not None:
         return _told("key", Text(f"{host} did not accept the key", f"{host} 未接受该密钥"), said, _KEY_ADVICE)
@@ -181,7 +196,7 @@ def _volcengine(host: str, status: int, code: int | str | None, said: str) -> Di
     if code == SUCCESS:
         return _ok(Text(f"{host} accepted the key.", f"{host} 已接受该密钥。"))
     if isinstance(code, int) and status < 500:
-        # The service itself speaks, behind the check of the key.
+        # An integer code comes from the service itself, which is asked only after the key was accepted.
         return _ok(
             Text(
                 f"{host} answered and did not refuse the key. It said: {said}",
@@ -222,7 +237,10 @@ def _said(answer: Answer) -> str:
 
 
 def _error_words(body: dict[str, object] | None) -> str:
-    """Codes and messages of an error; empty for an answer that is none."""
+    """The fields of an error but ``data`` and ``result``, as JSON of at most 2000 characters.
+
+    "" for an answer of success, and for a body that is no JSON object.
+    """
     if body is None or code_of(body.get("code")) in (0, SUCCESS):
         return ""
     told = {name: value for name, value in body.items() if name not in ("data", "result")}

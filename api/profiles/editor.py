@@ -1,4 +1,4 @@
-"""Changing the profiles of the file: what is shown of them, and each change as one step that is taken or not."""
+"""The settings dialog's view of the profiles, and its changes of the file; each change is made whole or not at all."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ _STALE = Text(
 
 
 class RefusedEditError(Exception):
-    """A change that was not made, and why: it is not valid, or made for profiles that are others by now."""
+    """A change that was not made. ``why`` is for the user.
+
+    ``kind`` is ``invalid``, or ``changed elsewhere``: the file is not the one any more that the dialog showed.
+    """
 
     def __init__(self, why: Text, kind: Literal["invalid", "changed elsewhere"] = "invalid") -> None:
         super().__init__(why.en)
@@ -56,9 +59,16 @@ class RefusedEditError(Exception):
 
 @dataclass(frozen=True)
 class ShownProfile:
-    """A profile as it may be shown: of its keys only which there are. With ``retired`` entries it is not used.
+    """What the settings dialog shows of a profile. Values of keys are not in it.
 
-    ``ready``: the services that it has a whole key for.
+    Args:
+        built_in: it is ``sandbox``, which cannot be changed.
+        in_file: the file of profiles has it.
+        environment: the providers whose key, hosts and account come from the environment.
+        ready: the providers for which it has a complete key.
+        keys: for each name of a key, whether the file has a value.
+        settings: its own values; "" or ``None`` where it sets nothing.
+        retired: entries of earlier versions; a profile that has any cannot be used until they are removed.
     """
 
     name: str
@@ -73,6 +83,16 @@ class ShownProfile:
 
 @dataclass(frozen=True)
 class ShownProfiles:
+    """All that the settings dialog shows.
+
+    Args:
+        revision: of the file; a change has to name it.
+        protection: where the keys are kept, and who can read them.
+        profiles: ``default`` first, ``sandbox`` last.
+        defaults: for each setting, the value that applies where a profile sets none.
+        told: what the user has to know about the change that was just made.
+    """
+
     revision: str
     protection: Text
     profiles: tuple[ShownProfile, ...]
@@ -82,7 +102,7 @@ class ShownProfiles:
 
 @dataclass
 class _Told:
-    """What is to be said of a change that was made."""
+    """Collects what the user has to know about a change that is being made."""
 
     texts: list[Text] = field(default_factory=list)
 
@@ -95,7 +115,8 @@ class ProfileEditor:
         self._file = file
 
     def shown(self, told: tuple[Text, ...] = ()) -> ShownProfiles:
-        """
+        """The profiles as they are now, with the texts ``told`` about a change.
+
         Raises:
             ConfigurationError: the file cannot be used.
         """
@@ -114,9 +135,16 @@ class ProfileEditor:
     def add(
         self, revision: str, name: object, settings: Mapping[str, object], keys: Mapping[str, object]
     ) -> ShownProfiles:
-        """
+        """Add a profile and return all profiles as they are then.
+
+        Args:
+            revision: of the file that the user saw.
+            name: as it was entered, not checked yet; so are the values of ``settings`` and ``keys``.
+            settings: values by the names of ``SETTINGS``.
+            keys: values by the names of ``SECRETS``.
+
         Raises:
-            RefusedEditError: nothing was changed.
+            RefusedEditError: a name or a value is not valid, or the file has another revision. Nothing was changed.
             ConfigurationError: the file, or a setting of the environment, cannot be used.
         """
         with self._change(revision) as (entries, told):
@@ -130,9 +158,9 @@ class ProfileEditor:
     def change(
         self, revision: str, name: object, settings: Mapping[str, object], keys: Mapping[str, object]
     ) -> ShownProfiles:
-        """Change some values; the key ``""`` removes one, retired ones too. As :meth:`add`.
+        """Change the values that are given, keep the others; "" removes a value, also a retired one.
 
-        ``default`` is made if it is not there.
+        ``default`` is added if the file does not have it. Arguments, result and errors are those of :meth:`add`.
         """
         with self._change(revision) as (entries, told):
             entry = _find(entries, name)
@@ -145,7 +173,7 @@ class ProfileEditor:
         return self.shown(tuple(told.texts))
 
     def rename(self, revision: str, name: object, new_name: object) -> ShownProfiles:
-        """Its pictures stay its own. As :meth:`add`."""
+        """Rename a profile. Its account id stays, so that what it bought is found again. Otherwise as :meth:`add`."""
         with self._change(revision) as (entries, told):
             entry = _find(entries, name)
             if entry is None:
@@ -160,7 +188,7 @@ class ProfileEditor:
         return self.shown(tuple(told.texts))
 
     def remove(self, revision: str, name: object) -> ShownProfiles:
-        """As :meth:`add`."""
+        """Remove a profile with its keys. Otherwise as :meth:`add`."""
         with self._change(revision) as (entries, _):
             entry = _find(entries, name)
             if entry is None:
@@ -169,10 +197,11 @@ class ProfileEditor:
         return self.shown()
 
     def check(self, name: object, provider: object) -> Diagnosis:
-        """Ask a service with a profile's keys; nothing is changed, nothing is bought.
+        """Send a service one free request with a profile's key; see :func:`check_profile`. The file stays as it is.
 
         Raises:
             RefusedEditError: there is no such profile or provider.
+            ConfigurationError: the file was changed meanwhile and lacks the profile, or cannot be used.
         """
         if not isinstance(name, str) or provider not in PROVIDERS:
             raise _unknown(name)
@@ -182,6 +211,7 @@ class ProfileEditor:
 
     @contextmanager
     def _change(self, revision: str) -> Iterator[tuple[list[dict[str, Any]], _Told]]:
+        """The profiles of the file as JSON, to be edited in the block; they are written when it ends without an error."""
         try:
             with self._file.change(revision) as document:
                 yield document["profiles"], _Told()
@@ -204,14 +234,15 @@ class ProfileEditor:
         )
 
     def _default(self, name: str) -> Value:
+        """The value of a setting where a profile sets none, as far as it may be shown."""
         if name == "proxy":
             return _proxy_of_the_environment()
         try:
             value = self._profiles.environment.setting(name)
-            # The rest of the address may be a secret of the server's owner.
+            # The path and the query of notify_url may be secret.
             return f"{origin(value)}/…" if name == "notify_url" and isinstance(value, str) and value else value
         except ConfigurationError:
-            # Whoever uses it is told what is wrong with it.
+            # The variable's value is not valid. The call that uses the setting raises that error; the list is shown.
             return SETTINGS[name].unset
 
     # ---- editing
@@ -219,6 +250,7 @@ class ProfileEditor:
     def _edit(
         self, entry: dict[str, Any], settings: Mapping[str, object], keys: Mapping[str, object], told: _Told
     ) -> None:
+        """Put settings and keys into the JSON of a profile. Settings first: a key is bound to the hosts that they name."""
         self._bind_whole(entry)
         for name, value in settings.items():
             check = SETTINGS[name].check if name in SETTINGS else nothing if name in RETIRED_SETTINGS else None
@@ -237,7 +269,10 @@ class ProfileEditor:
         self._tell_of_the_environment(entry["name"], {*settings, *keys}, told)
 
     def _bind_whole(self, entry: dict[str, Any]) -> None:
-        """Bind keys of version 0.1, which belong to a host alone, to the whole address that the profile has there."""
+        """Bind keys that version 0.1 bound to a host alone to the whole address, before a setting changes it.
+
+        What stands in a key's ``for`` behind the addresses (version 0.1 wrote a CA file there) is kept.
+        """
         for name, key in entry["keys"].items():
             if name in SECRETS and self._has_hosts(entry, name):
                 bases = self._bound_to(entry, name)
@@ -245,7 +280,13 @@ class ProfileEditor:
                     key["for"] = [*bases, *key["for"][len(bases) :]]
 
     def _forget_moved(self, entry: dict[str, Any], entered: Mapping[str, object], told: _Told) -> None:
-        """A key belongs to the address that it was entered for: no other one ever gets it."""
+        """Delete the keys that were entered for another address than the profile has now; no other one gets them.
+
+        Keys that another version of the pack stored stay.
+
+        Args:
+            entered: the keys of this change; they are replaced or removed anyway.
+        """
         for name in list(entry["keys"]):
             if name not in SECRETS or name in entered:
                 continue
@@ -255,19 +296,22 @@ class ProfileEditor:
             told.texts.append(_forgotten(name))
 
     def _has_hosts(self, entry: dict[str, Any], name: str) -> bool:
+        """Whether every address that the key ``name`` is bound to is set and valid."""
         return all(self._host(entry, host) for host in SECRETS[name].hosts)
 
     def _host(self, entry: dict[str, Any], name: str) -> str:
+        """The address that the setting ``name`` comes to: the profile's, else the environment's; "" for none."""
         own = entry["settings"].get(name)
         if not own:
             return str(self._profiles.environment.setting(name) or "")
         try:
             return str(SETTINGS[name].check(own))
         except BadValueError:
-            # Written by hand, and of no use to a key.
+            # The file was edited by hand; no key can be bound to an address that is not valid.
             return ""
 
     def _bound_to(self, entry: dict[str, Any], name: str) -> list[str]:
+        """The addresses that a key is entered for; raises RefusedEditError if the profile lacks one."""
         if not self._has_hosts(entry, name):
             missing = ", ".join(host for host in SECRETS[name].hosts if not self._host(entry, host))
             raise RefusedEditError(
@@ -276,6 +320,7 @@ class ProfileEditor:
         return list(bases_of(name, partial(self._host, entry)))
 
     def _tell_of_the_environment(self, profile: str, changed: set[str], told: _Told) -> None:
+        """Say which of the changed values have no effect because the environment has the provider's key."""
         for owner in PROVIDERS:
             prefix = owner.lower()
             unused = {name for name in changed if name.startswith(prefix) and (name in SECRETS or name in WITH_THE_KEY)}
@@ -317,7 +362,7 @@ def _unknown(name: object) -> RefusedEditError:
 
 def _free_name(others: list[dict[str, Any]], name: object) -> str:
     wanted = str(_checked("name", profile_name, name))
-    # `default` is always there, entered or not.
+    # `default` exists even if the file does not have it.
     taken = [*(other["name"] for other in others), *([DEFAULT_PROFILE] if wanted != DEFAULT_PROFILE else [])]
     if any(same_name(wanted, other) for other in taken):
         raise RefusedEditError(
@@ -327,9 +372,13 @@ def _free_name(others: list[dict[str, Any]], name: object) -> str:
 
 
 def _checked(name: str, check: Callable[[object], Value] | None, value: object) -> Value:
-    """Raises RefusedEditError, which never repeats a key."""
+    """The value as it is stored; raises RefusedEditError, whose text never repeats a key.
+
+    Args:
+        check: of this setting or key; ``None`` if there is none of that name.
+    """
     if check is None:
-        # A name that nobody knows may be a key in the wrong place.
+        # The unknown name may be a key that was put in the wrong field: it is repeated only if it looks like a name.
         known = name if re.fullmatch(r"[a-z_]{1,40}", name) else "?"
         raise RefusedEditError(Text(f"There is no setting or key {known}.", f"没有名为 {known} 的设置或密钥。"))
     try:
@@ -341,17 +390,18 @@ def _checked(name: str, check: Callable[[object], Value] | None, value: object) 
 
 
 def _own(stored: StoredProfile | None, name: str) -> Value:
-    """What the profile sets itself, as far as it can be shown."""
+    """The profile's own value of a setting, as far as it may be shown; "" or ``None`` where it has none."""
     unset = SETTINGS[name].unset
     value = stored.settings.get(name, unset) if stored is not None else unset
     if isinstance(value, str) and (name == "proxy" or name.endswith("_base_url")):
-        # Somebody may have written a login into the file.
+        # A user may have written an address with a login into the file.
         value = re.sub(r".*@", "***@", value)
-    # Not checked again: what is not valid any more is to be seen nevertheless.
+    # Only the type is checked: a value that is not valid any more is shown, so that the user can correct it.
     return value if isinstance(value, str) == (unset == "") and isinstance(value, str | int | None) else unset
 
 
 def _proxy_of_the_environment() -> str:
+    """The proxy that requests would use, without its login; "" if there is none or its address cannot be parsed."""
     proxies = getproxies()
     given = proxies.get("https") or proxies.get("all") or ""
     try:

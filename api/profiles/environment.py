@@ -1,4 +1,7 @@
-"""What the server's owner sets in the environment. Empty is unset."""
+"""The environment variables that the server's owner sets: keys, settings, the journal's place, and deadlines.
+
+An empty variable counts as not set.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _CALLBACKS = ("REMOTE_IMAGE_CALLBACK_URL", "REMOTE_IMAGE_CALLBACK_LISTEN")
 
 
 class Environment:
-    """The variables of a process, looked up at each use."""
+    """Checked values of environment variables. They are read at each use."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
@@ -25,12 +28,14 @@ class Environment:
         return self._variables.get(variable, "").strip()
 
     def has_key(self, name: str) -> bool:
+        """Whether the variable of the key ``name`` (one of ``SECRETS``) holds more than blanks, quotes and "Bearer"."""
         return bool(bare_key(self.value(SECRETS[name].variable)))
 
     def key(self, name: str) -> str:
-        """
+        """The key ``name`` (one of ``SECRETS``) as it is sent; "" if its variable is not set.
+
         Raises:
-            ConfigurationError: the variable holds what cannot be a key.
+            ConfigurationError: the variable's value cannot be a key.
         """
         variable = SECRETS[name].variable
         if not self.has_key(name):
@@ -42,10 +47,10 @@ class Environment:
             raise _bad_variable(variable, problem) from None
 
     def setting(self, name: str) -> Value:
-        """What applies where a profile sets nothing itself: the environment's value, else the built-in one.
+        """The value that applies where a profile sets none: the variable's, else the built-in default.
 
         Raises:
-            ConfigurationError: the variable's value is not taken.
+            ConfigurationError: the variable's value is not valid.
         """
         setting = SETTINGS[name]
         value = self.value(setting.variable) if setting.variable else ""
@@ -80,24 +85,25 @@ class Environment:
             )
 
     def account(self) -> str:
-        """
+        """The account id that REMOTE_IMAGE_ACCOUNT gives to the keys of the environment; "" if it is not set.
+
         Raises:
-            ConfigurationError: half of a character is in it.
+            ConfigurationError: its bytes are no UTF-8.
         """
         return self._text("REMOTE_IMAGE_ACCOUNT")
 
     def _text(self, variable: str) -> str:
-        """A value that UTF-8 can say: bytes of another encoding come as halves of characters."""
+        """The value of a variable whose bytes are UTF-8; Python decodes other bytes to surrogates, which are refused."""
         value = self.value(variable)
         if any("\ud800" <= character <= "\udfff" for character in value):
             raise _bad_variable(variable, BadValueError(Text("valid UTF-8", "有效的 UTF-8 文本")))
         return value
 
     def journal_settings(self, directory: Path) -> JournalSettings:
-        """Where this server keeps its journal: in ``directory``, unless its owner chose another place.
+        """Where this server keeps its journal and store: in ``directory``, unless variables name other places.
 
         Raises:
-            ConfigurationError: a size that is no number, or half of a character in the URL.
+            ConfigurationError: the store's size is no whole number, or the bytes of the URL are no UTF-8.
         """
         size = self.value("REMOTE_IMAGE_STORE_MAX_GB")
         gigabytes = self._number("REMOTE_IMAGE_STORE_MAX_GB", size) if size else 0
@@ -110,10 +116,13 @@ class Environment:
         )
 
     def deadlines(self) -> Deadlines:
-        """``REMOTE_IMAGE_<NAME>_SECONDS`` for each deadline; the answer to a paid call is never cut shorter.
+        """The deadlines in seconds, each from ``REMOTE_IMAGE_<NAME>_SECONDS`` if that is set.
+
+        The deadlines for the answer to a paid call can only be made longer: a call whose answer is cut off may have
+        been paid.
 
         Raises:
-            ConfigurationError: one that is not possible.
+            ConfigurationError: a value is no number, or outside of the range that it names.
         """
         chosen: dict[str, float] = {}
         for deadline in fields(Deadlines):
@@ -137,7 +146,11 @@ _said: set[tuple[str, int]] = set()
 
 
 def say_what_is_left_out(where: str, key: str) -> None:
-    """Log once what :func:`key_word` leaves out of the key that stands at ``where``."""
+    """Log, once for each key and place, that :func:`key_word` leaves out a part of the key.
+
+    Args:
+        where: a variable, or a setting with its profile.
+    """
     what = left_out(key)
     if what is not None and (where, hash(key)) not in _said:
         _said.add((where, hash(key)))
@@ -156,7 +169,7 @@ def _bad_variable(variable: str, problem: BadValueError) -> ConfigurationError:
 
 
 def bad_setting(name: str, problem: BadValueError, advice: Text | None = None) -> ConfigurationError:
-    """The error for a value that is not taken."""
+    """The error for a setting whose value is not valid. It repeats the value only as far as ``problem.shown`` does."""
     allowed, value = problem.allowed, problem.shown
     shown = (
         Text(f": it is {value}", f"（当前为 {value}）") if value else Text(" (its value is not shown)", "（值不显示）")

@@ -1,4 +1,7 @@
-"""What a profile may hold: its settings and keys by name, the values they take, and what applies without one."""
+"""The settings and keys of a profile: their names, the check of each value, their variables and defaults.
+
+A check returns the value as it is stored and used, or raises :class:`BadValueError`. "" or ``None`` unset a setting.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,17 @@ _LONGEST = 2048
 _LONGEST_KEY = 4096
 _LONGEST_NAME = 64
 _MOST = 10**9 - 1
-# Whatever else could stand there, the libraries on the way to a host read each in a way of its own.
+# Nothing else is allowed between // and /: urllib, requests and urllib3 do not agree on what other characters mean.
 _HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?", re.IGNORECASE | re.ASCII)
 
 
 class BadValueError(Exception):
-    """A value that is not taken; ``shown`` is what may be repeated of it."""
+    """A value that is not valid.
+
+    Args:
+        allowed: which values are, as the end of the sentence "it must be …".
+        shown: the part of the value that an error message may repeat; "" for a secret.
+    """
 
     def __init__(self, allowed: Text, shown: str = "") -> None:
         super().__init__(allowed.en)
@@ -42,7 +50,7 @@ class BadValueError(Exception):
 
 
 def text_of(value: object) -> str:
-    """A text of one line, without the blanks that come along when something is pasted."""
+    """The value without blanks around it; it must be one line of at most 2048 characters."""
     if not isinstance(value, str) or len(value) > _LONGEST:
         raise BadValueError(Text(f"a text of at most {_LONGEST} characters", f"不超过 {_LONGEST} 个字符的文本"))
     stripped = value.strip()
@@ -52,7 +60,7 @@ def text_of(value: object) -> str:
 
 
 def header_word(value: object) -> str:
-    """What may stand in a header: a key, or a user id."""
+    """The value without blanks around it; it must be printable ASCII without spaces, as an HTTP header takes it."""
     word = value.strip() if isinstance(value, str) and len(value) <= _LONGEST_KEY else " "
     if not all("!" <= character <= "~" for character in word):
         raise BadValueError(_HEADER_WORD)
@@ -65,18 +73,18 @@ _HEADER_WORD = Text(
 
 
 def key_word(value: object) -> str:
-    """A key as it is sent, of what was entered for it; "" for nothing."""
+    """A key as it is sent: what was entered without what :func:`bare_key` takes away; "" for ""."""
     if not isinstance(value, str) or len(value) > _LONGEST_KEY:
         return header_word(value)
     bare = bare_key(value)
     if value.strip() and not bare:
-        # Quotes around nothing: not the "" that removes a key.
+        # For example two quotes. Only an empty value removes a key.
         raise BadValueError(_HEADER_WORD)
     return header_word(bare)
 
 
 def left_out(value: object) -> Text | None:
-    """What :func:`key_word` leaves out, to be said; ``None`` for blanks alone, or for nothing."""
+    """A note that :func:`key_word` leaves out more than blanks around a key; ``None`` if it does not."""
     if not isinstance(value, str) or bare_key(value) == value.strip():
         return None
     return Text(
@@ -90,7 +98,10 @@ def user_id(value: object) -> str:
 
 
 def url(value: object) -> str:
-    """The address of a service."""
+    """The address of a service without slashes at its end: https, or http on this machine; no login, query, "#" or "..".
+
+    "" is valid and returned.
+    """
     address = text_of(value).rstrip("/")
     allowed = Text("https://host[:port]", "https://host[:port]")
     if address:
@@ -105,19 +116,26 @@ def url(value: object) -> str:
 
 
 def _base_url(ours: str) -> Callable[[object], str]:
-    """The check of an address to which the pack adds a path of its own; ``ours``: how that, entered with it, looks."""
+    """The check of an address to which the pack adds a path. A path that was entered with it is removed.
+
+    Args:
+        ours: regular expression of that path, as users copy it from documentation.
+    """
     entered = re.compile(f"(?<![:/]){ours}$", re.IGNORECASE | re.ASCII)
     return lambda value: url(entered.sub("", text_of(value)))
 
 
 _hidream_url = _base_url("/+(api-pub|prod-api)(/.*)?")
-# Other clients of the same gateways want an address with /v1.
+# Users enter /v1 because other clients of the same gateways need it.
 _gateway_url = _base_url(r"(/+v1)?(/+volcv/+v1)?/*(\?Action=[^#]*)?")
 _volcengine_url = _base_url(r"/*(\?Action=[^#]*)?")
 
 
 def notify_url(value: object) -> str:
-    """An address of the owner's own system, taken as it is. Its path and query may be secret and are never repeated."""
+    """An address of the server owner's own system, which HiDream calls; it is not changed but for blanks around it.
+
+    Its path and query may be secret: no error repeats them.
+    """
     address = text_of(value)
     allowed = Text("https://host[:port]/path[?query]", "https://host[:port]/path[?query]")
     if address:
@@ -128,7 +146,11 @@ def notify_url(value: object) -> str:
 
 
 def _parts_of(address: str, allowed: Text) -> SplitResult:
-    """The parts of an https address without a login; http only for this machine."""
+    """The parts of an https address without a login; http only for this machine.
+
+    Args:
+        allowed: the text of the error for any other address.
+    """
     try:
         parts = urlsplit(address)
         plain = _HOST.fullmatch(parts.netloc) and parts.port != 0
@@ -156,7 +178,7 @@ def switch(value: object) -> bool | None:
 
 
 def limit(value: object) -> int | None:
-    """A whole number; 0 lifts the limit, and ``None`` leaves it to the server."""
+    """A whole number up to 10⁹ − 1; 0 means no limit, and ``None`` that the server's value applies."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if value is not None and not (whole and 0 <= value <= _MOST):  # type: ignore[operator]
         raise BadValueError(Text("a whole number, 0 = no limit", "整数，0 表示不限"))
@@ -164,7 +186,7 @@ def limit(value: object) -> int | None:
 
 
 def proxy(value: object) -> str:
-    """The address of a proxy, ``none``, or "" for the environment's; ``host:port`` alone means http."""
+    """The address of a proxy, ``none``, or "" for the environment's proxy; ``host:port`` alone means http."""
     given = text_of(value)
     if given.lower() in ("", NO_PROXY):
         return given.lower()
@@ -189,7 +211,7 @@ def proxy(value: object) -> str:
 
 
 def profile_name(value: object) -> str:
-    """A name for a profile, trimmed."""
+    """The name of a profile without blanks around it: 1 to 64 visible characters, and not ``sandbox``."""
     allowed = Text(
         f"1 to {_LONGEST_NAME} characters, none of them invisible, and not `{SANDBOX_PROFILE}`",
         f"1 至 {_LONGEST_NAME} 个字符，不含不可见字符，且不为 `{SANDBOX_PROFILE}`",
@@ -202,7 +224,7 @@ def profile_name(value: object) -> str:
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two names are the same to a reader."""
+    """Whether two names look the same to a user: capitals and Unicode's compatibility forms do not count."""
     return unicodedata.normalize("NFKC", one).casefold() == unicodedata.normalize("NFKC", other).casefold()
 
 
@@ -211,7 +233,13 @@ def same_name(one: str, other: str) -> bool:
 
 @dataclass(frozen=True)
 class Setting:
-    """``check`` is for JSON; ``variable`` of the environment applies where a profile has none, then ``default``."""
+    """A setting of a profile.
+
+    Args:
+        check: checks a value of the file's JSON or of the dialog.
+        variable: of the environment, for profiles that set no value; "" for none.
+        default: the value if the variable is not set either.
+    """
 
     check: Callable[[object], Value]
     variable: str = ""
@@ -219,7 +247,7 @@ class Setting:
 
     @property
     def unset(self) -> Value:
-        """How an unset value is written."""
+        """The value that stands for "not set": "" of a text, ``None`` of a number or switch."""
         return "" if self.check not in (switch, limit) else None
 
 
@@ -245,7 +273,13 @@ SETTINGS: Mapping[str, Setting] = {
 
 @dataclass(frozen=True)
 class Key:
-    """A secret, for the addresses that ``hosts`` (settings) name and for no others."""
+    """A secret of a profile.
+
+    Args:
+        owner: the provider that it is for.
+        hosts: names of the settings with the addresses that it may be sent to.
+        variable: of the environment, from which ``default`` takes it.
+    """
 
     owner: Provider
     hosts: tuple[str, ...]
@@ -261,19 +295,27 @@ SECRETS: Mapping[str, Key] = {
     "volcengine_secret_access_key": Key("Volcengine", ("volcengine_base_url",), "VOLCENGINE_SECRET_ACCESS_KEY"),
 }
 PROVIDERS: tuple[Provider, ...] = ("HiDream", "Volcengine")
-# Where the environment has the key, these come from there, too.
+# If the environment has a provider's key, these settings of the provider come from the environment, too.
 WITH_THE_KEY = frozenset({"hidream_user_id"}.union(*(key.hosts for key in SECRETS.values())))
 
 
 def bases_of(name: str, host: Callable[[str], str]) -> tuple[str, ...]:
-    """What a key is entered for, and without which it is not sent."""
+    """The addresses that a key is bound to, each in the form of :func:`transport.base_of`.
+
+    Args:
+        name: of the key.
+        host: returns the address that a setting holds.
+    """
     return tuple(base_of(host(setting)) for setting in SECRETS[name].hosts)
 
 
 def is_bound_to(bound: Sequence[str], bases: Sequence[str]) -> bool:
-    """Whether a key was entered for these.
+    """Whether a key may be sent to ``bases``.
 
-    Version 0.1 bound keys to the host alone (without a slash behind it), and wrote the path of a CA file behind it.
+    Args:
+        bound: what the file says that the key was entered for. Version 0.1 wrote scheme, host and port alone (without
+            a slash at the end), and the path of a CA file behind them.
+        bases: the addresses of the profile now.
     """
     return len(bound) >= len(bases) and all(
         known in (base, origin(base)) for known, base in zip(bound, bases, strict=False)
@@ -285,7 +327,14 @@ def is_bound_to(bound: Sequence[str], bases: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class Retired:
-    """An entry of the file that is not used any more: where it stands, what it is, and what to do instead."""
+    """An entry that an earlier version stored in a profile and this one does not use.
+
+    Args:
+        part: where it is in the profile.
+        name: of the setting or key.
+        what: a sentence about it for the user.
+        advice: what to do instead.
+    """
 
     part: Literal["settings", "keys"]
     name: str
@@ -316,14 +365,14 @@ _CA_ADVICE = Text(
 
 
 def nothing(value: object) -> str:
-    """What a retired entry can be changed to."""
+    """The check of a retired setting or key: it can only be removed, by ""."""
     if value != "":
         raise BadValueError(Text("empty: it is not used any more", "空：该项已不再使用"))
     return ""
 
 
 def retired_in(profile: StoredProfile) -> list[Retired]:
-    """What an earlier version stored in a profile, and no version after it uses: never ignored, since it did matter."""
+    """The retired entries of a profile. They are reported and not ignored, because they decided how calls went out."""
     name, found = profile.name, []
     proxy_address = str(profile.settings.get("proxy") or "").strip()
     if _SOCKS.match(proxy_address):

@@ -1,6 +1,6 @@
-"""The file of the profiles: read at each use, changed whole or not at all, and never by two at once.
+"""The file ``profiles.json``: read at each use, replaced as a whole, and changed under a lock of all processes.
 
-Its keys are protected by the file system alone, as a ``.netrc`` is: the file is for its owner only (0600).
+Its keys are protected by the file system alone, as a ``.netrc`` is: only its owner may read it (0600).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 
 from ..core import DEFAULT_PROFILE, SANDBOX_PROFILE, TEMPORARY, ConfigurationError, Secret, Text, alone, write_whole
 
-# The keys that this version uses. Here and not with the rest of them: ComfyUI's start reads the file, too.
+# The keys that this version uses. They are here because ComfyUI's start needs them and does not load fields.py, which
+# imports requests.
 KEY_NAMES = frozenset(
     {
         "hidream_token",
@@ -32,7 +33,7 @@ KEY_NAMES = frozenset(
 )
 _NAME = "profiles.json"
 _LOCK = "profiles.lock"
-# Of a new file. A file of a newer version keeps its number, and whatever is in it that is not known here.
+# The number in a new file. A file of a newer version keeps its number and the entries that are unknown here.
 _VERSION = 1
 _LARGEST = 4 * 2**20
 _LOCK_WAITS_S = 10.0
@@ -40,12 +41,12 @@ _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class StaleRevisionError(Exception):
-    """The file is not the one any more that a change was made for."""
+    """The file was changed after the revision that a change was made for."""
 
 
 @dataclass(frozen=True)
 class StoredKey:
-    """A key and what it was entered for."""
+    """A key, and the addresses that it was entered for, as :func:`fields.is_bound_to` reads them."""
 
     value: Secret
     bound_to: tuple[str, ...]
@@ -53,10 +54,12 @@ class StoredKey:
 
 @dataclass(frozen=True)
 class StoredProfile:
-    """A profile of the file. ``account_id`` is kept when it is renamed or its keys are rotated.
+    """A profile of the file. Its settings are not checked yet.
 
-    ``keys`` are those of ``KEY_NAMES``. Another version may have stored others, in another form: of these there are
-    the names only.
+    Args:
+        account_id: part of each request's key; it is kept when the profile is renamed or its keys are replaced.
+        keys: those of ``KEY_NAMES``.
+        other_keys: the names of keys that another version stored; their form is not known.
     """
 
     name: str
@@ -68,7 +71,12 @@ class StoredProfile:
 
 @dataclass(frozen=True)
 class Contents:
-    """The file at one moment."""
+    """What was read from the file.
+
+    Args:
+        revision: the first 32 hex digits of the SHA-256 of its bytes; ``none`` if there is no file.
+        document: its JSON.
+    """
 
     revision: str = "none"
     profiles: tuple[StoredProfile, ...] = ()
@@ -79,7 +87,11 @@ class Contents:
 
 
 class ProfileFile:
-    """The profiles in a folder, which is made by the first change."""
+    """Reads and changes ``profiles.json`` in a folder.
+
+    Args:
+        directory: returns the folder; the first change makes it.
+    """
 
     def __init__(self, directory: Callable[[], Path]) -> None:
         self._directory = directory
@@ -90,7 +102,8 @@ class ProfileFile:
         return self._directory() / _NAME
 
     def read(self) -> Contents:
-        """
+        """What the file holds now; no profiles if there is no file.
+
         Raises:
             ConfigurationError: the file cannot be read or understood.
         """
@@ -104,11 +117,11 @@ class ProfileFile:
         try:
             return _contents(data)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            # Without the cause: it may repeat a part of the file.
+            # "from None", because the text of the cause may contain a part of the file.
             raise self._unusable("it is damaged, or of a version that stores profiles in another way") from None
 
     def names(self) -> tuple[str, ...]:
-        """Of the profiles in it.
+        """The names of the profiles in the file, in its order.
 
         Raises:
             ConfigurationError: the file cannot be read or understood.
@@ -116,11 +129,11 @@ class ProfileFile:
         return self._overview()[0]
 
     def has_keys(self) -> bool:
-        """Whether any profile in it has a key, of whatever service and version; raises as :meth:`names`."""
+        """Whether any profile in the file has a key of any service or version; raises as :meth:`names`."""
         return self._overview()[1]
 
     def _overview(self) -> tuple[tuple[str, ...], bool]:
-        """Read again only when it is another file, as every node's widget asks for it."""
+        """Names and :meth:`has_keys`. Cached until the file changes, because the widget of each node asks for them."""
         state = self._state()
         if state is None:
             return (), False
@@ -133,7 +146,7 @@ class ProfileFile:
         return names, has_keys
 
     def _state(self) -> tuple[int, ...] | None:
-        """What tells one writing of the file from another; ``None`` where there is no such file."""
+        """Values that differ after each change of the file; ``None`` if there is no file."""
         try:
             found = self.path.stat()
         except FileNotFoundError:
@@ -144,11 +157,11 @@ class ProfileFile:
 
     @contextmanager
     def change(self, revision: str) -> Iterator[dict[str, Any]]:
-        """The document, to be edited in the block and written at its end; nothing is written if the block raises.
+        """The file's JSON, to be edited in the block and written at its end; nothing is written if the block raises.
 
         Raises:
-            StaleRevisionError: it was changed since ``revision``.
-            ConfigurationError: it cannot be read, understood or written; it is left as it is.
+            StaleRevisionError: the file has another revision than ``revision``.
+            ConfigurationError: the file cannot be locked, read, understood or written; it is left as it is.
         """
         try:
             self._make_folder()
@@ -164,9 +177,9 @@ class ProfileFile:
 
     def _write(self, document: dict[str, Any]) -> None:
         data = json.dumps(document, indent=1).encode("ascii")
-        _contents(data)  # what could not be read again is not written
+        _contents(data)  # raises for what could not be read again, so that it is not written
         for left_behind in self._directory().glob(f".*{_NAME}{TEMPORARY}"):
-            # Of a process that died while writing: it has keys in it, and nobody else is at work here.
+            # A process died while it wrote this file, which holds keys. The lock is held, so no process still writes it.
             with suppress(OSError):
                 left_behind.unlink()
         write_whole(self.path, data, suffix=f"{_NAME}{TEMPORARY}")
@@ -179,7 +192,7 @@ class ProfileFile:
                 folder.chmod(0o700)
 
     def protection(self) -> Text:
-        """Where the keys are, and what keeps others from reading them."""
+        """A text for the settings dialog: the path of the file, and who can read it."""
         path = self.path
         if os.name == "nt":
             return _on_windows(path)
@@ -213,7 +226,10 @@ class ProfileFile:
 
 
 def profile_names(file: ProfileFile | None) -> list[str]:
-    """The names of all profiles. A file that cannot be read has none: whoever uses one of its profiles is told why."""
+    """The names of all profiles, for the widget: ``default``, those of the file, ``sandbox``.
+
+    Without a file, or if it cannot be read, only the built-in ones. A call with a profile of that file raises the error.
+    """
     try:
         stored = file.names() if file is not None else ()
     except ConfigurationError:
@@ -221,37 +237,40 @@ def profile_names(file: ProfileFile | None) -> list[str]:
     return list(dict.fromkeys([DEFAULT_PROFILE, *stored, SANDBOX_PROFILE]))
 
 
-# Blanks, also invisible ones, and quotes of shells, JSON, chats and web pages: no key begins or ends with one.
+# Blanks, invisible characters, and the quotes of shells, JSON, chats and web pages. No key begins or ends with one.
 _AROUND_A_KEY = "[\\s\"'`“”„‟‘’‚‛«»‹›「」『』＂＇\u00ad\u200b-\u200f\u2060\ufeff]+"
 _EDGES = re.compile(f"^{_AROUND_A_KEY}|{_AROUND_A_KEY}$")
-# A key has no blanks, so what comes before one is none of it.
+# A key has no blanks, so a word before a blank is not part of it.
 _BEARER = re.compile(r"(authorization\s*:\s*)?bearer:?\s+", re.IGNORECASE)
 
 
 def bare_key(value: str) -> str:
-    """A key without what was copied together with it: quotes and blanks around it, the word Bearer before it."""
+    """A key without what was copied with it: quotes and invisible characters around it, the word Bearer before it."""
     bare = _EDGES.sub("", value)
     before = _BEARER.match(bare)
     return bare_key(bare[before.end() :]) if before else bare
 
 
 def first_profile(file: ProfileFile, environment: Mapping[str, str]) -> str:
-    """The profile that a newly placed node starts with: ``sandbox`` where no key is set at all.
+    """The default of the widget ``profile`` on a new node: ``sandbox`` if no key is set anywhere, else ``default``.
 
     Args:
-        environment: the variables of the process; each key has one of its name.
+        environment: the variables of the process. The variable of a key is its name in capitals.
     """
     if any(bare_key(environment.get(name.upper(), "")) for name in KEY_NAMES):
         return DEFAULT_PROFILE
     try:
         return DEFAULT_PROFILE if file.has_keys() else SANDBOX_PROFILE
     except ConfigurationError:
-        # Nobody knows; `default` says what is wrong with the file.
+        # Whether the file has a key is not known. A call with `default` raises the error of the file.
         return DEFAULT_PROFILE
 
 
 def _on_windows(path: Path) -> Text:
-    """A file gets the permissions of its folder there, and only those of a user's profile keep others out."""
+    """:meth:`ProfileFile.protection` on Windows, where a file has the permissions of its folder.
+
+    Only a folder in the user's Windows profile keeps other users out.
+    """
     if path.is_relative_to(Path.home()):
         return Text(
             f"{path}. It lies in your Windows user profile: you, the system and administrators can read it, other "
@@ -268,7 +287,11 @@ def _on_windows(path: Path) -> Text:
 
 
 def _contents(data: bytes) -> Contents:
-    """Raises ValueError, KeyError, TypeError or AttributeError for what is no file of profiles."""
+    """The parsed file.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, RecursionError: it is no file of profiles.
+    """
     document = json.loads(data.decode("utf-8"))
     if len(data) > _LARGEST or not isinstance(document, dict):
         raise ValueError
@@ -296,7 +319,8 @@ def _profile(entry: dict[str, Any]) -> StoredProfile:
 
 
 def _word(value: object) -> str:
+    """The value, if it is a text that is not empty; else raises TypeError or ValueError."""
     if not isinstance(value, str) or not value:
         raise TypeError
-    value.encode("utf-8")  # raises ValueError where half of a character is in it
+    value.encode("utf-8")  # raises ValueError for a surrogate, which JSON can contain
     return value

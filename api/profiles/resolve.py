@@ -1,4 +1,4 @@
-"""Profiles: from the name in a graph to hosts and keys, resolved at call time and kept on this server."""
+"""From the name of a profile in a graph to an account: hosts, key, limits and budget, looked up at each call."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ _FREE_OF_CHARGE: _FreeOfCharge = {
 }
 
 
-# With the spaces that Latin letters have between Chinese ones.
+# Latin letters have spaces around them in a Chinese sentence.
 _IN_CHINESE: Mapping[Provider, str] = {"HiDream": " HiDream ", "Volcengine": "火山引擎"}
+# For each provider, the sets of keys of which one is enough to pay.
 _WHOLE_KEYS: Mapping[Provider, tuple[tuple[str, ...], ...]] = {
     "HiDream": (("hidream_token",), ("hidream_api_key",)),
     "Volcengine": (
@@ -57,7 +58,7 @@ _WHOLE_KEYS: Mapping[Provider, tuple[tuple[str, ...], ...]] = {
 
 
 def _joined(texts: Iterable[Text]) -> Text:
-    """Texts one after the other, each once."""
+    """One text of all texts in a row, without repetitions."""
     distinct = list(dict.fromkeys(texts))
     return Text(" ".join(text.en for text in distinct), "".join(text.zh for text in distinct))
 
@@ -67,8 +68,8 @@ class _Source:
     """Where the values of one profile come from, for one provider.
 
     Args:
-        stored: the profile in the file, if it is there.
-        by_environment: the environment has its key, and with it hosts and account.
+        stored: the profile in the file; ``None`` if it is not there.
+        by_environment: the environment has the provider's key, so key, hosts and account id come from there.
     """
 
     profile: str
@@ -78,7 +79,11 @@ class _Source:
     by_environment: bool
 
     def setting(self, name: str) -> Value:
-        """The profile's own value, else the server's."""
+        """The profile's own value of a setting, else the environment's, else the default.
+
+        Raises:
+            ConfigurationError: the value is not valid.
+        """
         own = self.stored.settings.get(name) if self.stored is not None else None
         if own in (None, "") or (self.by_environment and name in WITH_THE_KEY):
             return self.environment.setting(name)
@@ -91,12 +96,17 @@ class _Source:
         return str(self.setting(name) or "")
 
     def limit(self, name: str) -> int | None:
-        """``None`` = no limit."""
+        """The setting ``name`` as a limit; ``None`` means no limit (0 in the setting)."""
         value = self.setting(name)
         return value or None if isinstance(value, int) else None
 
     def key(self, name: str) -> str:
-        """A key, if there is one, and only for the addresses that it was entered for."""
+        """The key ``name`` as it is sent; "" if there is none.
+
+        Raises:
+            ConfigurationError: the key cannot be sent in a header, or was entered for another address than the
+                profile has now. It must not be sent there.
+        """
         if self.by_environment:
             return self.environment.key(name)
         stored = self.stored.keys.get(name) if self.stored is not None else None
@@ -112,7 +122,7 @@ class _Source:
             raise bad_setting(where, problem) from None
 
     def has_key(self, name: str) -> bool:
-        """Whether there is one for the addresses of today."""
+        """Whether there is a key ``name`` that may be sent to the addresses of the profile."""
         if self.by_environment:
             return self.environment.has_key(name)
         try:
@@ -135,7 +145,11 @@ class _Source:
         )
 
     def account_id(self, name: str) -> str:
-        """The variable's name stands for whatever key it holds, so that rotating the key keeps the pictures."""
+        """The account id that enters a request's key. ``name`` is the key that pays.
+
+        For a key of the environment it is REMOTE_IMAGE_ACCOUNT, or the name of the key's variable and not its value: a
+        renewed key of the same account finds the pictures that the old one bought.
+        """
         if self.by_environment or self.stored is None:
             return self.environment.account() or SECRETS[name].variable
         return self.stored.account_id
@@ -148,7 +162,11 @@ class _Source:
         )
 
     def incomplete(self, missing: str) -> ConfigurationError:
-        """``missing``: the variable of what has to be there beside the rest."""
+        """The error for a key of several parts of which one is missing.
+
+        Args:
+            missing: the variable of that part.
+        """
         name = missing if self.profile == DEFAULT_PROFILE else missing.lower()
         what = Text(
             f"The key for {self.provider} is not complete: {name} is missing.",
@@ -157,6 +175,7 @@ class _Source:
         return self._cannot_pay(what, missing)
 
     def no_key(self, *variables: str) -> ConfigurationError:
+        """The error for a profile without a key. ``variables`` could hold one; each is a complete key."""
         what = Text(f"The profile has no key for {self.provider}.", f"该配置没有{_IN_CHINESE[self.provider]}的密钥。")
         return self._cannot_pay(what, *variables)
 
@@ -183,12 +202,12 @@ class _Source:
 
 
 class Profiles:
-    """The profiles of this server.
+    """Looks up the profiles of this server, in the environment and in the file.
 
     Args:
-        environment: the process environment; empty values count as unset.
-        start_sandbox: starts the built-in emulator when the ``sandbox`` profile is used for the first time.
-        file: the profiles that were entered in the settings dialog.
+        environment: the variables of the process; an empty one counts as not set.
+        start_sandbox: returns the running emulator of the profile ``sandbox``; starts it at the first call.
+        file: the profiles that were entered in the settings dialog; ``None``: there are only the built-in ones.
     """
 
     def __init__(
@@ -203,6 +222,7 @@ class Profiles:
 
     @classmethod
     def of_this_server(cls, start_sandbox: Callable[[], Sandbox], file: ProfileFile) -> Profiles:
+        """The profiles with the environment of this process; logs a warning of variables that do nothing any more."""
         profiles = cls(os.environ, start_sandbox, file)
         profiles.environment.warn_of_unused()
         return profiles
@@ -211,7 +231,7 @@ class Profiles:
         return profile_names(self.file)
 
     def name_of(self, profile: str, account_id: str) -> str:
-        """What the profile is called today that was called ``profile`` when ``account_id`` bought with it."""
+        """The present name of the profile with ``account_id``; ``profile``, its former name, if it is not found."""
         try:
             stored = self._read().profiles
         except ConfigurationError:
@@ -221,10 +241,10 @@ class Profiles:
     def hidream(self, profile: str) -> HiDreamAccount:
         """The HiDream account of a profile.
 
-        A token is sent as it is and wins; an API key is exchanged for a one-day token.
+        A token is sent as it is. Without one, the API key is exchanged for a one-day token when a request needs it.
 
         Raises:
-            ConfigurationError: unknown profile, no key, or a setting that is not valid.
+            ConfigurationError: there is no such profile, it has no key or a retired entry, or a value is not valid.
         """
         deadlines = self.environment.deadlines()
         if profile == SANDBOX_PROFILE:
@@ -270,10 +290,12 @@ class Profiles:
     def volcengine(self, profile: str) -> VolcengineAccount:
         """The Volcengine account of a profile.
 
-        A gateway's key with the gateway's address wins; an access key id with its secret signs.
+        A gateway's key is sent to the gateway's address. Without one, requests are signed with access key id and
+        secret.
 
         Raises:
-            ConfigurationError: unknown profile, half a pair or no key, or a setting that is not valid.
+            ConfigurationError: there is no such profile, it has no key, a part of one or a retired entry, or a value
+                is not valid.
         """
         deadlines = self.environment.deadlines()
         if profile == SANDBOX_PROFILE:
@@ -318,7 +340,7 @@ class Profiles:
         return how_to_pay(account_id=account_id, base_url=base_url, path="/", auth=signature)
 
     def check_name(self, profile: str) -> Text | None:
-        """What is wrong with a profile name, or ``None``."""
+        """An explanation if no profile has this name, or if the file cannot be read; else ``None``."""
         if profile in (DEFAULT_PROFILE, SANDBOX_PROFILE):
             return None
         try:
@@ -335,26 +357,26 @@ class Profiles:
         )
 
     def journal_settings(self, directory: Path) -> JournalSettings:
-        """As :meth:`Environment.journal_settings`."""
+        """Where the journal is; see :meth:`Environment.journal_settings`."""
         return self.environment.journal_settings(directory)
 
     def by_environment(self, profile: str, provider: Provider) -> bool:
-        """Whether the environment has the key: only ever that of ``default``."""
+        """Whether the environment has any key of the provider for this profile, which only ``default`` can take."""
         return profile == DEFAULT_PROFILE and any(
             self.environment.has_key(name) for name, key in SECRETS.items() if key.owner == provider
         )
 
     def has_key(self, profile: str, provider: Provider) -> bool:
-        """Whether there is all that a key needs to be used.
+        """Whether the profile has all parts of one key of the provider.
 
         Raises:
-            ConfigurationError: the profile is not there, or its file cannot be used.
+            ConfigurationError: there is no such profile, or the file cannot be used.
         """
         source = self._source(profile, provider)
         return any(all(source.has_key(name) for name in names) for names in _WHOLE_KEYS[provider])
 
     def _paying(self, profile: str, provider: Provider) -> _Source:
-        """As :meth:`_source`, for a profile that is to be used: what an earlier version stored in it is not ignored."""
+        """As :meth:`_source`, for a call. Raises ConfigurationError, too, if the profile has retired entries."""
         source = self._source(profile, provider)
         retired = retired_in(source.stored) if source.stored is not None else []
         if retired:
@@ -364,6 +386,7 @@ class Profiles:
         return source
 
     def _source(self, profile: str, provider: Provider) -> _Source:
+        """The source of a profile's values. If the environment has the key, a file that cannot be read is ignored."""
         by_environment = self.by_environment(profile, provider)
         try:
             stored = self._read().find(profile)
