@@ -1,4 +1,4 @@
-"""The nodes: a schema and a short ``execute`` each. They import from the facade ``api`` only."""
+"""The list of the nodes for ComfyUI. Of the pack, the files of this package import ``api/__init__.py`` only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .volcengine import VolcengineAPIOutpaint, VolcengineAPIOutpaintCanvas
 
 
 class RemoteImageExtension(ComfyExtension):
-    """What ComfyUI loads."""
+    """The extension that ``comfy_entrypoint`` returns to ComfyUI; it names the node classes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

@@ -23,7 +23,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when first used: ComfyUI's start needs the names of the profiles only, and `resolve` imports requests.
+    # Loaded when first used: ComfyUI's start needs the names of the profiles only, and these modules load `transport`.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import editor, resolve

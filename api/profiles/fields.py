@@ -98,9 +98,9 @@ def user_id(value: object) -> str:
 
 
 def url(value: object) -> str:
-    """The address of a service without slashes at its end: https, or http on this machine; no login, query, "#" or "..".
+    """The address of a service without slashes at its end; "" is valid, too.
 
-    "" is valid and returned.
+    It is https, or http on this machine, and has no login, query, fragment or "..".
     """
     address = text_of(value).rstrip("/")
     allowed = Text("https://host[:port]", "https://host[:port]")

@@ -21,7 +21,7 @@ from typing import Any
 from ..core import DEFAULT_PROFILE, SANDBOX_PROFILE, TEMPORARY, ConfigurationError, Secret, Text, alone, write_whole
 
 # The keys that this version uses. They are here because ComfyUI's start needs them and does not load fields.py, which
-# imports requests.
+# loads `transport`.
 KEY_NAMES = frozenset(
     {
         "hidream_token",
@@ -179,7 +179,7 @@ class ProfileFile:
         data = json.dumps(document, indent=1).encode("ascii")
         _contents(data)  # raises for what could not be read again, so that it is not written
         for left_behind in self._directory().glob(f".*{_NAME}{TEMPORARY}"):
-            # A process died while it wrote this file, which holds keys. The lock is held, so no process still writes it.
+            # Left by a process that died while writing. It holds keys, and under the lock nobody else writes it now.
             with suppress(OSError):
                 left_behind.unlink()
         write_whole(self.path, data, suffix=f"{_NAME}{TEMPORARY}")
@@ -228,7 +228,7 @@ class ProfileFile:
 def profile_names(file: ProfileFile | None) -> list[str]:
     """The names of all profiles, for the widget: ``default``, those of the file, ``sandbox``.
 
-    Without a file, or if it cannot be read, only the built-in ones. A call with a profile of that file raises the error.
+    If the file cannot be read, only the built-in ones; a call with a profile of the file raises the error.
     """
     try:
         stored = file.names() if file is not None else ()

@@ -1,1 +1,1 @@
-"""What talks to ComfyUI, and what waits for its prompts."""
+"""Everything that talks to ComfyUI, and this server's journal and emulator."""

@@ -1,4 +1,4 @@
-"""Tells that something changed: soon, not too often, and the last change always."""
+"""A thread that reports changes: many changes become at most one call per second, and the last one is never missed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _PAUSE = 1.0
 
 
 class ChangeNotifier:
-    """No thread before the first change; whoever announces one is neither held up nor ended by it.
+    """Calls ``tell`` after changes. :meth:`announce` neither blocks nor raises.
 
     Args:
-        tell: called in a thread of its own, at most once in ``pause`` seconds; what it raises is swallowed.
+        tell: called in a thread of its own, which the first change starts. What it raises is only logged (debug).
+        pause: seconds between two calls of it at least.
     """
 
     def __init__(self, tell: Callable[[], None], pause: float = _PAUSE) -> None:
@@ -26,6 +27,7 @@ class ChangeNotifier:
         self._started = False
 
     def announce(self) -> None:
+        """Note a change, from any thread. If no thread can be started now, the next change tries again."""
         self._changed.set()
         if self._started:
             return
@@ -43,7 +45,7 @@ class ChangeNotifier:
 
     def _work(self) -> None:
         while self._changed.wait():
-            # Before it is told: what changes meanwhile is told again.
+            # Cleared before the call, so that a change during the call leads to another one.
             self._changed.clear()
             try:
                 self._tell()

@@ -1,9 +1,9 @@
-"""What a waiting node shows: workers report, the node's own coroutine draws.
+"""Progress of a waiting node: worker threads report, and the node's coroutine draws the bar, the text and an event.
 
-ComfyUI maps a list input to several ``execute`` calls of one node, all under way at once: they share one display.
+ComfyUI maps a list input to several ``execute`` calls of one node, which run at the same time: they share one display.
 
-The page of whoever queued the prompt is told by the event ``hidream_volcengine.progress``: on each change of the stage,
-else at most four times a second, and once a second at least while ComfyUI's loop is not busy with a local node.
+The event ``hidream_volcengine.progress`` goes to the page that queued the prompt: on each change of the stage, else at
+most four times a second, and at least once a second while ComfyUI's loop is not busy with a local node. Its fields:
 
     prompt_id, node, display_node   as in ComfyUI's own events
     workflow        id of the workflow that was queued, "" if it is not known
@@ -11,18 +11,20 @@ else at most four times a second, and once a second at least while ComfyUI's loo
     end             "" while it goes on, "done", or "stopped" by an interrupt, by a sibling's error or in the task list
     elapsed         seconds
     expected        seconds that one such call usually takes, null if not known
-    done, total     pictures; total is null if not known
+    done, total     pictures that came, and that are expected; total is null if not known
     failed          pictures that will not come
     buys            pictures that this run buys
     resumes         tasks of an earlier run that it goes on with
     reused          pictures that were there already
-    parked          tasks that go on at the service although nobody waits any more
-    share           0-1, null if nothing is known of it; estimate: whether time that usually passes is part of it
-    previews, more  what /view asks for, of the first pictures; how many further ones there are
+    parked          calls that ended here while their tasks go on at the service
+    share           how much of the work is done, 0-1; null if not known
+    estimate        whether ``share`` is calculated from the seconds that such calls usually take
+    previews, more  parameters for /view of the first pictures; how many further pictures came
 
-After an interrupt, as soon as the journal has it, another one with ``end`` "left" and of calls:
+After an interrupt, when the journal knows what became of the calls, one more event has ``end`` "left" and
 
-    left            {"accepted", "sending", "unclear", "failed", "unsent"}
+    left            {"accepted", "sending", "unclear", "failed", "unsent"}, a number of calls each
+                    (``api.AbandonedCalls``)
 """
 
 from __future__ import annotations
@@ -39,11 +41,12 @@ from ...api import TaskTimeoutError, Text
 
 PreviewFile = dict[str, Any]
 
+# Seconds.
 _LOOK_EVERY = 0.04
 _DRAW_EVERY = 0.25
 _REPEAT_EVERY = 1.0
 _MOST_PREVIEWS = 16
-# A call counts as whole only once its picture is here.
+# The largest fraction of a call whose picture has not come yet.
 _NEARLY = 0.95
 
 _STAGES = {
@@ -59,33 +62,47 @@ _AT_THE_SERVICE = {"running", "downloading"}
 
 
 class UiSink(Protocol):
-    """Where a node is shown. Nothing of it raises or blocks."""
+    """Where a node's progress is shown. No method raises or blocks."""
 
-    def bar(self, value: float, total: float) -> None: ...
-
-    def text(self, words: str) -> None: ...
-
-    def watched(self) -> bool:
-        """Whether the page of whoever queued the prompt is connected."""
+    def bar(self, value: float, total: float) -> None:
+        """Set ComfyUI's progress bar of the node."""
         ...
 
-    def tell(self, state: dict[str, Any]) -> None: ...
+    def text(self, words: str) -> None:
+        """Set ComfyUI's progress text of the node."""
+        ...
+
+    def watched(self) -> bool:
+        """Whether the page that queued the prompt is connected."""
+        ...
+
+    def tell(self, state: dict[str, Any]) -> None:
+        """Send the event ``hidream_volcengine.progress`` with these fields to that page."""
+        ...
 
     def preview(self, picture: api.tensors.Pixels, there: Callable[[PreviewFile], None]) -> None:
-        """Have a small file made, and tell of it as soon as it is there."""
+        """Have a small JPEG of a picture written in another thread, which then calls ``there`` with its name."""
         ...
 
 
 @dataclass(frozen=True)
 class ExpectedWork:
-    """What one ``execute`` call of a node is about to do: pictures of each call (0: nobody knows); what it buys."""
+    """What one ``execute`` call of a node is about to do.
+
+    Args:
+        pictures: for each of its calls, how many pictures it expects; 0 if that is not known.
+        plan: how many pictures are bought and how many calls resumed; ``None`` for a fetch, which buys nothing.
+    """
 
     pictures: Sequence[int]
     plan: api.Plan | None = None
 
 
 class NodeDisplay:
-    """The display of one node in one run of a workflow. Only ComfyUI's loop calls its methods."""
+    """The display of one node in one run of a workflow.
+
+    ComfyUI's event loop calls its methods, except :meth:`leave`. Its lock protects the calls from their worker threads.
+    """
 
     def __init__(self, screen: UiSink, clock: Callable[[], float] = time.monotonic) -> None:
         self._screen = screen
@@ -102,7 +119,7 @@ class NodeDisplay:
         self._left: Counter[str] = Counter()
 
     def begin(self, expected_work: ExpectedWork) -> list[Call]:
-        """Another ``execute`` call of the node; its calls, for the workers."""
+        """Add an ``execute`` call of the node; returns a :class:`Call` for each of its jobs, in order."""
         calls = [Call(self._lock, self._touch, pictures, self._clock) for pictures in expected_work.pictures]
         with self._lock:
             self._calls += calls
@@ -113,9 +130,15 @@ class NodeDisplay:
         return calls
 
     def refresh(self, *, at_once: bool = False, run_is_over: bool = False) -> None:
-        """Draw what is due. Of a run that is over only the page is told: ComfyUI would show it as running again."""
+        """Draw the bar and the text and send the event, if anything changed and it is time for it.
+
+        Args:
+            at_once: draw a change now, whenever the last one was drawn.
+            run_is_over: send the event only. ComfyUI would show a node as running if it got a bar or text after the
+                end of the run.
+        """
         now = self._clock()
-        # The coroutines of a mapped list all come by here.
+        # Every coroutine of a mapped list calls this, up to a thousand of them; most calls return here.
         if not at_once and now - self._looked < _LOOK_EVERY:
             return
         self._looked = now
@@ -138,7 +161,7 @@ class NodeDisplay:
                 self._ask_for_previews(fresh)
 
     def stop(self, calls: Sequence[Call]) -> None:
-        """Nobody waits for these any more; what their workers still say is not heard."""
+        """End these calls as stopped; reports of their workers are ignored from now on."""
         if not calls:
             return
         with self._lock:
@@ -150,7 +173,10 @@ class NodeDisplay:
             self.refresh(at_once=True, run_is_over=True)
 
     def leave(self, left: api.AbandonedCalls) -> None:
-        """What an interrupt left of a batch; from any thread, when the run is over."""
+        """Send the event with ``end`` "left". From any thread, after an interrupt ended the run.
+
+        The counts of several ``execute`` calls of the node are added up.
+        """
         with self._lock:
             for name, count in asdict(left).items():
                 self._left[name] += count
@@ -173,7 +199,7 @@ class NodeDisplay:
             self._changed = True
 
     def _stage(self) -> Text:
-        """The furthest that any of them has come."""
+        """The most advanced stage of the calls that go on; once all have ended: stopped, failed or done."""
         under_way = {call.stage for call in self._calls if not call.ended}
         for name in reversed(_STAGES):
             if name in under_way:
@@ -214,7 +240,15 @@ class NodeDisplay:
 
 
 class Call:
-    """What is shown of one call. Its worker reports; everything else is read under the display's lock."""
+    """What is shown of one call.
+
+    The worker thread calls :meth:`report` and :meth:`end`, which take the display's lock. The display calls all other
+    methods with that lock held.
+
+    Args:
+        lock, touch, clock: of the display; ``touch`` says that something changed and is called with the lock held.
+        pictures: how many the call expects; 0 if that is not known.
+    """
 
     def __init__(
         self, lock: threading.Lock, touch: Callable[[], None], pictures: int, clock: Callable[[], float]
@@ -233,12 +267,12 @@ class Call:
         self._fresh: list[api.tensors.Pixels] = []
 
     def report(self, progress: api.Progress) -> None:
-        """Called by the worker."""
+        """Take over what the call is doing; called by the worker. Ignored once the call has ended."""
         with self._lock:
             if self.ended:
                 return
             self._touch()
-            # Its end comes with the result itself, which says more.
+            # Not "done" yet: end() gets the result, which also says how many pictures failed.
             self.stage = progress.stage if progress.stage != "done" else "downloading"
             self._told = progress.fraction or self._told
             self._sent = self._sent or bool(progress.task_id)
@@ -251,7 +285,11 @@ class Call:
                 self._has_come([progress.picture])
 
     def end(self, result: object) -> None:
-        """Called by the worker with what its job returned, ``None`` if it raised."""
+        """Take over the result of the job; called by the worker.
+
+        Args:
+            result: ``api.Result`` of a paid call, ``api.Delivery`` of a fetch, or ``None`` if the job raised.
+        """
         delivery = result.delivery if isinstance(result, api.Result) else result
         error = result.error if isinstance(result, api.Result) else None
         with self._lock:
@@ -260,10 +298,10 @@ class Call:
             self._touch()
             self.ended = True
             if isinstance(error, TaskTimeoutError):
-                # Stopped in the task list, or it took too long: what was sent goes on at the service.
+                # Stopped in the task list, or over its deadline. Unless nothing was billed, the task goes on.
                 self.stopped, self.parked = True, error.billed != "no"
             elif isinstance(delivery, api.Delivery):
-                # Those of the store were not reported one by one.
+                # Pictures from the store were not reported one by one.
                 self._has_come(delivery.pictures[self.came :])
                 self.failed = len(delivery.errors)
                 self.pictures = self.came + self.failed
@@ -273,18 +311,22 @@ class Call:
                 self.failed = max(1, self.pictures - self.came)
 
     def stop(self) -> None:
+        """End the call because nobody waits for it any more; it counts as parked if its task may go on."""
         if not self.ended:
             self.ended = self.stopped = True
             self.parked = self._sent or self.stage in _AT_THE_SERVICE
             self._fresh.clear()
 
     def take_fresh(self) -> list[api.tensors.Pixels]:
-        """Pictures that have come since the last time."""
+        """The pictures that came since the last call of this method, and forget them."""
         fresh, self._fresh = self._fresh, []
         return fresh
 
     def fraction(self, now: float) -> float | None:
-        """The service's own figure, or the share of the time that such calls usually take."""
+        """How much of the call is done, 0-1: the service's figure, else elapsed by usual seconds; ``None``: not known.
+
+        At most ``_NEARLY`` until the call has succeeded.
+        """
         if self.good:
             return 1.0
         if not self._told and self._usual(now) is None:
@@ -292,9 +334,11 @@ class Call:
         return min(self._told or self._usual(now) or 0.0, _NEARLY)
 
     def estimated(self, now: float) -> bool:
+        """Whether :meth:`fraction` is calculated from the usual seconds."""
         return not self._told and self._usual(now) is not None
 
     def _usual(self, now: float) -> float | None:
+        """Elapsed seconds divided by the usual ones, may be over 1; ``None`` if these are not known."""
         if self._running_since is None or not self.expected:
             return None
         return (now - self._running_since) / self.expected

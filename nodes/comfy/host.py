@@ -1,4 +1,7 @@
-"""The only file that talks to ComfyUI: worker threads, interrupt, progress."""
+"""All calls of ComfyUI but ``comfy_api``: jobs of nodes on worker threads, interrupts, progress, routes, previews.
+
+It also holds what exists once in the process: the profiles, the journal and the templates.
+"""
 
 from __future__ import annotations
 
@@ -36,19 +39,20 @@ from .wake_up import WakeUpTimer
 
 _T = TypeVar("_T")
 
+# Seconds between two looks at ComfyUI's interrupt flag.
 _SLICE = 0.05
-# A call that was stopped mostly ends by itself in that time, and then knows best how far it came.
+# Seconds for a call that was stopped in the task list to end by itself: its own result says best how far it came.
 _PATIENCE = 1.0
 _REMEMBERED_RUNS = 100
 
-# One for each service: the calls that wait for a place at one of them do not stand in the other's way.
+# Threads of the paid calls, 32 for each service, so that calls that wait for one service do not delay the other's.
 _calls: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
-# Apart from the paid calls: what was paid before does not wait until one of them has ended.
+# Threads of Remote Task Result, so that fetching a paid task does not wait for paid calls.
 _fetches: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
 _store_reads = DaemonPool(4)
-# Apart from the calls: conversions of one node do not wait for another's pictures.
+# Threads of off_loop(), so that the conversions of one node do not wait for another node's calls.
 _local_work = DaemonPool(2)
-# Nobody waits for these.
+# No node waits for the jobs of these two.
 _thumbnails = DaemonPool(1)
 _aftermath = DaemonPool(1)
 _LOOKOUT = WakeUpTimer(_SLICE, lambda: bool(comfy.model_management.processing_interrupted()))
@@ -56,7 +60,7 @@ _LOOKOUT = WakeUpTimer(_SLICE, lambda: bool(comfy.model_management.processing_in
 
 @dataclass(frozen=True)
 class Account:
-    """Pictures of one run by where they came from, its seconds, and whether all of it was free (the sandbox)."""
+    """How many pictures one ``execute`` got and from where, its seconds, and whether it was free (the sandbox)."""
 
     bought: int
     resumed: int
@@ -67,7 +71,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Bought:
-    """What the calls of a node brought, in their order, the notes about that, and the account of the run."""
+    """The deliveries of a node's calls in their order, notes for the user, and the counts of pictures."""
 
     deliveries: list[api.Delivery]
     notes: list[Text]
@@ -75,10 +79,14 @@ class Bought:
 
 
 async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
-    """Run a local function on a worker thread, so that the other nodes of the graph go on meanwhile.
+    """Run a blocking local function on a worker thread and return its result, so that other nodes run meanwhile.
 
-    On an interrupt, or when ComfyUI cancels this node because a sibling failed, it is dropped if it has not begun, and
-    else ends without anybody waiting for it.
+    On an interrupt, or when ComfyUI cancels this node because a sibling failed, the function is not started any more;
+    if it runs already, it ends in its thread and the result is dropped.
+
+    Raises:
+        InterruptProcessingException: the user interrupted.
+        Exception: whatever the function raises.
     """
     future = _local_work.submit(partial(function, *args))
     try:
@@ -96,15 +104,16 @@ async def buy(
     check: Callable[[Sequence[api.Delivery]], None] = lambda deliveries: None,
     later: Callable[[], None] = lambda: None,
 ) -> Bought:
-    """Run the paid calls of one node side by side.
+    """Run the paid calls of one node side by side and return their deliveries.
 
     Args:
-        check: what the node asks of the deliveries before they count as handed on.
-        later: called if all that is missing was bought and may still come.
+        accept_partial: return what came if some pictures are missing; else their error is raised.
+        check: raises if the node cannot return the deliveries. They are marked as delivered only after it.
+        later: called if pictures are missing and all of them belong to tasks that go on at the service.
 
     Raises:
         ConfigurationError: ComfyUI has loaded the pack twice.
-        RemoteImageError: something is missing, and that is not accepted, or nothing came at all.
+        RemoteImageError: a picture is missing and ``accept_partial`` is false, or no picture came.
         InterruptProcessingException: the user interrupted.
     """
     if _other_copy is not None:
@@ -133,30 +142,38 @@ async def buy(
 
 
 async def fetch(journal: api.Journal, service: api.HiDreamService | api.VolcengineService, wanted: str) -> api.Delivery:
-    """The pictures of a task that was paid before; see :func:`api.fetch_task`. Takes no place of the paid calls."""
+    """The pictures of a task that was paid before; see :func:`api.fetch_task`. It uses no thread of the paid calls.
+
+    Args:
+        wanted: a journal id, or the service's task id.
+    """
     job = partial(api.fetch_task, journal, service, wanted)
     [delivery] = await _run_jobs([job], _fetches[service.provider], ExpectedWork([0]))
     return delivery
 
 
-# An interrupt is felt at once; what became of it is told when the threads have written it down.
+# Seconds to wait, after an interrupt, until the threads of the calls have written into the journal how far they came.
 _TOLD_WITHIN = 4.5
 
 
 def _tell_what_is_left(batch: api.Batch, display: NodeDisplay) -> None:
+    """Tell the page, from another thread, what became of the calls of an interrupted batch."""
     deadline = time.monotonic() + _TOLD_WITHIN
 
     def look() -> None:
         with contextlib.suppress(RemoteImageError):
             display.leave(batch.left(max(0.0, deadline - time.monotonic())))
 
-    # One after another: the items of a list end in the same moments.
+    # One thread for all: the items of a mapped list are interrupted at the same time.
     with contextlib.suppress(Exception):
         _aftermath.submit(look)
 
 
 def _as_shown(text: Text) -> str:
-    """In the language that ComfyUI's only user has chosen, or else in both; dialogs show no Markdown."""
+    """The text of an error for ComfyUI's dialog: in the user's language if ComfyUI has one user only, else in both.
+
+    Without backquotes, because the dialog shows no Markdown.
+    """
     shown = str(text)
     with contextlib.suppress(Exception):
         if not args.multi_user:
@@ -170,7 +187,7 @@ api.show_as(_as_shown)
 
 
 def private_directory() -> Path:
-    """A folder of ComfyUI's user directory that its web server does not serve."""
+    """The pack's folder in ComfyUI's user directory; ComfyUI's web server does not serve it."""
     get_system_user_directory = getattr(folder_paths, "get_system_user_directory", None)
     if get_system_user_directory is not None:
         return Path(get_system_user_directory("hidream_volcengine"))
@@ -178,20 +195,21 @@ def private_directory() -> Path:
 
 
 PROFILE_FILE = ProfileFile(private_directory)
-# These are loaded with the first paid call, or with the page that asks for them.
+# Made by the first paid call or the first request of a page, because they load packages that ComfyUI's start does not.
 profiles = made_once(lambda: api.Profiles.of_this_server(start_sandbox, PROFILE_FILE))
 _editor = made_once(lambda: api.ProfileEditor(profiles(), PROFILE_FILE))
 _templates = made_once(lambda: api.TemplateShelf(profiles(), private_directory))
 
 
 def _tell_pages(changed: str) -> None:
-    # Nothing of it is in the event, which goes to every client.
+    # The event goes to every client, so it carries no content: a page asks the routes for it.
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.send_sync(f"hidream_volcengine.{changed}", {})
 
 
-# The folder of another copy of this pack, if ComfyUI has loaded that before this one: routes and collector are its.
+# The folder of another copy of this pack that ComfyUI has loaded before this one. Then only that copy has routes and a
+# background poller, and this one buys nothing.
 _other_copy: Path | None = None
 SERVER_JOURNAL = ServerJournal(private_directory, profiles, partial(_tell_pages, "tasks"), lambda: _other_copy is None)
 
@@ -230,7 +248,7 @@ _runs: OrderedDict[str, api.Run] = OrderedDict()
 
 
 def _current_run() -> api.Run:
-    """The run of a workflow that this node belongs to; its nodes share one."""
+    """The run that this node belongs to; all nodes of one queued prompt share it."""
     context = get_executing_context()
     prompt_id = (context.prompt_id if context is not None else "") or _substitute_prompt_id()
     run = _runs.setdefault(prompt_id, api.Run(prompt_id))
@@ -245,7 +263,7 @@ _start_id = made_once(lambda: uuid.uuid4().hex)
 def _substitute_prompt_id() -> str:
     """An id for a run that was queued with an empty `prompt_id`, so that the budget per run applies to it, too.
 
-    It is made of ComfyUI's number of the queue item; without a queue, each node is a run.
+    It is made of ComfyUI's number of the queue item. If there is no such item, each call returns a new id.
     """
     with contextlib.suppress(Exception):
         running: dict[int, Any] = PromptServer.instance.prompt_queue.currently_running
@@ -266,18 +284,20 @@ async def _run_jobs(
 ) -> list[_T]:
     """Run blocking jobs side by side on worker threads and return their results in order.
 
-    On an interrupt, or when ComfyUI cancels this node because a sibling failed, every job's token is set and this
-    returns at once; what is under way in a thread ends by itself and touches no ComfyUI state.
+    On an interrupt, or when ComfyUI cancels this node because a sibling failed, every job's token is cancelled and this
+    raises at once. Jobs that run end by themselves in their threads and touch no ComfyUI state.
 
     Args:
-        pool: their worker threads.
-        outlook: what they are going to do, to be shown.
-        stored: by a job's number, what takes its result from the store and needs no thread of ``pool``; the job itself
-            runs only if that brings none.
-        left: makes the result of a job that was stopped and whose thread is still held up in something.
+        pool: its threads run the jobs.
+        expected_work: what the jobs are going to do, for the display.
+        stored: for the index of a job, a function that reads its result from the store, on other threads than those of
+            ``pool``. The job runs only if that function returns ``None`` or raises.
+        left: makes the result of a job that was stopped in the task list and whose thread has not ended within
+            ``_PATIENCE`` seconds; it gets the error that explains the stop.
 
     Raises:
         InterruptProcessingException: the user interrupted.
+        Exception: whatever the first job in order raised that raised.
     """
     display = _current_display()
     shown = display.begin(expected_work)
@@ -332,10 +352,10 @@ def _read_shown(read: Callable[[api.CallHandle], _T | None], watch: api.CallHand
 
 
 def _abandon(pool: DaemonPool, futures: Iterable[Future[Any]]) -> None:
-    """Drop what waits, now; give back the threads of what runs, once all coroutines of this prompt have left.
+    """Drop the queued futures now, and take the running ones out of the pool's size in the next round of the loop.
 
-    They leave one after the other in the same round of the loop: a thread that is given back before that would begin
-    with a job of a coroutine that has not left yet.
+    On an interrupt all coroutines of a prompt end in the same round. If a place in the pool became free before all of
+    them have dropped their queued jobs, the pool would start one of these jobs.
     """
     under_way = [future for future in futures if not future.cancel()]
     asyncio.get_running_loop().call_soon(pool.abandon, under_way)
@@ -344,6 +364,14 @@ def _abandon(pool: DaemonPool, futures: Iterable[Future[Any]]) -> None:
 async def _until_done(
     futures: Sequence[Future[Any]], display: NodeDisplay | None = None, tokens: Sequence[api.CancelToken] = ()
 ) -> None:
+    """Wait until each future is done, or was stopped by its token ``_PATIENCE`` seconds ago; draw the display.
+
+    Args:
+        tokens: those of ``futures``, in order; none: no future can be stopped alone.
+
+    Raises:
+        InterruptProcessingException: the user interrupted. The futures go on.
+    """
     loop = asyncio.get_running_loop()
     token_of = dict(zip(futures, tokens, strict=False))
 
@@ -358,14 +386,15 @@ async def _until_done(
     with _LOOKOUT.waiting(overdue, display) as woken:
 
         def wake(_: Future[Any]) -> None:
-            # The loop of an ended prompt is closed; nobody waits there any more.
+            # RuntimeError: the prompt has ended and its loop is closed.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(woken.set)
 
         for future in futures:
             future.add_done_callback(wake)
         while not ended():
-            # Only a look: the throwing variant clears the one global flag, and other waiting nodes would miss it.
+            # Not throw_exception_if_processing_interrupted(): it clears the global flag, so that other nodes of this
+            # prompt that wait would not see it.
             if comfy.model_management.processing_interrupted():
                 raise comfy.model_management.InterruptProcessingException
             if display is not None:
@@ -378,14 +407,14 @@ async def _until_done(
 
 
 class _Screen:
-    """What ComfyUI shows of the node that is executing now, and its page. What ComfyUI raises there ends no call."""
+    """A :class:`UiSink` for the node that is executing now. Errors of ComfyUI are ignored: they must not end a call."""
 
     def __init__(self) -> None:
         context = get_executing_context()
         self._server: Any = getattr(PromptServer, "instance", None)
         self._node_id = context.node_id if context is not None else None
         self._prompt_id = context.prompt_id if context is not None else ""
-        # Another prompt may have another.
+        # Read now: the server's client_id changes with the prompt that it executes.
         self._client_id = getattr(self._server, "client_id", None)
         self._about = {"prompt_id": self._prompt_id, "node": self._node_id, "display_node": self._display_node()}
         self._about["workflow"] = self._workflow()
@@ -402,7 +431,7 @@ class _Screen:
                 self._server.send_progress_text(words, self._node_id, self._client_id)
 
     def watched(self) -> bool:
-        # Without a client the event would go to everybody.
+        # send_sync() without a client id would send the event to every client.
         return self._client_id is not None and self._client_id in getattr(self._server, "sockets", ())
 
     def tell(self, state: dict[str, Any]) -> None:
@@ -424,7 +453,7 @@ class _Screen:
         return self._node_id
 
     def _workflow(self) -> str:
-        """The page may show another workflow meanwhile, whose nodes have the same numbers."""
+        """The id of the queued workflow, "" if not known. The page compares it: node ids repeat in other workflows."""
         with contextlib.suppress(Exception):
             for item in list(self._server.prompt_queue.currently_running.values()):
                 if item[1] == self._prompt_id:
@@ -433,11 +462,12 @@ class _Screen:
 
 
 _PROGRESS_EVENT = "hidream_volcengine.progress"
-# Of the prompt that runs, by node.
+# The displays of the running prompt, by prompt id and node id.
 _displays: dict[tuple[str, str], NodeDisplay] = {}
 
 
 def _current_display() -> NodeDisplay:
+    """The display of the node that is executing now; drops those of former prompts."""
     context = get_executing_context()
     if context is None:
         return NodeDisplay(_Screen())
@@ -450,19 +480,21 @@ def _current_display() -> NodeDisplay:
 
 
 def blocked_output(why: Text) -> ExecutionBlocker:
-    """An output that nobody may use: ComfyUI ends a node that takes it with these words."""
+    """A value for an output that has none: a node that takes it is not run, and ComfyUI shows ``why`` as its error."""
     return ExecutionBlocker(str(why))
 
 
+# Pixels of the longer side.
 _PREVIEW_SIDE = 512
 _THUMBNAIL_SIDE = 256
 
 
 def preview(pixels: api.tensors.Pixels) -> list[PreviewFile]:
-    """A small JPEG of a picture for the browser, in the folder of ComfyUI's that ends with the server.
+    """Write a JPEG of at most 512 px of a picture into ComfyUI's temp folder, for the browser.
 
     Returns:
-        What /view asks for, and the picture's real size; empty where it cannot be written: that ends no run.
+        One entry: the parameters for /view, and width and height of the picture itself. Empty if the file cannot be
+        written, because a missing preview must not end the run.
     """
     height, width = pixels.shape[:2]
     file = _small_file(pixels, _PREVIEW_SIDE, "outpaint_preview")
@@ -470,6 +502,10 @@ def preview(pixels: api.tensors.Pixels) -> list[PreviewFile]:
 
 
 def _small_file(pixels: api.tensors.Pixels, side: int, kind: str) -> PreviewFile | None:
+    """Write a JPEG within ``side`` × ``side`` px and return its parameters for /view; ``None`` if that fails.
+
+    ``kind`` begins its name; the rest is the hash of the pixels, so an equal picture is written once.
+    """
     height, width = pixels.shape[:2]
     name = f"{kind}_{api.tensors.fingerprint(pixels).split(':')[1][:32]}.jpg"
     path = Path(folder_paths.get_temp_directory()) / name
@@ -477,7 +513,7 @@ def _small_file(pixels: api.tensors.Pixels, side: int, kind: str) -> PreviewFile
         if not path.exists():
             small = api.tensors.reduced(pixels, *api.geometry.fit_within(width, height, side, side))
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Never half a picture under that name.
+            # Renamed when complete: another thread takes an existing file for a complete one.
             part = path.with_suffix(f".{uuid.uuid4().hex}.part")
             part.write_bytes(api.tensors.encode(small, "jpeg 95"))
             part.replace(path)

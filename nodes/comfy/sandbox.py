@@ -1,4 +1,4 @@
-"""The built-in emulator behind the profile ``sandbox``: started in this process when it is used first."""
+"""The built-in emulator behind the profile ``sandbox``; it runs in this process from its first use on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ... import api
 if TYPE_CHECKING:
     from ...emulator import Emulator
 
+# Seconds that an emulated task takes.
 _LATENCY = 1.5
 
 _lock = threading.Lock()
@@ -17,7 +18,7 @@ _emulator: Emulator | None = None
 
 
 def start_sandbox() -> api.Sandbox:
-    """The address of the emulator on loopback, and the keys that it takes."""
+    """Start the emulator unless it runs; returns its address on loopback and the keys that it accepts."""
     global _emulator
     from ...emulator import Credentials, Emulator
 

@@ -1,4 +1,4 @@
-"""This server's journal: made when the first paid call or look at the task list needs it, closed with the process."""
+"""This server's journal and background poller: opened when they are first needed, closed when the process exits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from ... import api
 from ...api import RemoteImageError, choices, made_once
 from .change_notifier import ChangeNotifier
 
+# Seconds that submits which are under way may take to end when ComfyUI closes.
 _GRACE_AT_EXIT = 5.0
 
 
 @dataclass(frozen=True)
 class BudgetLine:
-    """How many pictures a profile bought today, and how many it may; ``None`` = no limit, or nobody can say."""
+    """A profile's budget for the task list: pictures bought today, and its limits.
+
+    ``None`` means no limit, or that the profile cannot be resolved (it has no key, or is gone).
+    """
 
     profile: str
     pictures_today: int
@@ -29,13 +33,15 @@ class BudgetLine:
 
 
 class ServerJournal:
-    """The journal, its collector, and what the task list's routes ask of them.
+    """The journal, its background poller, and the actions of the task list's routes.
+
+    Every method blocks. Every method raises what :meth:`open` raises, and JournalError if the journal cannot be used.
 
     Args:
-        directory: where the journal is kept, unless the server's owner chose another place.
-        profiles: who pays for what the journal has.
+        directory: returns the folder of the journal, unless the server's owner chose another place.
+        profiles: returns the profiles that pay for the tasks of the journal.
         tell: called when the task list has changed, at most once a second, in a thread of its own.
-        collects: whether tasks that nobody waits for are fetched here.
+        collects: whether this copy of the pack runs the background poller.
     """
 
     def __init__(
@@ -55,16 +61,16 @@ class ServerJournal:
         self._thumbnails = made_once(lambda: api.Thumbnails())
 
     def open(self) -> api.Journal:
-        """The journal; from now on no paid task rots.
+        """The journal; the first call opens it and starts the background poller, which collects parked tasks.
 
         Raises:
-            ConfigurationError: a setting of the server is wrong.
+            ConfigurationError: a setting of the server is not valid.
         """
         with self._lock:
             if self._journal is None:
                 directory, profiles = self._directory(), self._profiles()
                 journal = api.Journal(profiles.journal_settings(directory), on_change=self._announcer.announce)
-                # Daemon threads would die in the middle of a submit.
+                # At exit Python kills daemon threads, even during a submit: _leave() waits for submits first.
                 atexit.register(_leave, journal, os.getpid())
                 self._collector = api.BackgroundPoller(journal, profiles)
                 if self._collects():
@@ -73,15 +79,17 @@ class ServerJournal:
             return self._journal
 
     def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine]]:
+        """The newest ``limit`` tasks, and a line for each profile that bought today or has a limit."""
         overview = self.open().overview(limit)
         return overview, self._budgets(overview.today)
 
     def _budgets(self, bought: dict[tuple[str, str], int]) -> list[BudgetLine]:
+        """``bought``: pictures of today by (name of the profile when it bought, account id)."""
         today: Counter[str] = Counter()
         profiles = self._profiles()
         buyers = {profiles.name_of(*buyer) for buyer in bought}
         for (profile, account), pictures in bought.items():
-            # As the budget counts them: under the name of that time, too.
+            # As the budget counts them: under the former name of a renamed profile, too.
             for name in {profile, profiles.name_of(profile, account)}:
                 today[name] += pictures
         names = dict.fromkeys([*profiles.names(), *sorted(buyers)])
@@ -94,40 +102,51 @@ class ServerJournal:
         return lines
 
     def task(self, journal_id: str) -> api.Task | None:
+        """A task of the list; ``None`` if the journal does not have it."""
         return self.open().task(journal_id)
 
     def submit_again(self, journal_id: str) -> bool:
+        """Let the next equal request be bought anew; ``False`` if the attempt's state does not allow it."""
         return self.open().submit_again(journal_id)
 
     def collect(self, journal_id: str) -> bool:
-        """Ask for a task now, in the background; ``False`` if there is nothing to ask for."""
+        """Poll and collect a task now, in another thread.
+
+        Returns:
+            ``False`` if the task is not accepted, or another call works on it.
+        """
         self.open()
         return self._collector is not None and self._collector.ask_now(journal_id)
 
     def stop_waiting(self, journal_id: str) -> bool:
-        """End the calls of this server that wait for a task; ``False`` if there is none."""
+        """End the calls of this process that wait for a task; ``False`` if there is none."""
         return self.open().waits.stop(journal_id)
 
     def acknowledge(self) -> None:
+        """Note that the user knows of a damaged journal that was replaced; paid nodes work again."""
         self.open().acknowledge()
 
     def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
+        """The bytes of a stored picture and its media type; ``None`` if they are missing or damaged."""
         return self.open().picture(journal_id, position)
 
     def thumbnail(self, journal_id: str, position: int) -> bytes | None:
+        """A small JPEG of a stored picture; ``None`` if the store does not have it."""
         journal = self.open()
         sha256 = journal.hash_of(journal_id, position)
         return self._thumbnails().of(sha256, partial(journal.stored, sha256)) if sha256 else None
 
 
 def _leave(journal: api.Journal, pid: int) -> None:
+    """Close the journal at the exit of the process ``pid``, after the submits that are under way."""
     if os.getpid() != pid:
-        return  # this is a forked child: its parent closes the journal
+        return  # in a forked child: its parent closes the journal
     api.wait_for_submits(_GRACE_AT_EXIT)
     journal.close()
 
 
 def _budget(profiles: api.Profiles, profile: str) -> api.Budget:
+    """The budget of a profile, which is the same for both services; no limits if the profile cannot be resolved."""
     for account in (profiles.hidream, profiles.volcengine):
         try:
             return account(profile).budget

@@ -1,7 +1,7 @@
-"""One look for all coroutines that wait for worker threads; it knows no ComfyUI.
+"""A timer that wakes the coroutines that wait for worker threads; it knows no ComfyUI.
 
-ComfyUI runs the items of a list side by side. A thousand coroutines that each look up twenty times a second would keep
-its loop, and this process, busy with nothing else.
+ComfyUI runs the items of a list side by side. If each of a thousand coroutines woke up twenty times a second to look
+for an interrupt, ComfyUI's loop would have no time for anything else. So one timer looks for all of them.
 """
 
 from __future__ import annotations
@@ -22,28 +22,37 @@ class _Waiter:
 
 @dataclass
 class _Round:
+    """The waiters of one loop; ``armed``: the timer of that loop is set."""
+
     waiters: set[_Waiter] = field(default_factory=set)
     armed: bool = False
 
 
 class WakeUpTimer:
-    """Wakes whom it concerns, every ``pause`` seconds as long as somebody waits on a loop.
+    """Looks every ``pause`` seconds, on each loop with a waiting coroutine, which coroutines have to be woken.
 
-    That is whoever is overdue, one for each display, to draw it, and all of them on an interrupt.
+    Woken are: all of them on an interrupt; those whose ``overdue`` is true; and one for each display, to draw it.
 
     Args:
-        interrupted: whether everybody is to leave.
+        interrupted: whether the user has interrupted.
     """
 
     def __init__(self, pause: float, interrupted: Callable[[], bool]) -> None:
         self._pause = pause
         self._interrupted = interrupted
-        # Each prompt of ComfyUI has a loop of its own.
+        # ComfyUI runs each prompt on a loop of its own; the entry ends with the loop.
         self._rounds: WeakKeyDictionary[asyncio.AbstractEventLoop, _Round] = WeakKeyDictionary()
 
     @contextmanager
     def waiting(self, overdue: Callable[[], bool], display: object | None = None) -> Iterator[asyncio.Event]:
-        """The event by which a coroutine of the running loop is woken while the block runs; it finds out why itself."""
+        """Register the running coroutine for the length of the block; yields the event that wakes it.
+
+        The event does not say why: the coroutine checks its futures, the interrupt and its display.
+
+        Args:
+            overdue: whether the coroutine has to be woken although none of its futures has ended.
+            display: what it draws; of all coroutines with the same display one is woken. ``None``: it draws nothing.
+        """
         loop = asyncio.get_running_loop()
         now = self._rounds.setdefault(loop, _Round())
         waiter = _Waiter(overdue, display)
