@@ -1,4 +1,4 @@
-"""What the nodes share: category, profile check, lasting words, and how results become outputs."""
+"""What the nodes share: base classes with the check of the profile, notes below a node, and checks of results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .comfy.host import PROFILE_FILE, Account, Bought, profiles
 
 CATEGORY = "HiDream & Volcengine"
 
-# This pack's own limit of a single picture: the services' are not published.
+# This pack's own limit of a single picture; the services do not publish theirs.
 MAX_RESULT_PIXELS = 16384 * 16384
 
 
@@ -24,7 +24,10 @@ class RemoteNode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, profile: str) -> bool | str:
-        """Takes over ComfyUI's list check of this one input, so that an unknown name is explained."""
+        """``True``, or an explanation if the server has no such profile.
+
+        ComfyUI leaves out its own list check of an input that this method names.
+        """
         if not isinstance(profile, str) or profile in profile_names(PROFILE_FILE):
             return True
         problem = profiles().check_name(profile)
@@ -36,44 +39,54 @@ class PartialNode(RemoteNode):
 
     @classmethod
     def fingerprint_inputs(cls, **known: object) -> int:
-        """Another one after each run that left something that may still come: queued again, it is looked for, free.
+        """How many runs with these widgets' values left pictures that may still come.
 
-        Never another one after a whole run: the paid nodes behind this one would buy again. What comes over a wire
-        ComfyUI does not know yet when it asks.
+        ComfyUI runs a node again if its fingerprint has changed: after an incomplete run, queueing again looks for the
+        missing pictures, free of charge. After a complete run it stays the same: with a new fingerprint the paid nodes
+        behind this one would run, and buy, again.
+
+        Args:
+            known: the widgets' values; ``None`` for one that comes over a wire: ComfyUI does not know it yet, and it
+                counts as equal to any value.
         """
         left = _left_for_later.items()
         return sum(times for widgets, times in left if all(known.get(name) in (None, was) for name, was in widgets))
 
 
+# Incomplete runs by the names and values of their widgets.
 _left_for_later: Counter[frozenset[tuple[str, object]]] = Counter()
 
 
 def leave_for_later(**widgets: object) -> None:
-    """The rest may still come when a node with these values is queued again."""
+    """Note that a run with these values is incomplete; see :meth:`PartialNode.fingerprint_inputs`."""
     _left_for_later[frozenset(widgets.items())] += 1
 
 
 class Notes:
-    """Lasting words of one run of a node, shown below it; each is said once."""
+    """The notes of one run of a node, shown below it until the next run; equal notes are shown once."""
 
     def __init__(self, notes: Sequence[Text] = ()) -> None:
         self._notes: list[Text] = list(notes)
         self._account: Account | None = None
 
     def add(self, note: Text) -> None:
-        # Called by workers too: appending is atomic, and a note said twice is dropped on the way out.
+        # Worker threads call this, too: list.append() is atomic, and ui() drops repetitions.
         self._notes.append(note)
 
     def extend(self, notes: Sequence[Text]) -> None:
         self._notes.extend(notes)
 
     def close(self, bought: Bought) -> None:
-        """Add the notes and the account of a purchase."""
+        """Add the notes and the counts of a purchase."""
         self.extend(bought.notes)
         self._account = bought.account
 
     def ui(self) -> dict[str, list[Any]]:
-        """Always the same keys and lists, or ComfyUI fails on mapped lists. Each text has two lines: en, zh."""
+        """The node's ``ui`` output, and a line in the log for each note.
+
+        ``text``: the notes, each with a line in English and one in Chinese. ``account``: after a purchase, its counts.
+        ComfyUI merges the outputs of mapped lists, so the keys must be the same for each, and the values lists.
+        """
         unique = list(dict.fromkeys(self._notes))
         for note in unique:
             pack_logger().info("%s", note.en)
@@ -82,21 +95,21 @@ class Notes:
 
 
 def pictures_of(deliveries: Sequence[api.Delivery]) -> list[api.tensors.Pixels]:
-    """All pictures of a batch, in the order of its calls."""
+    """All pictures of a node's calls, in the order of the calls."""
     return [picture for delivery in deliveries for picture in delivery.pictures]
 
 
 def size_of(pixels: api.tensors.Pixels) -> tuple[int, int]:
-    """(width, height)"""
+    """Width and height in pixels."""
     height, width = pixels.shape[:2]
     return width, height
 
 
 def check_one_size(deliveries: Sequence[api.Delivery]) -> None:
-    """An IMAGE batch holds one size. What differs is not resized in silence.
+    """Check that all pictures have one size, as an IMAGE batch needs; they are not resized.
 
     Raises:
-        ServiceError: the sizes differ; it names the tasks, which RemoteTaskResult returns as a list.
+        ServiceError: the sizes differ. It names the tasks, whose pictures Remote Task Result returns as a list.
     """
     sizes = sorted({size_of(picture) for picture in pictures_of(deliveries)})
     if len(sizes) <= 1:
@@ -118,7 +131,7 @@ def check_one_size(deliveries: Sequence[api.Delivery]) -> None:
 
 
 def note_other_size(notes: Notes, came: tuple[int, int], expected: tuple[int, int]) -> None:
-    """Say that the service returned another size than it was asked for."""
+    """Add a note if the service returned another size (width, height) than it was asked for."""
     if came != expected:
         notes.add(
             Text(
@@ -129,12 +142,13 @@ def note_other_size(notes: Notes, came: tuple[int, int], expected: tuple[int, in
 
 
 def check_result_fits_memory(width: int, height: int, count: int, available: int, max_pixels: int) -> None:
-    """Refuse before paying what could not be held afterwards.
+    """Check, before anything is paid, that the expected pictures fit into memory.
 
     Args:
-        width, height, count: the expected pictures.
+        width, height: of each picture, in pixels.
+        count: of the pictures.
         available: bytes of free memory.
-        max_pixels: the largest single picture.
+        max_pixels: the most pixels that a single picture may have.
 
     Raises:
         InvalidInputError: naming the limit and the actual value.
@@ -148,7 +162,7 @@ def check_result_fits_memory(width: int, height: int, count: int, available: int
                 f"上限为 {max_pixels / 1e6:.1f}。",
             )
         )
-    # Float pixels of all pictures in one tensor, and the decoded bytes they come from.
+    # For each of three channels: 4 bytes in the float32 tensor of all pictures, and the decoded byte.
     needed = width * height * 3 * (4 + 1) * count
     if needed > available:
         raise InvalidInputError(

@@ -54,7 +54,7 @@ _ON_PARTIAL = ComboWidget(
 
 
 async def _service(profile: str, endpoint: api.hidream.Endpoint) -> api.HiDreamService:
-    # Off the loop: the sandbox is started here when it is used first.
+    # Off the loop, because resolving the profile may start the sandbox.
     return api.HiDreamService(await host.off_loop(host.profiles().hidream, profile), endpoint)
 
 
@@ -149,7 +149,11 @@ def _preview_of(originals: api.Pictures) -> list[host.PreviewFile]:
 
 
 def _laid_out(size: tuple[int, int], layout: dict[str, Any]) -> api.Placement:
-    """From the node's own widgets."""
+    """The placement of an original of ``size`` (width, height) by the node's own widgets.
+
+    Raises:
+        InvalidInputError: a value is outside its limits, or the original would leave or fill the canvas.
+    """
     placement = api.geometry.place(
         *size,
         _CANVAS_WIDTH.check(layout["canvas_width"]),
@@ -167,7 +171,11 @@ _WIDE, _HIGH = Text("wide", "宽"), Text("high", "高")
 
 
 def _within_canvas(placement: object, size: tuple[int, int], notes: Notes) -> api.Placement:
-    """The connected placement, scaled down as far as the service's canvas demands."""
+    """The connected placement, scaled down as far as the service's canvas demands.
+
+    Raises:
+        InvalidInputError: it is not usable, or a side of the canvas is too short for the service after scaling.
+    """
     used = given_placement(placement, size, (choices.MAX_CANVAS, choices.MAX_CANVAS), notes)
     if min(used.canvas_width, used.canvas_height) < _MIN_CANVAS:
         raise InvalidInputError(
@@ -183,7 +191,7 @@ def _within_canvas(placement: object, size: tuple[int, int], notes: Notes) -> ap
 
 
 def _large_enough(placement: api.Placement) -> Text:
-    """What canvas to give the placement, so that every side is long enough once it is scaled down."""
+    """The advice which canvas to choose, so that every side is long enough after scaling down."""
     sides = placement.canvas_width, placement.canvas_height
     least = max(_MIN_CANVAS, math.ceil(max(sides) * _MIN_CANVAS / choices.MAX_CANVAS))
     short = [which for side, which in zip(sides, (_WIDE, _HIGH), strict=True) if side < least]
@@ -224,7 +232,7 @@ _USE_IMAGES = ComboWidget(
     _ONE_EACH,
     "Each image of the batch on its own, or all of them together as references of a single call.",
 )
-# Sizes are the service's choice; the result is expected around a megapixel and may well be larger.
+# Expected pixels of a result. The service chooses the size: about a megapixel, and it may be larger.
 _IMAGE_TO_IMAGE_PIXELS = 4_000_000
 
 
@@ -450,7 +458,14 @@ def _photo_set_call(service: api.HiDreamService, photo: api.Upload, template_id:
 
 
 def _fit_photo(original: api.tensors.Pixels, fit: str, notes: Notes) -> api.tensors.Pixels:
-    """The photo as the service takes it: 3:4 within 0.5 %, no side over 2048 px."""
+    """The photo as the service takes it: 3:4 within 0.5 %, no side over 2048 px; a note says what was changed.
+
+    Args:
+        fit: ``error``: change nothing; ``crop``, ``pad``: cut or pad to 3:4, and scale down.
+
+    Raises:
+        InvalidInputError: the service would not take the photo.
+    """
     width, height = size_of(original)
     limit = api.hidream.MAX_MODEL_PHOTO
     photo = original

@@ -20,7 +20,7 @@ from .widgets import BooleanWidget, ComboWidget, FloatWidget, IntWidget
 
 
 def _free(execute: Callable[..., Awaitable[io.NodeOutput]]) -> Callable[..., Awaitable[io.NodeOutput]]:
-    """Its errors do not speak of bills."""
+    """Decorator for the ``execute`` of a local node: its errors do not mention billing."""
 
     @wraps(execute)
     async def run(*args: Any, **values: Any) -> io.NodeOutput:
@@ -186,7 +186,7 @@ class RemoteOutpaintPlacement(io.ComfyNode):
 
 
 def _placement(size: tuple[int, int], target: str, layout: dict[str, Any]) -> api.Placement:
-    """From the widgets that the target makes count.
+    """The placement of an original of ``size`` (width, height), by the widgets that ``target`` uses.
 
     Raises:
         InvalidInputError: a value is outside its limits, or the original would leave the canvas.
@@ -205,6 +205,7 @@ def _placement(size: tuple[int, int], target: str, layout: dict[str, Any]) -> ap
 
 
 def _note_layout(notes: Notes, size: tuple[int, int], placement: api.Placement) -> None:
+    """Add notes if the original is scaled, or fills the canvas."""
     note_resized(notes, size, placement)
     if (placement.width, placement.height) != size:
         notes.add(
@@ -223,7 +224,10 @@ def _note_layout(notes: Notes, size: tuple[int, int], placement: api.Placement) 
 
 
 def _largest(feathering: int, placement: api.Placement, notes: Notes) -> int:
-    """The feathering that is possible. ComfyUI's own node silently leaves a larger one out."""
+    """The feathering in px, reduced to the largest that is possible; then a note says so.
+
+    ComfyUI's own node applies no feathering at all if it is larger, and does not say so.
+    """
     largest = api.padding.largest_feathering(placement)
     if feathering > largest:
         notes.add(
@@ -238,7 +242,12 @@ def _largest(feathering: int, placement: api.Placement, notes: Notes) -> int:
 
 
 def _padded(image: Any, originals: list[api.tensors.Pixels], placement: api.Placement, fill: choices.Fill) -> Any:
-    """The whole batch; an original that is not scaled keeps its own float values."""
+    """The IMAGE batch of padded originals; an original that is not scaled keeps its float values unrounded.
+
+    Args:
+        image: the input IMAGE.
+        originals: the same as 8-bit pixels.
+    """
     scaled = size_of(originals[0]) != (placement.width, placement.height)
 
     def paint(index: int, canvas: api.tensors.Values) -> None:
@@ -346,7 +355,7 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
         notes = Notes([*told, *also_told])
         _check_counts(len(pictures), len(originals))
         output = api.paste.output_placement(placed, size_of(originals[0]), size_of(pictures[0]), settings)
-        # One more than come out: what a single picture takes on the way.
+        # One picture more than the result has, for the memory that pasting a single picture needs.
         count, free = len(pictures) + 1, host.available_memory()
         check_result_fits_memory(output.canvas_width, output.canvas_height, count, free, MAX_RESULT_PIXELS)
         canvas = output.canvas_width, output.canvas_height
@@ -363,7 +372,14 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
 
 @dataclass(frozen=True)
 class _PasteBack:
-    """A batch to be pasted; ``canvas`` is the size of what comes out."""
+    """The work of Outpaint Paste Back on one batch.
+
+    Args:
+        generated, original: the input IMAGEs.
+        pictures, originals: the same as 8-bit pixels. Each original belongs to equally many pictures in a row.
+        canvas: width and height of the result.
+        token: cancelled when nobody waits for the result any more.
+    """
 
     generated: Any
     original: Any
@@ -375,15 +391,15 @@ class _PasteBack:
     token: api.CancelToken
 
     def run(self) -> tuple[Any, Any, list[api.paste.Report]]:
-        """IMAGE, MASK, and a report of each picture.
+        """The resulting IMAGE and MASK, and a report for each picture.
 
         Raises:
-            CallCancelled: between two pictures.
+            CallCancelled: the token was cancelled; it is checked before each picture.
         """
         reports: list[api.paste.Report] = []
         masks: list[NDArray[np.float32]] = []
         variants = len(self.pictures) // len(self.originals)
-        # The same for the whole batch, which has one mask.
+        # Found for the first picture and used for all, because the batch has one mask.
         region = api.locate.painted_region(self.pictures[0], self.originals[0], self.placement)
 
         def paint(index: int, values: api.tensors.Values) -> None:
@@ -397,14 +413,14 @@ class _PasteBack:
             if pasted.exact is not None:
                 self._restore_original(of_original, pasted.placement, pasted.exact, values)
             reports.append(pasted.report)
-            if not masks:  # the same for all
+            if not masks:  # all pictures have the same mask
                 masks.append(pasted.mask)
 
         image = api.tensors.painted_tensor(len(self.pictures), *self.canvas, paint)
         return image, api.tensors.mask_tensor(masks[0]), reports
 
     def _restore_surroundings(self, index: int, placement: api.Placement, values: api.tensors.Values) -> None:
-        """The generated picture's own values around the original."""
+        """Write the generated picture's own float values into ``values``, except inside the placement."""
         inside = api.tensors.cut_out(values, placement).copy()
         values[...] = api.tensors.rgb_values(self.generated, index)
         api.tensors.cut_out(values, placement)[...] = inside
@@ -412,7 +428,7 @@ class _PasteBack:
     def _restore_original(
         self, index: int, placement: api.Placement, exact: api.Placement, values: api.tensors.Values
     ) -> None:
-        """The original's own values, neither rounded nor clipped."""
+        """Write the original's own float values, neither rounded nor clipped, into ``values`` inside ``exact``."""
         left, top = exact.x - placement.x, exact.y - placement.y
         own = api.tensors.rgb_values(self.original, index)[top : top + exact.height, left : left + exact.width]
         api.tensors.cut_out(values, exact)[...] = own
@@ -430,7 +446,7 @@ def _check_counts(generated: int, originals: int) -> None:
 
 
 def _numbered(texts: Sequence[Text], index: int, count: int) -> list[Text]:
-    """Which picture of a batch the words are about."""
+    """The texts, with the number of the picture before each if the batch has several."""
     if count == 1:
         return list(texts)
     return [Text(f"Picture {index + 1}: {text.en}", f"第 {index + 1} 张：{text.zh}") for text in texts]

@@ -1,4 +1,4 @@
-"""What the outpaint nodes share: the placement type, outputs, and what is checked and told about a placement."""
+"""What the outpaint nodes share: the type OUTPAINT_PLACEMENT, its inputs and outputs, and checks and notes about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OutpaintPlacement = io.Custom("OUTPAINT_PLACEMENT")
 
 
 def outpaint_outputs() -> list[io.Output]:
-    """What every paid outpaint node returns."""
+    """The outputs of every paid outpaint node."""
     return [
         io.Image.Output(display_name="image", tooltip="The extended pictures."),
         io.Mask.Output(display_name="mask", tooltip="1 where pixels are new."),
@@ -21,7 +21,11 @@ def outpaint_outputs() -> list[io.Output]:
 
 
 def placement_input(replaced: str) -> io.Input:
-    """The input that wins over a node's own widgets."""
+    """The optional input ``placement``, which is used instead of a node's own widgets.
+
+    Args:
+        replaced: names of these widgets, for the tooltip.
+    """
     return OutpaintPlacement.Input(
         "placement",
         optional=True,
@@ -30,9 +34,10 @@ def placement_input(replaced: str) -> io.Input:
 
 
 def checked_placement(value: object) -> api.Placement:
-    """
+    """The value of an input ``placement``.
+
     Raises:
-        InvalidInputError: something else came on the wire.
+        InvalidInputError: it is no placement.
     """
     if not isinstance(value, api.Placement):
         raise InvalidInputError(
@@ -46,7 +51,11 @@ def checked_placement(value: object) -> api.Placement:
 
 
 def given_placement(value: object, original: tuple[int, int], limits: tuple[int, int], notes: Notes) -> api.Placement:
-    """The connected placement within a node's limits (width, height); it is told that it was used.
+    """The connected placement, scaled down as far as the node's limits demand; notes say so.
+
+    Args:
+        original: width and height of the image.
+        limits: largest width and height of the canvas.
 
     Raises:
         InvalidInputError: it is no placement, belongs to an image of another shape, or leaves nothing to paint.
@@ -83,7 +92,7 @@ _SIDES = {
 
 
 def _note_lost_sides(placement: api.Placement, used: api.Placement, notes: Notes) -> None:
-    """Say which sides have no pixel left at the size that is painted."""
+    """Add a note of the sides that had new pixels and have none after scaling down."""
     lost = [name for side, name in _SIDES.items() if getattr(placement, side) and not getattr(used, side)]
     if lost:
         notes.add(
@@ -95,12 +104,13 @@ def _note_lost_sides(placement: api.Placement, used: api.Placement, notes: Notes
 
 
 def fills_canvas(placement: api.Placement) -> bool:
-    """Whether there is nothing to paint."""
+    """Whether the original covers the whole canvas, so that there is nothing to paint."""
     return (placement.width, placement.height) == (placement.canvas_width, placement.canvas_height)
 
 
 def check_something_new(placement: api.Placement) -> None:
-    """
+    """Check that there is something to paint.
+
     Raises:
         InvalidInputError: the original fills the canvas.
     """
@@ -114,7 +124,7 @@ def check_something_new(placement: api.Placement) -> None:
 
 
 def note_resized(notes: Notes, original: tuple[int, int], placement: api.Placement) -> None:
-    """Say that the original does not have its own pixels in the canvas."""
+    """Add a note if the original is scaled in the canvas. ``original``: its own width and height."""
     placed = (placement.width, placement.height)
     if placed == original:
         return

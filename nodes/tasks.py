@@ -1,4 +1,4 @@
-"""Fetching a paid task again by its id."""
+"""The node that fetches the pictures of a paid task by its id."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ _TASK_ID = StringWidget(
     max_length=200,
 )
 
+# By the widget `task_id`.
 _incomplete_fetches: Counter[str | None] = Counter()
 
 
@@ -51,10 +52,12 @@ class RemoteTaskResult(RemoteNode):
 
     @classmethod
     def fingerprint_inputs(cls, task_id: str | None, **_: object) -> int:
-        """Another one after each incomplete fetch of a task: what was missing is asked for again, and that is free.
+        """How many fetches of this task were incomplete.
 
-        Never another one after a whole fetch: the paid nodes behind this one would buy again. So an id that comes over
-        a wire, which ComfyUI does not know yet when it asks, always has the same.
+        ComfyUI runs a node again if its fingerprint has changed: after an incomplete fetch, queueing again asks for the
+        missing pictures, free of charge. After a complete fetch it stays the same: with a new fingerprint the paid
+        nodes behind this one would run, and buy, again. For a ``task_id`` that comes over a wire ComfyUI passes
+        ``None``, so its fingerprint never changes.
         """
         return _incomplete_fetches[task_id]
 
@@ -75,12 +78,17 @@ class RemoteTaskResult(RemoteNode):
 def _service(
     journal: api.Journal, profile: str, endpoint: str, wanted: str
 ) -> api.HiDreamService | api.VolcengineService:
-    """Whom to ask: what the journal knows of a task counts more than the widget, unless it knows several of that id."""
+    """The service to ask for a task.
+
+    In this order: the endpoint of the journal's task ``wanted``; the endpoint of a task of that id that the account of
+    ``profile`` bought, the widget's endpoint first; the widget's endpoint.
+    """
     known = journal.task(wanted)
     if known is not None:
         return _of_endpoint(profile, known.endpoint)
     for name, account in sorted(journal.places_of(wanted), key=lambda place: place[0] != endpoint):
-        # Another account's task of that id is another task; what has no key here, or was a later version's, is, too.
+        # A task of the same id of another account is another task. Suppressed: the profile has no key for the
+        # endpoint's service, or a later version of the pack wrote the endpoint.
         with suppress(ConfigurationError):
             service = _of_endpoint(profile, name)
             if service.account.account_id == account:

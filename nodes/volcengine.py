@@ -1,4 +1,4 @@
-"""The two Volcengine outpainting nodes: sides, and canvas with mask."""
+"""The two Volcengine outpainting nodes: by a share for each side, and by canvas and mask."""
 
 from __future__ import annotations
 
@@ -63,9 +63,10 @@ class _Sampling:
 
     @classmethod
     def checked(cls, values: dict[str, Any]) -> _Sampling:
-        """
+        """The checked values; others in ``values`` are ignored.
+
         Raises:
-            InvalidInputError: a value is outside its widget's limits, or the last seed would be.
+            InvalidInputError: a value is outside its widget's limits, or the seed of the last variant would be.
         """
         sampling = cls(
             prompt=_PROMPT.check(values["prompt"]),
@@ -83,11 +84,18 @@ class _Sampling:
         return sampling
 
     def seeds(self) -> list[int]:
+        """The seed of each variant: counted up from a chosen seed; −1 for all if the service chooses."""
         return [self.seed if self.seed < 0 else self.seed + index for index in range(self.variants)]
 
     def call(
         self, service: api.VolcengineService, sent: Sequence[_Sent], seed: int, pixels: int, take: int, **sides: float
     ) -> api.PaidCall:
+        """One call that uploads ``sent``.
+
+        Args:
+            pixels: expected in the result.
+            sides: new pixels at each side as a share of the original; none if a mask is sent.
+        """
         request = api.checked(
             api.volcengine.OutpaintRequest,
             binary_data_base64=[single.upload.fingerprint for single in sent],
@@ -105,7 +113,7 @@ class _Sampling:
 
 @dataclass(frozen=True)
 class _Sent:
-    """A picture or mask as it goes up, and how."""
+    """A picture or mask to upload, and the function that encodes its pixels."""
 
     upload: api.Upload
     encode: Callable[[api.tensors.Pixels | api.tensors.Grey], bytes]
@@ -116,7 +124,10 @@ def _all_encoded(sent: Sequence[_Sent]) -> dict[str, list[str]]:
 
 
 def _encode(pixels: api.tensors.Pixels, upload: choices.Format, notes: Notes) -> bytes:
-    """The image as it goes up; limits of the service that are only inferred are told, not enforced."""
+    """The bytes of the image to upload, and a note if they exceed limits of the service.
+
+    The limits are inferred and not documented, so that the upload is not refused here.
+    """
     data = api.tensors.encode(pixels, upload)
     width, height = size_of(pixels)
     most_bytes, longest = api.volcengine.INFERRED_MAX_BYTES, api.volcengine.INFERRED_MAX_SIDE
@@ -156,10 +167,13 @@ def _note_shrunk(notes: Notes, what: Text, before: tuple[int, int], after: tuple
 
 
 async def _buy(calls: list[api.PaidCall], expected: tuple[int, int], notes: Notes) -> list[api.tensors.Pixels]:
-    """The pictures of all calls, in one size.
+    """Buy all calls and return their pictures in one size, with notes of size.
 
-    The service keeps nothing that could be fetched again, so pictures that differ are brought to the first one's size
-    rather than thrown away, and that is said.
+    Pictures of another size than the first one are resized to it. An error would lose them: the service keeps nothing
+    that could be fetched again.
+
+    Args:
+        expected: width and height of the pictures.
     """
     bought = await host.buy(calls)
     notes.close(bought)
@@ -181,7 +195,7 @@ def _all_at(pictures: Sequence[api.tensors.Pixels], size: tuple[int, int]) -> li
 
 
 async def _service(profile: str) -> api.VolcengineService:
-    # Off the loop: the sandbox is started here when it is used first.
+    # Off the loop, because resolving the profile may start the sandbox.
     return api.VolcengineService(await host.off_loop(host.profiles().volcengine, profile))
 
 
@@ -258,7 +272,13 @@ class VolcengineAPIOutpaint(RemoteNode):
 
 
 def _extended(size: tuple[int, int], values: dict[str, Any], sampling: _Sampling, notes: Notes) -> api.Placement:
-    """From the node's own widgets."""
+    """The placement by the node's own widgets ``top``, ``bottom``, ``left`` and ``right``.
+
+    The original is scaled down so that the canvas stays within max_width × max_height; a note says so.
+
+    Raises:
+        InvalidInputError: a value is outside its limits, or no side gets a new pixel.
+    """
     sides = api.geometry.Sides(
         top=_TOP.check(values["top"]),
         bottom=_BOTTOM.check(values["bottom"]),
@@ -279,7 +299,10 @@ def _extended(size: tuple[int, int], values: dict[str, Any], sampling: _Sampling
 
 
 def _shares(placement: api.Placement) -> dict[str, float]:
-    """Each side as a share of the original. Shares of whole pixels: how the service rounds others is not known."""
+    """The new pixels of each side as a share of the original's width or height.
+
+    They are calculated from whole pixels, because it is not known how the service rounds.
+    """
     return {
         "top": placement.top / placement.height,
         "bottom": placement.bottom / placement.height,
@@ -297,15 +320,15 @@ def _sides_calls(
     notes: Notes,
     take: int,
 ) -> list[api.PaidCall]:
-    """One call for each seed."""
+    """One call for each seed, for the image ``index``: by shares of sides if possible, else by canvas and mask."""
     picture = partial(_encode, upload=sampling.upload, notes=notes)
     sides = _shares(placement)
     if all(0 < share <= 1 for share in sides.values()):
         resized = partial(api.tensors.resize, width=placement.width, height=placement.height)
         sent = [_Sent(originals.upload(index, resized), picture)]
     else:
-        # A side of 0 has no certain meaning in the service's ratio mode, and it takes none over 1; a canvas says
-        # exactly what is meant.
+        # It is not certain what a share of 0 means to the service, and it takes no share over 1. Canvas and mask have
+        # neither problem.
         sides = {}
         canvas = originals.upload(index, partial(_on_canvas, placement=placement))
         sent = [
@@ -322,6 +345,7 @@ def _on_canvas(original: api.tensors.Pixels, placement: api.Placement) -> api.te
 
 # ---- canvas and mask
 
+# Index of the output `placement`.
 _PLACEMENT_SLOT = 2
 
 
@@ -375,7 +399,7 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
         came = size_of(pictures[0])
         return io.NodeOutput(
             await host.off_loop(api.tensors.image_tensor, pictures),
-            # As many masks as pictures, or the one that serves them all.
+            # One mask for each picture, or a single one for all.
             await host.off_loop(api.tensors.mask_at_size, mask, *came, sampling.variants),
             placement.followed_to(*came) if placement is not None else host.blocked_output(_NO_FRAME),
             ui=notes.ui(),
@@ -383,7 +407,7 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
 
 
 def _masks_at(masks: Sequence[api.tensors.Grey], size: tuple[int, int]) -> list[api.tensors.Grey]:
-    """As the service gets them."""
+    """The masks at ``size`` (width, height), each pixel 0 or 255, as the service gets them."""
     return [api.tensors.binary_mask(api.tensors.resize_mask(single, *size)) for single in masks]
 
 
@@ -396,7 +420,7 @@ def _canvas_calls(
     notes: Notes,
     take: int,
 ) -> list[api.PaidCall]:
-    """One call for each seed."""
+    """One call for each seed, with one canvas and its mask; ``size``: their width and height."""
     picture = partial(_encode, upload=sampling.upload, notes=notes)
     sent = [_Sent(canvas, picture), _Sent(api.Upload.of(lambda: mask), api.tensors.encode)]
     return [sampling.call(service, sent, seed, size[0] * size[1], take) for seed in sampling.seeds()]
@@ -425,13 +449,13 @@ def _check_masks(masks: list[api.tensors.Grey]) -> None:
 
 
 def _common_placement(masks: list[api.tensors.Grey]) -> api.Placement | None:
-    """The rectangle of kept pixels, if every mask keeps the same one."""
+    """The placement that every mask stands for; ``None`` if they differ, or keep no rectangle."""
     placements = {api.tensors.kept_rectangle(mask) for mask in masks}
     return placements.pop() if len(placements) == 1 else None
 
 
 def _is_linked(prompt: dict[str, Any] | None, node_id: str | None, slot: int) -> bool:
-    """Whether any node of the queued graph takes output ``slot`` of ``node_id``."""
+    """Whether any node of the queued prompt has an input connected to output ``slot`` of node ``node_id``."""
     return any(
         value == [node_id, slot] for node in (prompt or {}).values() for value in node.get("inputs", {}).values()
     )

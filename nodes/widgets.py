@@ -1,7 +1,8 @@
-"""Widgets: default, limits and tooltip of each in one place, for the schema and for the check before a call.
+"""Widgets: id, default, limits and tooltip of each in one place, for the schema (``input``) and a check (``check``).
 
-``execute`` checks every value again: older ComfyUI does not check V3 combos, NaN passes its ranges, and linked values
-are not checked at all.
+``check`` returns the value or raises InvalidInputError. ``execute`` calls it for every widget, although ComfyUI checks
+inputs: older versions do not check V3 combos, NaN passes the range check, and values that come over a wire are not
+checked at all.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class IntWidget:
     tooltip: str
 
     def input(self) -> io.Input:
-        # Without `control_after_generate=False` the frontend adds "randomize" to a seed: a purchase with every run.
+        # Without `control_after_generate=False` the frontend randomizes a seed after each run, and each run would buy.
         return io.Int.Input(
             self.id,
             default=self.default,
@@ -105,7 +106,7 @@ class StringWidget:
     max_length: int = 10_000
 
     def input(self) -> io.Input:
-        # No dynamic prompts: a `{a|b}` drawn anew in the browser would be a purchase with every run.
+        # No dynamic prompts: the frontend would choose from `{a|b}` at random for each run, and each run would buy.
         return io.String.Input(
             self.id, default="", multiline=self.multiline, dynamic_prompts=False, tooltip=self.tooltip
         )
@@ -116,9 +117,9 @@ class StringWidget:
 
 @dataclass(frozen=True)
 class ProfileWidget:
-    """A combo of the profiles that there are at the moment: ComfyUI asks anew for each /object_info.
+    """A combo of the server's profiles. Both options and default are read for each /object_info request.
 
-    Only a newly placed node has its default; a saved, copied or undone one has its own value.
+    The default applies to a newly placed node only; a saved, copied or restored node has its own value.
     """
 
     tooltip: str

@@ -211,7 +211,7 @@ class ProfileEditor:
 
     @contextmanager
     def _change(self, revision: str) -> Iterator[tuple[list[dict[str, Any]], _Told]]:
-        """The profiles of the file as JSON, to be edited in the block; they are written when it ends without an error."""
+        """The profiles of the file as JSON, to be edited in the block; written at its end, unless the block raises."""
         try:
             with self._file.change(revision) as document:
                 yield document["profiles"], _Told()
@@ -250,7 +250,7 @@ class ProfileEditor:
     def _edit(
         self, entry: dict[str, Any], settings: Mapping[str, object], keys: Mapping[str, object], told: _Told
     ) -> None:
-        """Put settings and keys into the JSON of a profile. Settings first: a key is bound to the hosts that they name."""
+        """Put settings, then keys into the JSON of a profile: a key is bound to the hosts that the settings name."""
         self._bind_whole(entry)
         for name, value in settings.items():
             check = SETTINGS[name].check if name in SETTINGS else nothing if name in RETIRED_SETTINGS else None
