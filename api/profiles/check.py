@@ -42,8 +42,8 @@ TEMPLATES_PATH = "/api-pub/ec/v3/template/variation"
 _CONNECT_S, _ANSWER_S = 5.0, 5.0
 # A service is said to take a signature for some minutes; with a larger difference the clock is the likely cause.
 _CLOCK_MAY_DIFFER_S = 300.0
-# Words in the codes and messages of errors. Only SignatureDoesNotMatch has been seen (docs.byteplus.com/byteplus-vision),
-# the others are guesses of what the services may write.
+# Words in the codes and messages of errors. Only SignatureDoesNotMatch has been seen
+# (docs.byteplus.com/byteplus-vision), the others are guesses of what the services may write.
 _CLOCK_WORDS = re.compile(r"timestamp|x-?date|clock|skew|requestexpired|signatureexpired", re.IGNORECASE)
 _KEY_WORDS = re.compile(
     r"signature|access ?key|api.?key|credential|authori[sz]|authenticat|access ?denied|token|forbidden"

@@ -93,7 +93,7 @@ class Environment:
         return self._text("REMOTE_IMAGE_ACCOUNT")
 
     def _text(self, variable: str) -> str:
-        """The value of a variable; raises ConfigurationError if its bytes are no UTF-8 (Python makes surrogates of these)."""
+        """The value of a variable; raises ConfigurationError if its bytes are no UTF-8: they become surrogates."""
         value = self.value(variable)
         if any("\ud800" <= character <= "\udfff" for character in value):
             raise _bad_variable(variable, BadValueError(Text("valid UTF-8", "有效的 UTF-8 文本")))

@@ -19,7 +19,7 @@ from .guard import OPEN_VARIABLE, Answer, Guard, answer
 
 
 def other_copy(routes: web.RouteTableDef) -> Path | None:
-    """The folder of another copy of this pack, of whatever version, whose routes are there already."""
+    """The folder of another copy of this pack, of any version, whose routes are in the table; ``None`` for no copy."""
     for route in routes:
         if isinstance(route, web.RouteDef) and route.path.startswith(f"{BASE}/"):
             module = sys.modules.get(getattr(route.handler, "__module__", ""))
@@ -29,7 +29,7 @@ def other_copy(routes: web.RouteTableDef) -> Path | None:
 
 
 def _pack_of(file: Path) -> Path:
-    """The folder of the pack that has a file below ``nodes``."""
+    """The folder of the pack to which ``file``, somewhere below its ``nodes``, belongs."""
     return next((folder.parent for folder in file.parents if folder.name == "nodes"), file.parent)
 
 
@@ -37,11 +37,11 @@ _WEB = Path(__file__).resolve().parents[2] / "web"
 
 
 async def serve_as_script(request: web.Request, response: web.StreamResponse) -> None:
-    """Serve each ``*.mjs`` of the pack's page as ComfyUI serves ``*.js``; a receiver of ``on_response_prepare``.
+    """Set type and ``Cache-Control`` of each ``*.mjs`` of the pack, as ComfyUI does for ``*.js``.
 
-    A browser runs no module of another type; older aiohttp asks Windows' registry for the type of a file. Where no
-    ``Cache-Control`` is sent, a browser does not ask for a file again that has not changed for long: after an update
-    it would mix modules of both versions.
+    It is a receiver of aiohttp's ``on_response_prepare``. A browser runs a module only if its type is JavaScript's,
+    but older aiohttp takes the type of a file from Windows' registry. Without ``Cache-Control`` a browser does not ask
+    again for a file that has not changed for long: after an update it would mix modules of both versions.
     """
     resource = request.match_info.route.resource
     if request.path.endswith(".mjs") and resource is not None and resource.get_info().get("directory") == _WEB:
@@ -59,15 +59,16 @@ def register(
     shelf: Callable[[], template_routes.Templates] | None = None,
     off_loop: OffLoop | None = None,
 ) -> None:
-    """Add the routes, each behind the guard. Nothing is asked or started before the first request.
+    """Add all routes to the table ``routes``, each behind the guard. Nothing is loaded before the first request.
 
     Args:
-        token: what state changes must show; without one, a new one for this start.
-        profiles: called with each request; without it there are no routes for profiles.
-        tell_profiles: called when one of these routes has changed them.
-        shelf: as ``profiles``, for templates.
-        off_loop: runs a blocking function and awaits it. The default has threads of its own; ``host.off_loop`` is for
-            nodes, it ends with an interrupt of the prompt.
+        actions: of the task list.
+        token: which requests that change state must send; by default a new one is made.
+        profiles: called for each request, returns the actions of the profiles; ``None``: no routes for profiles.
+        tell_profiles: called when one of these routes has changed a profile.
+        shelf: called for each request, returns the templates; ``None``: no routes for templates.
+        off_loop: runs a blocking function in another thread and awaits it. The default has four threads of its own.
+            ``host.off_loop`` cannot be used: it raises when the user interrupts a prompt.
     """
     opened = os.environ.get(OPEN_VARIABLE, "").strip() == "1"
     if opened:

@@ -1,4 +1,4 @@
-"""What every file with routes needs of the server that they are added to."""
+"""What every file with routes needs: the route table, the guard, and threads for blocking functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ OffLoop = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True)
 class RouteContext:
-    """Where requests are handed in: the table to add to, who may ask, and threads for what blocks."""
+    """Where and how a file adds its routes.
+
+    Args:
+        routes: the table to add to.
+        guarded: decorator for each handler.
+        run: runs a blocking function with arguments in another thread and awaits it.
+    """
 
     routes: web.RouteTableDef
     guarded: Guard
@@ -28,7 +34,10 @@ class RouteContext:
 
 
 def own_threads(size: int) -> OffLoop:
-    """At most ``size`` threads, made when needed. ``host.off_loop`` is for nodes: it ends with an interrupt."""
+    """A function that runs blocking functions on at most ``size`` threads of its own and awaits them.
+
+    ``host.off_loop`` is not for routes: it raises when the user interrupts a prompt.
+    """
     pool = DaemonPool(size)
 
     async def off_loop(function: Callable[..., Any], *args: Any) -> Any:

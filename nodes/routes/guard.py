@@ -1,8 +1,8 @@
-"""Who may call the pack's HTTP routes. Only aiohttp; it knows no ComfyUI and starts nothing.
+"""The check of every request to the pack's HTTP routes. It uses aiohttp only and knows no ComfyUI.
 
-ComfyUI has no login: whoever reaches its port may do anything, and every web page that a user opens reaches the port
-on his machine. The pack's routes show prompts and pictures and can spend money, so they answer the page that ComfyUI
-itself served on this machine, and nobody else.
+ComfyUI has no login: everybody who can connect to its port may do anything, and so may every web page that a user
+opens on the same machine. The pack's routes show prompts and pictures and can spend money. So they answer requests from
+this machine only, and of web pages only those that this ComfyUI served.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOKEN_HEADER = "X-Remote-Image-Token"  # noqa: S105 - a header's name
 OPEN_VARIABLE = "REMOTE_IMAGE_OPEN_ROUTES"
 BODY_LIMIT = 16 * 1024
 
-# Older aiohttp takes a plain string there, newer ones warn of it.
+# Key of the parsed body in a request. Newer aiohttp has typed keys and warns of a string.
 _BODY: Any = (
     web.RequestKey("hidream_volcengine_body", dict) if hasattr(web, "RequestKey") else "hidream_volcengine_body"
 )
@@ -34,12 +34,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ALWAYS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
-    # No <img> or <script> of another site either, and a picture opened in a tab stays a picture.
+    # Another site cannot load an answer as <img> or <script>, and an answer opened in a tab cannot run scripts.
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; sandbox",
 }
 
-# What proxies, tunnels and content networks add. Behind one of them the whole world has a loopback address.
+# Headers that proxies, tunnels and content networks add. Behind a local one every client has a loopback address.
 _FORWARDING = re.compile(
     r"forwarded|via|cdn-loop|x-rewrite-url|x-originating-ip|x-remote-(ip|addr)|x-proxyuser-ip|x-nginx-proxy|x(-url)?-scheme"
     r"|front-end-https|max-forwards|x-varnish|surrogate-capability|x-bluecoat-via|proxy-.*|x-cloud-trace-context"
@@ -96,7 +96,7 @@ _FAILED = Text("The pack failed at this; the server's log says why.", "插件内
 
 
 class Refusal(Exception):
-    """A request that is answered with ``status`` and an explanation."""
+    """Raised by a handler: the request is answered with the HTTP ``status`` and the text ``why``."""
 
     def __init__(self, status: int, why: Text) -> None:
         self.status = status
@@ -105,7 +105,7 @@ class Refusal(Exception):
 
 
 class Answer(web.Response):
-    """An answer that stays private, whatever a middleware around the handler (ComfyUI's CORS, say) wrote on it."""
+    """A response whose headers keep it from other sites; headers of a middleware (ComfyUI's CORS) are removed."""
 
     async def prepare(self, request: web.BaseRequest) -> Any:
         for name in [name for name in self.headers if name.lower().startswith("access-control-")]:
@@ -115,19 +115,26 @@ class Answer(web.Response):
 
 
 def answer(content: Any, status: int = 200) -> Answer:
-    """``content`` as JSON."""
+    """A response with ``content`` as JSON."""
     return Answer(body=json.dumps(content).encode("ascii"), status=status, content_type="application/json")
 
 
 class Guard:
-    """Decorator for handlers: nothing reaches them that the server's owner would not want to.
+    """Decorator for handlers: checks each request, and turns what a handler raises into a response.
 
-    Every method but GET and HEAD is a state change and needs the token and a small JSON object as body.
-    The answers to a :class:`Refusal`, to an error of the pack (409) and to any other error (500) are made here.
+    Every method but GET and HEAD changes state: it needs the token, and a JSON object of at most ``BODY_LIMIT`` bytes.
+    A :class:`Refusal` is answered with its status, an error of the pack with 409, any other error with 500.
+
+    Args:
+        token: which requests that change state must send in ``TOKEN_HEADER``.
+        opened: allow other machines, host names and proxies; page and token are still checked.
+        body_seconds: how long a body may take to arrive.
+
+    Raises:
+        ValueError: the token is empty, so that it would let everyone in.
     """
 
     def __init__(self, token: str, *, opened: bool = False, body_seconds: float = 10.0) -> None:
-        """``opened``: the server's owner lets other machines, names and proxies in; pages and token stay checked."""
         if not token:
             raise ValueError("an empty token would let everyone in")
         self._token = token.encode("utf-8")
@@ -145,15 +152,17 @@ class Guard:
             except RemoteImageError as error:
                 return _refuse(request, 409, error.text())
             except Exception as error:
-                # As it came, still encoded: a decoded path may hold a line break.
+                # raw_path is still encoded: a decoded path may contain a line break.
                 pack_logger().error("%s %s failed", request.method, request.raw_path, exc_info=error)
                 return _refuse(request, 500, _FAILED)
 
         return guarded
 
     async def check(self, request: web.Request) -> None:
-        """Raises:
-        Refusal: this request may not, or is none that a page of ours would send.
+        """Check a request; its parsed body is then in :func:`body_of`.
+
+        Raises:
+            Refusal: the request comes from elsewhere, lacks the token, or has no valid body.
         """
         self._check_way(request)
         _check_page(request, any_scheme=self._opened)
@@ -162,8 +171,12 @@ class Guard:
             await self._check_body(request)
 
     def _check_way(self, request: web.Request) -> None:
-        """Peer, Host and proxies. A name in Host that is not this machine is DNS rebinding, whoever the peer is."""
-        # `request.remote`, `.host` and `.scheme` can be set by a middleware or by an absolute target; these can not.
+        """Check that the request came from this machine without a proxy: peer address, HTTP version, headers and Host.
+
+        A name in Host that does not mean this machine is DNS rebinding, whatever the peer's address. If the routes are
+        ``opened``, only the form of the target and of Host is checked.
+        """
+        # `request.remote`, `.host` and `.scheme` are not used: a middleware or an absolute target can set them.
         if not request.raw_path.startswith("/"):
             raise Refusal(403, _OTHER_NAME)
         host = _host(request)
@@ -175,13 +188,14 @@ class Guard:
             raise Refusal(403, _OLD_HTTP)
         if any(_FORWARDING.fullmatch(name.lower().replace("_", "-")) for name in request.headers):
             raise Refusal(403, _FORWARDED)
-        # A browser sends that for a WebSocket only; proxies that are set up for these send it with every request.
+        # A browser sends "Connection: upgrade" with Upgrade for a WebSocket only; a proxy that is configured for these
+        # sends it with every request.
         connection = ",".join(request.headers.getall("Connection", [])).lower()
         if "upgrade" in connection and not request.headers.get("Upgrade"):
             raise Refusal(403, _FORWARDED)
         if host["name"] != "localhost" and not is_loopback(host["ipv6"] or host["name"]):
             raise Refusal(403, _OTHER_NAME)
-        # GETs of a page carry no Origin. A proxy that writes a Host of its own (nginx as it is) does not touch this.
+        # GETs of a page have no Origin. A proxy that replaces Host (nginx does by default) leaves Referer as it is.
         if referer := _only(request, "Referer", _OTHER_PAGE):
             site = _REFERER.match(referer.lower())
             _check_origin(request, site[0] if site else "", any_scheme=False)
@@ -192,7 +206,7 @@ class Guard:
             raise Refusal(403, _TOKEN)
 
     async def _check_body(self, request: web.Request) -> None:
-        # A page of another site may send a form or plain text without asking the browser first, but no JSON.
+        # A browser lets a page of another site send forms and plain text, but JSON only after a CORS preflight.
         content_type = (_only(request, "Content-Type", _NO_JSON, 415) or "").partition(";")[0]
         if content_type.strip().lower() != "application/json" or "Content-Encoding" in request.headers:
             raise Refusal(415, _NO_JSON)
@@ -200,7 +214,7 @@ class Guard:
             body = await asyncio.wait_for(_read(request), self._body_seconds)
         except Refusal:
             raise
-        except Exception as error:  # too late, cut off, or broken chunks: aiohttp has a class for each
+        except Exception as error:  # timeout, closed connection, bad chunks: several classes of aiohttp
             raise Refusal(400, _INCOMPLETE) from error
         try:
             content = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
@@ -212,7 +226,7 @@ class Guard:
 
 
 def body_of(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a guarded POST; what is in it is not checked yet."""
+    """The JSON object of a guarded POST; its fields are not checked yet."""
     content: dict[str, Any] = request[_BODY]
     return content
 
@@ -222,7 +236,10 @@ def _no_constant(name: str) -> None:
 
 
 async def _read(request: web.Request) -> bytes:
-    """The body, counted while it comes: ComfyUI's own limit is for uploads, and the announced length may be wrong."""
+    """The body; raises Refusal (413) as soon as it is over ``BODY_LIMIT`` bytes.
+
+    aiohttp's own limit is not enough, because ComfyUI sets it for uploads of pictures; and Content-Length may be wrong.
+    """
     if (request.content_length or 0) > BODY_LIMIT:
         raise Refusal(413, _TOO_LARGE)
     body = bytearray()
@@ -236,13 +253,13 @@ async def _read(request: web.Request) -> bytes:
 def _refuse(request: web.Request, status: int, why: Text) -> Answer:
     refused = answer({"error": {"en": why.en, "zh": why.zh}}, status)
     if request.can_read_body:
-        # The rest of a body that nobody wants must not be taken for the next request.
+        # Close the connection: the rest of the unread body would be parsed as the next request.
         refused.force_close()
     return refused
 
 
 def is_loopback(address: str) -> bool:
-    """Whether ``address`` is an IP address of this machine alone, IPv4-mapped or not; names are none."""
+    """Whether ``address`` is a loopback IP address, also as IPv4-mapped IPv6; ``False`` for a host name."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -250,19 +267,22 @@ def is_loopback(address: str) -> bool:
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.scope_id is not None:
             return False
-        # A socket for both protocols shows IPv4 peers this way; before Python 3.13 they are not "loopback".
+        # A dual-stack socket shows IPv4 peers as mapped addresses, whose is_loopback is False before Python 3.13.
         parsed = parsed.ipv4_mapped or parsed
     return parsed.is_loopback
 
 
 def _peer(request: web.Request) -> str:
-    """The address at the other end of the connection; "" for a unix socket, which only a proxy would use."""
+    """The IP address of the client; "" for a unix socket, which only a proxy would use."""
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
     return peer[0] if isinstance(peer, tuple) and peer and isinstance(peer[0], str) else ""
 
 
 def _only(request: web.Request, name: str, why: Text, status: int = 403) -> str | None:
-    """The value of a header. Given twice, others may have read the other one."""
+    """The value of a header, ``None`` if it is not there.
+
+    Raises Refusal with ``status`` and ``why`` if it is there twice: other programs may read the other value.
+    """
     values = request.headers.getall(name, [])
     if len(values) > 1:
         raise Refusal(status, why)
@@ -270,6 +290,7 @@ def _only(request: web.Request, name: str, why: Text, status: int = 403) -> str 
 
 
 def _host(request: web.Request) -> re.Match[str]:
+    """The parts of the Host header: ``name``, ``ipv6``, ``port``; raises Refusal if it is missing or malformed."""
     host = _HOST.fullmatch((_only(request, "Host", _OTHER_NAME) or "").lower())
     if host is None or int(host["port"] or 0) > 65535:
         raise Refusal(403, _OTHER_NAME)
@@ -277,8 +298,12 @@ def _host(request: web.Request) -> re.Match[str]:
 
 
 def _check_page(request: web.Request, *, any_scheme: bool) -> None:
-    """The page that asks is one of this server's, as far as the browser says. Scripts say nothing."""
-    # GETs of pictures and links carry no Origin, but newer browsers say this ("none": typed by the user).
+    """Check that the headers of a browser name a page of this server. Scripts send none of them and pass.
+
+    Args:
+        any_scheme: the page's scheme may differ from that of the connection.
+    """
+    # GETs of pictures and links have no Origin, but newer browsers send this ("none": the user typed the address).
     site = _only(request, "Sec-Fetch-Site", _OTHER_PAGE)
     if site is not None and site.lower() not in ("same-origin", "none"):
         raise Refusal(403, _OTHER_PAGE)
@@ -288,11 +313,12 @@ def _check_page(request: web.Request, *, any_scheme: bool) -> None:
 
 
 def _check_origin(request: web.Request, origin: str, *, any_scheme: bool) -> None:
+    """Check that ``origin`` has scheme, host and port of this request; raises Refusal."""
     page = _ORIGIN.fullmatch(origin.lower())
     asked = _HOST.fullmatch(page["host"]) if page is not None else None
     if page is None or asked is None:
         raise Refusal(403, _OTHER_PAGE)
-    # With a proxy in front, only that one knows the scheme.
+    # Behind a proxy the page may have been served by https although this connection is http.
     if not any_scheme and page["scheme"] != _scheme(request):
         raise Refusal(403, _OTHER_PAGE)
     default = _DEFAULT_PORTS[page["scheme"]]

@@ -1,4 +1,4 @@
-"""HTTP routes of the settings page: profiles are listed, changed and checked; a key goes in and never out."""
+"""HTTP routes of the settings dialog: list, change and check profiles. No answer contains a key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BAD_BODY = Text("The request has other fields than it should have.", "请求字
 
 
 class ProfileActions(Protocol):
-    """What the routes need of the profiles. All of it blocks."""
+    """What the routes need of the profiles; implemented by :class:`api.ProfileEditor`. Every method blocks."""
 
     def shown(self) -> api.ShownProfiles: ...
     def add(
@@ -32,7 +32,12 @@ class ProfileActions(Protocol):
 
 
 def add(context: RouteContext, actions: Callable[[], ProfileActions], tell: Callable[[], None] = lambda: None) -> None:
-    """Add the routes, each behind the guard; ``tell`` is called after each change."""
+    """Add the routes, each behind the guard.
+
+    Args:
+        actions: called for each request, in the thread that runs it.
+        tell: called after each change.
+    """
     routes, guarded = context.routes, context.guarded
 
     async def done(edit: Callable[[ProfileActions], api.ShownProfiles]) -> Answer:
@@ -95,6 +100,7 @@ def add(context: RouteContext, actions: Callable[[], ProfileActions], tell: Call
 
 
 def _fields(request: web.Request, *names: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The body; raises Refusal unless it has all of ``names``, and no others but ``optional``."""
     body = body_of(request)
     if not set(names) <= body.keys() <= {*names, *optional}:
         raise Refusal(400, _BAD_BODY)
@@ -109,6 +115,7 @@ def _revision(body: Mapping[str, Any]) -> str:
 
 
 def _values(body: Mapping[str, Any]) -> tuple[dict[str, object], dict[str, object]]:
+    """Settings and keys of a body, not checked yet."""
     settings, keys = body.get("settings", {}), body.get("keys", {})
     if not isinstance(settings, dict) or not isinstance(keys, dict):
         raise Refusal(400, _BAD_BODY)

@@ -1,4 +1,4 @@
-"""HTTP routes of the task list."""
+"""HTTP routes of the task list: tasks, their pictures, and the actions of the tab *Remote tasks*."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _NOBODY_WAITS = Text(
 
 
 class TaskActions(Protocol):
-    """What the routes need of the journal and the store. All of it blocks."""
+    """What the routes need of the journal and the store; see :class:`ServerJournal`. Every method blocks."""
 
     def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine]]: ...
     def task(self, journal_id: str) -> api.Task | None: ...
@@ -54,14 +54,14 @@ class TaskActions(Protocol):
     def acknowledge(self) -> None: ...
 
     def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
-        """The bytes and the media type."""
+        """The bytes and the media type; ``None`` if the store lacks the picture."""
 
     def thumbnail(self, journal_id: str, position: int) -> bytes | None:
-        """A small JPEG."""
+        """A small JPEG; ``None`` if the store lacks the picture."""
 
 
 def add(context: RouteContext, actions: TaskActions) -> None:
-    """Add the routes, each behind the guard."""
+    """Add the routes, each behind the guard; requests call ``actions`` in other threads."""
     routes, guarded, run = context.routes, context.guarded, context.run
 
     @routes.get(f"{BASE}/tasks")
@@ -151,7 +151,11 @@ def _position(request: web.Request) -> int:
 
 
 def _picture(content: bytes, media_type: str) -> Answer:
-    """It came from a service: shown if it is a plain picture; anything else could run as a page of ComfyUI's origin."""
+    """The response with a stored picture.
+
+    Anything but PNG, JPEG and WebP is sent as a download: the bytes came from a service, and another type could run as
+    a page of ComfyUI's origin.
+    """
     if media_type in _PICTURES:
         return Answer(body=content, content_type=media_type)
     headers = {"Content-Disposition": "attachment"}

@@ -16,7 +16,7 @@ from .guard import Answer, Refusal, answer
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 _MAX_INT = 2**31 - 1
 _LONGEST_PROFILE = 64
-# A picture may take its time: tasks and lists do not wait for it.
+# Threads of their own, so that slow downloads of pictures delay neither lists nor the routes of tasks.
 _PICTURES_AT_ONCE = 4
 _LISTS_AT_ONCE = 2
 
@@ -31,7 +31,7 @@ _NO_TEMPLATE = Text("The service's list has no template of this number.", "服�
 
 
 class Templates(Protocol):
-    """What the routes need of the templates. All of it blocks."""
+    """What the routes need of the templates; implemented by :class:`api.TemplateShelf`. Every method blocks."""
 
     def page(self, profile: str, gender: Any, number: int, *, fresh: bool = False) -> api.TemplatePage: ...
     def page_with(self, profile: str, template_id: int) -> api.TemplatePage | None: ...
@@ -39,7 +39,7 @@ class Templates(Protocol):
 
 
 def add(context: RouteContext, shelf: Callable[[], Templates]) -> None:
-    """Add the routes, each behind the guard."""
+    """Add the routes, each behind the guard; ``shelf`` is called for each request, in the thread that runs it."""
     routes, guarded = context.routes, context.guarded
     run_list, run_picture = own_threads(_LISTS_AT_ONCE), own_threads(_PICTURES_AT_ONCE)
 
@@ -82,6 +82,7 @@ def _profile(request: web.Request) -> str:
 
 
 def _number(given: str, refusal: Refusal) -> int:
+    """A whole number from 1 to 2³¹ − 1; else raises ``refusal``."""
     if not _NUMBER.fullmatch(given) or int(given) > _MAX_INT:
         raise refusal
     return int(given)
