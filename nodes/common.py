@@ -49,17 +49,19 @@ class PartialNode(RemoteNode):
             known: the widgets' values; ``None`` for one that comes over a wire: ComfyUI does not know it yet, and it
                 counts as equal to any value.
         """
-        left = _left_for_later.items()
-        return sum(times for widgets, times in left if all(known.get(name) in (None, was) for name, was in widgets))
+        incomplete_runs = _incomplete_runs.items()
+        return sum(
+            times for widgets, times in incomplete_runs if all(known.get(name) in (None, was) for name, was in widgets)
+        )
 
 
 # Incomplete runs by the names and values of their widgets.
-_left_for_later: Counter[frozenset[tuple[str, object]]] = Counter()
+_incomplete_runs: Counter[frozenset[tuple[str, object]]] = Counter()
 
 
 def leave_for_later(**widgets: object) -> None:
     """Note that a run with these values is incomplete; see :meth:`PartialNode.fingerprint_inputs`."""
-    _left_for_later[frozenset(widgets.items())] += 1
+    _incomplete_runs[frozenset(widgets.items())] += 1
 
 
 class Notes:
@@ -90,8 +92,8 @@ class Notes:
         unique = list(dict.fromkeys(self._notes))
         for note in unique:
             pack_logger().info("%s", note.en)
-        told: dict[str, list[Any]] = {"text": [str(note) for note in unique]}
-        return told if self._account is None else {**told, "account": [asdict(self._account)]}
+        output: dict[str, list[Any]] = {"text": [str(note) for note in unique]}
+        return output if self._account is None else {**output, "account": [asdict(self._account)]}
 
 
 def pictures_of(deliveries: Sequence[api.Delivery]) -> list[api.tensors.Pixels]:

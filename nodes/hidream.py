@@ -122,7 +122,9 @@ class HiDreamAPIOutpaint(RemoteNode):
         originals = api.Pictures(image)
         notes = Notes(originals.notes)
         size = originals.size
-        used = _laid_out(size, layout) if placement is None else _within_canvas(placement, size, notes)
+        used = (
+            _placement_from_widgets(size, layout) if placement is None else _connected_placement(placement, size, notes)
+        )
         note_resized(notes, size, used)
         service = await _service(profile, api.hidream.OUTPAINT)
         per_image = [
@@ -148,7 +150,7 @@ def _preview_of(originals: api.Pictures) -> list[host.PreviewFile]:
     return host.preview(originals[0])
 
 
-def _laid_out(size: tuple[int, int], layout: dict[str, Any]) -> api.Placement:
+def _placement_from_widgets(size: tuple[int, int], layout: dict[str, Any]) -> api.Placement:
     """The placement of an original of ``size`` (width, height) by the node's own widgets.
 
     Raises:
@@ -170,7 +172,7 @@ def _laid_out(size: tuple[int, int], layout: dict[str, Any]) -> api.Placement:
 _WIDE, _HIGH = Text("wide", "宽"), Text("high", "高")
 
 
-def _within_canvas(placement: object, size: tuple[int, int], notes: Notes) -> api.Placement:
+def _connected_placement(placement: object, size: tuple[int, int], notes: Notes) -> api.Placement:
     """The connected placement, scaled down as far as the service's canvas demands.
 
     Raises:
@@ -185,12 +187,12 @@ def _within_canvas(placement: object, size: tuple[int, int], notes: Notes) -> ap
                 f"placement 的画布在 {choices.MAX_CANVAS}×{choices.MAX_CANVAS} 以内为 {used.canvas_width}×"
                 f"{used.canvas_height}，而 HiDream 要求每边至少 {_MIN_CANVAS} px。",
             ),
-            advice=_large_enough(checked_placement(placement)),
+            advice=_canvas_advice(checked_placement(placement)),
         )
     return used
 
 
-def _large_enough(placement: api.Placement) -> Text:
+def _canvas_advice(placement: api.Placement) -> Text:
     """The advice which canvas to choose, so that every side is long enough after scaling down."""
     sides = placement.canvas_width, placement.canvas_height
     least = max(_MIN_CANVAS, math.ceil(max(sides) * _MIN_CANVAS / choices.MAX_CANVAS))
@@ -476,23 +478,23 @@ def _fit_photo(original: api.tensors.Pixels, fit: str, notes: Notes) -> api.tens
             photo = api.tensors.paste_on_white(original, api.geometry.three_by_four_around(width, height))
     if fit != _FIT_ERROR and max(size_of(photo)) > limit:
         photo = api.tensors.resize(photo, *api.geometry.fit_within(*size_of(photo), limit, limit))
-    came_to = size_of(photo)
-    if not api.geometry.is_three_by_four(*came_to, _RATIO_TOLERANCE) or max(came_to) > limit:
+    fitted_size = size_of(photo)
+    if not api.geometry.is_three_by_four(*fitted_size, _RATIO_TOLERANCE) or max(fitted_size) > limit:
         raise InvalidInputError(
             Text(
                 f"The service takes photos of 3:4 (within {_RATIO_TOLERANCE:.1%}) and at most {limit} px; this one is "
-                f"{came_to[0]}×{came_to[1]} (width : height = {came_to[0] / came_to[1]:.4f}). "
+                f"{fitted_size[0]}×{fitted_size[1]} (width : height = {fitted_size[0] / fitted_size[1]:.4f}). "
                 "Choose `crop` or `pad` in `fit`, or another photo.",
                 f"服务端只接受 3:4（误差 {_RATIO_TOLERANCE:.1%} 以内）且不超过 {limit} px 的照片，实际为 "
-                f"{came_to[0]}×{came_to[1]}（宽高比 {came_to[0] / came_to[1]:.4f}）。"
+                f"{fitted_size[0]}×{fitted_size[1]}（宽高比 {fitted_size[0] / fitted_size[1]:.4f}）。"
                 "请将 `fit` 设为 `crop` 或 `pad`，或更换照片。",
             )
         )
-    if came_to != (width, height):
+    if fitted_size != (width, height):
         notes.add(
             Text(
-                f"The photo was fitted ({fit}) from {width}×{height} to {came_to[0]}×{came_to[1]}.",
-                f"照片已从 {width}×{height} 调整（{fit}）为 {came_to[0]}×{came_to[1]}。",
+                f"The photo was fitted ({fit}) from {width}×{height} to {fitted_size[0]}×{fitted_size[1]}.",
+                f"照片已从 {width}×{height} 调整（{fit}）为 {fitted_size[0]}×{fitted_size[1]}。",
             )
         )
     return photo

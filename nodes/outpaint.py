@@ -19,7 +19,7 @@ from .placements import OutpaintPlacement, checked_placement, fills_canvas, note
 from .widgets import BooleanWidget, ComboWidget, FloatWidget, IntWidget
 
 
-def _free(execute: Callable[..., Awaitable[io.NodeOutput]]) -> Callable[..., Awaitable[io.NodeOutput]]:
+def _without_billing(execute: Callable[..., Awaitable[io.NodeOutput]]) -> Callable[..., Awaitable[io.NodeOutput]]:
     """Decorator for the ``execute`` of a local node: its errors do not mention billing."""
 
     @wraps(execute)
@@ -154,7 +154,7 @@ class RemoteOutpaintPlacement(io.ComfyNode):
         )
 
     @classmethod
-    @_free
+    @_without_billing
     async def execute(
         cls,
         image: Any,
@@ -165,8 +165,8 @@ class RemoteOutpaintPlacement(io.ComfyNode):
     ) -> io.NodeOutput:
         target, chosen_fill = _TARGET.check(target), _FILL.check(fill)
         feathering = _FEATHERING.check(feathering)
-        originals, told = await host.off_loop(api.tensors.images_from_tensor, image)
-        notes = Notes(told)
+        originals, image_notes = await host.off_loop(api.tensors.images_from_tensor, image)
+        notes = Notes(image_notes)
         size = size_of(originals[0])
         placement = _placement(size, target, layout)
         canvas = (placement.canvas_width, placement.canvas_height)
@@ -180,7 +180,7 @@ class RemoteOutpaintPlacement(io.ComfyNode):
             placement.bottom,
             *canvas,
             await host.off_loop(_padded, image, originals, placement, chosen_fill),
-            await host.off_loop(_mask, placement, _largest(feathering, placement, notes)),
+            await host.off_loop(_mask, placement, _possible_feathering(feathering, placement, notes)),
             ui={**notes.ui(), "outpaint_preview": await host.off_loop(host.preview, originals[0])},
         )
 
@@ -223,7 +223,7 @@ def _note_layout(notes: Notes, size: tuple[int, int], placement: api.Placement) 
         )
 
 
-def _largest(feathering: int, placement: api.Placement, notes: Notes) -> int:
+def _possible_feathering(feathering: int, placement: api.Placement, notes: Notes) -> int:
     """The feathering in px, reduced to the largest that is possible; then a note says so.
 
     ComfyUI's own node applies no feathering at all if it is larger, and does not say so.
@@ -328,7 +328,7 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
         )
 
     @classmethod
-    @_free
+    @_without_billing
     async def execute(
         cls,
         generated: Any,
@@ -350,9 +350,9 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
             correct=_REGISTRATION.check(registration) == "correct",
         )
         placed = checked_placement(placement)
-        pictures, told = await host.off_loop(api.tensors.images_from_tensor, generated, _GENERATED)
-        originals, also_told = await host.off_loop(api.tensors.images_from_tensor, original, _ORIGINAL)
-        notes = Notes([*told, *also_told])
+        pictures, generated_notes = await host.off_loop(api.tensors.images_from_tensor, generated, _GENERATED)
+        originals, original_notes = await host.off_loop(api.tensors.images_from_tensor, original, _ORIGINAL)
+        notes = Notes([*generated_notes, *original_notes])
         _check_counts(len(pictures), len(originals))
         output = api.paste.output_placement(placed, size_of(originals[0]), size_of(pictures[0]), settings)
         # One picture more than the result has, for the memory that pasting a single picture needs.

@@ -187,10 +187,10 @@ async def _buy(calls: list[api.PaidCall], expected: tuple[int, int], notes: Note
                 f"部分图片返回尺寸为 {other[0]}×{other[1]}，已缩放为 {first[0]}×{first[1]} 以组成批次。",
             )
         )
-    return await host.off_loop(_all_at, pictures, first)
+    return await host.off_loop(_all_resized, pictures, first)
 
 
-def _all_at(pictures: Sequence[api.tensors.Pixels], size: tuple[int, int]) -> list[api.tensors.Pixels]:
+def _all_resized(pictures: Sequence[api.tensors.Pixels], size: tuple[int, int]) -> list[api.tensors.Pixels]:
     return [api.tensors.resize(picture, *size) for picture in pictures]
 
 
@@ -252,7 +252,7 @@ class VolcengineAPIOutpaint(RemoteNode):
         notes = Notes(originals.notes)
         size = originals.size
         if placement is None:
-            used = _extended(size, values, sampling, notes)
+            used = _placement_from_widgets(size, values, sampling, notes)
         else:
             used = given_placement(placement, size, (sampling.max_width, sampling.max_height), notes)
             note_resized(notes, size, used)
@@ -271,7 +271,9 @@ class VolcengineAPIOutpaint(RemoteNode):
         )
 
 
-def _extended(size: tuple[int, int], values: dict[str, Any], sampling: _Sampling, notes: Notes) -> api.Placement:
+def _placement_from_widgets(
+    size: tuple[int, int], values: dict[str, Any], sampling: _Sampling, notes: Notes
+) -> api.Placement:
     """The placement by the node's own widgets ``top``, ``bottom``, ``left`` and ``right``.
 
     The original is scaled down so that the canvas stays within max_width × max_height; a note says so.
@@ -298,7 +300,7 @@ def _extended(size: tuple[int, int], values: dict[str, Any], sampling: _Sampling
     return placement
 
 
-def _shares(placement: api.Placement) -> dict[str, float]:
+def _shares_of_sides(placement: api.Placement) -> dict[str, float]:
     """The new pixels of each side as a share of the original's width or height.
 
     They are calculated from whole pixels, because it is not known how the service rounds.
@@ -322,7 +324,7 @@ def _sides_calls(
 ) -> list[api.PaidCall]:
     """One call for each seed, for the image ``index``: by shares of sides if possible, else by canvas and mask."""
     picture = partial(_encode, upload=sampling.upload, notes=notes)
-    sides = _shares(placement)
+    sides = _shares_of_sides(placement)
     if all(0 < share <= 1 for share in sides.values()):
         resized = partial(api.tensors.resize, width=placement.width, height=placement.height)
         sent = [_Sent(originals.upload(index, resized), picture)]

@@ -106,8 +106,8 @@ def check_profile(
             else _ask_volcengine(account, deadlines)
         )
     except requests.RequestException as problem:
-        return _not_arrived(problem)
-    return _judged(account, host, answer, now())
+        return _diagnosis_of_failure(problem)
+    return _diagnosis_of_answer(account, host, answer, now())
 
 
 def _ask_hidream(account: HiDreamAccount, deadlines: Deadlines) -> tuple[str, Answer]:
@@ -124,17 +124,17 @@ def _ask_volcengine(account: VolcengineAccount, deadlines: Deadlines) -> tuple[s
     return account.base_url, ask_for_result(account, "0", deadlines, afresh=True)
 
 
-def _not_arrived(problem: requests.RequestException) -> Diagnosis:
+def _diagnosis_of_failure(problem: requests.RequestException) -> Diagnosis:
     """The diagnosis of a request that got no answer."""
-    told = shortened(_innermost(problem), 300)
-    known = diagnosis_of(problem) or Diagnosis("connection", Text("The connection failed.", "连接失败。"), None)
-    if known.cause == "proxy" and "407" in told:
+    message = shortened(_innermost_message(problem), 300)
+    diagnosis = diagnosis_of(problem) or Diagnosis("connection", Text("The connection failed.", "连接失败。"), None)
+    if diagnosis.cause == "proxy" and "407" in message:
         asks = Text("The proxy asks for a login, or for another one.", "代理要求登录，或登录信息不正确。")
-        known = replace(known, text=asks)
-    return replace(known, text=Text(f"{known.text.en} [{told}]", f"{known.text.zh}[{told}]"))
+        diagnosis = replace(diagnosis, text=asks)
+    return replace(diagnosis, text=Text(f"{diagnosis.text.en} [{message}]", f"{diagnosis.text.zh}[{message}]"))
 
 
-def _innermost(problem: requests.RequestException) -> str:
+def _innermost_message(problem: requests.RequestException) -> str:
     """The message of the error that urllib3's MaxRetryError wraps, whose own message adds only host and retries."""
     reason = getattr(problem.args[0], "reason", None) if problem.args else None
     return str(reason).partition(": ")[2] or str(reason or problem)
@@ -143,32 +143,34 @@ def _innermost(problem: requests.RequestException) -> str:
 # ---- answers
 
 
-def _judged(account: HiDreamAccount | VolcengineAccount, base_url: str, answer: Answer, now: float) -> Diagnosis:
+def _diagnosis_of_answer(
+    account: HiDreamAccount | VolcengineAccount, base_url: str, answer: Answer, now: float
+) -> Diagnosis:
     """The diagnosis of an answer. The order of the tests matters: words about the key or the clock win over the status.
 
     A 403 without a JSON object is no refusal of the key: a proxy or a firewall may have sent it.
     """
     body = json_object(answer.body)
-    said = _said(answer)
+    said = _quotation_of(answer)
     host = urlsplit(base_url).netloc
     signed = isinstance(account.auth, SignatureAuth)
     words = _error_words(body)
     refused = answer.status == 401 or (answer.status == 403 and body is not None)
     if refused or (answer.status < 500 and _KEY_WORDS.search(words)):
-        if signed and (_CLOCK_WORDS.search(words) or abs(_ahead(answer, now)) > _CLOCK_MAY_DIFFER_S):
-            return _clock(host, said, _ahead(answer, now))
+        if signed and (_CLOCK_WORDS.search(words) or abs(_seconds_ahead(answer, now)) > _CLOCK_MAY_DIFFER_S):
+            return _clock(host, said, _seconds_ahead(answer, now))
         advice = _KEY_ADVICE
         if isinstance(account, HiDreamAccount) and not isinstance(account.auth, ExchangedTokenAuth):
             advice = Text(f"{_KEY_ADVICE.en} {_TOKEN_ADVICE.en}", f"{_KEY_ADVICE.zh}{_TOKEN_ADVICE.zh}")
-        return _told("key", Text(f"{host} did not accept the key", f"{host} 未接受该密钥"), said, advice)
+        return _quoting("key", Text(f"{host} did not accept the key", f"{host} 未接受该密钥"), said, advice)
     if signed and answer.status < 500 and _CLOCK_WORDS.search(words):
-        return _clock(host, said, _ahead(answer, now))
+        return _clock(host, said, _seconds_ahead(answer, now))
     if answer.status >= 500 or answer.status in (408, 429):
-        return _told(
+        return _quoting(
             "service", Text(f"{host} is in trouble at the moment", f"{host} 暂时不可用"), said, _SERVICE_ADVICE
         )
     if body is None or 300 <= answer.status < 400 or answer.status in (404, 405):
-        return _told(
+        return _quoting(
             "host", Text(f"What answers at {host} is not this service", f"{host} 的应答不是该服务"), said, _HOST_ADVICE
         )
     if isinstance(account, VolcengineAccount):
@@ -188,7 +190,7 @@ def _hidream(account: HiDreamAccount, host: str, body: dict[str, object], said: 
         # The body is not shown: it may hold the token under another name.
         return _unknown(host, "code 0")
     elif exchanging and code is not None:
-        return _told("key", Text(f"{host} did not accept the key", f"{host} 未接受该密钥"), said, _KEY_ADVICE)
+        return _quoting("key", Text(f"{host} did not accept the key", f"{host} 未接受该密钥"), said, _KEY_ADVICE)
     return _unknown(host, said)
 
 
@@ -211,7 +213,7 @@ def _ok(text: Text) -> Diagnosis:
 
 
 def _unknown(host: str, said: str) -> Diagnosis:
-    return _told(
+    return _quoting(
         "service",
         Text(f"{host} answered in a way that this pack does not know", f"{host} 的应答未知"),
         said,
@@ -225,14 +227,14 @@ def _clock(host: str, said: str, ahead: float) -> Diagnosis:
     en = f"; the clocks differ by {minutes} minutes" if differs else ""
     zh = f"；双方时间相差 {minutes} 分钟" if differs else ""
     what = Text(f"{host} did not accept the time of the signature{en}", f"{host} 未接受签名的时间{zh}")
-    return _told("clock", what, said, _CLOCK_ADVICE)
+    return _quoting("clock", what, said, _CLOCK_ADVICE)
 
 
-def _told(cause: Cause, what: Text, said: str, advice: Text) -> Diagnosis:
+def _quoting(cause: Cause, what: Text, said: str, advice: Text) -> Diagnosis:
     return Diagnosis(cause, Text(f"{what.en}. It said: {said}", f"{what.zh}。应答为：{said}"), advice)
 
 
-def _said(answer: Answer) -> str:
+def _quotation_of(answer: Answer) -> str:
     return f"HTTP {answer.status} {excerpt(answer.body, 500)}".strip()
 
 
@@ -243,11 +245,11 @@ def _error_words(body: dict[str, object] | None) -> str:
     """
     if body is None or code_of(body.get("code")) in (0, SUCCESS):
         return ""
-    told = {name: value for name, value in body.items() if name not in ("data", "result")}
-    return json.dumps(told, ensure_ascii=False)[:2000]
+    fields = {name: value for name, value in body.items() if name not in ("data", "result")}
+    return json.dumps(fields, ensure_ascii=False)[:2000]
 
 
-def _ahead(answer: Answer, now: float) -> float:
+def _seconds_ahead(answer: Answer, now: float) -> float:
     """Seconds by which this server's clock is ahead of the service's; 0 where the answer has no readable date."""
     try:
         return now - email.utils.parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()

@@ -101,7 +101,7 @@ class ShownProfiles:
 
 
 @dataclass
-class _Told:
+class _ChangeNotes:
     """Collects what the user has to know about a change that is being made."""
 
     texts: list[Text] = field(default_factory=list)
@@ -147,13 +147,13 @@ class ProfileEditor:
             RefusedEditError: a name or a value is not valid, or the file has another revision. Nothing was changed.
             ConfigurationError: the file, or a setting of the environment, cannot be used.
         """
-        with self._change(revision) as (entries, told):
+        with self._change(revision) as (entries, notes):
             entry = _new_entry(_free_name(entries, name))
             if len(entries) >= _MOST_PROFILES:
                 raise RefusedEditError(Text(f"There are {_MOST_PROFILES} profiles already.", "配置数量已达上限。"))
-            self._edit(entry, settings, keys, told)
+            self._edit(entry, settings, keys, notes)
             entries.append(entry)
-        return self.shown(tuple(told.texts))
+        return self.shown(tuple(notes.texts))
 
     def change(
         self, revision: str, name: object, settings: Mapping[str, object], keys: Mapping[str, object]
@@ -162,30 +162,30 @@ class ProfileEditor:
 
         ``default`` is added if the file does not have it. Arguments, result and errors are those of :meth:`add`.
         """
-        with self._change(revision) as (entries, told):
+        with self._change(revision) as (entries, notes):
             entry = _find(entries, name)
             if entry is None:
                 if name != DEFAULT_PROFILE:
                     raise _unknown(name)
                 entry = _new_entry(DEFAULT_PROFILE)
                 entries.insert(0, entry)
-            self._edit(entry, settings, keys, told)
-        return self.shown(tuple(told.texts))
+            self._edit(entry, settings, keys, notes)
+        return self.shown(tuple(notes.texts))
 
     def rename(self, revision: str, name: object, new_name: object) -> ShownProfiles:
         """Rename a profile. Its account id stays, so that what it bought is found again. Otherwise as :meth:`add`."""
-        with self._change(revision) as (entries, told):
+        with self._change(revision) as (entries, notes):
             entry = _find(entries, name)
             if entry is None:
                 raise _unknown(name)
             entry["name"] = _free_name([other for other in entries if other is not entry], new_name)
-            told.texts.append(
+            notes.texts.append(
                 Text(
                     "Workflows that name the old profile have to be changed to the new name.",
                     "引用旧名称的工作流需要改用新名称。",
                 )
             )
-        return self.shown(tuple(told.texts))
+        return self.shown(tuple(notes.texts))
 
     def remove(self, revision: str, name: object) -> ShownProfiles:
         """Remove a profile with its keys. Otherwise as :meth:`add`."""
@@ -210,11 +210,11 @@ class ProfileEditor:
         return check_profile(self._profiles, name, provider)
 
     @contextmanager
-    def _change(self, revision: str) -> Iterator[tuple[list[dict[str, Any]], _Told]]:
+    def _change(self, revision: str) -> Iterator[tuple[list[dict[str, Any]], _ChangeNotes]]:
         """The profiles of the file as JSON, to be edited in the block; written at its end, unless the block raises."""
         try:
             with self._file.change(revision) as document:
-                yield document["profiles"], _Told()
+                yield document["profiles"], _ChangeNotes()
         except StaleRevisionError:
             raise RefusedEditError(_STALE, "changed elsewhere") from None
 
@@ -229,7 +229,7 @@ class ProfileEditor:
             environment=tuple(owner for owner in PROVIDERS if self._profiles.by_environment(name, owner)),
             ready=tuple(owner for owner in PROVIDERS if built_in or self._profiles.has_key(name, owner)),
             keys={key: stored is not None and key in stored.keys for key in SECRETS},
-            settings={setting: _own(stored, setting) for setting in SETTINGS},
+            settings={setting: _own_value(stored, setting) for setting in SETTINGS},
             retired=tuple(retired_in(stored)) if stored is not None else (),
         )
 
@@ -248,27 +248,27 @@ class ProfileEditor:
     # ---- editing
 
     def _edit(
-        self, entry: dict[str, Any], settings: Mapping[str, object], keys: Mapping[str, object], told: _Told
+        self, entry: dict[str, Any], settings: Mapping[str, object], keys: Mapping[str, object], notes: _ChangeNotes
     ) -> None:
         """Put settings, then keys into the JSON of a profile: a key is bound to the hosts that the settings name."""
-        self._bind_whole(entry)
+        self._bind_old_keys(entry)
         for name, value in settings.items():
             check = SETTINGS[name].check if name in SETTINGS else nothing if name in RETIRED_SETTINGS else None
             checked = _checked(name, check, value)
             entry["settings"].pop(name, None)
             if checked not in (None, ""):
                 entry["settings"][name] = checked
-        self._forget_moved(entry, keys, told)
+        self._forget_keys_of_other_addresses(entry, keys, notes)
         for name, value in keys.items():
             key = _checked(name, key_word if name in SECRETS else nothing if name in RETIRED_SECRETS else None, value)
             if what := left_out(value):
-                told.texts.append(Text(f"{name}: {what.en}.", f"{name}：{what.zh}。"))
+                notes.texts.append(Text(f"{name}: {what.en}.", f"{name}：{what.zh}。"))
             entry["keys"].pop(name, None)
             if key:
                 entry["keys"][name] = {"value": Secret(str(key)).reveal(), "for": self._bound_to(entry, name)}
-        self._tell_of_the_environment(entry["name"], {*settings, *keys}, told)
+        self._note_unused_values(entry["name"], {*settings, *keys}, notes)
 
-    def _bind_whole(self, entry: dict[str, Any]) -> None:
+    def _bind_old_keys(self, entry: dict[str, Any]) -> None:
         """Bind keys that version 0.1 bound to a host alone to the whole address, before a setting changes it.
 
         What stands in a key's ``for`` behind the addresses (version 0.1 wrote a CA file there) is kept.
@@ -279,7 +279,9 @@ class ProfileEditor:
                 if is_bound_to(key["for"], bases):
                     key["for"] = [*bases, *key["for"][len(bases) :]]
 
-    def _forget_moved(self, entry: dict[str, Any], entered: Mapping[str, object], told: _Told) -> None:
+    def _forget_keys_of_other_addresses(
+        self, entry: dict[str, Any], entered: Mapping[str, object], notes: _ChangeNotes
+    ) -> None:
         """Delete the keys that were entered for another address than the profile has now; no other one gets them.
 
         Keys that another version of the pack stored stay.
@@ -293,7 +295,7 @@ class ProfileEditor:
             if self._has_hosts(entry, name) and is_bound_to(entry["keys"][name]["for"], self._bound_to(entry, name)):
                 continue
             del entry["keys"][name]
-            told.texts.append(_forgotten(name))
+            notes.texts.append(_forgotten(name))
 
     def _has_hosts(self, entry: dict[str, Any], name: str) -> bool:
         """Whether every address that the key ``name`` is bound to is set and valid."""
@@ -319,13 +321,13 @@ class ProfileEditor:
             )
         return list(bases_of(name, partial(self._host, entry)))
 
-    def _tell_of_the_environment(self, profile: str, changed: set[str], told: _Told) -> None:
+    def _note_unused_values(self, profile: str, changed: set[str], notes: _ChangeNotes) -> None:
         """Say which of the changed values have no effect because the environment has the provider's key."""
         for owner in PROVIDERS:
             prefix = owner.lower()
             unused = {name for name in changed if name.startswith(prefix) and (name in SECRETS or name in WITH_THE_KEY)}
             if unused and self._profiles.by_environment(profile, owner):
-                told.texts.append(
+                notes.texts.append(
                     Text(
                         f"The environment of the server has a key for {owner}, and that one is used with its own host: "
                         f"what is entered here ({', '.join(sorted(unused))}) applies only without it.",
@@ -389,7 +391,7 @@ def _checked(name: str, check: Callable[[object], Value] | None, value: object) 
         ) from None
 
 
-def _own(stored: StoredProfile | None, name: str) -> Value:
+def _own_value(stored: StoredProfile | None, name: str) -> Value:
     """The profile's own value of a setting, as far as it may be shown; "" or ``None`` where it has none."""
     unset = SETTINGS[name].unset
     value = stored.settings.get(name, unset) if stored is not None else unset

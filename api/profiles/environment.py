@@ -142,7 +142,7 @@ class Environment:
         return Deadlines(**chosen)
 
 
-_said: set[tuple[str, int]] = set()
+_logged_left_out: set[tuple[str, int]] = set()
 
 
 def say_what_is_left_out(where: str, key: str) -> None:
@@ -152,8 +152,8 @@ def say_what_is_left_out(where: str, key: str) -> None:
         where: a variable, or a setting with its profile.
     """
     what = left_out(key)
-    if what is not None and (where, hash(key)) not in _said:
-        _said.add((where, hash(key)))
+    if what is not None and (where, hash(key)) not in _logged_left_out:
+        _logged_left_out.add((where, hash(key)))
         pack_logger().warning("%s: %s.", where, what.en)
 
 

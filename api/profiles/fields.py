@@ -24,10 +24,10 @@ VOLCENGINE_BASE_URL = "https://visual.volcengineapi.com"
 
 Value = str | int | bool | None
 
-_LONGEST = 2048
-_LONGEST_KEY = 4096
-_LONGEST_NAME = 64
-_MOST = 10**9 - 1
+_MAX_CHARACTERS = 2048
+_MAX_KEY_CHARACTERS = 4096
+_MAX_NAME_CHARACTERS = 64
+_MAX_LIMIT = 10**9 - 1
 # Nothing else is allowed between // and /: urllib, requests and urllib3 do not agree on what other characters mean.
 _HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?", re.IGNORECASE | re.ASCII)
 
@@ -51,8 +51,10 @@ class BadValueError(Exception):
 
 def text_of(value: object) -> str:
     """The value without blanks around it; it must be one line of at most 2048 characters."""
-    if not isinstance(value, str) or len(value) > _LONGEST:
-        raise BadValueError(Text(f"a text of at most {_LONGEST} characters", f"不超过 {_LONGEST} 个字符的文本"))
+    if not isinstance(value, str) or len(value) > _MAX_CHARACTERS:
+        raise BadValueError(
+            Text(f"a text of at most {_MAX_CHARACTERS} characters", f"不超过 {_MAX_CHARACTERS} 个字符的文本")
+        )
     stripped = value.strip()
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in stripped):
         raise BadValueError(Text("a text of one line", "单行文本"))
@@ -61,7 +63,7 @@ def text_of(value: object) -> str:
 
 def header_word(value: object) -> str:
     """The value without blanks around it; it must be printable ASCII without spaces, as an HTTP header takes it."""
-    word = value.strip() if isinstance(value, str) and len(value) <= _LONGEST_KEY else " "
+    word = value.strip() if isinstance(value, str) and len(value) <= _MAX_KEY_CHARACTERS else " "
     if not all("!" <= character <= "~" for character in word):
         raise BadValueError(_HEADER_WORD)
     return word
@@ -74,7 +76,7 @@ _HEADER_WORD = Text(
 
 def key_word(value: object) -> str:
     """A key as it is sent: what was entered without what :func:`bare_key` takes away; "" for ""."""
-    if not isinstance(value, str) or len(value) > _LONGEST_KEY:
+    if not isinstance(value, str) or len(value) > _MAX_KEY_CHARACTERS:
         return header_word(value)
     bare = bare_key(value)
     if value.strip() and not bare:
@@ -115,13 +117,13 @@ def url(value: object) -> str:
     return address
 
 
-def _base_url(ours: str) -> Callable[[object], str]:
+def _base_url(own_path: str) -> Callable[[object], str]:
     """The check of an address to which the pack adds a path. A path that was entered with it is removed.
 
     Args:
-        ours: regular expression of that path, as users copy it from documentation.
+        own_path: regular expression of that path, as users copy it from documentation.
     """
-    entered = re.compile(f"(?<![:/]){ours}$", re.IGNORECASE | re.ASCII)
+    entered = re.compile(f"(?<![:/]){own_path}$", re.IGNORECASE | re.ASCII)
     return lambda value: url(entered.sub("", text_of(value)))
 
 
@@ -153,10 +155,10 @@ def _parts_of(address: str, allowed: Text) -> SplitResult:
     """
     try:
         parts = urlsplit(address)
-        plain = _HOST.fullmatch(parts.netloc) and parts.port != 0
+        is_allowed = _HOST.fullmatch(parts.netloc) and parts.port != 0
     except ValueError:
-        plain = False
-    if not plain:
+        is_allowed = False
+    if not is_allowed:
         raise BadValueError(allowed)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         secure = Text("https://… (http:// only for 127.0.0.1)", "https://…（仅 127.0.0.1 可用 http://）")
@@ -179,8 +181,8 @@ def switch(value: object) -> bool | None:
 
 def limit(value: object) -> int | None:
     """A whole number up to 10⁹ − 1; 0 means no limit, and ``None`` that the server's value applies."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if value is not None and not (whole and 0 <= value <= _MOST):  # type: ignore[operator]
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if value is not None and not (is_whole and 0 <= value <= _MAX_LIMIT):  # type: ignore[operator]
         raise BadValueError(Text("a whole number, 0 = no limit", "整数，0 表示不限"))
     return value  # type: ignore[return-value]
 
@@ -190,19 +192,19 @@ def proxy(value: object) -> str:
     given = text_of(value)
     if given.lower() in ("", NO_PROXY):
         return given.lower()
-    whole = given if "://" in given else f"http://{given}"
+    address = given if "://" in given else f"http://{given}"
     allowed = Text(
         "http://host:port without a login, or none (a SOCKS proxy, or one with a login, goes into HTTPS_PROXY in the "
         "environment of the server)",
         "http://host:port（不含登录信息）或 none（SOCKS 代理或需要登录的代理请写入服务器环境变量 HTTPS_PROXY）",
     )
     try:
-        parts = urlsplit(whole)
+        parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port
-        plain = _HOST.fullmatch(parts.netloc) and port != 0
+        is_allowed = _HOST.fullmatch(parts.netloc) and port != 0
     except ValueError:
         raise BadValueError(allowed) from None
-    if not plain or parts.path not in ("", "/") or parts.query or parts.fragment:
+    if not is_allowed or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise BadValueError(allowed)
     if parts.scheme not in ("http", "https"):
         raise BadValueError(allowed)
@@ -213,12 +215,12 @@ def proxy(value: object) -> str:
 def profile_name(value: object) -> str:
     """The name of a profile without blanks around it: 1 to 64 visible characters, and not ``sandbox``."""
     allowed = Text(
-        f"1 to {_LONGEST_NAME} characters, none of them invisible, and not `{SANDBOX_PROFILE}`",
-        f"1 至 {_LONGEST_NAME} 个字符，不含不可见字符，且不为 `{SANDBOX_PROFILE}`",
+        f"1 to {_MAX_NAME_CHARACTERS} characters, none of them invisible, and not `{SANDBOX_PROFILE}`",
+        f"1 至 {_MAX_NAME_CHARACTERS} 个字符，不含不可见字符，且不为 `{SANDBOX_PROFILE}`",
     )
-    name = value.strip() if isinstance(value, str) and len(value) <= _LONGEST else ""
+    name = value.strip() if isinstance(value, str) and len(value) <= _MAX_CHARACTERS else ""
     invisible = any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in name)
-    if not 1 <= len(name) <= _LONGEST_NAME or invisible or same_name(name, SANDBOX_PROFILE):
+    if not 1 <= len(name) <= _MAX_NAME_CHARACTERS or invisible or same_name(name, SANDBOX_PROFILE):
         raise BadValueError(allowed)
     return name
 

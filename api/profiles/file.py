@@ -35,9 +35,9 @@ _NAME = "profiles.json"
 _LOCK = "profiles.lock"
 # The number in a new file. A file of a newer version keeps its number and the entries that are unknown here.
 _VERSION = 1
-_LARGEST = 4 * 2**20
+_MAX_BYTES = 4 * 2**20
 _LOCK_WAITS_S = 10.0
-_FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OTHER_USERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class StaleRevisionError(Exception):
@@ -95,7 +95,7 @@ class ProfileFile:
 
     def __init__(self, directory: Callable[[], Path]) -> None:
         self._directory = directory
-        self._seen: tuple[object, tuple[str, ...], bool] = (None, (), False)
+        self._cached: tuple[object, tuple[str, ...], bool] = (None, (), False)
 
     @property
     def path(self) -> Path:
@@ -109,7 +109,7 @@ class ProfileFile:
         """
         try:
             with self.path.open("rb") as file:
-                data = file.read(_LARGEST + 1)
+                data = file.read(_MAX_BYTES + 1)
         except FileNotFoundError:
             return Contents()
         except OSError as problem:
@@ -137,12 +137,12 @@ class ProfileFile:
         state = self._state()
         if state is None:
             return (), False
-        known, names, has_keys = self._seen
-        if known != state:
+        cached_state, names, has_keys = self._cached
+        if cached_state != state:
             profiles = self.read().profiles
             names = tuple(profile.name for profile in profiles)
             has_keys = any(profile.keys or profile.other_keys for profile in profiles)
-            self._seen = (state, names, has_keys)
+            self._cached = (state, names, has_keys)
         return names, has_keys
 
     def _state(self) -> tuple[int, ...] | None:
@@ -187,7 +187,7 @@ class ProfileFile:
     def _make_folder(self) -> None:
         folder = self._directory()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.name == "posix" and folder.stat().st_mode & _FOR_OTHERS:
+        if os.name == "posix" and folder.stat().st_mode & _OTHER_USERS:
             with suppress(OSError):
                 folder.chmod(0o700)
 
@@ -197,7 +197,7 @@ class ProfileFile:
         if os.name == "nt":
             return _on_windows(path)
         try:
-            open_to_others = bool(path.stat().st_mode & _FOR_OTHERS)
+            open_to_others = bool(path.stat().st_mode & _OTHER_USERS)
         except OSError:
             open_to_others = False
         if open_to_others:
@@ -293,7 +293,7 @@ def _contents(data: bytes) -> Contents:
         ValueError, KeyError, TypeError, AttributeError, RecursionError: it is no file of profiles.
     """
     document = json.loads(data.decode("utf-8"))
-    if len(data) > _LARGEST or not isinstance(document, dict):
+    if len(data) > _MAX_BYTES or not isinstance(document, dict):
         raise ValueError
     version = document["version"]
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -313,9 +313,7 @@ def _profile(entry: dict[str, Any]) -> StoredProfile:
         for name, key in keys.items()
         if name in KEY_NAMES
     }
-    return StoredProfile(
-        _word(entry["name"]), _word(entry["account"]), settings, stored, frozenset(keys) - KEY_NAMES
-    )
+    return StoredProfile(_word(entry["name"]), _word(entry["account"]), settings, stored, frozenset(keys) - KEY_NAMES)
 
 
 def _word(value: object) -> str:

@@ -48,7 +48,7 @@ _FREE_OF_CHARGE: _FreeOfCharge = {
 # Latin letters have spaces around them in a Chinese sentence.
 _IN_CHINESE: Mapping[Provider, str] = {"HiDream": " HiDream ", "Volcengine": "火山引擎"}
 # For each provider, the sets of keys of which one is enough to pay.
-_WHOLE_KEYS: Mapping[Provider, tuple[tuple[str, ...], ...]] = {
+_COMPLETE_KEYS: Mapping[Provider, tuple[tuple[str, ...], ...]] = {
     "HiDream": (("hidream_token",), ("hidream_api_key",)),
     "Volcengine": (
         ("volcengine_gateway_api_key",),
@@ -113,7 +113,7 @@ class _Source:
         if stored is None:
             return ""
         if not is_bound_to(stored.bound_to, bases_of(name, self.text)):
-            raise self._moved(name, stored.bound_to)
+            raise self._bound_elsewhere(name, stored.bound_to)
         where = f"{name} ({self.profile})"
         say_what_is_left_out(where, stored.value.reveal())
         try:
@@ -130,7 +130,7 @@ class _Source:
         except ConfigurationError:
             return False
 
-    def _moved(self, name: str, bound: tuple[str, ...]) -> ConfigurationError:
+    def _bound_elsewhere(self, name: str, bound: tuple[str, ...]) -> ConfigurationError:
         entered_for = ", ".join(bound[: len(SECRETS[name].hosts)])
         return ConfigurationError(
             Text(
@@ -253,7 +253,7 @@ class Profiles:
             return HiDreamAccount(
                 **_FREE_OF_CHARGE, base_url=sandbox.url, ec_base_url=sandbox.url, auth=token, deadlines=deadlines
             )
-        source = self._paying(profile, "HiDream")
+        source = self._source_for_call(profile, "HiDream")
         proxy = source.text("proxy")
         base_url, ec_base_url = source.text("hidream_base_url"), source.text("hidream_ec_base_url")
         bases = frozenset({base_url, ec_base_url})
@@ -304,8 +304,8 @@ class Profiles:
             return VolcengineAccount(
                 **_FREE_OF_CHARGE, base_url=sandbox.url, path="/volcv/v1", auth=key, deadlines=deadlines
             )
-        source = self._paying(profile, "Volcengine")
-        how_to_pay = partial(
+        source = self._source_for_call(profile, "Volcengine")
+        make_account = partial(
             VolcengineAccount,
             profile=profile,
             budget=source.budget(),
@@ -322,7 +322,7 @@ class Profiles:
                 raise source.incomplete("VOLCENGINE_GATEWAY_BASE_URL")
             gateway = BearerAuth(Secret(gateway_key), frozenset({base_url}))
             account_id = source.account_id("volcengine_gateway_api_key")
-            return how_to_pay(account_id=account_id, base_url=base_url, path="/volcv/v1", auth=gateway)
+            return make_account(account_id=account_id, base_url=base_url, path="/volcv/v1", auth=gateway)
         access_key_id = source.key("volcengine_access_key_id")
         secret_access_key = source.key("volcengine_secret_access_key")
         if not access_key_id and not secret_access_key:
@@ -337,7 +337,7 @@ class Profiles:
         base_url = source.text("volcengine_base_url")
         signature = SignatureAuth(Secret(access_key_id), Secret(secret_access_key), frozenset({base_url}))
         account_id = source.account_id("volcengine_access_key_id")
-        return how_to_pay(account_id=account_id, base_url=base_url, path="/", auth=signature)
+        return make_account(account_id=account_id, base_url=base_url, path="/", auth=signature)
 
     def check_name(self, profile: str) -> Text | None:
         """An explanation if no profile has this name, or if the file cannot be read; else ``None``."""
@@ -373,9 +373,9 @@ class Profiles:
             ConfigurationError: there is no such profile, or the file cannot be used.
         """
         source = self._source(profile, provider)
-        return any(all(source.has_key(name) for name in names) for names in _WHOLE_KEYS[provider])
+        return any(all(source.has_key(name) for name in names) for names in _COMPLETE_KEYS[provider])
 
-    def _paying(self, profile: str, provider: Provider) -> _Source:
+    def _source_for_call(self, profile: str, provider: Provider) -> _Source:
         """As :meth:`_source`, for a call. Raises ConfigurationError, too, if the profile has retired entries."""
         source = self._source(profile, provider)
         retired = retired_in(source.stored) if source.stored is not None else []

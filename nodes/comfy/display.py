@@ -104,23 +104,23 @@ class NodeDisplay:
     ComfyUI's event loop calls its methods, except :meth:`leave`. Its lock protects the calls from their worker threads.
     """
 
-    def __init__(self, screen: UiSink, clock: Callable[[], float] = time.monotonic) -> None:
-        self._screen = screen
+    def __init__(self, ui: UiSink, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ui = ui
         self._clock = clock
         self._lock = threading.Lock()
         self._calls: list[Call] = []
-        self._begun = clock()
+        self._begun_at = clock()
         self._buys = self._resumes = 0
         self._changed = True
-        self._looked = self._drawn = float("-inf")
-        self._drawn_stage: Text | None = None
+        self._last_look = self._last_drawn = float("-inf")
+        self._last_drawn_stage: Text | None = None
         self._previews: list[PreviewFile] = []
         self._previews_asked = 0
-        self._left: Counter[str] = Counter()
+        self._abandoned: Counter[str] = Counter()
 
     def begin(self, expected_work: ExpectedWork) -> list[Call]:
         """Add an ``execute`` call of the node; returns a :class:`Call` for each of its jobs, in order."""
-        calls = [Call(self._lock, self._touch, pictures, self._clock) for pictures in expected_work.pictures]
+        calls = [Call(self._lock, self._mark_changed, pictures, self._clock) for pictures in expected_work.pictures]
         with self._lock:
             self._calls += calls
             if expected_work.plan is not None:
@@ -139,24 +139,26 @@ class NodeDisplay:
         """
         now = self._clock()
         # Every coroutine of a mapped list calls this, up to a thousand of them; most calls return here.
-        if not at_once and now - self._looked < _LOOK_EVERY:
+        if not at_once and now - self._last_look < _LOOK_EVERY:
             return
-        self._looked = now
+        self._last_look = now
         with self._lock:
             stage, ended = self._stage(), all(call.ended for call in self._calls)
-            news = self._changed and (at_once or now - self._drawn >= _DRAW_EVERY or stage != self._drawn_stage)
-            if not news and (ended or now - self._drawn < _REPEAT_EVERY):
+            is_due = self._changed and (
+                at_once or now - self._last_drawn >= _DRAW_EVERY or stage != self._last_drawn_stage
+            )
+            if not is_due and (ended or now - self._last_drawn < _REPEAT_EVERY):
                 return
-            self._changed, self._drawn, self._drawn_stage = False, now, stage
+            self._changed, self._last_drawn, self._last_drawn_stage = False, now, stage
             fresh = [picture for call in self._calls for picture in call.take_fresh()]
             value = sum(call.fraction(now) or 0.0 for call in self._calls)
-            words = self._words(stage, now)
+            progress_text = self._progress_text(stage, now)
             state = self._state(stage, ended, now)
         if not run_is_over:
-            self._screen.bar(value, float(len(self._calls)))
-            self._screen.text(words)
-        if self._screen.watched():
-            self._screen.tell(state)
+            self._ui.bar(value, float(len(self._calls)))
+            self._ui.text(progress_text)
+        if self._ui.watched():
+            self._ui.tell(state)
             if not ended:
                 self._ask_for_previews(fresh)
 
@@ -168,32 +170,32 @@ class NodeDisplay:
             for call in calls:
                 call.stop()
             self._changed = True
-            over = all(call.ended for call in self._calls)
-        if over:
+            all_ended = all(call.ended for call in self._calls)
+        if all_ended:
             self.refresh(at_once=True, run_is_over=True)
 
-    def leave(self, left: api.AbandonedCalls) -> None:
+    def leave(self, abandoned: api.AbandonedCalls) -> None:
         """Send the event with ``end`` "left". From any thread, after an interrupt ended the run.
 
         The counts of several ``execute`` calls of the node are added up.
         """
         with self._lock:
-            for name, count in asdict(left).items():
-                self._left[name] += count
-            state = {"end": "left", "left": dict(self._left)}
-        if self._screen.watched():
-            self._screen.tell(state)
+            for name, count in asdict(abandoned).items():
+                self._abandoned[name] += count
+            state = {"end": "left", "left": dict(self._abandoned)}
+        if self._ui.watched():
+            self._ui.tell(state)
 
-    def _touch(self) -> None:
+    def _mark_changed(self) -> None:
         self._changed = True
 
     def _ask_for_previews(self, pictures: Sequence[api.tensors.Pixels]) -> None:
         wanted = pictures[: _MOST_PREVIEWS - self._previews_asked]
         self._previews_asked += len(wanted)
         for picture in wanted:
-            self._screen.preview(picture, self._preview_is_there)
+            self._ui.preview(picture, self._add_preview)
 
-    def _preview_is_there(self, file: PreviewFile) -> None:
+    def _add_preview(self, file: PreviewFile) -> None:
         with self._lock:
             self._previews.append(file)
             self._changed = True
@@ -208,10 +210,10 @@ class NodeDisplay:
             return _STOPPED
         return _FAILED if any(not call.good for call in self._calls) else _DONE
 
-    def _words(self, stage: Text, now: float) -> str:
+    def _progress_text(self, stage: Text, now: float) -> str:
         done = sum(call.good for call in self._calls)
         buying = f" · buys {self._buys} 购买 {self._buys} 张" if self._buys else ""
-        return f"{done}/{len(self._calls)} · {stage.en} {stage.zh} · {now - self._begun:.0f} s{buying}"
+        return f"{done}/{len(self._calls)} · {stage.en} {stage.zh} · {now - self._begun_at:.0f} s{buying}"
 
     def _state(self, stage: Text, ended: bool, now: float) -> dict[str, Any]:
         calls = self._calls
@@ -223,7 +225,7 @@ class NodeDisplay:
         return {
             "stage": {"en": stage.en, "zh": stage.zh},
             "end": ("stopped" if stopped else "done") if ended else "",
-            "elapsed": round(now - self._begun, 1),
+            "elapsed": round(now - self._begun_at, 1),
             "expected": max((call.expected for call in open_calls if call.expected), default=None),
             "done": done,
             "total": sum(call.pictures for call in calls) if all(call.pictures for call in calls) else None,
@@ -246,15 +248,15 @@ class Call:
     methods with that lock held.
 
     Args:
-        lock, touch, clock: of the display; ``touch`` says that something changed and is called with the lock held.
+        lock, mark_changed, clock: of the display. ``mark_changed`` is called with the lock held.
         pictures: how many the call expects; 0 if that is not known.
     """
 
     def __init__(
-        self, lock: threading.Lock, touch: Callable[[], None], pictures: int, clock: Callable[[], float]
+        self, lock: threading.Lock, mark_changed: Callable[[], None], pictures: int, clock: Callable[[], float]
     ) -> None:
         self._lock = lock
-        self._touch = touch
+        self._mark_changed = mark_changed
         self._clock = clock
         self.stage = "queued"
         self.pictures = pictures
@@ -262,7 +264,7 @@ class Call:
         self.expected: float | None = None
         self.ended = self.stopped = self.good = self.parked = False
         self._sent = False
-        self._told = 0.0
+        self._reported_fraction = 0.0
         self._running_since: float | None = None
         self._fresh: list[api.tensors.Pixels] = []
 
@@ -271,10 +273,10 @@ class Call:
         with self._lock:
             if self.ended:
                 return
-            self._touch()
+            self._mark_changed()
             # Not "done" yet: end() gets the result, which also says how many pictures failed.
             self.stage = progress.stage if progress.stage != "done" else "downloading"
-            self._told = progress.fraction or self._told
+            self._reported_fraction = progress.fraction or self._reported_fraction
             self._sent = self._sent or bool(progress.task_id)
             self.pictures = max(self.pictures, progress.pictures)
             if progress.expected is not None:
@@ -282,7 +284,7 @@ class Call:
                 if self._running_since is None:
                     self._running_since = self._clock()
             if progress.picture is not None:
-                self._has_come([progress.picture])
+                self._add_pictures([progress.picture])
 
     def end(self, result: object) -> None:
         """Take over the result of the job; called by the worker.
@@ -295,14 +297,14 @@ class Call:
         with self._lock:
             if self.ended:
                 return
-            self._touch()
+            self._mark_changed()
             self.ended = True
             if isinstance(error, TaskTimeoutError):
                 # Stopped in the task list, or over its deadline. Unless nothing was billed, the task goes on.
                 self.stopped, self.parked = True, error.billed != "no"
             elif isinstance(delivery, api.Delivery):
                 # Pictures from the store were not reported one by one.
-                self._has_come(delivery.pictures[self.came :])
+                self._add_pictures(delivery.pictures[self.came :])
                 self.failed = len(delivery.errors)
                 self.pictures = self.came + self.failed
                 self.good = not delivery.errors
@@ -329,21 +331,21 @@ class Call:
         """
         if self.good:
             return 1.0
-        if not self._told and self._usual(now) is None:
+        if not self._reported_fraction and self._share_of_usual(now) is None:
             return None
-        return min(self._told or self._usual(now) or 0.0, _NEARLY)
+        return min(self._reported_fraction or self._share_of_usual(now) or 0.0, _NEARLY)
 
     def estimated(self, now: float) -> bool:
         """Whether :meth:`fraction` is calculated from the usual seconds."""
-        return not self._told and self._usual(now) is not None
+        return not self._reported_fraction and self._share_of_usual(now) is not None
 
-    def _usual(self, now: float) -> float | None:
+    def _share_of_usual(self, now: float) -> float | None:
         """Elapsed seconds divided by the usual ones, may be over 1; ``None`` if these are not known."""
         if self._running_since is None or not self.expected:
             return None
         return (now - self._running_since) / self.expected
 
-    def _has_come(self, pictures: Sequence[api.tensors.Pixels]) -> None:
+    def _add_pictures(self, pictures: Sequence[api.tensors.Pixels]) -> None:
         self.came += len(pictures)
         self.pictures = max(self.pictures, self.came)
         self._fresh += pictures

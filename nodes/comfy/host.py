@@ -40,22 +40,22 @@ from .wake_up import WakeUpTimer
 _T = TypeVar("_T")
 
 # Seconds between two looks at ComfyUI's interrupt flag.
-_SLICE = 0.05
+_LOOK_EVERY_S = 0.05
 # Seconds for a call that was stopped in the task list to end by itself: its own result says best how far it came.
-_PATIENCE = 1.0
+_PATIENCE_S = 1.0
 _REMEMBERED_RUNS = 100
 
 # Threads of the paid calls, 32 for each service, so that calls that wait for one service do not delay the other's.
-_calls: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
+_paid_call_pools: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
 # Threads of Remote Task Result, so that fetching a paid task does not wait for paid calls.
-_fetches: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
-_store_reads = DaemonPool(4)
+_fetch_pools: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
+_store_read_pool = DaemonPool(4)
 # Threads of off_loop(), so that the conversions of one node do not wait for another node's calls.
-_local_work = DaemonPool(2)
+_local_pool = DaemonPool(2)
 # No node waits for the jobs of these two.
-_thumbnails = DaemonPool(1)
-_aftermath = DaemonPool(1)
-_LOOKOUT = WakeUpTimer(_SLICE, lambda: bool(comfy.model_management.processing_interrupted()))
+_thumbnail_pool = DaemonPool(1)
+_interrupt_report_pool = DaemonPool(1)
+_WAKE_UPS = WakeUpTimer(_LOOK_EVERY_S, lambda: bool(comfy.model_management.processing_interrupted()))
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
         InterruptProcessingException: the user interrupted.
         Exception: whatever the function raises.
     """
-    future = _local_work.submit(partial(function, *args))
+    future = _local_pool.submit(partial(function, *args))
     try:
         await _until_done([future])
     except BaseException:
-        _abandon(_local_work, [future])
+        _abandon(_local_pool, [future])
         raise
     return future.result()
 
@@ -123,12 +123,12 @@ async def buy(
     jobs = [partial(batch.run, index) for index in range(len(calls))]
     expected_work = ExpectedWork([call.pictures for call in calls], batch.plan)
     stored = {index: partial(batch.stored, index) for index in batch.reused}
-    pool = _calls[calls[0].service.provider]
+    pool = _paid_call_pools[calls[0].service.provider]
     display = _current_display()
     try:
-        results = await _run_jobs(jobs, pool, expected_work, stored, left=lambda error: api.Result(error=error))
+        results = await _run_jobs(jobs, pool, expected_work, stored, lambda error: api.Result(error=error))
     except (comfy.model_management.InterruptProcessingException, asyncio.CancelledError):
-        _tell_what_is_left(batch, display)
+        _report_abandoned_calls(batch, display)
         raise
     deliveries, missing = api.deliver(results, accept_partial=accept_partial)
     check(deliveries)
@@ -148,17 +148,17 @@ async def fetch(journal: api.Journal, service: api.HiDreamService | api.Volcengi
         wanted: a journal id, or the service's task id.
     """
     job = partial(api.fetch_task, journal, service, wanted)
-    [delivery] = await _run_jobs([job], _fetches[service.provider], ExpectedWork([0]))
+    [delivery] = await _run_jobs([job], _fetch_pools[service.provider], ExpectedWork([0]))
     return delivery
 
 
 # Seconds to wait, after an interrupt, until the threads of the calls have written into the journal how far they came.
-_TOLD_WITHIN = 4.5
+_REPORT_WITHIN_S = 4.5
 
 
-def _tell_what_is_left(batch: api.Batch, display: NodeDisplay) -> None:
+def _report_abandoned_calls(batch: api.Batch, display: NodeDisplay) -> None:
     """Tell the page, from another thread, what became of the calls of an interrupted batch."""
-    deadline = time.monotonic() + _TOLD_WITHIN
+    deadline = time.monotonic() + _REPORT_WITHIN_S
 
     def look() -> None:
         with contextlib.suppress(RemoteImageError):
@@ -166,7 +166,7 @@ def _tell_what_is_left(batch: api.Batch, display: NodeDisplay) -> None:
 
     # One thread for all: the items of a mapped list are interrupted at the same time.
     with contextlib.suppress(Exception):
-        _aftermath.submit(look)
+        _interrupt_report_pool.submit(look)
 
 
 def _as_shown(text: Text) -> str:
@@ -271,7 +271,7 @@ def _substitute_prompt_id() -> str:
     return uuid.uuid4().hex
 
 
-def _raised(error: RemoteImageError) -> NoReturn:
+def _raise(error: RemoteImageError) -> NoReturn:
     raise error
 
 
@@ -280,7 +280,7 @@ async def _run_jobs(
     pool: DaemonPool,
     expected_work: ExpectedWork,
     stored: Mapping[int, Callable[[api.CallHandle], _T | None]] = MappingProxyType({}),
-    left: Callable[[RemoteImageError], _T] = _raised,
+    result_of_stopped: Callable[[RemoteImageError], _T] = _raise,
 ) -> list[_T]:
     """Run blocking jobs side by side on worker threads and return their results in order.
 
@@ -292,23 +292,23 @@ async def _run_jobs(
         expected_work: what the jobs are going to do, for the display.
         stored: for the index of a job, a function that reads its result from the store, on other threads than those of
             ``pool``. The job runs only if that function returns ``None`` or raises.
-        left: makes the result of a job that was stopped in the task list and whose thread has not ended within
-            ``_PATIENCE`` seconds; it gets the error that explains the stop.
+        result_of_stopped: makes the result of a job that was stopped in the task list and whose thread has not ended
+            within ``_PATIENCE_S`` seconds; it gets the error that explains the stop.
 
     Raises:
         InterruptProcessingException: the user interrupted.
         Exception: whatever the first job in order raised that raised.
     """
     display = _current_display()
-    shown = display.begin(expected_work)
+    shown_calls = display.begin(expected_work)
     tokens = [api.CancelToken() for _ in jobs]
-    watches = [api.CallHandle(token, call.report) for token, call in zip(tokens, shown, strict=True)]
+    handles = [api.CallHandle(token, call.report) for token, call in zip(tokens, shown_calls, strict=True)]
 
     def start(index: int) -> Future[_T]:
-        return pool.submit(partial(_run_shown, jobs[index], watches[index], shown[index]))
+        return pool.submit(partial(_run_and_show, jobs[index], handles[index], shown_calls[index]))
 
     reads: dict[int, Future[Any]] = {
-        index: _store_reads.submit(partial(_read_shown, read, watches[index], shown[index]))
+        index: _store_read_pool.submit(partial(_read_and_show, read, handles[index], shown_calls[index]))
         for index, read in stored.items()
     }
     started = {index: start(index) for index in range(len(jobs)) if index not in reads}
@@ -322,30 +322,30 @@ async def _run_jobs(
     except BaseException:
         for token in tokens:
             token.cancel()
-        _abandon(_store_reads, reads.values())
+        _abandon(_store_read_pool, reads.values())
         _abandon(pool, started.values())
-        display.stop(shown)
+        display.stop(shown_calls)
         raise
-    late = [not future.done() for future in futures]
-    pool.abandon(compress(futures, late))
-    display.stop(list(compress(shown, late)))
+    abandoned = [not future.done() for future in futures]
+    pool.abandon(compress(futures, abandoned))
+    display.stop(list(compress(shown_calls, abandoned)))
     return [
-        left(token.explanation()) if is_late else future.result()
-        for future, token, is_late in zip(futures, tokens, late, strict=True)
+        result_of_stopped(token.explanation()) if is_abandoned else future.result()
+        for future, token, is_abandoned in zip(futures, tokens, abandoned, strict=True)
     ]
 
 
-def _run_shown(job: Callable[[api.CallHandle], _T], watch: api.CallHandle, call: Call) -> _T:
+def _run_and_show(job: Callable[[api.CallHandle], _T], handle: api.CallHandle, call: Call) -> _T:
     result: _T | None = None
     try:
-        result = job(watch)
+        result = job(handle)
         return result
     finally:
         call.end(result)
 
 
-def _read_shown(read: Callable[[api.CallHandle], _T | None], watch: api.CallHandle, call: Call) -> _T | None:
-    result = read(watch)
+def _read_and_show(read: Callable[[api.CallHandle], _T | None], handle: api.CallHandle, call: Call) -> _T | None:
+    result = read(handle)
     if result is not None:
         call.end(result)
     return result
@@ -364,7 +364,7 @@ def _abandon(pool: DaemonPool, futures: Iterable[Future[Any]]) -> None:
 async def _until_done(
     futures: Sequence[Future[Any]], display: NodeDisplay | None = None, tokens: Sequence[api.CancelToken] = ()
 ) -> None:
-    """Wait until each future is done, or was stopped by its token ``_PATIENCE`` seconds ago; draw the display.
+    """Wait until each future is done, or was stopped by its token ``_PATIENCE_S`` seconds ago; draw the display.
 
     Args:
         tokens: those of ``futures``, in order; none: no future can be stopped alone.
@@ -377,13 +377,13 @@ async def _until_done(
 
     def ended() -> bool:
         return all(
-            future.done() or (future in token_of and token_of[future].left_behind(_PATIENCE)) for future in futures
+            future.done() or (future in token_of and token_of[future].left_behind(_PATIENCE_S)) for future in futures
         )
 
     def overdue() -> bool:
-        return any(token.left_behind(_PATIENCE) for token in tokens)
+        return any(token.left_behind(_PATIENCE_S) for token in tokens)
 
-    with _LOOKOUT.waiting(overdue, display) as woken:
+    with _WAKE_UPS.waiting(overdue, display) as woken:
 
         def wake(_: Future[Any]) -> None:
             # RuntimeError: the prompt has ended and its loop is closed.
@@ -406,8 +406,8 @@ async def _until_done(
         display.refresh(at_once=True)
 
 
-class _Screen:
-    """A :class:`UiSink` for the node that is executing now. Errors of ComfyUI are ignored: they must not end a call."""
+class _NodeUi:
+    """The :class:`UiSink` of the node that is executing now. Errors of ComfyUI are ignored: they must not end a call."""
 
     def __init__(self) -> None:
         context = get_executing_context()
@@ -416,8 +416,8 @@ class _Screen:
         self._prompt_id = context.prompt_id if context is not None else ""
         # Read now: the server's client_id changes with the prompt that it executes.
         self._client_id = getattr(self._server, "client_id", None)
-        self._about = {"prompt_id": self._prompt_id, "node": self._node_id, "display_node": self._display_node()}
-        self._about["workflow"] = self._workflow()
+        self._identity = {"prompt_id": self._prompt_id, "node": self._node_id, "display_node": self._display_node()}
+        self._identity["workflow"] = self._workflow()
 
     def bar(self, value: float, total: float) -> None:
         with contextlib.suppress(Exception):
@@ -436,7 +436,7 @@ class _Screen:
 
     def tell(self, state: dict[str, Any]) -> None:
         with contextlib.suppress(Exception):
-            self._server.send_sync(_PROGRESS_EVENT, {**self._about, **state}, self._client_id)
+            self._server.send_sync(_PROGRESS_EVENT, {**self._identity, **state}, self._client_id)
 
     def preview(self, picture: api.tensors.Pixels, there: Callable[[PreviewFile], None]) -> None:
         def make() -> None:
@@ -445,7 +445,7 @@ class _Screen:
                 there(file)
 
         with contextlib.suppress(Exception):
-            _thumbnails.submit(make)
+            _thumbnail_pool.submit(make)
 
     def _display_node(self) -> str | None:
         with contextlib.suppress(Exception):
@@ -470,12 +470,12 @@ def _current_display() -> NodeDisplay:
     """The display of the node that is executing now; drops those of former prompts."""
     context = get_executing_context()
     if context is None:
-        return NodeDisplay(_Screen())
+        return NodeDisplay(_NodeUi())
     key = (context.prompt_id, context.node_id)
     for other in [other for other in _displays if other[0] != context.prompt_id]:
         del _displays[other]
     if key not in _displays:
-        _displays[key] = NodeDisplay(_Screen())
+        _displays[key] = NodeDisplay(_NodeUi())
     return _displays[key]
 
 

@@ -57,7 +57,7 @@ class ServerJournal:
         self._lock = threading.Lock()
         self._journal: api.Journal | None = None
         self._collector: api.BackgroundPoller | None = None
-        self._announcer = ChangeNotifier(tell)
+        self._change_notifier = ChangeNotifier(tell)
         self._thumbnails = made_once(lambda: api.Thumbnails())
 
     def open(self) -> api.Journal:
@@ -69,7 +69,7 @@ class ServerJournal:
         with self._lock:
             if self._journal is None:
                 directory, profiles = self._directory(), self._profiles()
-                journal = api.Journal(profiles.journal_settings(directory), on_change=self._announcer.announce)
+                journal = api.Journal(profiles.journal_settings(directory), on_change=self._change_notifier.announce)
                 # At exit Python kills daemon threads, even during a submit: _leave() waits for submits first.
                 atexit.register(_leave, journal, os.getpid())
                 self._collector = api.BackgroundPoller(journal, profiles)

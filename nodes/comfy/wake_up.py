@@ -21,7 +21,7 @@ class _Waiter:
 
 
 @dataclass
-class _Round:
+class _LoopWaiters:
     """The waiters of one loop; ``armed``: the timer of that loop is set."""
 
     waiters: set[_Waiter] = field(default_factory=set)
@@ -41,7 +41,7 @@ class WakeUpTimer:
         self._pause = pause
         self._interrupted = interrupted
         # ComfyUI runs each prompt on a loop of its own; the entry ends with the loop.
-        self._rounds: WeakKeyDictionary[asyncio.AbstractEventLoop, _Round] = WeakKeyDictionary()
+        self._waiters_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopWaiters] = WeakKeyDictionary()
 
     @contextmanager
     def waiting(self, overdue: Callable[[], bool], display: object | None = None) -> Iterator[asyncio.Event]:
@@ -54,25 +54,25 @@ class WakeUpTimer:
             display: what it draws; of all coroutines with the same display one is woken. ``None``: it draws nothing.
         """
         loop = asyncio.get_running_loop()
-        now = self._rounds.setdefault(loop, _Round())
+        on_loop = self._waiters_by_loop.setdefault(loop, _LoopWaiters())
         waiter = _Waiter(overdue, display)
-        now.waiters.add(waiter)
-        if not now.armed:
-            now.armed = True
-            loop.call_later(self._pause, self._look, loop, now)
+        on_loop.waiters.add(waiter)
+        if not on_loop.armed:
+            on_loop.armed = True
+            loop.call_later(self._pause, self._look, loop, on_loop)
         try:
             yield waiter.wake
         finally:
-            now.waiters.discard(waiter)
+            on_loop.waiters.discard(waiter)
 
-    def _look(self, loop: asyncio.AbstractEventLoop, now: _Round) -> None:
-        now.armed = bool(now.waiters)
-        if not now.armed:
+    def _look(self, loop: asyncio.AbstractEventLoop, on_loop: _LoopWaiters) -> None:
+        on_loop.armed = bool(on_loop.waiters)
+        if not on_loop.armed:
             return
-        loop.call_later(self._pause, self._look, loop, now)
-        leave = self._interrupted()
+        loop.call_later(self._pause, self._look, loop, on_loop)
+        interrupted = self._interrupted()
         drawn: set[object] = {None}
-        for waiter in now.waiters:
-            if leave or waiter.display not in drawn or waiter.overdue():
+        for waiter in on_loop.waiters:
+            if interrupted or waiter.display not in drawn or waiter.overdue():
                 waiter.wake.set()
             drawn.add(waiter.display)

@@ -31,7 +31,7 @@ _BODY: Any = (
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_ALWAYS = {
+_PRIVATE_HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     # Another site cannot load an answer as <img> or <script>, and an answer opened in a tab cannot run scripts.
@@ -110,7 +110,7 @@ class Answer(web.Response):
     async def prepare(self, request: web.BaseRequest) -> Any:
         for name in [name for name in self.headers if name.lower().startswith("access-control-")]:
             self.headers.popall(name, None)
-        self.headers.update(_ALWAYS)
+        self.headers.update(_PRIVATE_HEADERS)
         return await super().prepare(request)
 
 
@@ -164,13 +164,13 @@ class Guard:
         Raises:
             Refusal: the request comes from elsewhere, lacks the token, or has no valid body.
         """
-        self._check_way(request)
+        self._check_connection(request)
         _check_page(request, any_scheme=self._opened)
         if request.method not in ("GET", "HEAD"):
             self._check_token(request)
             await self._check_body(request)
 
-    def _check_way(self, request: web.Request) -> None:
+    def _check_connection(self, request: web.Request) -> None:
         """Check that the request came from this machine without a proxy: peer address, HTTP version, headers and Host.
 
         A name in Host that does not mean this machine is DNS rebinding, whatever the peer's address. If the routes are
@@ -196,18 +196,18 @@ class Guard:
         if host["name"] != "localhost" and not is_loopback(host["ipv6"] or host["name"]):
             raise Refusal(403, _OTHER_NAME)
         # GETs of a page have no Origin. A proxy that replaces Host (nginx does by default) leaves Referer as it is.
-        if referer := _only(request, "Referer", _OTHER_PAGE):
+        if referer := _single_header(request, "Referer", _OTHER_PAGE):
             site = _REFERER.match(referer.lower())
             _check_origin(request, site[0] if site else "", any_scheme=False)
 
     def _check_token(self, request: web.Request) -> None:
-        given = _only(request, TOKEN_HEADER, _TOKEN) or ""
+        given = _single_header(request, TOKEN_HEADER, _TOKEN) or ""
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._token):
             raise Refusal(403, _TOKEN)
 
     async def _check_body(self, request: web.Request) -> None:
         # A browser lets a page of another site send forms and plain text, but JSON only after a CORS preflight.
-        content_type = (_only(request, "Content-Type", _NO_JSON, 415) or "").partition(";")[0]
+        content_type = (_single_header(request, "Content-Type", _NO_JSON, 415) or "").partition(";")[0]
         if content_type.strip().lower() != "application/json" or "Content-Encoding" in request.headers:
             raise Refusal(415, _NO_JSON)
         try:
@@ -278,7 +278,7 @@ def _peer(request: web.Request) -> str:
     return peer[0] if isinstance(peer, tuple) and peer and isinstance(peer[0], str) else ""
 
 
-def _only(request: web.Request, name: str, why: Text, status: int = 403) -> str | None:
+def _single_header(request: web.Request, name: str, why: Text, status: int = 403) -> str | None:
     """The value of a header, ``None`` if it is not there.
 
     Raises Refusal with ``status`` and ``why`` if it is there twice: other programs may read the other value.
@@ -291,7 +291,7 @@ def _only(request: web.Request, name: str, why: Text, status: int = 403) -> str 
 
 def _host(request: web.Request) -> re.Match[str]:
     """The parts of the Host header: ``name``, ``ipv6``, ``port``; raises Refusal if it is missing or malformed."""
-    host = _HOST.fullmatch((_only(request, "Host", _OTHER_NAME) or "").lower())
+    host = _HOST.fullmatch((_single_header(request, "Host", _OTHER_NAME) or "").lower())
     if host is None or int(host["port"] or 0) > 65535:
         raise Refusal(403, _OTHER_NAME)
     return host
@@ -304,10 +304,10 @@ def _check_page(request: web.Request, *, any_scheme: bool) -> None:
         any_scheme: the page's scheme may differ from that of the connection.
     """
     # GETs of pictures and links have no Origin, but newer browsers send this ("none": the user typed the address).
-    site = _only(request, "Sec-Fetch-Site", _OTHER_PAGE)
+    site = _single_header(request, "Sec-Fetch-Site", _OTHER_PAGE)
     if site is not None and site.lower() not in ("same-origin", "none"):
         raise Refusal(403, _OTHER_PAGE)
-    origin = _only(request, "Origin", _OTHER_PAGE)
+    origin = _single_header(request, "Origin", _OTHER_PAGE)
     if origin is not None:
         _check_origin(request, origin, any_scheme=any_scheme)
 

@@ -42,7 +42,7 @@ def add(context: RouteContext, actions: Callable[[], ProfileActions], tell: Call
 
     async def done(edit: Callable[[ProfileActions], api.ShownProfiles]) -> Answer:
         try:
-            return answer(_shown(await context.run(lambda: edit(actions()))))
+            return answer(_profiles_json(await context.run(lambda: edit(actions()))))
         except api.RefusedEditError as refused:
             raise Refusal(400 if refused.kind == "invalid" else 409, refused.why) from None
         except ConfigurationError as error:
@@ -95,8 +95,10 @@ def add(context: RouteContext, actions: Callable[[], ProfileActions], tell: Call
             found: api.Diagnosis = await context.run(lambda: actions().check(body["name"], body["provider"]))
         except api.RefusedEditError as refused:
             raise Refusal(400, refused.why) from None
-        advice = _both(found.advice) if found.advice is not None else None
-        return answer({"ok": found.cause == "ok", "cause": found.cause, "text": _both(found.text), "advice": advice})
+        advice = _text_json(found.advice) if found.advice is not None else None
+        return answer(
+            {"ok": found.cause == "ok", "cause": found.cause, "text": _text_json(found.text), "advice": advice}
+        )
 
 
 def _fields(request: web.Request, *names: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -122,17 +124,17 @@ def _values(body: Mapping[str, Any]) -> tuple[dict[str, object], dict[str, objec
     return settings, keys
 
 
-def _shown(profiles: api.ShownProfiles) -> dict[str, Any]:
+def _profiles_json(profiles: api.ShownProfiles) -> dict[str, Any]:
     return {
         "revision": profiles.revision,
-        "protection": _both(profiles.protection),
-        "profiles": [_one(profile) for profile in profiles.profiles],
+        "protection": _text_json(profiles.protection),
+        "profiles": [_profile_json(profile) for profile in profiles.profiles],
         "defaults": dict(profiles.defaults),
-        "told": [_both(text) for text in profiles.told],
+        "told": [_text_json(text) for text in profiles.told],
     }
 
 
-def _one(profile: api.ShownProfile) -> dict[str, Any]:
+def _profile_json(profile: api.ShownProfile) -> dict[str, Any]:
     return {
         "name": profile.name,
         "built_in": profile.built_in,
@@ -142,11 +144,11 @@ def _one(profile: api.ShownProfile) -> dict[str, Any]:
         "keys": dict(profile.keys),
         "settings": dict(profile.settings),
         "retired": [
-            {"part": entry.part, "name": entry.name, "what": _both(entry.what), "advice": _both(entry.advice)}
+            {"part": entry.part, "name": entry.name, "what": _text_json(entry.what), "advice": _text_json(entry.advice)}
             for entry in profile.retired
         ],
     }
 
 
-def _both(text: Text) -> dict[str, str]:
+def _text_json(text: Text) -> dict[str, str]:
     return {"en": text.en, "zh": text.zh}

@@ -70,7 +70,7 @@ def add(context: RouteContext, actions: TaskActions) -> None:
         overview, budgets = await run(actions.overview, _limit(request))
         shown = {
             "now": overview.now,
-            "tasks": [_shown(task) for task in overview.tasks],
+            "tasks": [_task_json(task) for task in overview.tasks],
             "budgets": [asdict(line) for line in budgets],
             "unacknowledged": overview.unacknowledged,
         }
@@ -82,7 +82,7 @@ def add(context: RouteContext, actions: TaskActions) -> None:
         found = await run(actions.task, _journal_id(request))
         if found is None:
             raise Refusal(404, _NO_TASK)
-        return answer({"task": _shown(found)})
+        return answer({"task": _task_json(found)})
 
     @routes.get(f"{BASE}/tasks/{{id}}/pictures/{{position}}")
     @guarded
@@ -162,7 +162,7 @@ def _picture(content: bytes, media_type: str) -> Answer:
     return Answer(body=content, content_type="application/octet-stream", headers=headers)
 
 
-def _shown(task: api.Task) -> dict[str, Any]:
+def _task_json(task: api.Task) -> dict[str, Any]:
     error = task.error.text() if task.error is not None else None
     return {
         "journal_id": task.journal_id,

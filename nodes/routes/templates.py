@@ -53,7 +53,7 @@ def add(context: RouteContext, shelf: Callable[[], Templates]) -> None:
         fresh = request.query.get("fresh")
         if fresh not in (None, "1"):
             raise Refusal(400, _BAD_FRESH)
-        return answer(_shown(await run_list(lambda: shelf().page(profile, gender, number, fresh=fresh == "1"))))
+        return answer(_page_json(await run_list(lambda: shelf().page(profile, gender, number, fresh=fresh == "1"))))
 
     @routes.get(f"{BASE}/templates/{{id}}")
     @guarded
@@ -62,7 +62,7 @@ def add(context: RouteContext, shelf: Callable[[], Templates]) -> None:
         page = await run_list(lambda: shelf().page_with(profile, template_id))
         if page is None:
             raise Refusal(404, _NO_TEMPLATE)
-        return answer(_shown(page))
+        return answer(_page_json(page))
 
     @routes.get(f"{BASE}/templates/{{id}}/picture")
     @guarded
@@ -92,7 +92,7 @@ def _id(request: web.Request) -> int:
     return _number(request.match_info["id"], Refusal(404, _NO_TEMPLATE))
 
 
-def _shown(page: api.TemplatePage) -> dict[str, Any]:
+def _page_json(page: api.TemplatePage) -> dict[str, Any]:
     offline = page.offline
     return {
         "gender": page.gender,
