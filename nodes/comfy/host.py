@@ -407,7 +407,7 @@ async def _until_done(
 
 
 class _NodeUi:
-    """The :class:`UiSink` of the node that is executing now. Errors of ComfyUI are ignored: they must not end a call."""
+    """The :class:`UiSink` of the node that is executing now. Errors of ComfyUI are ignored: they must end no call."""
 
     def __init__(self) -> None:
         context = get_executing_context()
