@@ -1,8 +1,8 @@
-"""Files of pictures as services and object stores deliver them: recognized by their bytes, opened with Pillow.
+"""Picture files as services and object stores deliver them: recognized by their first bytes, opened with Pillow.
 
-What stands around a picture is taken off first: a wrapping of the object store, and what some encoders put into or
-behind a file and Pillow refuses. A file that was cut is found out here where Pillow may not: other nodes switch on its
-process-wide ``LOAD_TRUNCATED_IMAGES``.
+Wrappings of an object store are removed, and so is what some encoders put into or behind a file and Pillow refuses.
+Files that are cut off are detected here, because other nodes set Pillow's process-wide ``LOAD_TRUNCATED_IMAGES``, with
+which it accepts them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..core import base64_bytes
 
 _PNG, _JPEG, _WEBP = "image/png", "image/jpeg", "image/webp"
 _GIF, _BMP, _TIFF, _AVIF = "image/gif", "image/bmp", "image/tiff", "image/avif"
-# By the first bytes.
+# First bytes and the media type that they stand for.
 _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), _PNG),
     (re.compile(rb"\xff\xd8\xff"), _JPEG),
@@ -47,17 +47,18 @@ _FOREIGN = re.compile(
     rb"|\s*(?:<\?xml[^>]{0,200}>\s*)?<svg[\s>]",
     re.DOTALL,
 )
+# First bytes of gzip and zlib.
 _COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
-# The frame around each piece of a body that is sent as "aws-chunked": its size and, perhaps, a signature.
+# The header of each chunk of an "aws-chunked" body: its size in hex and, optionally, a signature.
 _AWS_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})(?:;chunk-signature=[0-9a-f]+)?\r\n")
 _MOST_WRAPPINGS = 3
 _BASE64 = re.compile(rb"\s*(?:data:[\w/+.-]+;base64,)?[\w+/\s-]{64}")
 
 
 class UndecodableImageError(Exception):
-    """Bytes that are no whole picture of an acceptable size.
+    """The bytes are no picture, one that is cut off, damaged or too large, or of a kind that cannot be read here.
 
-    ``is_foreign``: they are a file of a kind that cannot be read here, and another download would bring the same.
+    ``is_foreign``: it is that kind, so another download would bring the same.
     """
 
     def __init__(self, reason: str, *, is_foreign: bool = False) -> None:
@@ -67,22 +68,22 @@ class UndecodableImageError(Exception):
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A recognized file: its media type, and its bytes without what Pillow refuses."""
+    """A recognized file: its media type, its bytes without what Pillow refuses, and Pillow's class for it."""
 
     media_type: str
     data: bytes
     plugin: type[ImageFile.ImageFile]
     had_no_end: bool = False
-    """Of a JPEG: it may be cut. See :meth:`check_rows`."""
+    """A JPEG that came without its end marker, so rows may be missing. See :meth:`check_rows`."""
 
     def check_rows(self, picture: Image.Image) -> None:
-        """Look for missing rows, where Pillow may pass them over. A JPEG that had no end marker is decoded for that.
+        """Check that no rows are missing, where Pillow may not notice; decodes a JPEG that had no end marker.
 
         Args:
             picture: the opened file.
 
         Raises:
-            UndecodableImageError: it is cut.
+            UndecodableImageError: the picture is cut off.
         """
         missing = self.had_no_end and not _has_every_row(self.data.removesuffix(_END_OF_JPEG))
         if missing or (ImageFile.LOAD_TRUNCATED_IMAGES and _is_too_short(self, picture)):
@@ -91,16 +92,16 @@ class PictureFile:
     def open(self) -> Image.Image:
         """The picture, not decoded yet; raises what Pillow raises.
 
-        Its class is used directly: ``Image.open`` keeps a limit of pixels that other packs change.
+        The plugin class is called directly, because ``Image.open`` applies a pixel limit that other packs change.
         """
         return self.plugin(io.BytesIO(self.data))
 
 
 def recognized(data: bytes) -> PictureFile:
-    """The file that ``data`` is.
+    """Recognize ``data`` by its first bytes, and remove or add what Pillow needs to read it.
 
     Raises:
-        UndecodableImageError: it is no picture, of a kind that Pillow cannot read here, or certainly cut.
+        UndecodableImageError: it is no picture, of a kind that this Pillow cannot read, or certainly cut off.
     """
     kind = next((kind for kind in _KINDS if kind[0].match(data)), None)
     if kind is None:
@@ -115,7 +116,7 @@ def recognized(data: bytes) -> PictureFile:
 
 
 def _plugin_for(media_type: str) -> type[ImageFile.ImageFile] | None:
-    """The class of Pillow that reads it; ``None`` if this Pillow cannot."""
+    """The class of Pillow that reads ``media_type``; ``None`` if this Pillow was built without it."""
     if media_type == _AVIF:
         try:
             from PIL import AvifImagePlugin
@@ -141,13 +142,15 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 
 _PNG_HEAD = 8
 _END_OF_PNG = b"\0\0\0\0IEND\xaeB`\x82"
-# What decides how a picture looks. Texts may be damaged, or larger than Pillow takes.
+# Chunks that decide how a picture looks. Others are dropped: texts may be damaged, or larger than Pillow accepts.
 _NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"IDAT")
+# Channels by colour type; the other types have one.
 _CHANNELS = {2: 3, 4: 2, 6: 4}
+# Of the needed chunks, those that are dropped if they are damaged.
 _MAY_GO = (b"tRNS", b"iCCP", b"eXIf")
 _MOST_CHUNKS = 100_000
 _INFLATED_AT_ONCE = 64 * 1024
-# Where each pass of an interlaced picture begins, and its steps, across and down.
+# The passes of an interlaced picture (Adam7): first column, first row, column step, row step.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
@@ -156,11 +159,11 @@ class _Chunk:
     kind: bytes
     content: memoryview
     checksum: bytes
-    """As it stands there."""
+    """As the file has it; it may be wrong."""
 
 
 def _tidy_png(data: bytes) -> bytes:
-    """The chunks that decide how it looks, up to its end; anything behind that is left out."""
+    """The PNG with the chunks of ``_NEEDED`` only, their checksums computed anew, and no bytes behind its end."""
     kept: list[bytes | memoryview] = [data[:_PNG_HEAD]]
     for chunk in _png_chunks(data):
         if chunk.kind in _NEEDED and (chunk.kind not in _MAY_GO or _is_usable(chunk)):
@@ -169,7 +172,7 @@ def _tidy_png(data: bytes) -> bytes:
 
 
 def _png_chunks(data: bytes) -> Iterator[_Chunk]:
-    """The chunks before IEND; the last one may be cut."""
+    """The chunks before IEND; the last one may be cut. Raises UndecodableImageError if they are too many."""
     view = memoryview(data)
     at = _PNG_HEAD
     for _ in range(_MOST_CHUNKS):
@@ -183,7 +186,7 @@ def _png_chunks(data: bytes) -> Iterator[_Chunk]:
 
 
 def _is_usable(chunk: _Chunk) -> bool:
-    """Whether it is whole, and a profile no larger than Pillow unpacks."""
+    """Whether its checksum is right and, for a colour profile, whether it inflates to no more than Pillow accepts."""
     if chunk.checksum != _checksum(chunk):
         return False
     if chunk.kind != b"iCCP":
@@ -222,14 +225,20 @@ _END_OF_JPEG = b"\xff\xd9"
 _PROGRESSIVE, _SCAN = 0xC2, 0xDA
 _FRAMES = (0xC0, 0xC1, _PROGRESSIVE)
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
-# Not in the compressed data of a scan.
+# A marker that cannot stand in the compressed data of a scan: no stuffed 0xFF, no fill byte, no restart.
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
-# More compressed data. Where rows are missing, it becomes their pixels; else it is skipped.
+# Compressed data to append: if rows are missing, the decoder makes their pixels of it; else it skips it.
 _MORE = (bytes.fromhex("feaa55cc330ff099") * 40, bytes.fromhex("550fccaaf03399fe") * 40)
 
 
 def _tidy_jpeg(data: bytes) -> bytes:
-    """Up to its end marker, which some encoders leave out; a thumbnail's is not taken for it."""
+    """The JPEG up to its end marker, which is added where an encoder left it out.
+
+    Segments are skipped by their lengths, so that the end marker of an embedded thumbnail is not taken for it.
+
+    Raises:
+        UndecodableImageError: there is no end marker, and a segment or a scan is missing.
+    """
     at = 2
     segments: list[tuple[int, bytes]] = []
     while marker := _MARKER.search(data, at):
@@ -261,8 +270,9 @@ def _has_every_scan(segments: Sequence[tuple[int, bytes]]) -> bool:
 
 
 def _has_every_row(scans: bytes) -> bool:
+    """Whether the pixels stay the same when more compressed data is appended: then none of them was made up."""
     pixels = _jpeg_pixels(scans + _END_OF_JPEG)
-    # Where the data is divided, decoding goes on behind the next of eight markers.
+    # In data that restart markers divide, the decoder goes on only behind the next of the eight, used in turn.
     restarts = len(_RESTART.findall(scans, scans.rfind(b"\xff\xda")))
     marker = bytes((0xFF, 0xD0 + restarts % 8))
     longer = [scans + between + more + _END_OF_JPEG for more in _MORE for between in (b"", marker)]
@@ -280,7 +290,11 @@ _WEBP_PICTURES = (b"VP8 ", b"VP8L", b"ANMF")
 
 
 def _tidy_webp(data: bytes) -> bytes:
-    """With the size that it has: some encoders announce one too many, or leave out the last byte of padding."""
+    """The WebP with its size and padding put right: some encoders announce one byte too many, or omit the last padding.
+
+    Raises:
+        UndecodableImageError: no chunk with a picture is complete.
+    """
     chunks: list[bytes] = []
     at = 12
     while len(head := data[at : at + 8]) == 8:
@@ -297,13 +311,14 @@ def _tidy_webp(data: bytes) -> bytes:
 
 # ---- GIF, BMP, TIFF
 
-# The end of the last block, and the trailer.
+# The terminator of the last block, and the trailer.
 _GIF_END = b"\0;"
 _STRIPS = ((273, 279), (324, 325))
 """Tags of TIFF: where strips and tiles begin, and how long they are."""
 
 
 def _is_too_short(file: PictureFile, picture: Image.Image) -> bool:
+    """Whether the file holds less data than its headers announce; ``False`` for kinds that are not checked here."""
     data = file.data
     if file.media_type == _PNG:
         return _is_png_too_short(data)
@@ -321,12 +336,13 @@ def _is_too_short(file: PictureFile, picture: Image.Image) -> bool:
 
 
 def unwrapped(data: bytes, max_bytes: int) -> bytes:
-    """The bytes of a file, whatever an object store has put around them: gzip, base64, or the frames of aws-chunked.
+    """A file without what an object store has put around it: gzip, zlib, base64 or aws-chunked, up to three times.
 
-    The header ``Content-Encoding`` is not asked: stores set it for plain files, and leave it out for others.
+    ``data`` itself if that does not lead to a file of a known kind. The header ``Content-Encoding`` is not used: stores
+    set it for plain files, and leave it out for others.
 
     Args:
-        max_bytes: no more is decompressed.
+        max_bytes: where decompressed data is cut off.
     """
     inner = data
     for _ in range(_MOST_WRAPPINGS):
@@ -342,11 +358,12 @@ def unwrapped(data: bytes, max_bytes: int) -> bytes:
 
 
 def is_picture(data: bytes) -> bool:
-    """Whether it begins as a kind of picture that is read here."""
+    """Whether ``data`` begins like a kind of picture that can be read here."""
     return any(pattern.match(data) for pattern, _ in _KINDS)
 
 
 def _unframed(data: bytes) -> bytes:
+    """The content of an aws-chunked body."""
     pieces: list[bytes] = []
     at = 0
     while frame := _AWS_CHUNK.match(data, at):

@@ -1,4 +1,7 @@
-"""ComfyUI tensors <-> 8-bit pixels <-> PNG <-> base64. The only file in ``api/`` that knows torch."""
+"""Conversions: ComfyUI IMAGE and MASK tensors <-> 8-bit pixels <-> PNG or JPEG bytes <-> base64.
+
+The only file in ``api/`` that imports torch at run time.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +34,14 @@ Values = NDArray[np.float32]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _WHITE = 255
-# Rows at a time: what lies between two forms of a large picture stays in the cache, and is never held whole.
+# Rows converted at a time: the float values in between stay in the CPU cache, and no whole picture of them is held.
 _STRIP = 64
 _IMAGE, _MASK = Text("image", "图片"), Text("mask", "遮罩")
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A picture as it came from a service: its bytes, and what they are."""
+    """A picture file as a service delivered it: its bytes, their media type, and the picture's upright size."""
 
     data: bytes = field(repr=False)
     media_type: str
@@ -47,7 +50,8 @@ class Encoded:
 
     @classmethod
     def of(cls, data: bytes) -> Encoded:
-        """
+        """Recognize ``data`` and read its size, turned as its EXIF says; no pixel is decoded.
+
         Raises:
             UndecodableImageError: not a picture that can be read here.
         """
@@ -66,12 +70,12 @@ class Encoded:
 
 
 def images_from_tensor(image: torch.Tensor, called: Text = _IMAGE) -> tuple[list[Pixels], list[Text]]:
-    """Every image of a ComfyUI IMAGE as RGB pixels, and what was done to them.
+    """Every image of a ComfyUI IMAGE as (H, W, 3) uint8 RGB, and notes that tell the user what the conversion changed.
 
     Args:
         image: (B, H, W, C) or (H, W, C) float, nominally 0–1, C = 1, 3 or 4. It may be an inference tensor on any
             device; it is not modified. Values beyond 0–1 are clipped; alpha is composited on white.
-        called: what an error calls it.
+        called: the noun for the image in error messages.
 
     Raises:
         InvalidInputError: another shape, no image at all, or NaN pixels.
@@ -81,23 +85,23 @@ def images_from_tensor(image: torch.Tensor, called: Text = _IMAGE) -> tuple[list
 
 
 def rgb_pixels(batch: torch.Tensor, index: int, called: Text = _IMAGE) -> Pixels:
-    """One image of :func:`as_batch`, as :func:`images_from_tensor` has it."""
+    """Image ``index`` of a batch from :func:`as_batch`, converted and checked as by :func:`images_from_tensor`."""
     return _to_rgb(_to_uint8(batch[index], called))
 
 
 def notes_about(batch: torch.Tensor) -> list[Text]:
-    """What is done to its pictures."""
+    """Notes that tell the user what :func:`rgb_pixels` changes in this batch; empty if nothing."""
     if batch.shape[-1] != 4:
         return []
     return [Text("Transparent pixels were put on white.", "透明像素已合成到白色背景上。")]
 
 
 def rgb_values(image: torch.Tensor, index: int) -> Values:
-    """One image of a ComfyUI IMAGE with its own float values, neither clipped nor rounded: to be put back unchanged.
+    """One image of a ComfyUI IMAGE as (H, W, 3) float32, neither clipped nor rounded, to be returned exactly.
 
     Args:
         image: as for :func:`images_from_tensor`; grey is repeated and alpha composited on white as there.
-        index: which one of the batch.
+        index: of the image in the batch.
 
     Returns:
         Read-only: it may share the tensor's memory.
@@ -110,7 +114,7 @@ def rgb_values(image: torch.Tensor, index: int) -> Values:
         values = np.repeat(values, 3, axis=-1)
     elif values.shape[-1] == 4:
         alpha = np.clip(values[..., 3:], 0.0, 1.0)
-        # Infinity times nothing would be no number.
+        # Where alpha is 0, colours are replaced first: infinity × 0 would be NaN.
         values = np.where(alpha > 0.0, values[..., :3], np.float32(1.0)) * alpha + (1.0 - alpha)
     own: Values = values.view()
     own.flags.writeable = False
@@ -118,7 +122,7 @@ def rgb_values(image: torch.Tensor, index: int) -> Values:
 
 
 def as_batch(image: torch.Tensor) -> torch.Tensor:
-    """A ComfyUI IMAGE as (B, H, W, C).
+    """A ComfyUI IMAGE, (B, H, W, C) or (H, W, C), as (B, H, W, C) without copying it.
 
     Raises:
         InvalidInputError: another shape, or no image at all.
@@ -144,11 +148,12 @@ _NO_MASK_OF_ITS_OWN = Text(
 
 
 def masks_from_tensor(mask: torch.Tensor, count: int, size: tuple[int, int]) -> list[Grey]:
-    """One 8-bit mask per image, from a ComfyUI MASK; a single mask serves every image.
+    """A ComfyUI MASK as ``count`` 8-bit masks, (H, W) with 255 = new pixels; a single mask is used for every image.
 
     Args:
         mask: (H, W), (1, H, W) or (B, H, W) float 0–1, 1 = new pixels.
-        count, size: of the images it belongs to; (width, height).
+        count: number of images that the mask belongs to.
+        size: their (width, height).
 
     Raises:
         InvalidInputError: another shape, size or count, or NaN values; both sizes are named.
@@ -199,7 +204,9 @@ def _strips(height: int) -> Iterator[slice]:
 
 
 def _real_values(values: torch.Tensor, what: Text) -> NDArray[np.float32]:
+    """Values as a float32 array, which may share the tensor's memory; raises InvalidInputError if one is NaN."""
     real: NDArray[np.float32] = values.detach().float().cpu().numpy()
+    # A minimum over NaN is NaN: cheaper than isnan() of every value.
     if np.isnan(real.min(initial=0.0)):
         count = int(np.isnan(real).sum())
         raise InvalidInputError(
@@ -232,17 +239,17 @@ def image_tensor(pictures: Sequence[Pixels]) -> torch.Tensor:
 
 
 def image_tensors(pictures: Sequence[Pixels]) -> list[torch.Tensor]:
-    """Pictures of any sizes, each as an IMAGE of its own."""
+    """Pictures of any sizes, each as an IMAGE of its own: (1, H, W, 3)."""
     return [image_tensor([pixels]) for pixels in pictures]
 
 
 def values_of(pixels: Pixels) -> Values:
-    """Pixels as ComfyUI has them: float32, 0–1."""
+    """8-bit pixels as (H, W, 3) float32, 0–1."""
     return _divide(pixels, np.empty(pixels.shape, np.float32))
 
 
 def _divide(pixels: Pixels, values: Values) -> Values:
-    # NumPy's loop: six times as fast as torch's for 8-bit pixels, and the same bits.
+    # In NumPy: six times as fast as torch for 8-bit pixels, and bit-identical.
     np.divide(pixels, np.float32(255.0), out=values, dtype=np.float32)
     return values
 
@@ -279,9 +286,9 @@ def placement_mask(placement: Placement) -> torch.Tensor:
 
 
 def mask_at_size(mask: torch.Tensor, width: int, height: int, repeats: int = 1) -> torch.Tensor:
-    """A MASK as (B, height, width) float32; unchanged when it has that size already, else rescaled smoothly.
+    """A MASK as (B, height, width) float32: at that size already as it is, else resized (bilinear, antialiased).
 
-    Each mask of a batch is repeated ``repeats`` times in a row; a single mask serves every picture as it is.
+    Each mask of a batch is repeated ``repeats`` times in a row; a single mask stays one, for every picture.
     """
     import torch
 
@@ -309,13 +316,19 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 def reduced(pixels: Pixels, width: int, height: int) -> Pixels:
-    """As :func:`resize`, for a look only: of a very large picture only some pixels are read."""
+    """A copy for previews: as :func:`resize`, but faster and less exact.
+
+    Of a picture at least 8 times as large on both sides, only every n-th pixel is read; about 4 × 4 for each new one.
+    """
     step = max(1, min(pixels.shape[1] // (4 * width), pixels.shape[0] // (4 * height)))
     return resize(pixels[::step, ::step], width, height)
 
 
 def resize_mask(mask: Grey, width: int, height: int) -> Grey:
-    """A mask at another size; a pixel that stands for any new one is new. Lanczos would ring inside the kept area."""
+    """A mask at another size; a pixel that covers any new (non-zero) one is non-zero.
+
+    By a box filter: Lanczos would ring, and so mark pixels as new inside the kept area.
+    """
     if mask.shape == (height, width):
         return mask
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BOX))
@@ -346,12 +359,12 @@ def binary_mask(mask: Grey) -> Grey:
 
 
 def is_soft(mask: Grey) -> bool:
-    """Whether a mask has values between 0 and 1, as a feathered one."""
+    """Whether a mask has values other than 0 and 255, as a feathered one has."""
     return bool(((mask > 0) & (mask < 255)).any())
 
 
 def kept_rectangle(mask: Grey) -> Placement | None:
-    """The placement a mask stands for: its kept (0) pixels, if they fill one rectangle exactly; else ``None``."""
+    """The rectangle of kept (0) pixels in a mask, as a placement; ``None`` unless they fill one rectangle exactly."""
     kept = mask == 0
     rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
     if rows.size == 0:
@@ -367,7 +380,7 @@ def kept_rectangle(mask: Grey) -> Placement | None:
 
 
 def fingerprint(pixels: NDArray[np.uint8]) -> str:
-    """What stands for a picture or mask in a request's key: the SHA-256 of its 8-bit pixels, and its size."""
+    """What stands for a picture or mask in a request's key: SHA-256 of its shape and 8-bit pixels, then its size."""
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(f"{pixels.shape}".encode("ascii"))
     digest.update(np.ascontiguousarray(pixels).data)
@@ -383,7 +396,7 @@ def encode(pixels: NDArray[np.uint8], form: Format = "png") -> bytes:
     buffer = io.BytesIO()
     picture = Image.fromarray(pixels)
     if form == "png":
-        # By the table of benchmarks/encoding.py: soonest through any line, and nearly the smallest, whatever it shows.
+        # By benchmarks/encoding.py: the least time to encode and send on any line, and nearly the smallest file.
         picture.save(buffer, "PNG", compress_level=1, compress_type=_RUNS_ONLY)
     else:
         picture.save(buffer, "JPEG", quality=95, subsampling=0)
@@ -401,7 +414,7 @@ def decode(stream: IO[bytes], max_pixels: int) -> Pixels:
     PNG, JPEG, WebP, and what else of :mod:`picture_files` this Pillow reads; of a moving picture the first frame. A
     profile of another colour space is converted; an sRGB picture has the same pixels with and without its profile.
 
-    Pillow's own limit is a global that other packs change; the expected size stands in for it here.
+    ``max_pixels`` (width × height) replaces Pillow's own limit, a process-wide global that other packs change.
 
     Raises:
         UndecodableImageError: another format, cut or damaged data, or more than ``max_pixels``.
@@ -414,7 +427,7 @@ def decode(stream: IO[bytes], max_pixels: int) -> Pixels:
             if width * height > max_pixels:
                 raise UndecodableImageError(f"{width}×{height} is more than the {max_pixels} pixels expected at most")
             file.check_rows(picture)
-            # Before it is decoded: that changes them.
+            # Read before load(), which changes the info and tiles that it is taken from.
             see_through = _transparent_level(picture)
             picture.load()
             width, height = picture.size
@@ -431,6 +444,7 @@ def decode(stream: IO[bytes], max_pixels: int) -> Pixels:
 
 
 def _rgb_of(picture: Image.Image, see_through: Level | None, to_srgb: ToSrgb | None) -> Pixels:
+    """A strip of a decoded picture of any Pillow mode as RGB: in sRGB, alpha composited on white."""
     alpha: Grey | None = None
     if picture.mode in _GREY:
         picture.info.pop("transparency", None)
@@ -455,12 +469,15 @@ _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L")
 _GREY = ("1", "L", *_DEEP_GREY)
 _WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 Level = int | tuple[int, ...] | bytes
-# PNG's transparent level is one of the file, Pillow's pixels have 8 bits.
+# By Pillow's raw mode: what a PNG's transparent level, which has the file's bit depth, is multiplied by for 8 bits.
 _SCALES = {"1": 255, "L;1": 255, "L;2": 85, "L;4": 17}
 
 
 def _transparent_level(picture: Image.Image) -> Level | None:
-    """The level or colour of a PNG (or the places of a palette) that stands for nothing, as Pillow's pixels have it."""
+    """What is transparent in a picture without an alpha channel, in values of Pillow's pixels; ``None`` if nothing is.
+
+    A grey level or an RGB colour; of a palette, an index or the alpha of each index.
+    """
     level: Level | None = picture.info.get("transparency")
     raw_mode = next((tile[3] for tile in getattr(picture, "tile", ())), None)
     if isinstance(level, int) and picture.mode != "P":
@@ -475,8 +492,8 @@ _ON_ITS_SIDE = (5, 6, 7, 8)
 
 
 def _orientation(picture: Image.Image) -> int:
-    """As EXIF has it: 1 is upright. Pillow turns a TIFF by itself."""
-    # To look for EXIF, getexif() would decode a PNG that has none.
+    """The EXIF orientation; 1 is upright. Always 1 for a TIFF, which Pillow turns itself."""
+    # getexif() of a PNG without EXIF would decode the whole picture to look for it.
     if picture.format == "TIFF" or (picture.format == "PNG" and "exif" not in picture.info):
         return 1
     try:
