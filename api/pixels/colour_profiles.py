@@ -1,4 +1,4 @@
-"""Pictures with an embedded ICC profile, as sRGB: what ComfyUI takes every IMAGE for."""
+"""Conversion of pictures with an embedded ICC profile to sRGB, which ComfyUI takes every IMAGE for."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import numpy as np
 from PIL import Image
 
 ToSrgb = Callable[[Image.Image], Image.Image]
-# Levels of 255. A profile that moves no colour further is sRGB, whoever made it: applying it would only add noise, and
-# paid nodes downstream are keyed by pixels.
+# In levels of 255. A profile that moves no colour further counts as sRGB: applying it would only add rounding noise,
+# which would change the request keys of paid nodes downstream.
 _NEARLY_SRGB = 3
+# Levels of each channel at which a profile is sampled.
 _STEPS = (0, 32, 64, 96, 128, 160, 192, 224, 255)
+# Pillow's modes and ICC's names of colour spaces.
 _SPACES = {"L": "GRAY", "RGB": "RGB ", "RGBA": "RGB ", "CMYK": "CMYK"}
 
 
 def to_srgb(picture: Image.Image) -> ToSrgb | None:
-    """What converts parts of ``picture``, given as L, RGB, RGBA or CMYK, to sRGB (one of another space stays as it is).
+    """A function that converts parts of ``picture`` to sRGB: from mode L, RGB, RGBA or CMYK to RGB or RGBA.
 
-    ``None`` if it has no profile, one that is sRGB, or one that cannot be used.
+    It returns a part whose mode does not fit the profile's colour space as it is. ``None`` if ``picture`` has no
+    profile, one that is sRGB, or one that cannot be used.
     """
     profile = picture.info.get("icc_profile")
     if not isinstance(profile, bytes) or not profile:

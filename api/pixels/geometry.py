@@ -1,7 +1,7 @@
 """Placement arithmetic: where an original lies in a larger canvas. All rounding of the pack lives here.
 
-Pure integers and floats, no images: the same rules can be followed by the JavaScript side and by tests.
-Centre is floor; a share of a side is rounded half up.
+Integers and floats only, no images: ``web/placement/`` has the same rules in JavaScript, and ``tests/vectors/`` the
+numbers for both. The offset of a centred original is rounded down; a share of a side is rounded half up.
 """
 
 from __future__ import annotations
@@ -13,15 +13,22 @@ from ..core import InvalidInputError, Position, Text
 
 # Relative drift of the aspect ratio within which a rectangle has the shape of an original, whatever its size.
 MAX_ASPECT_DRIFT = 0.01
-# A result this close to the expected size has been rounded differently, not scaled.
+# A result that differs from the expected size by so few pixels has been rounded differently, not scaled.
 ROUNDING_SLACK = 2
-# What a side of a scaled rectangle may be off one common scale: both its edges were rounded, and so was the canvas.
+# Pixels that a side of a scaled rectangle may be off the common scale: both its edges and the canvas were rounded.
 _SIDE_SLACK = 1.5
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A canvas and the rectangle of the original in it, in canvas pixels. Scale-free: see :meth:`scaled_to`."""
+    """A canvas and the rectangle of the original in it, in canvas pixels. It holds at any scale: see :meth:`scaled_to`.
+
+    ``x`` and ``y`` are the rectangle's top-left corner; ``left``, ``top``, ``right`` and ``bottom`` are how many pixels
+    of the canvas are new on each side of it.
+
+    Raises:
+        InvalidInputError: the rectangle is empty, or does not lie inside the canvas.
+    """
 
     canvas_width: int
     canvas_height: int
@@ -66,7 +73,7 @@ class Placement:
         return self.canvas_height - self.y - self.height
 
     def scaled_to(self, canvas_width: int, canvas_height: int) -> Placement:
-        """The same placement on a canvas of another size; both edges are rounded, so that sides add up."""
+        """The same placement on a canvas of another size; edges are rounded, not sizes, so that the sides add up."""
         if (canvas_width, canvas_height) == (self.canvas_width, self.canvas_height):
             return self
         x, width = _scaled_span(self.x, self.width, self.canvas_width, canvas_width)
@@ -74,10 +81,10 @@ class Placement:
         return Placement(canvas_width, canvas_height, x, y, width, height)
 
     def followed_to(self, width: int, height: int) -> Placement:
-        """The placement in a result of ``width`` × ``height``.
+        """The placement in a result of ``width`` × ``height`` pixels that was made from this canvas.
 
-        A result a pixel or two off has been rounded differently and the original keeps its size; any other size is a
-        uniform scaling.
+        If the size is off by ``ROUNDING_SLACK`` at most, the result has been rounded differently, and the rectangle
+        stays as it is; else the canvas has been scaled.
         """
         off_by = max(abs(width - self.canvas_width), abs(height - self.canvas_height))
         keeps_original = self.x + self.width <= width and self.y + self.height <= height
@@ -86,11 +93,11 @@ class Placement:
         return self.scaled_to(width, height)
 
     def within(self, max_width: int, max_height: int) -> Placement:
-        """The same placement, scaled down uniformly as far as its canvas must be to fit; itself if it does."""
+        """The same placement, scaled down until its canvas fits into the maximum; itself if it fits already."""
         return self.scaled_to(*fit_within(self.canvas_width, self.canvas_height, max_width, max_height))
 
     def native(self, width: int, height: int) -> Placement:
-        """The placement that gives an original of ``width`` × ``height`` its own pixels; the two scales stay apart."""
+        """The placement scaled so that its rectangle is exactly ``width`` × ``height``; each axis has its own scale."""
         return Placement(
             round_half_up(self.canvas_width * width / self.width),
             round_half_up(self.canvas_height * height / self.height),
@@ -101,7 +108,7 @@ class Placement:
         )
 
     def fits_shape_of(self, width: int, height: int) -> bool:
-        """Whether the rectangle has the shape of an original: within 1 %, or as near as whole pixels come."""
+        """Whether the rectangle has the shape of ``width`` × ``height``, to 1 % or as near as whole pixels come."""
         if aspect_drift(width, height, self.width, self.height) <= MAX_ASPECT_DRIFT:
             return True
         not_too_wide = (self.width - _SIDE_SLACK) * height <= (self.height + _SIDE_SLACK) * width
@@ -109,9 +116,10 @@ class Placement:
         return not_too_wide and not_too_high
 
     def check_shape_of(self, width: int, height: int) -> None:
-        """
+        """Check that the rectangle has the shape of an image: see :meth:`fits_shape_of`.
+
         Raises:
-            InvalidInputError: the rectangle has another shape than an image of ``width`` × ``height``.
+            InvalidInputError: it has another shape than an image of ``width`` × ``height``.
         """
         if not self.fits_shape_of(width, height):
             raise InvalidInputError(
@@ -140,6 +148,7 @@ def round_half_up(value: float) -> int:
 
 
 def _scaled_span(start: int, length: int, old: int, new: int) -> tuple[int, int]:
+    """Start and length of a span on an axis scaled from ``old`` to ``new`` pixels; one pixel at least."""
     begin = min(round_half_up(start * new / old), new - 1)
     end = max(round_half_up((start + length) * new / old), begin + 1)
     return begin, min(end, new) - begin
@@ -231,7 +240,7 @@ def _corner(free_x: int, free_y: int, position: Position, x_offset: int, y_offse
 
 
 def extend(width: int, height: int, sides: Sides) -> Placement:
-    """The canvas that grows each side of an original by its share."""
+    """The canvas that extends each side of an original by its share, rounded to whole pixels."""
     left, right = round_half_up(width * sides.left), round_half_up(width * sides.right)
     top, bottom = round_half_up(height * sides.top), round_half_up(height * sides.bottom)
     return Placement(left + width + right, top + height + bottom, left, top, width, height)

@@ -1,4 +1,4 @@
-"""An original in a larger canvas: what fills the new area, and the mask with its feathered rim."""
+"""Padding an original into a larger canvas: what fills the new area, and the mask with its feathered rim."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Region = tuple[slice, slice]
 
 
 def pad_into(canvas: Values, original: Values, placement: Placement, fill: Fill) -> None:
-    """Write a padded picture into ``canvas``: the original, bit for bit, and around it what ``fill`` says.
+    """Write a padded picture into ``canvas``: the original, bit for bit, and ``fill`` around it.
 
     Args:
         canvas: (canvas_height, canvas_width, 3) float32, every pixel of which is written.
@@ -43,7 +43,10 @@ def pad_into(canvas: Values, original: Values, placement: Placement, fill: Fill)
 
 
 def largest_feathering(placement: Placement) -> int:
-    """ComfyUI's ImagePadForOutpaint silently leaves out a feathering of half the original's shorter side or more."""
+    """The largest feathering of an original, in pixels.
+
+    ComfyUI's ImagePadForOutpaint silently leaves out a feathering of half the original's shorter side or more.
+    """
     return (min(placement.width, placement.height) - 1) // 2
 
 
@@ -63,7 +66,10 @@ def feathered_mask(placement: Placement, feathering: int) -> NDArray[np.float32]
 
 
 def _rim(length: int, feathering: int, at_start: bool, at_end: bool) -> NDArray[np.float32]:
-    """The feathering along one side of the original, in the double precision that ComfyUI's has before it is stored."""
+    """(length,) float32: the mask along one axis of the original.
+
+    Computed in double precision and then stored, as ComfyUI's ImagePadForOutpaint does.
+    """
     distance = np.full(length, float(length))
     if at_start:
         distance = np.minimum(distance, np.arange(length))
@@ -124,7 +130,7 @@ def _blurred(values: Values, deviation: float) -> Values:
 
 
 def _enlarge_into(canvas: Values, region: _Region, small: Values) -> None:
-    """Only what the region shows is made large."""
+    """Fill ``region`` of ``canvas`` with its part of ``small``, a reduced copy of all of it, enlarged smoothly."""
     rows, columns = region
     width, height = columns.stop - columns.start, rows.stop - rows.start
     if width == 0 or height == 0:

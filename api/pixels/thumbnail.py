@@ -1,4 +1,4 @@
-"""Small JPEGs of stored pictures for the task list, made when they are asked for and kept in memory."""
+"""Small JPEGs of stored pictures for the task list, made on request and kept in memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .picture_files import UndecodableImageError
 from .tensors import decode, encode, resize
 
 _SIDE = 256
-# 400 MB while it is being decoded, and one at a time.
+# Pixels of the largest picture: 400 MB while it is decoded. One is decoded at a time.
 _MOST_PIXELS = 2**27
 # About 20 kB each.
 _MOST_KEPT = 1000
 
 
 class Thumbnails:
-    """Keeps the last 1,000 that were made: the browser is told to keep none."""
+    """Thumbnails by SHA-256. The last 1,000 made are kept, because the browser is told to keep none."""
 
     def __init__(self) -> None:
         self._making = threading.Lock()
@@ -28,7 +28,8 @@ class Thumbnails:
         """A JPEG, its longest side 256 pixels at most; ``None`` if there is no picture, or none that can be decoded.
 
         Args:
-            read: the picture's bytes; asked for only if its thumbnail is not kept.
+            sha256: of the picture's bytes.
+            read: returns these bytes, ``None`` if they are gone; called only if the thumbnail is not kept.
         """
         return self._kept.get(sha256) or self._make(sha256, read)
 

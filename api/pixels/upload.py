@@ -1,4 +1,4 @@
-"""What goes up: made of ComfyUI's own tensors when it is needed, so that a call that waits holds no picture."""
+"""Pictures to upload, made of ComfyUI's tensors only when they are sent, so that a waiting call holds no copy."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture or mask that goes up. ``fingerprint`` stands for it in the request's key."""
+    """A picture or mask to upload: ``make`` returns its uint8 pixels, ``fingerprint`` stands for it in the key."""
 
     make: Callable[[], NDArray[np.uint8]] = field(repr=False)
     fingerprint: str
 
     @classmethod
     def of(cls, make: Callable[[], NDArray[np.uint8]]) -> Upload:
-        """Of what ``make`` returns, now and later."""
+        """Call ``make`` for the fingerprint; it is called again each time that the pixels are needed."""
         return cls(make, fingerprint(make()))
 
     def pixels(self) -> NDArray[np.uint8]:
-        """
+        """The uint8 pixels, made anew: (H, W, 3), or (H, W) of a mask.
+
         Raises:
-            InvalidInputError: they are others by now: nothing is bought under the key of another picture.
+            InvalidInputError: their fingerprint has changed: another picture must not be bought under this key.
         """
         pixels = self.make()
         if fingerprint(pixels) != self.fingerprint:
@@ -47,18 +48,18 @@ class Upload:
         return pixels
 
     def base64(self) -> str:
-        """As PNG; raises as :meth:`pixels`."""
+        """The pixels as a PNG in base64; raises as :meth:`pixels`."""
         return to_base64(encode(self.pixels()))
 
 
 class Pictures:
-    """The images of a ComfyUI IMAGE as RGB pixels, converted each time that one is asked for.
+    """The images of a ComfyUI IMAGE as (H, W, 3) uint8 RGB; each is converted anew whenever it is read.
 
     Args:
-        image: as for :func:`images.images_from_tensor`.
+        image: as for :func:`tensors.images_from_tensor`.
 
     Raises:
-        InvalidInputError: another shape; when one is asked for: NaN pixels.
+        InvalidInputError: another shape; when an image is read: NaN pixels.
     """
 
     def __init__(self, image: torch.Tensor) -> None:
@@ -72,7 +73,7 @@ class Pictures:
 
     @property
     def notes(self) -> Sequence[Text]:
-        """What is done to them."""
+        """Notes that tell the user what the conversion changes."""
         return notes_about(self._batch)
 
     def __len__(self) -> int:
@@ -85,5 +86,5 @@ class Pictures:
         return (self[index] for index in range(len(self)))
 
     def upload(self, index: int, change: Callable[[Pixels], Pixels] = lambda pixels: pixels) -> Upload:
-        """One of them, after ``change``: it is called again when it goes up."""
+        """Image ``index`` after ``change``, which is called again whenever the upload makes its pixels."""
         return Upload.of(lambda: change(self[index]))

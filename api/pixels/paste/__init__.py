@@ -1,1 +1,1 @@
-"""The original's own pixels back into a generated picture."""
+"""Pasting the original's own pixels back into a generated picture."""

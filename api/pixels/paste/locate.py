@@ -1,7 +1,8 @@
 """Where the original lies in a generated picture of any size.
 
-A placement is free of scale, but pixels are not: a node that painted a smaller canvas put the original on whole pixels
-of that one, an upscaler multiplied them, and a plain resize leaves fractions. The picture itself tells which it was.
+A placement holds at any scale, but the original was put on whole pixels at one scale: a node that generated a smaller
+canvas used whole pixels of that, an upscaler multiplied them, and a plain resize leaves fractions. Comparing the
+picture with the original tells which it was.
 """
 
 from __future__ import annotations
@@ -13,21 +14,22 @@ from ..geometry import ROUNDING_SLACK, Placement
 from ..tensors import Pixels
 from .resample import TINY, Region, resample
 
-# What services and local models enlarge a painted canvas by.
+# Factors by which services and local models enlarge a generated ("painted") canvas.
 _UPSCALES = (1, 2, 4)
-# Longest side of the copies that are compared: half a pixel of a painted canvas still shows.
+# Longest side of the copies that are compared: so large that half a pixel of a painted canvas still shows.
 _COMPARED_SIDE = 1536
-# Smaller pictures do not tell: there any region may look best.
+# Below this side, in pixels, the most likely region is taken: any of them may look best by chance.
 _TELLING_SIDE = 24
-# A less likely region must explain the picture this much better.
+# A less likely region must bring the difference below this share of the best one's so far.
 _CLEARLY = 0.99
 
 
 def likely_regions(placement: Placement, width: int, height: int) -> list[Region]:
-    """Where the original can lie in a generated picture of ``width`` × ``height``, the most likely first.
+    """Where the original can lie in a generated picture of ``width`` × ``height`` pixels, the most likely region first.
 
-    A picture a pixel or two off the placement's canvas has been rounded differently. A smaller one was asked for by an
-    outpaint node with a smaller limit, whose whole pixels are followed; a larger one has been upscaled.
+    A picture ``ROUNDING_SLACK`` off the placement's canvas at most has been rounded differently. A smaller one most
+    likely comes from an outpaint node with a smaller limit, so the original has whole pixels of it; a larger one has
+    most likely been upscaled as a whole.
     """
     slack = max(abs(width - placement.canvas_width), abs(height - placement.canvas_height))
     if slack <= ROUNDING_SLACK:
@@ -49,7 +51,7 @@ def likely_regions(placement: Placement, width: int, height: int) -> list[Region
 
 
 def painted_region(generated: Pixels, original: Pixels, placement: Placement) -> Region:
-    """The likely region in which a generated picture shows the original best."""
+    """The one of :func:`likely_regions` in which ``generated`` looks most like ``original``."""
     height, width = generated.shape[:2]
     best, *others = likely_regions(placement, width, height)
     if not others or min(best.width, best.height) < _TELLING_SIDE:
@@ -75,7 +77,7 @@ def _same(one: Region, other: Region) -> bool:
 
 
 def _difference(shown: Pixels, wanted: NDArray[np.float32]) -> float:
-    """Mean absolute difference, whatever cast the picture has."""
+    """Mean absolute difference, of 255; a constant colour cast does not count."""
     off = shown - wanted
     off -= off.mean(axis=(0, 1))
     return float(np.abs(off).mean())

@@ -1,9 +1,9 @@
 """Where the kept content really lies in a generated picture: shift and scale, measured by phase correlation.
 
-First on small copies, with a search over scales, then on blocks of ever larger copies, whose shifts are fitted to a
-linear model. Each step cuts the blocks out anew where the model so far says they are, so that the last shifts are
-near zero, where they are not biased. What comes of that is only believed where it explains the generated picture better
-than the place that was expected: soft and enlarged pictures agree about as well with many a shift.
+First small copies are compared, with a search over scales, then blocks of ever larger copies, whose shifts are fitted
+to a linear model. Each step cuts the blocks out anew where the model so far says they are, so that the last shifts are
+near zero, where they are not biased. The result is only accepted if it explains the generated picture better than the
+expected place does: soft and enlarged pictures agree about equally well at many shifts.
 """
 
 from __future__ import annotations
@@ -21,18 +21,22 @@ from .resample import Region, resample
 
 _Floats = NDArray[np.float64]
 
-# Where less than this is off anywhere, in pixels of the generated picture, it is aligned.
+# Aligned: neither the shift nor the scale moves an edge of the original by so many pixels of the generated picture.
 _ALIGNED = 0.15
-# Up to here a misplacement can be corrected: pixels or share of a side, and share of the scale.
+# The largest misplacement that is corrected: a shift in pixels or as a share of the side, and |scale − 1|.
 _SMALL_PIXELS, _SMALL_SHARE, _SMALL_SCALE = 2.0, 0.02, 0.02
 
+# Shorter sides, in pixels, are not measured.
 _MIN_SIDE = 24
+# Longer side of the first, smallest copies, and how much larger the copies of the next step are.
 _COARSE = 256
 _FINER = 4
+# Scales that are tried on the smallest copies: 0.80–1.24.
 _SCALES = 1.01 ** np.arange(-22, 23)
+# Sides of a block in pixels of its copies, and the number of blocks along an axis.
 _MIN_BLOCK, _MAX_BLOCK = 32, 256
 _MAX_BLOCKS = 5
-# Of what the pictures differ by in the expected place, no more than this may be left where a model finds them.
+# A model is accepted if with it the pictures differ by less than this share of their difference in the expected place.
 _CLEARLY_LESS = 0.99
 _LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -57,13 +61,14 @@ class Registration:
 
     @property
     def is_aligned(self) -> bool:
+        """Whether the misplacement is too small to matter."""
         return all(
             abs(shift) < _ALIGNED and abs(scale - 1) * side / 2 < _ALIGNED for shift, scale, side in self._axes()
         )
 
     @property
     def is_small(self) -> bool:
-        """Whether it may be corrected rather than only told."""
+        """Whether the misplacement is small enough to be corrected; a larger one is only reported."""
         return all(
             abs(shift) <= max(_SMALL_PIXELS, _SMALL_SHARE * side) and abs(scale - 1) <= _SMALL_SCALE
             for shift, scale, side in self._axes()
@@ -71,7 +76,7 @@ class Registration:
 
     @property
     def found(self) -> Region:
-        """Where the original really lies."""
+        """Where the original really lies in the generated picture."""
         center_x, center_y = self.region.center
         width, height = self.region.width * self.scale_x, self.region.height * self.scale_y
         return Region(center_x + self.shift_x - width / 2, center_y + self.shift_y - height / 2, width, height)
@@ -81,14 +86,16 @@ class Registration:
 
 
 def measure(generated: Pixels, original: Pixels, region: Region) -> Registration | None:
-    """
+    """Measure where the original really lies in ``generated``.
+
     Args:
         generated: the whole generated picture.
         original: the original, at any size.
         region: where the original should lie in ``generated``.
 
     Returns:
-        ``None`` if that cannot be measured: flat or tiny pictures, stripes, or pictures of different things.
+        Shift and scale against ``region``; ``None`` if they cannot be measured: flat or tiny pictures, stripes, or
+        pictures of different things.
     """
     if min(region.width, region.height, *original.shape[:2]) < _MIN_SIDE:
         return None
@@ -111,12 +118,13 @@ def measure(generated: Pixels, original: Pixels, region: Region) -> Registration
 
 @dataclass(frozen=True)
 class _Level:
-    """Both pictures at a common scale.
+    """Both pictures, reduced, to cut out blocks of a common scale.
 
     Attributes:
-        generated, original: the pictures, not larger than needed.
-        generated_step, original_step: pixels of ``region``'s picture per pixel of these, across and down.
-        step: pixels of ``region``'s picture per pixel of a block that is cut out.
+        generated, original: copies of the pictures, not larger than needed.
+        generated_step, original_step: pixels of the full generated picture per pixel of these copies, across and down.
+        step: pixels of the full generated picture per pixel of a block.
+        region: where the original was expected, in pixels of the full generated picture.
     """
 
     generated: Pixels
@@ -141,12 +149,12 @@ class _Level:
         )
 
     def expected(self, part: Region, width: int, height: int) -> _Floats:
-        """Luma of ``part`` (in pixels of the region's picture) as the original has it."""
+        """(height, width): luma that the original has at ``part``, which is in pixels of the full generated picture."""
         own = Region(part.x - self.region.x, part.y - self.region.y, part.width, part.height)
         return _luma(self.original, own, self.original_step, width, height)
 
     def found(self, part: Region, model: Registration, width: int, height: int) -> _Floats:
-        """Luma of ``part`` where ``model`` finds it in the generated picture."""
+        """(height, width): luma of the generated picture where ``model`` says that ``part`` of the original lies."""
         center_x, center_y = self.region.center
         moved = Region(
             part.x + model.shift_x + (model.scale_x - 1) * (part.x - center_x),
@@ -158,7 +166,10 @@ class _Level:
 
 
 def _reduced(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
-    """A copy for repeated cutting, where the picture is much larger than the blocks need it."""
+    """A copy reduced by ``factors`` (across, down), because many blocks are cut out of it.
+
+    ``pixels`` itself if one factor is below 2.
+    """
     if min(factors) < 2:
         return pixels
     height, width = pixels.shape[:2]
@@ -173,7 +184,7 @@ def _luma(pixels: Pixels, box: Region, step: tuple[float, float], width: int, he
 
 
 def _searched(level: _Level, model: Registration) -> Registration | None:
-    """The scale at which both pictures, as a whole, agree best, and the shift that goes with it."""
+    """The scale at which the pictures as a whole agree best, and the shift there; ``None`` if they agree at none."""
     region = level.region
     width, height = round(region.width / level.step), round(region.height / level.step)
     best: Registration | None = None
@@ -193,7 +204,7 @@ def _moved(model: Registration, shift: _Shift, step: float) -> Registration:
 
 
 def _changed(model: Registration, x: float, y: float, stretch_x: float, stretch_y: float) -> Registration:
-    """``model`` followed by what was left over: a shift, in pixels of the region's picture, and a stretch."""
+    """``model`` with a remaining shift, in pixels of the full generated picture, and stretch (scale − 1) added."""
     return Registration(
         model.shift_x + x * model.scale_x,
         model.shift_y + y * model.scale_y,
@@ -205,7 +216,7 @@ def _changed(model: Registration, x: float, y: float, stretch_x: float, stretch_
 
 @dataclass(frozen=True)
 class _Block:
-    """A part of both pictures. ``x`` and ``y`` are its middle, in its own pixels about the region's centre."""
+    """Luma of one part of both pictures. ``x`` and ``y``: its middle from the region's centre, in pixels of a block."""
 
     x: float
     y: float
@@ -214,7 +225,7 @@ class _Block:
 
 
 def _blocks(level: _Level, model: Registration) -> list[_Block]:
-    """Parts all over the region, all of one size."""
+    """Blocks all over the region, all of one size; those of the generated picture are cut out where ``model`` says."""
     region, step = level.region, level.step
     across, down = region.width / step, region.height / step
     side = min(max(min(across, down) / 3, _MIN_BLOCK), _MAX_BLOCK)
@@ -235,7 +246,7 @@ def _blocks(level: _Level, model: Registration) -> list[_Block]:
 
 
 def _starts(length: float, block: int) -> Iterator[float]:
-    """Where blocks begin: evenly spread, overlapping by half at most."""
+    """Where blocks of an axis begin: evenly spread, overlapping by half at most."""
     free = length - block
     count = min(_MAX_BLOCKS, 1 + math.floor(max(0.0, free) / (block / 2)))
     for index in range(count):
@@ -243,7 +254,7 @@ def _starts(length: float, block: int) -> Iterator[float]:
 
 
 def _refined(level: _Level, model: Registration) -> Registration | None:
-    """The model corrected by the shifts that are left in blocks all over the region."""
+    """``model`` corrected by the shifts that remain in the blocks; ``None`` if there are none, or they contradict."""
     found = []
     for block in _blocks(level, model):
         shift = _shift_between(block.expected, block.found)
@@ -257,13 +268,15 @@ def _refined(level: _Level, model: Registration) -> Registration | None:
 
 
 def _fit(samples: list[tuple[float, float, float]], length: float) -> tuple[float, float] | None:
-    """Shift and stretch of an axis, fitted robustly to the shifts at positions about its centre.
+    """Shift and stretch of one axis, fitted to the shifts of blocks without outliers (by Tukey's biweight).
 
     Args:
-        samples: position, shift and weight of each block.
+        samples: position (from the region's centre), shift and weight of each block, in pixels of a block.
+        length: of the region, in the same pixels.
 
     Returns:
-        ``None`` if there is none, or if most of them contradict each other.
+        (shift, stretch); the stretch is 0 if the blocks are too few or too near each other. ``None`` if there is no
+        sample, or if most of them contradict each other.
     """
     if not samples:
         return None
@@ -294,21 +307,23 @@ def _weighted_median(values: _Floats, weights: _Floats) -> float:
 
 # ---- phase correlation of two blocks
 
-# Noise of a picture that went through a model or a JPEG, of 255: frequencies with less say nothing.
+# Noise of a picture that went through a model or a JPEG, in levels of 255: weaker frequencies are not trusted.
 _NOISE = 1.0
-# Frequencies, in cycles per pixel: above, resampling and models leave little; below, a window only sees itself.
+# Frequencies that count. Above (cycles per pixel), resampling and models leave little; below (waves per block), the
+# window's own spectrum is in the way.
 _HIGHEST, _SOFTNESS = 0.3, 0.05
 _LOWEST_WAVES = 1.5
-# What a shift must surpass to be believed.
+# The least coherence of a shift that is accepted, also as a multiple of 1 / √(number of frequencies), which is chance.
 _MIN_COHERENCE, _SIGNIFICANCE = 0.2, 5.0
+# The least detail in any direction, in waves per block.
 _MIN_WAVES = 1.5
-# Frequencies of about the same height are weighed alike.
+# Rings of about equal frequency; all frequencies of a ring get the same weight.
 _RINGS = 24
 
 
 @dataclass(frozen=True)
 class _Shift:
-    """Pixels by which a block's content lies further right and down, and how well the frequencies agree on it, 0–1."""
+    """Pixels by which a block's content lies further right and down; how well the frequencies agree on that, 0–1."""
 
     x: float
     y: float
@@ -317,7 +332,14 @@ class _Shift:
 
 @dataclass(frozen=True)
 class _Spectrum:
-    """What all blocks of one size share."""
+    """What all blocks of one size share.
+
+    Attributes:
+        window: (height, width) weights that fade out the edges of a block.
+        across, down: frequencies in cycles per pixel.
+        passed: how much each frequency of the half spectrum counts.
+        noise: expected power of the noise at each frequency.
+    """
 
     window: _Floats
     across: _Floats
@@ -334,7 +356,7 @@ def _spectrum(height: int, width: int) -> _Spectrum:
     frequency = np.hypot(across, down)
     passed = 1 / (1 + np.exp((frequency - _HIGHEST) / _SOFTNESS))
     passed[np.hypot(across * width, down * height) < _LOWEST_WAVES] = 0.0
-    # Each of these stands for its conjugate in the other half, too.
+    # A half spectrum: each of these columns stands for its conjugate, too.
     passed[:, 1 : (width + 1) // 2] *= 2
     return _Spectrum(window, across, down, passed, _NOISE**2 * float((window**2).sum()))
 
@@ -345,11 +367,11 @@ def _hann(length: int) -> _Floats:
 
 
 def _shift_between(expected: _Floats, found: _Floats) -> _Shift | None:
-    """How far ``found`` is moved against ``expected``; ``None`` if that cannot be told."""
+    """How far ``found`` is moved against ``expected``; ``None`` if there is too little detail, or none in common."""
     height, width = expected.shape
     common = _spectrum(height, width)
     cross = _transformed(found, common) * np.conj(_transformed(expected, common))
-    # Whitened, as far as it stands out from noise.
+    # Phase only: magnitudes are divided out, except where they are not above the noise.
     share = common.passed / (np.abs(cross) + common.noise)
     weighted = cross * share
     weights = np.abs(weighted)
@@ -371,7 +393,7 @@ def _shift_between(expected: _Floats, found: _Floats) -> _Shift | None:
 
 
 def _doubled(width: int) -> _Floats:
-    """How often a column of a half spectrum counts."""
+    """(1, columns): 2 for columns of a half spectrum that stand for their conjugates, too; else 1."""
     counts = np.ones((1, width // 2 + 1))
     counts[:, 1 : (width + 1) // 2] = 2
     return counts
@@ -385,7 +407,10 @@ def _transformed(luma: _Floats, common: _Spectrum) -> NDArray[np.complex128]:
 def _sharpened(
     weighted: NDArray[np.complex128], common: _Spectrum, start: tuple[int, int]
 ) -> tuple[float, float, float] | None:
-    """The peak of a correlation between its samples: x, y and its height; by Newton's method from a whole pixel."""
+    """The peak of a correlation at sub-pixel precision, as (x, y, height), by Newton's method from whole pixels.
+
+    ``None`` if there is no peak within 1.5 pixels of ``start``.
+    """
     x, y = float(start[0]), float(start[1])
     for _ in range(12):
         slope, bend = _derivatives(weighted, common, x, y)
@@ -401,13 +426,13 @@ def _sharpened(
 
 
 def _turn(common: _Spectrum, x: float, y: float) -> NDArray[np.complex128]:
-    """What a spectrum is multiplied with to move its picture left by ``x`` and up by ``y``."""
+    """The phase factors that move a picture left by ``x`` and up by ``y`` pixels."""
     turn: NDArray[np.complex128] = np.exp(2j * np.pi * (common.across * x + common.down * y))
     return turn
 
 
 def _derivatives(weighted: NDArray[np.complex128], common: _Spectrum, x: float, y: float) -> tuple[_Floats, _Floats]:
-    """Gradient and Hessian of a correlation at x, y."""
+    """Gradient (2,) and Hessian (2, 2) of a correlation at x, y."""
     turned = weighted * _turn(common, x, y)
     turn_x, turn_y = 2 * np.pi * common.across, 2 * np.pi * common.down
     slope = np.array([-(turned.imag * turn_x).sum(), -(turned.imag * turn_y).sum()])
@@ -427,9 +452,10 @@ def _tells_both_ways(weights: _Floats, common: _Spectrum, width: int, height: in
 
 
 def _believed(level: _Level, model: Registration) -> Registration | None:
-    """The model, unless the pictures agree about as well in the expected place.
+    """``model`` if the pictures agree clearly better with it than in the expected place.
 
-    Then a small misplacement is none, and a large one a mistake.
+    Else a small misplacement counts as none (the expected place is returned), and a large one as a wrong measurement
+    (``None``).
     """
     if model.is_aligned:
         return model
@@ -445,7 +471,7 @@ def _believed(level: _Level, model: Registration) -> Registration | None:
 
 
 def _difference(block: _Block) -> float:
-    """How much the pictures differ in a block: not by their mean, nor by the finest grain."""
+    """How much the pictures differ in a block, as a power; their means and the finest grain do not count."""
     common = _spectrum(*block.expected.shape)
     return float((np.abs(_transformed(block.found - block.expected, common)) ** 2 * common.passed).sum())
 
@@ -454,10 +480,10 @@ def _difference(block: _Block) -> float:
 
 
 def _settled(level: _Level, model: Registration) -> Registration:
-    """The model at which the correlations of all blocks together are highest.
+    """``model`` moved to where the correlations of all blocks together are highest.
 
-    Frequencies count as they stand out from what differs between the pictures, which is known now that the blocks lie
-    upon each other: far more exact on noisy pictures than one peak for each block.
+    Frequencies are weighed by their signal-to-noise ratio, which can be estimated once the blocks lie upon each other.
+    On noisy pictures this is far more exact than one peak for each block.
     """
     for _ in range(2):
         blocks = [block for block in _blocks(level, model) if _lies_well(block)]
@@ -469,19 +495,22 @@ def _settled(level: _Level, model: Registration) -> Registration:
 
 
 def _lies_well(block: _Block) -> bool:
-    """Whether the pictures agree in a block: not where a watermark lies, or something else was painted."""
+    """Whether the pictures agree in a block. They do not where a watermark or newly generated content lies."""
     shift = _shift_between(block.expected, block.found)
     return shift is not None and math.hypot(shift.x, shift.y) < 1.0
 
 
 def _left_over(blocks: list[_Block]) -> tuple[float, float, float, float] | None:
-    """Shift in x and y, in pixels of a block, and stretch in x and y; ``None`` if that is uncertain or not small."""
+    """What remains to be corrected: shift in x and y, in pixels of a block, and stretch in x and y.
+
+    ``None`` if that is uncertain, or moves a block by a pixel or more.
+    """
     common = _spectrum(*blocks[0].expected.shape)
     expected = np.stack([_transformed(block.expected, common) for block in blocks])
     found = np.stack([_transformed(block.found, common) for block in blocks])
     cross = found * np.conj(expected)
     weighted = cross * _signal_to_noise(cross.real, np.abs(expected) ** 2, np.abs(found) ** 2, common)
-    # Shift x, shift y, stretch x, stretch y; a stretch is only known where blocks lie apart.
+    # Shift x, shift y, stretch x, stretch y. A stretch is only known along an axis with blocks at different positions.
     on_codec_pool = [bool(np.ptp([block.x for block in blocks])), bool(np.ptp([block.y for block in blocks]))]
     known = np.array([True, True, *on_codec_pool])
     left = np.zeros(4)
@@ -493,7 +522,7 @@ def _left_over(blocks: list[_Block]) -> tuple[float, float, float, float] | None
             of_block = _derivatives(spectrum, common, x, y)
             slope += moves.T @ of_block[0]
             bend += moves.T @ of_block[1] @ moves
-        # Of a peak: bent downwards in every direction.
+        # Only near a peak, where the Hessian is negative definite, does Newton's method lead to it.
         reduced = -bend[np.ix_(known, known)]
         if np.linalg.eigvalsh(reduced)[0] <= 0:
             return None
@@ -506,7 +535,7 @@ def _left_over(blocks: list[_Block]) -> tuple[float, float, float, float] | None
 
 
 def _signal_to_noise(common_power: _Floats, expected: _Floats, found: _Floats, common: _Spectrum) -> _Floats:
-    """How much each frequency counts: by what both pictures have in common there against what they have not."""
+    """Weight of each frequency: what the pictures have in common in its ring, against what they have not."""
     ring = np.minimum((np.hypot(common.across, common.down) * 2 * _RINGS).astype(int), _RINGS - 1)
 
     def by_ring(power: _Floats) -> _Floats:
