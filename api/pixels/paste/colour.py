@@ -1,9 +1,10 @@
 """A colour correction for the new area of an outpainted picture, so that it meets the original without a seam.
 
-What the generated picture is off is measured in a ring just inside the seam, where both pictures show the same, and
-goes on outwards like a membrane fixed at the seam: it keeps the seam's values and varies in space as they do.
+The difference in colour is measured in a ring just inside the seam, where both pictures show the same, and continued
+outwards as a membrane that is fixed at the seam: a solution of Laplace's equation with the seam's values.
 
-What is clipped tells nothing about a cast: it is left out of the ring, and white stays white, and black black.
+Clipped values (near 0 or 255) tell nothing about a colour cast: they are left out of the ring, and corrections neither
+darken white nor lighten black.
 """
 
 from __future__ import annotations
@@ -20,25 +21,26 @@ from ..tensors import Pixels
 
 _Floats = NDArray[np.float32]
 
-# No pixel is corrected by more, of 255.
+# The largest correction of a value, of 255.
 _STRONGEST = 48.0
 # The membrane's grid: cells along the longer side of a canvas, and the smallest cell in pixels.
 _CELLS, _MIN_CELL = 192, 8
 # Depth of the ring: a share of the rectangle's shorter side, in pixels at least and at most.
 _RING_SHARE, _RING_MIN, _RING_MAX = 1 / 32, 8, 48
-# From here on a value is clipped, and over so many more values what would grey it fades out.
+# Values so near 0 or 255 are clipped: what would grey them is not applied, and only in part over so many values more.
 _CLIPPED, _FADE = 1, 12
-# With a smaller share of values that are not clipped, a part of the ring is taken as it is, and hardly trusted.
+# If a smaller share of a part of the ring is not clipped, all its values are used, and its spread counts as so many
+# times larger: it hardly counts beside its neighbours.
 _ENOUGH, _DISTRUST = 1 / 16, 100.0
 # Rows of a canvas worked on at once.
 _ROWS = 256
-# Where the membrane is found: when no step would move it by this much, of 255.
+# The solver stops when no value would change by this much, of 255, or after so many steps.
 _ACCURACY, _MOST_STEPS = 2e-4, 2000
 
 
 @dataclass(frozen=True)
 class Field:
-    """An additive correction for a canvas: bilinear between the lines of a grid that has the rectangle's edges.
+    """An additive correction for a canvas: bilinear on a grid that has lines along the rectangle's edges.
 
     Attributes:
         across, down: where the grid's lines are, in pixels from the canvas' left and top.
@@ -55,17 +57,18 @@ class Field:
 
     @property
     def strongest(self) -> float:
+        """The largest absolute correction, of 255."""
         return float(np.abs(self.values).max())
 
     @property
     def at_limit(self) -> bool:
-        """Whether more was off somewhere than is corrected."""
+        """Whether the correction is limited somewhere, because the colours are off by more."""
         return self.strongest >= _STRONGEST
 
     def applied(self, pixels: Pixels, rows: slice, columns: slice) -> _Floats:
-        """(rows, columns, 3): these pixels of a canvas, corrected, 0–255, not rounded.
+        """(rows, columns, 3) float32: these pixels of a canvas, corrected, 0–255, not rounded.
 
-        What is white does not get darker, nor what is black lighter.
+        White does not get darker, nor black lighter.
         """
         values: _Floats = pixels[rows, columns].astype(np.float32)
         correction = self.at(rows, columns)
@@ -86,7 +89,7 @@ class Field:
 
 
 def _weights(lines: _Floats, pixels: slice) -> _Floats:
-    """(pixels, lines): how much each line counts at each pixel's centre."""
+    """(pixels, lines): the weight of each grid line at each pixel's centre, for linear interpolation."""
     centers = np.arange(pixels.start, pixels.stop, dtype=np.float32) + 0.5
     after = np.clip(np.searchsorted(lines, centers), 1, len(lines) - 1)
     share = (centers - lines[after - 1]) / (lines[after] - lines[after - 1])
@@ -98,13 +101,14 @@ def _weights(lines: _Floats, pixels: slice) -> _Floats:
 
 
 def measure(generated: Pixels, original: Pixels, placement: Placement) -> Field:
-    """
+    """Measure how far the colours of ``generated`` are off at the seam.
+
     Args:
         generated: the whole canvas of ``placement``.
-        original: what belongs into its rectangle, of the same size.
+        original: what belongs into its rectangle, of the rectangle's size.
 
     Returns:
-        The correction of ``generated``. All zero where it would change nothing.
+        The correction of ``generated``; zero all over if none of it would reach half a level.
     """
     cell = max(_MIN_CELL, max(placement.canvas_width, placement.canvas_height) / _CELLS)
     across, first_column, last_column = _lines(placement.left, placement.width, placement.right, cell)
@@ -154,7 +158,7 @@ def mean_offset(field: Field, placement: Placement) -> tuple[float, float, float
 
 
 def _new_bands(placement: Placement) -> Iterator[tuple[slice, slice]]:
-    """The area around the rectangle, in parts of bounded size."""
+    """(rows, columns) of the area around the rectangle, in bands of a bounded height."""
     width, height = placement.canvas_width, placement.canvas_height
     bottom, right = placement.y + placement.height, placement.x + placement.width
     parts = (
@@ -170,7 +174,7 @@ def _new_bands(placement: Placement) -> Iterator[tuple[slice, slice]]:
 
 
 def _lines(before: int, length: int, after: int, cell: float) -> tuple[_Floats, int, int]:
-    """Grid lines through both edges of the rectangle, and which two these are."""
+    """Positions of the grid lines of an axis, and the indices of the two that are edges of the rectangle."""
     lines = [0.0]
     ends = []
     for begin, size in ((0, before), (before, length), (before + length, after)):
@@ -185,7 +189,11 @@ def _lines(before: int, length: int, after: int, cell: float) -> tuple[_Floats, 
 
 @dataclass(frozen=True)
 class _Kept:
-    """The rectangle in both pictures. Each side's profile: how much is missing along the seam, low-passed."""
+    """The rectangle of the original in both pictures.
+
+    ``left``, ``right``, ``top`` and ``bottom`` return (len(at), 3): what the generated picture lacks of the original
+    along that side, of 255, low-pass filtered. ``at`` are positions along the side, in pixels of the canvas.
+    """
 
     generated: Pixels
     original: Pixels
@@ -206,16 +214,17 @@ class _Kept:
 
     @property
     def _depth(self) -> int:
+        """How many pixels the ring reaches into the rectangle."""
         shorter = min(self.placement.width, self.placement.height)
         return min(shorter, round(min(max(shorter * _RING_SHARE, _RING_MIN), _RING_MAX)))
 
     def _profile(self, rows: slice, columns: slice, at: _Floats) -> _Floats:
-        """(len(at), 3), at positions along a strip of the rectangle."""
+        """(len(at), 3): the profile of one strip of the ring, at positions in pixels of the rectangle."""
         place = self.placement
         shown = self.generated[place.y : place.y + place.height, place.x : place.x + place.width]
         wanted, given = self.original[rows, columns], shown[rows, columns]
         missing = wanted.astype(np.float32) - given
-        # Not a number: what is clipped in either picture.
+        # NaN stands for values that are clipped in either picture.
         known = np.where(_is_clipped(wanted) | _is_clipped(given), np.float32(np.nan), missing)
         if columns == slice(None):
             missing, known = missing.swapaxes(0, 1), known.swapaxes(0, 1)
@@ -223,7 +232,7 @@ class _Kept:
         return _smoothed(np.array(means, dtype=np.float32), np.array(spreads, dtype=np.float32))
 
     def _around(self, missing: _Floats, known: _Floats, position: float) -> tuple[_Floats, _Floats]:
-        """Mean without outliers, and spread, of the part of a strip around a position."""
+        """Mean without outliers and spread of each channel, in the part of a strip around a position."""
         begin = max(0, min(round(position - self.cell), len(missing) - 1))
         part = slice(begin, max(round(position + self.cell), begin + 1))
         mean, spread = np.empty(3, dtype=np.float32), np.empty(3, dtype=np.float32)
@@ -234,7 +243,7 @@ class _Kept:
             if len(values) >= _ENOUGH * len(whole):
                 mean[channel], spread[channel] = _robust(values)
             else:
-                # White or black all over: what is off there holds there, and not for what is beside it.
+                # Nearly all white or black: its difference holds here, and says little about the parts beside it.
                 mean[channel], spread[channel] = _robust(whole)
                 spread[channel] *= _DISTRUST
         return mean, spread
@@ -246,14 +255,14 @@ def _is_clipped(pixels: Pixels) -> NDArray[np.bool_]:
 
 
 def _robust(values: _Floats) -> tuple[float, float]:
-    """Mean without outliers, and spread."""
+    """Mean without outliers, and spread (from the median absolute deviation, 1 at least)."""
     off = np.abs(values - np.median(values))
     spread = max(1.0, 1.4826 * float(np.median(off)))
     return float(values[off <= 3 * spread].mean()), spread
 
 
 def _smoothed(profile: _Floats, spread: _Floats) -> _Floats:
-    """A profile without single outliers; places where the pictures show different things count less."""
+    """A profile without single outliers, low-pass filtered; where contents differ (a large spread), it counts less."""
     if len(profile) > 4:
         padded = np.pad(profile, ((2, 2), (0, 0)), mode="edge")
         neighbours = np.stack([padded[index : index + len(profile)] for index in range(5)])
@@ -273,9 +282,10 @@ def _smoothed(profile: _Floats, spread: _Floats) -> _Floats:
 
 
 def _membrane(across: _Floats, down: _Floats, values: _Floats, fixed: NDArray[np.bool_]) -> _Floats:
-    """Laplace's equation on a grid of uneven cells, ``values`` held where ``fixed``, no flow through the outer edges.
+    """Solve Laplace's equation on a grid of uneven cells; returns the grid's values, shaped as ``values``.
 
-    Conjugate gradients, all channels at once.
+    ``values`` are held where ``fixed``; nothing flows through the outer edges. By conjugate gradients with a diagonal
+    preconditioner, all channels at once.
     """
     half_widths, half_heights = _halves(across), _halves(down)
     to_right = (half_heights[:, None] / np.diff(across)[None, :])[..., None]
@@ -312,12 +322,12 @@ def _membrane(across: _Floats, down: _Floats, values: _Floats, fixed: NDArray[np
         scaled = residual / diagonal
         before, energy = energy, (residual * scaled).sum(axis=(0, 1))
         direction = scaled + energy / np.maximum(before, 1e-30) * direction
-    # A membrane has its extremes where it is held; what goes beyond is arithmetic.
+    # A solution has its extremes where values are held; what lies beyond them is numerical error.
     return np.clip(solution, values[fixed].min(axis=0), values[fixed].max(axis=0)).astype(np.float32)
 
 
 def _halves(lines: _Floats) -> NDArray[np.float64]:
-    """How much of an axis each line stands for."""
+    """How many pixels of an axis each grid line stands for: half of the cells beside it."""
     steps = np.diff(lines.astype(np.float64))
     halves: NDArray[np.float64] = (np.concatenate([[0.0], steps]) + np.concatenate([steps, [0.0]])) / 2
     return halves

@@ -1,7 +1,7 @@
 """The original's own pixels back on a generated picture of any size.
 
 The generated picture is resampled once, so that what it shows of the original lies exactly where the original's pixels
-go; where it lies there already, nothing is resampled. The original never moves.
+go; if it lies there already, it is not resampled. The original never moves.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ _ROWS = 256
 
 @dataclass(frozen=True)
 class Settings:
-    """
+    """How the original is put back.
+
     Attributes:
-        mode: ``exact`` keeps every pixel of the original; ``blend`` fades from the seam inwards.
-        blend_pixels: how far, in pixels of the output.
+        mode: ``exact`` keeps every pixel of the original; ``blend`` fades it into the generated picture at the seam.
+        blend_pixels: how far the fade reaches from the seam inwards, in pixels of the output.
         output_size: ``native`` gives the original its own size, ``generated`` keeps the generated picture's size,
             ``factor`` is a multiple of the native size.
         factor: that multiple.
         match_color: correct the colours of the new area, so that they meet the original's.
-        correct: move the generated picture by a small misplacement that was measured.
+        correct: move and scale the generated picture if a small misplacement of it was measured.
     """
 
     mode: PasteMode = "exact"
@@ -57,15 +58,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found and done.
+    """What :func:`paste_back` measured and did.
 
     Attributes:
         placement: where the original lies in the output.
         before: the generated picture, brought to the output's size (and moved, if corrected), against the original in
             the kept area.
         after: the output against the original there.
-        registration: ``None`` if it could not be measured.
-        corrected: whether the generated picture was moved by it.
+        registration: shift and scale of the generated picture; ``None`` if they could not be measured.
+        corrected: whether the generated picture was moved and scaled to undo them.
         color_offset: mean correction of the new area (red, green, blue, of 255); ``None`` if none was asked for.
         color_at_limit: whether the colours are off by more than is corrected.
         original_resized, generated_resized: whether that picture had to be resampled.
@@ -84,7 +85,7 @@ class Report:
     faded_all_over: bool
 
     def lines(self) -> list[Text]:
-        """All of it."""
+        """The whole report for the user, a sentence each."""
         place = self.placement
         lines = [
             Text(
@@ -107,7 +108,7 @@ class Report:
         return lines
 
     def summary(self) -> list[Text]:
-        """What a user must know."""
+        """The sentences that a user must see: the differences, and what is wrong."""
         notes = [self._differences()]
         if self.faded_all_over:
             notes.append(_FADED_ALL_OVER)
@@ -160,15 +161,15 @@ class Report:
 
 @dataclass(frozen=True)
 class Pasted:
-    """
+    """The result of :func:`paste_back`.
+
     Attributes:
         pixels: the output.
         mask: (H, W) float32: 1 where pixels are new, 0 where they are the original's, in between where they are mixed.
         placement: where the original lies in the output.
-        exact: the pixels that are the original's own, as a rectangle of the output; the part of the original that they
-            are has the same place in ``placement``'s rectangle. ``None`` if there are none: it was resized, or faded
-            all over.
-        identity: whether all pixels around ``placement``'s rectangle are the generated picture's own at that place.
+        exact: the rectangle of the output whose pixels are the original's own; its offset in ``placement``'s rectangle
+            is its offset in the original. ``None`` if there is none: the original was resized, or faded all over.
+        identity: whether all pixels around ``placement``'s rectangle are the generated picture's own, unchanged.
         report: what was found and done.
     """
 
@@ -191,7 +192,8 @@ def output_placement(
 
     Args:
         original, generated: (width, height).
-        painted: where it lies in the generated picture; ``None`` takes what is most likely for that size.
+        painted: where the original lies in the generated picture, if that has been measured; else the most likely
+            region for that size is taken.
 
     Raises:
         InvalidInputError: the placement has another shape than the original or the generated picture.
@@ -215,12 +217,13 @@ def paste_back(
     settings: Settings,
     painted: Region | None = None,
 ) -> Pasted:
-    """
+    """Put the original's own pixels on the generated picture; neither array is modified.
+
     Args:
         generated: the outpainted picture, at any scale.
         original: what it was made from, at its own size.
         placement: where the original lies in the canvas that was generated.
-        painted: where it lies in the generated picture, if that is known already.
+        painted: where it lies in ``generated``, if that has been measured already.
 
     Raises:
         InvalidInputError: the placement has another shape than one of the pictures.
@@ -250,7 +253,7 @@ def paste_back(
     if correction is not None and changes_color:
         pixels = colour.corrected(canvas, correction, output)
     else:
-        # A fade still needs the canvas as it was, and the generated picture is the caller's.
+        # Copied if a fade still reads the canvas as it was, or if the canvas is the caller's own array.
         pixels = canvas if generated_resized and settings.mode == "exact" else canvas.copy()
     fade = _Fade(output, settings.blend_pixels if settings.mode == "blend" else 0)
     cut_out(pixels, output)[...] = kept
@@ -282,7 +285,8 @@ def _size_of(pixels: Pixels) -> tuple[int, int]:
 
 
 def _check_shapes(placement: Placement, original: tuple[int, int], generated: tuple[int, int]) -> None:
-    """
+    """Check that both pictures, given as (width, height), can belong to the placement.
+
     Raises:
         InvalidInputError: the placement has another shape than one of the pictures.
     """
@@ -303,7 +307,7 @@ def _check_shapes(placement: Placement, original: tuple[int, int], generated: tu
     width, height = generated
     across, down = width / placement.canvas_width, height / placement.canvas_height
     drift = abs(across / down - 1)
-    # As it is, or scaled as the one or the other side says.
+    # Pixels that the size is off: of the canvas as it is, or scaled by the factor of its height or of its width.
     off_by = min(
         max(abs(width - placement.canvas_width), abs(height - placement.canvas_height)),
         abs(width - placement.canvas_width * down),
@@ -338,7 +342,7 @@ def _whole_span(start: float, length: float, size: int) -> tuple[int, int]:
 
 
 def _seen_from(target: Region, source: Region, part: Region) -> Region:
-    """What ``part`` is in the picture in which ``source`` is what ``target`` is in the part's picture."""
+    """``part``, a region of the output, in the picture whose region ``source`` is shown at ``target`` in the output."""
     across, down = source.width / target.width, source.height / target.height
     return Region(
         source.x + (part.x - target.x) * across,
@@ -366,7 +370,7 @@ class _Fade:
     pixels: int
 
     def untouched(self) -> Placement | None:
-        """The rectangle in which the original has not begun to fade."""
+        """The rectangle in which the original has not begun to fade; ``None`` if it fades all over."""
         place = self.placement
         left, right = (self.pixels if new else 0 for new in (place.left, place.right))
         top, bottom = (self.pixels if new else 0 for new in (place.top, place.bottom))
@@ -376,6 +380,7 @@ class _Fade:
         return Placement(place.canvas_width, place.canvas_height, place.x + left, place.y + top, width, height)
 
     def mask(self) -> NDArray[np.float32]:
+        """(H, W) of the canvas: 1 where pixels are new, 0 where they are the original's, in between where mixed."""
         mask = np.ones((self.placement.canvas_height, self.placement.canvas_width), dtype=np.float32)
         cut_out(mask, self.placement)[...] = 0.0
         for rows, columns in self._bands():
@@ -383,7 +388,7 @@ class _Fade:
         return mask
 
     def mix(self, pixels: Pixels, generated: Pixels, correction: Field | None) -> None:
-        """Fade the generated picture, corrected, into ``pixels``, which have the original in its rectangle."""
+        """Mix the generated picture, with ``correction`` if there is one, into ``pixels``, which hold the original."""
         for rows, columns in self._bands():
             share = self._share(rows, columns)[..., None]
             new = generated[rows, columns] if correction is None else correction.applied(generated, rows, columns)
@@ -391,7 +396,7 @@ class _Fade:
             pixels[rows, columns] = np.rint(mixed).astype(np.uint8)
 
     def _bands(self) -> Iterator[tuple[slice, slice]]:
-        """The pixels that are mixed, in parts of bounded size."""
+        """(rows, columns) of the pixels that are mixed, in bands of a bounded height."""
         place = self.placement
         top, bottom, left, right = place.y, place.y + place.height, place.x, place.x + place.width
         inner = self.untouched()
@@ -410,7 +415,7 @@ class _Fade:
                     yield slice(row, min(row + _ROWS, last)), slice(begin, end)
 
     def _share(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """The original's share at these pixels of its rectangle."""
+        """(rows, columns): the original's share, 0–1, at these canvas pixels, all inside its rectangle."""
         place = self.placement
         row = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] + np.float32(0.5)
         column = np.arange(columns.start, columns.stop, dtype=np.float32)[None, :] + np.float32(0.5)
@@ -440,7 +445,7 @@ _COLOR_AT_LIMIT = Text(
 
 
 def _decimal(value: float) -> str:
-    """One decimal; a difference is never called 0."""
+    """With one decimal; a difference above 0 is never shown as 0."""
     if value == 0:
         return "0"
     return f"{value:.1f}" if value >= 0.05 else "< 0.1"

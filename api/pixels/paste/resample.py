@@ -1,4 +1,4 @@
-"""A rectangle of a picture, in fractions of pixels, at another size: one resampling, without any shift."""
+"""Resampling a rectangle of a picture, at fractions of pixels, to another size in one pass and without any shift."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..tensors import Pixels
 _LOBES = 3
 # Rows of a result made at once: Pillow's own copies stay small beside a large picture.
 _ROWS = 1024
-# What float arithmetic leaves of a whole number of pixels.
+# Pixels. A coordinate so near a whole number is that number: the rest comes of float arithmetic.
 TINY = 1e-6
 
 
@@ -35,7 +35,7 @@ class Region:
 def resample(pixels: Pixels, box: Region, width: int, height: int) -> Pixels:
     """What ``box`` shows of a picture, as ``width`` × ``height`` pixels (Lanczos, antialiased, sub-pixel exact).
 
-    Outside of the picture its edge pixels go on. The same array if nothing changes.
+    Outside of the picture, its edge pixels are repeated. Returns ``pixels`` itself if nothing changes.
     """
     box = _on_whole_pixels(box)
     if box == Region(0, 0, width, height) and pixels.shape[:2] == (height, width):
@@ -50,7 +50,7 @@ def resample(pixels: Pixels, box: Region, width: int, height: int) -> Pixels:
 
 
 def _on_whole_pixels(box: Region) -> Region:
-    """Without what float arithmetic leaves of whole numbers."""
+    """The box with each number rounded that is within ``TINY`` of a whole one."""
     sides = (box.x, box.y, box.width, box.height)
     return Region(*(round(side) if abs(side - round(side)) < TINY else side for side in sides))
 
@@ -68,7 +68,13 @@ def _resampled(pixels: Pixels, box: Region, width: int, height: int) -> Pixels:
 
 @dataclass(frozen=True)
 class _Span:
-    """One axis of a box: the pixels to cut, how often the edges are repeated, and the box in what comes of that."""
+    """One axis of a box.
+
+    Attributes:
+        begin, end: the pixels to cut out of the picture.
+        before, after: how often its first and last pixel are repeated around them.
+        start, length: the box in what results.
+    """
 
     begin: int
     end: int
@@ -78,13 +84,14 @@ class _Span:
     length: float
 
     def stop(self, size: int) -> float:
+        """Where the box ends; not beyond ``size``, as a rounding error might put it and Pillow would refuse."""
         return min(self.start + self.length, size)
 
 
 def _span(start: float, length: float, target: int, size: int) -> _Span:
     support = math.ceil(_LOBES * max(1.0, length / target)) + 1
     first, last = math.floor(start) - support, math.ceil(start + length) + support
-    # A picture is only continued where the box leaves it: at its own edges the filter looks at what there is.
+    # Pixels are repeated only if the box leaves the picture; near an edge inside, the filter uses the pixels it has.
     before = max(0, -first) if start < 0 else 0
     after = max(0, last - size) if start + length > size + TINY else 0
     begin, end = min(max(first, 0), size - 1), max(min(last, size), 1)
