@@ -1,4 +1,4 @@
-"""The two services: from a request to a task, and from an answer to its state."""
+"""The wire of HiDream and Volcengine: from a request to a task, and from an answer to the task's state."""
 
 from .answers import NotAccepted
 from .hidream import HiDreamService, endpoint_named

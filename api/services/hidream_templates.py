@@ -1,4 +1,4 @@
-"""HiDream's templates for model photo sets: the list and what each one shows. Free, and asked for only by a person.
+"""HiDream's templates for model photo sets: their list and their pictures. Free requests, made only for a person.
 
 Page: hidreamai.com/doc/variation/templates. It does not say whether ``page_index`` begins at 0 or at 1.
 """
@@ -52,7 +52,7 @@ THUMBNAIL_SIDE = 256
 
 _PATH = "/api-pub/ec/v3/template/variation"
 _PAGE_SIZE = 100
-# Nobody looks through more, and a service that never ends must not be followed for ever.
+# More templates than anybody looks through: a list that never ends must not be read for ever.
 _MOST_PAGES = 50
 _MAX_PAGE_BYTES = 4 * 2**20
 _MAX_ID = 2**31 - 1
@@ -70,7 +70,7 @@ _NO_LIST = Text(
 
 @dataclass(frozen=True)
 class Template:
-    """One template, and the address of a picture of it (none: "")."""
+    """One template; ``show_image`` is the address of its picture, "" if it has none."""
 
     id: int
     gender: Gender
@@ -89,13 +89,15 @@ class _Result(WireAnswer):
 
 @dataclass(frozen=True)
 class _Page:
+    """One page of the list: its templates by id, how many all pages have together, and whether this one is full."""
+
     templates: Mapping[int, Template]
     total: int | None
     full: bool
 
 
 class _PageRefused(Exception):
-    """The service understood, and gives no such page: perhaps there is none of that number."""
+    """The service answered with JSON, and refuses this page: it may have none of this number."""
 
     def __init__(self, error: RemoteImageError) -> None:
         super().__init__(error.what.en)
@@ -108,10 +110,10 @@ class _PageRefused(Exception):
 def fetch_templates(account: HiDreamAccount, gender: Gender) -> list[Template]:
     """Every template of a gender, in the service's order.
 
-    Pages are read from 1 on. If that may not be all, page 0 is asked for, too: whatever only that one has comes first.
+    Pages are read from 1 on. If these may not be all, page 0 is read, too: templates that only it has come first.
 
     Raises:
-        RemoteImageError: there is no answer, or one that is no list; never half a list.
+        RemoteImageError: a page has no answer, or one that is no list, or is refused before all templates are there.
     """
     found: dict[int, Template] = {}
     total: int | None = None
@@ -131,7 +133,7 @@ def fetch_templates(account: HiDreamAccount, gender: Gender) -> list[Template]:
         found, total, refused = _with_page_0(account, gender, found, total, refused)
     if refused is not None and (not found or (total is not None and len(found) < total)):
         raise refused.error
-    # Templates of everybody, whatever was asked for, would be seen twice.
+    # A service that ignores the gender lists all templates for each: the picker would show them twice.
     return [template for template in found.values() if template.gender == gender]
 
 
@@ -142,20 +144,27 @@ def _with_page_0(
     total: int | None,
     refused: _PageRefused | None,
 ) -> tuple[dict[int, Template], int | None, _PageRefused | None]:
+    """The arguments of the same names with what page 0 adds to them."""
     try:
         page = _page(account, gender, 0)
     except _PageRefused:
-        # The pages begin at 1.
+        # This service's pages begin at 1.
         return found, total, refused
     first = {number: template for number, template in page.templates.items() if number not in found}
     return first | found, page.total if total is None else total, refused
 
 
 def _page(account: HiDreamAccount, gender: Gender, index: int) -> _Page:
+    """Fetch one page.
+
+    Raises:
+        _PageRefused: see there.
+        RemoteImageError: no answer, or one that is no page.
+    """
     params = {"gender": gender, "page_size": str(_PAGE_SIZE), "page_index": str(index)}
     answer = _ask(account, params)
     if answer.status == 401 and isinstance(account.auth, ExchangedTokenAuth):
-        # A one-day token that ended early: another one is to be had.
+        # The one-day token has ended early: exchange the key for another one.
         account.auth.forget_refused()
         answer = _ask(account, params)
     body = json_object(answer.body) if len(answer.body) <= _MAX_PAGE_BYTES else None
@@ -171,6 +180,7 @@ def _page(account: HiDreamAccount, gender: Gender, index: int) -> _Page:
 
 
 def _template(entry: Any, asked: Gender) -> Template | None:
+    """One entry of the list; ``None`` without a usable id. An entry without a known gender has the one asked for."""
     told = _Entry.model_validate(entry if isinstance(entry, dict) else {})
     if told.id is None or not 1 <= told.id <= _MAX_ID:
         return None
@@ -193,15 +203,17 @@ def _ask(account: HiDreamAccount, params: Mapping[str, str]) -> Answer:
         error.advice = _ADVICE
         raise error from None
     except (ConnectionFailedError, AuthenticationError) as problem:
-        # Of the token exchange.
+        # The exchange of the key for a token raises these.
         problem.advice = _ADVICE
         raise
 
 
+# Errors that are raised as what they are; all others become a ServiceError.
 _TOLD_APART = (AuthenticationError, QuotaError, RateLimitError)
 
 
 def _failure(answer: Answer, body: Mapping[str, Any] | None) -> Exception:
+    """The exception for an answer without a page; ``body`` is its JSON object, if it has one."""
     code = code_of((body or {}).get("code"))
     meaning = meaning_of("HiDream", answer.status, code)
     message = words_of(str((body or {}).get("message") or ""), 500) or excerpt(answer.body)
@@ -225,12 +237,13 @@ def _failure(answer: Answer, body: Mapping[str, Any] | None) -> Exception:
 
 
 def fetch_thumbnail(account: HiDreamAccount, template: Template) -> bytes:
-    """What the template shows, as a JPEG of at most ``THUMBNAIL_SIDE`` pixels a side.
+    """The template's picture, as a JPEG of at most ``THUMBNAIL_SIDE`` pixels a side.
 
-    The address is the service's word only: public https, or loopback if the profile's host is loopback, and no key.
+    The address comes from the service, so it is not trusted: it must be public https, or loopback if the profile's host
+    is loopback, and no key is sent to it.
 
     Raises:
-        ServiceError: it has none, or one that is not fetched, or not a picture.
+        ServiceError: the template has no address, or one that is refused or fails, or that gives no picture.
     """
     deadlines = replace(account.deadlines, download=min(account.deadlines.download, _PICTURE_SECONDS))
     try:

@@ -1,4 +1,4 @@
-"""What the wire models of both services share: strict requests, tolerant answers."""
+"""What the request models of both services share: strict checks, and their JSON."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def _unicode(value: str) -> str:
 
 
 PromptField = Annotated[str, AfterValidator(_unicode)]
-"""A prompt; half of a surrogate pair, which no encoding can send, is refused."""
+"""A prompt; a lone surrogate, which UTF-8 cannot encode, is refused."""
 
 
 class WireRequest(BaseModel):
-    """Body of a submit. Unknown fields, other types and values outside the documented ranges are refused here."""
+    """Body of a submit. Creating one refuses unknown fields, other types and values outside the documented ranges."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     def json_bytes(self) -> bytes:
-        """The body as it is sent; fields that are ``None`` are left out."""
-        # Straight to bytes: a picture is most of it, and model_dump_json() copies it twice more.
+        """The body as it is sent, in UTF-8; fields that are ``None`` are left out."""
+        # To bytes at once: model_dump_json() would copy the body, mostly a picture, twice more.
         return TypeAdapter(type(self)).dump_json(self, exclude_none=True)
 
 
@@ -43,10 +43,10 @@ _Request = TypeVar("_Request", bound=WireRequest)
 
 
 def checked(model: type[_Request], **values: Any) -> _Request:
-    """``model(**values)``, with one readable error that never repeats an image.
+    """Return ``model(**values)``; what is wrong becomes one readable error that never repeats an image.
 
     Raises:
-        InvalidInputError: naming each field that is wrong, and how.
+        InvalidInputError: it names each field that is wrong, and says how.
     """
     try:
         return model(**values)
@@ -55,4 +55,5 @@ def checked(model: type[_Request], **values: Any) -> _Request:
             f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
             for fault in problem.errors(include_input=False, include_url=False)
         )
+    # Outside of the handler, so that the ValidationError, which holds the image, is not chained to it.
     raise InvalidInputError(Text(f"The request is not valid: {faults}.", f"请求参数无效：{faults}。"))

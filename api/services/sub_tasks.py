@@ -1,7 +1,7 @@
-"""What a result query of HiDream says of a task's pictures.
+"""HiDream's answer to a result query, read as the sub tasks of a task.
 
-Status words, and names other than `image` and `error`, are those of public clients of HiDream and of gateways before
-it: the result pages of this pack's endpoints were not found (see hidream.py).
+Status words, and field names other than `image` and `error`, are those of public clients of HiDream and of gateways in
+front of it: the result pages of this pack's endpoints were not found (see hidream.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _IDS = ("sub_task_id", "id")
 _STATUSES = ("task_status", "status", "state")
 _PICTURES = ("image", "url", "image_url", "media", "images", "urls", "image_urls")
 _REASONS = ("description", "error", "error_msg", "message", "fail_reason")
+# An object with one of these fields is a sub task.
 _ENTRY = frozenset({*_IDS, *_STATUSES, *_PICTURES, *_REASONS, "task_completion"})
+# Numbers of `task_status`.
 _WAITS, _DONE, _WORKS, _FAILED, _REJECTED = 0, 1, 2, 3, 4
 _WORDS: dict[int, str] = {
     _WAITS: "wait|waiting|queue|queued|in_queue|pending|created|submitted",
@@ -30,19 +32,23 @@ _WORDS: dict[int, str] = {
     _FAILED: "fail|failed|failure|error",
     _REJECTED: "reject|rejected|moderated|blocked",
 }
+# The query of an address inside JSON text.
 _QUERY = re.compile(r"(?<=[^\s\"])\?[^\s\"\\]*(?=[\s\"\\])")
+# Levels of nested lists, objects and JSON texts that are looked into.
 _DEEPEST = 3
+# Characters of the service's words in an error.
 _LONGEST_SHOWN = 500
 
 
 def entries_of(reply: Reply) -> list[dict[str, Any]]:
-    """The sub tasks of an answer, whatever JSON type they come in: a list, one object, objects by their id, a text.
+    """The sub tasks of an answer, as the service's JSON objects: the value of the first ``sub_task_results`` with any.
 
-    Where no part has any such field, a result that has a picture itself stands for its only sub task.
+    That may be a list, one object, an object of them by id, JSON in a text, or an address. Without such a field, the
+    result of a successful answer is the only sub task, if it has a picture.
     """
     listing = [part.fields["sub_task_results"] for part in reply.parts if "sub_task_results" in part.fields]
     if not listing and not reply.succeeded:
-        # The address beside an error may be that of a help page.
+        # An address in a failed answer is no picture for certain: it may be that of a help page.
         return []
     if not listing:
         return [part.fields for part in reply.parts if part.is_result and has_picture(part.fields)][:1]
@@ -70,11 +76,17 @@ def _entries(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def has_picture(entry: dict[str, Any]) -> bool:
+    """Whether a sub task has an address or the base64 of a picture."""
     return bool(_pictures(entry))
 
 
 def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
-    """The pictures of one sub task: one, unless the service lists several, or the state that it is in."""
+    """One sub task as values: one for each of its pictures, or a single one with its state or error.
+
+    Args:
+        entry: the sub task as :func:`entries_of` returns it.
+        task: the task that it belongs to, for an error.
+    """
     name, told = next(((name, value) for name in _STATUSES if (value := entry.get(name)) not in (None, "")), ("", None))
     status, is_word = _status_of(told)
     if name != _STATUSES[0] and not is_word:
@@ -82,7 +94,7 @@ def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
         status = None
     pictures = _pictures(entry)
     if is_word and pictures and status not in (_WAITS, _WORKS):
-        # No page has these words: the picture decides.
+        # Status words are not documented, so a picture counts for more.
         status = _DONE
     sub_task = SubTask(
         next(filter(None, (id_of(entry.get(name)) for name in _IDS)), ""),
@@ -93,23 +105,24 @@ def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
         return [replace(sub_task, error=_error(entry, status, told, task), final=status in TASK_STATUS)]
     if status in (_WAITS, _WORKS) or (status is not None and status < 0):
         return [sub_task]
-    # Done, or in no state that has a number: then a picture decides.
+    # Done, or without a known status: then a picture decides.
     if not pictures:
         return [replace(sub_task, empty=_shown(entry) if status == _DONE else "", said=_shown(entry))]
     return [_picture(sub_task, text, number) for number, text in enumerate(pictures, 1)]
 
 
 def _picture(sub_task: SubTask, text: str, number: int) -> SubTask:
+    """``sub_task`` with its picture ``number`` (from 1), an address or base64."""
     has_address = _is_address(text)
     made = replace(sub_task, started=True, image=text if has_address else "", base64="" if has_address else text)
     if number == 1:
         return made
-    # Told apart by its id, where there is one.
+    # Further pictures get ids of their own, if the sub task has one.
     return replace(made, sub_task_id=sub_task.sub_task_id and f"{sub_task.sub_task_id}#{number}", is_further=True)
 
 
 def _status_of(told: Any) -> tuple[int | None, bool]:
-    """The status as a number, and whether it was a word."""
+    """The status as a number (``None`` if it is not known), and whether it was a word."""
     if isinstance(told, str):
         word = re.sub(r"[\s-]+", "_", told.strip().lower())
         for status, words in _WORDS.items():
@@ -122,10 +135,10 @@ def _status_of(told: Any) -> tuple[int | None, bool]:
 
 
 def _pictures(entry: dict[str, Any]) -> list[str]:
-    """The texts of the first name that has any: under another one may be the same picture, or a smaller one."""
+    """Addresses and base64 in the first field that has any: others may repeat the picture, or have a smaller one."""
     for name in _PICTURES:
         texts = dict.fromkeys(_texts(entry.get(name)))
-        # What stands under the documented name is shown if it cannot be fetched.
+        # Any text in `image`, the documented field, is taken: if it cannot be fetched, the error shows it.
         if found := [each for each in texts if name == "image" or is_address(each) or begins_as_a_picture(each)]:
             return found
     return []
@@ -145,6 +158,7 @@ def _texts(value: Any, depth: int = 0) -> Iterator[str]:
 
 
 def _is_address(text: str) -> bool:
+    """Whether a picture's text is to be fetched: all that is not base64 of a picture."""
     return is_address(text) or not begins_as_a_picture(text)
 
 
@@ -167,7 +181,7 @@ def _reason(value: Any) -> str:
 
 
 def _shown(entry: dict[str, Any]) -> str:
-    """A sub task as the service put it, without pictures and without queries of addresses: one may be a signature."""
+    """A sub task as the service put it, without pictures and without queries of addresses, which may be signatures."""
     told = {name: value for name, value in entry.items() if name not in _PICTURES or not value}
     return words_of(_QUERY.sub("", json.dumps(told, ensure_ascii=False)), _LONGEST_SHOWN)
 
@@ -181,7 +195,10 @@ def _unknown_status(status: int) -> Meaning:
 
 
 def _share(completion: Any) -> float | None:
-    """The page does not say whether completion runs to 1 or to 100; anything above 1 is read as per cent."""
+    """``task_completion`` as a share, 0–1; ``None`` if it is no such number.
+
+    The page does not say whether it runs to 1 or to 100: anything above 1 is read as per cent.
+    """
     if isinstance(completion, bool) or not isinstance(completion, (int, float)) or not 0 <= completion <= 100:
         return None
     return completion / 100 if completion > 1 else float(completion)

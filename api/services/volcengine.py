@@ -1,6 +1,6 @@
-"""Volcengine 智能扩图 ``i2i_outpainting``: wire models, the one call, and its asynchronous variant.
+"""Volcengine 智能扩图 ``i2i_outpainting``: its request model, the synchronous call, and its asynchronous variant.
 
-The interface page (www.volcengine.com/docs/6791/1223722) was not to be had; fields and ranges come from the official
+The interface page (www.volcengine.com/docs/6791/1223722) could not be read; fields and ranges come from the official
 SDKs (volcengine/volc-sdk-java ``VisualImg2ImgOutpaintingRequest.java``, volcengine/volc-sdk-python
 ``example_img2img_outpainting.py``) and from docs.yutoai.net/api/api-289473244.html.
 """
@@ -39,7 +39,8 @@ from .model import ImageField, PromptField, WireRequest
 from .outcome import Outcome, known_code, refusal
 
 SUCCESS = 10000
-# Not official: the nearest pages (jimeng inpaint, PicWish's look-alike) and annotated clients name these.
+# Limits of an image (bytes, pixels of a side) and of a prompt (characters). Not official: the nearest pages (jimeng
+# inpaint, PicWish's look-alike) and annotated clients name these.
 INFERRED_MAX_BYTES = 4_700_000
 INFERRED_MAX_SIDE = 4096
 INFERRED_MAX_PROMPT = 100
@@ -48,7 +49,7 @@ _Side = Annotated[float, Field(gt=0, le=1)]
 
 
 class OutpaintRequest(WireRequest):
-    """``binary_data_base64`` (or ``image_urls``) is [image] with sides, or [canvas, mask] without."""
+    """``binary_data_base64`` (or ``image_urls``) is [image] with sides to extend, or [canvas, mask] without sides."""
 
     req_key: Literal["i2i_outpainting"] = "i2i_outpainting"
     binary_data_base64: Annotated[list[ImageField], Field(min_length=1, max_length=2)] | None = None
@@ -81,7 +82,7 @@ class OutpaintRequest(WireRequest):
 
 
 def prompt_fields(prompt: str) -> dict[str, str]:
-    """The official samples disagree on the key, so a prompt goes up under both; an empty one under neither."""
+    """The fields for a prompt: under both keys, because the official samples disagree; an empty one is left out."""
     return {"custom_prompt": prompt, "prompt": prompt} if prompt else {}
 
 
@@ -96,14 +97,14 @@ class VolcengineService:
 
     account: VolcengineAccount
     provider: ClassVar[Provider] = "Volcengine"
-    # The same picture, whichever way it is bought.
+    # One name for both ways of asking: they buy the same picture, so their requests must have the same key.
     name: ClassVar[str] = VOLCENGINE_OUTPAINT
-    # Seconds that the service keeps a task, by the page of its product (volcengine.com/docs/6791/1399616).
+    # Seconds that the service keeps a task, by its product page (volcengine.com/docs/6791/1399616).
     kept_for: ClassVar[float] = 24 * 3600.0
 
     @property
     def works_while_asked(self) -> bool:
-        """Whether the service is at work as soon as it has the whole request, before its answer."""
+        """Whether the service works while the call waits for its answer: the synchronous way."""
         return not self.account.resumable
 
     @property
@@ -118,11 +119,16 @@ class VolcengineService:
         """Send one call, and wait for its picture unless the account is resumable.
 
         Args:
-            request_id: not sent, the service makes its own; it names the attempt in the log.
+            request: an :class:`OutpaintRequest`.
+            request_id: not sent, because the service makes its own; it is the task's if the answer has none.
+            phases: callbacks of :func:`transport.post_once`, and the call's cancel token.
+
+        Returns:
+            The task, with its picture if the answer had one.
 
         Raises:
-            NotSentError, NoAnswerError, CallCancelled: see :func:`transport.submit`.
-            NotAccepted: the answer brought neither a picture nor a task id.
+            NotSentError, NoAnswerError, CallCancelled: see :func:`transport.post_once`.
+            NotAccepted: the answer has neither a picture nor a task id.
         """
         resumable = self.account.resumable
         deadlines = self.account.deadlines
@@ -140,8 +146,8 @@ class VolcengineService:
             proxy=self.account.proxy,
         )
         reply = _read(came, sent_texts(request))
-        # The service's own id is what its support knows. Whatever was asked for: a gateway may know one action only,
-        # and what it brings is paid.
+        # The service's own request id comes first: its support knows only that one. A task id or a picture is taken
+        # whichever action was asked for: a gateway may know only one of them, and what it returns is paid.
         task = TaskRef("Volcengine", VOLCENGINE_OUTPAINT, reply.task_id, reply.request_id or request_id)
         if reply.task_id or reply.result is not None:
             return Accepted(task, reply.result, reply.note)
@@ -154,7 +160,7 @@ class VolcengineService:
 
         Raises:
             UnknownTaskError: the service has no such task, or none any more (see ``kept_for``).
-            PollError: no state came back; the task may be fine.
+            PollError: the answer, if any, has no state of the task; the task may be fine.
         """
         try:
             reply = _read(ask_for_result(self.account, task.task_id, self.account.deadlines))
@@ -179,7 +185,7 @@ class VolcengineService:
         return [SubTask("", started=state == "generating", said="" if state in _UNDER_WAY else reply.shown)]
 
     def renew_credentials(self) -> bool:
-        """Neither a gateway key nor a signature is ever exchanged for another one."""
+        """Always ``False``: neither a gateway key nor a signature can be exchanged for another one."""
         return False
 
 
@@ -188,7 +194,14 @@ _UNDER_WAY = ("", "in_queue", "generating")
 
 
 def ask_for_result(account: VolcengineAccount, task_id: str, deadlines: Deadlines, *, afresh: bool = False) -> Answer:
-    """One free request for the result of a task; raises as :func:`transport.ask`."""
+    """Ask once, free, for the result of a task; returns the HTTP answer.
+
+    Args:
+        afresh: over a new connection.
+
+    Raises:
+        As :func:`transport.ask`.
+    """
     body = {"req_key": _REQ_KEY, "task_id": task_id, "req_json": json.dumps({"return_url": False})}
     return ask(
         account.base_url + account.path,
@@ -202,7 +215,7 @@ def ask_for_result(account: VolcengineAccount, task_id: str, deadlines: Deadline
 
 
 def _failed(answer: NotAccepted, task: TaskRef) -> RemoteImageError:
-    """The task was accepted once, so whether it was billed is not known."""
+    """The error of a task that failed. It was accepted before, so whether it is billed is not known."""
     return refusal(
         "Volcengine",
         replace(answer.meaning, outcome=Outcome.FAILED),
@@ -244,13 +257,14 @@ def _read(answer: Answer, sent: Sequence[str] = ()) -> Reply:
     return reply
 
 
-# What is wrong with this poll, its key or its address says nothing of the task.
+# HTTP statuses that speak of this poll, its key or its address, and not of the task.
 _ABOUT_THE_POLL = (401, 403, 404, *range(500, 600))
-# Checks of the input that may also speak first in the answer to a query: the sibling pages show 50413 there.
+# Codes of input checks whose first answer may be that to a query: the pages of sibling services show 50413 there.
 _CHECKS = (50205, 50207, 50215, 60102)
 
 
 def _ends_a_task(reply: Reply) -> bool:
+    """Whether the code in the answer to a query says that the task will bring no picture."""
     known = known_code("Volcengine", reply.code)
     if known is None:
         return False
