@@ -1,7 +1,8 @@
-"""What an answer says, whatever a service or a gateway has put around it.
+"""Reading an answer: its task id, picture, codes and message, whatever a service or a gateway has put around them.
 
-A gateway may wrap an answer once more, call success by another word, or put the JSON of its upstream into a text, as
-public clients of gateways in front of Volcengine show. So a task id or a picture decides, and never a code beside it.
+A gateway may wrap an answer once more, call success by another word, or put the JSON of its upstream (the service that
+it calls) into a text, as public clients of gateways in front of Volcengine show. So a task id or a picture decides
+whether a submit was accepted, and never a code beside it.
 """
 
 from __future__ import annotations
@@ -43,41 +44,54 @@ from .outcome import (
     meaning_of,
 )
 
-# Where a result stands.
+# Fields whose value may be a result.
 _RESULTS = ("data", "result", "Result")
-# Where an error, or the whole answer of an upstream, may stand. What stands elsewhere says nothing of success.
+# Fields that may hold an error, or the whole answer of an upstream. Codes in other fields say nothing of success.
 _WRAPPERS = frozenset({"error", "errors", "responsemetadata", "message", "messasge", "msg", "detail", "response"})
-# `upsream_message` is spelt so in real answers.
+# Field names and words that speak of an upstream. `upsream_message` is spelt so in real answers.
 _UPSTREAM = re.compile(r"upst?ream(?!_?(?:request_?id|id\b|time|latency|duration))", re.IGNORECASE)
-# Codes of the kind of gateway that new-api and one-api are.
+# Codes with which gateways like new-api and one-api say that their call of the upstream failed.
 _CALL_FAILED = re.compile("^(?:do_request_failed|bad_response\\w*|read_response_body_failed)$", re.IGNORECASE)
+# Fields in which a gateway says so.
 _OF_A_GATEWAY = ("code", "type", "error", "error_code", "status", "message", "msg")
 _PICTURES = ("binary_data_base64", "image_urls", "image", "url")
 _CODES = ("code", "Code", "error_code", "errcode")
 _MESSAGES = ("message", "Message", "messasge", "msg", "error_msg", "error")
 _REQUEST_IDS = ("request_id", "RequestId", "requestId")
+# The code of success that each service documents.
 _DOCUMENTED: dict[Provider, int] = {"HiDream": 0, "Volcengine": 10000}
+# Nesting of objects that is read, their number, and how many "{" in a text are tried as the beginning of JSON.
 _DEEPEST = 8
 _MOST_PARTS = 200
 _MOST_OPENINGS = 5
-# Of an answer that is no JSON object: words around one, or JSON in a text.
+# Bytes that are read of an answer that is no JSON object: words around one, or JSON in a text.
 _LARGEST_TEXT = 2**20
-# Longer ones are no ids: nothing could be asked for by them.
+# Characters. A longer text is no id: a request could not carry it.
 _LONGEST_ID = 512
 _NOT_OK = re.compile(r"^\s*not ok match:?\s*", re.IGNORECASE)
 _OUT_OF_BALANCE = re.compile(
     r"insufficient[\s_]+(?:\w+[\s_]+)?(?:balance|quota|funds|credits?)|余额不足|额度不足|欠费", re.IGNORECASE
 )
-# What stands for "no id".
+# Texts that stand for "no id".
 _NO_ID = re.compile(r"(?:0+|-\d*|null|none|nil|undefined|false|n/?a)", re.IGNORECASE)
+# Of the kinds of pictures that are recognized in base64.
 _FIRST_BYTES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
 class NotAccepted(Exception):
     """The service answered a submit with neither a task id nor a result.
 
-    ``picture``: one that came with an HTTP status at which it is no result, or whose address stands beside a code of
-    the service's table; ``is_known``: whether there is such a code.
+    Attributes:
+        meaning: row of the submit table, and the words for the user.
+        status: HTTP status.
+        code: the code that decides; without one, "HTTP" and the status.
+        vendor_message: the service's own words.
+        request_id: the service's, else ours.
+        retry_after: the header ``Retry-After``, "" without one.
+        picture: a picture in the answer that is no result: because of its HTTP status, or because only its address
+            stands beside a code of the service's table.
+        is_known: whether there is a code of the service's table.
+        body: the answer's bytes.
     """
 
     def __init__(
@@ -116,12 +130,13 @@ class Part:
     fields: dict[str, Any]
     depth: int
     is_result: bool
-    """Whether it stands at a result position."""
+    """Whether it is the value of a result field, one of ``_RESULTS``."""
     is_envelope: bool
     """Whether it is the answer itself, or what a service or a gateway has wrapped into it."""
 
     @property
     def codes(self) -> list[int | str]:
+        """Its codes, by any of the field names of ``_CODES``."""
         codes = (code_of(self.fields.get(name)) for name in _CODES)
         return [code for code in codes if code not in (None, "")]
 
@@ -130,13 +145,13 @@ class Part:
         return next(iter(self.codes), None)
 
     def known_code(self, provider: Provider) -> int | str | None:
-        """The first of its codes that is in the service's table."""
+        """The first of its codes, or its ``status``, that is in the service's table; ``None`` if none is."""
         codes = [*self.codes, code_of(self.fields.get("status"))]
         return next((code for code in codes if known_code(provider, code) is not None), None)
 
     @property
     def words(self) -> str:
-        """Its own message; what a gateway's wrapping says of its upstream comes before what it says itself."""
+        """Its message, "" without one. A gateway's words about its upstream come before its own."""
         upstream = [name for name in self.fields if _UPSTREAM.search(name)]
         for name in (*upstream, *_MESSAGES):
             value = self.fields.get(name)
@@ -146,22 +161,22 @@ class Part:
 
     @property
     def is_of_a_gateway(self) -> bool:
-        """Whether it says that the call of an upstream failed."""
+        """Whether it speaks of an upstream: then a gateway says that its call of the service failed."""
         said = [value for name in _OF_A_GATEWAY if isinstance(value := self.fields.get(name), str)]
         return any(map(_UPSTREAM.search, [*self.fields, *said])) or any(map(_CALL_FAILED.match, said))
 
     def first(self, name: str) -> str:
-        """The first text at ``name`` that is not empty, alone or in a list; whole numbers count as text."""
+        """The first text in the field ``name`` that is not empty, alone or in a list; a whole number counts as text."""
         value = self.fields.get(name)
         return next((text for text in map(_text, value if isinstance(value, list) else [value]) if text), "")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of one of the services, read.
+    """What an HTTP answer of one of the services says.
 
     Args:
-        sent: the texts that went up, images too: an answer may repeat them, and they are no result.
+        sent: the texts that were sent, images too: an answer may repeat them, and they are no result.
     """
 
     provider: Provider
@@ -174,7 +189,7 @@ class Reply:
 
     @cached_property
     def parts(self) -> list[Part]:
-        """The objects of the answer, the outermost first."""
+        """The JSON objects of the answer, each before those inside it; at most ``_MOST_PARTS``."""
         found: list[Part] = []
         body = self.answer.body
         for part in _parts(json_object(body) or decoded(body[:_LARGEST_TEXT])):
@@ -185,6 +200,7 @@ class Reply:
 
     @property
     def body(self) -> dict[str, Any]:
+        """The first, outermost object; empty if there is none."""
         return self.parts[0].fields if self.parts else {}
 
     @property
@@ -195,6 +211,7 @@ class Reply:
 
     @cached_property
     def task_id(self) -> str:
+        """The first task id of any part; "" if there is none."""
         return next((task_id for part in self.parts if (task_id := id_of(part.fields.get("task_id")))), "")
 
     @cached_property
@@ -207,12 +224,12 @@ class Reply:
 
     @cached_property
     def picture(self) -> SubTask | None:
-        """The first picture at a result position that was not sent up, as base64, address or both; else ``None``."""
+        """The first picture in result fields that was not sent up, as base64, address or both; ``None`` without one."""
         address = base64 = ""
         for part in self.parts:
             for name in _PICTURES if part.is_result else ():
                 for text in _texts(part.fields.get(name)):
-                    # Beside words of success, what the service puts there counts although it can't be read here.
+                    # In a successful answer, base64 in these two fields counts even if it is of an unknown kind.
                     sure = name in _PICTURES[:2] and self.succeeded
                     if _was_sent(text, self.sent):
                         continue
@@ -224,21 +241,25 @@ class Reply:
 
     @property
     def result(self) -> SubTask | None:
-        """The picture, if this is an answer that can have one; an address beside a code of the table is none yet."""
+        """The picture, if it makes this a successful answer; else ``None``.
+
+        It does not with another HTTP status than 2xx, nor as a mere address beside a code of the service's table.
+        """
         picture = self.picture
         if picture is None or not 200 <= self.status < 300:
             return None
         return picture if picture.base64 or self._deepest_known is None else None
 
-    # ---- what is said beside it
+    # ---- what is said beside that
 
     @cached_property
     def codes(self) -> list[int | str]:
+        """The codes of the answer itself and of what is wrapped into it."""
         return [code for part in self.parts if part.is_envelope for code in part.codes]
 
     @cached_property
     def _deepest_known(self) -> Part | None:
-        """The innermost part whose code is in the table."""
+        """The innermost part with a code of the service's table."""
         known = [part for part in self.parts if part.known_code(self.provider) is not None]
         return max(known, key=lambda part: part.depth, default=None)
 
@@ -251,7 +272,10 @@ class Reply:
 
     @property
     def code(self) -> int | str | None:
-        """The code that decides: one of the table, else the algorithm's, else the innermost that is not success."""
+        """The code that decides: one of the service's table, else the algorithm's error, else the innermost failure.
+
+        Else the innermost code; ``None`` without any.
+        """
         if self._deepest_known is not None:
             return self._deepest_known.known_code(self.provider)
         if self.algorithm_failed:
@@ -277,12 +301,13 @@ class Reply:
 
     @property
     def request_id(self) -> str:
+        """The service's id of this request; "" if it gave none."""
         ids = (id_of(part.fields.get(name)) for part in self.parts for name in _REQUEST_IDS)
         return next(filter(None, ids), "")
 
     @cached_property
     def algorithm(self) -> tuple[int | str | None, str]:
-        """Code and words of the service's algorithm; ``(None, "")`` if it says nothing."""
+        """Code and words of Volcengine's algorithm; ``(None, "")`` without a code."""
         for part in self.parts:
             inner = part.fields.get("algorithm_base_resp")
             told = inner if isinstance(inner, dict) else {}
@@ -297,12 +322,12 @@ class Reply:
 
     @cached_property
     def succeeded(self) -> bool:
-        """Whether every code of it, however it is spelt, is one of success, and so is the HTTP status."""
+        """Whether HTTP status, algorithm and every code in ``codes`` say success."""
         return 200 <= self.status < 300 and all(map(is_success, self.codes)) and not self.algorithm_failed
 
     @property
     def meaning(self) -> Meaning:
-        """Row of the submit table, where neither a task id nor a picture decides."""
+        """What the answer means if it has neither a task id nor a picture: row of the submit table, and words."""
         known = known_code(self.provider, self.code)
         out_of_balance = any(_OUT_OF_BALANCE.search(f"{part.words} {part.code}") for part in self.parts)
         if self._is_of_a_gateway:
@@ -313,7 +338,7 @@ class Reply:
             return NO_BALANCE
         if known is None and self.status not in (401, 402, 403, 429) and any(map(is_undecided, self.codes)):
             return UNDECIDED
-        # Where one word speaks of success and another one does not, nothing is certain.
+        # If one code or message says success and another one failure, whether it was accepted is not known.
         words = (part.words for part in self.parts if part.is_envelope)
         good = any(map(is_success, self.codes)) or any(map(is_success_word, words))
         contradicts = known is None and self.status < 300 and good
@@ -325,7 +350,7 @@ class Reply:
 
     @property
     def note(self) -> Text | None:
-        """What is to be told if it counts as accepted although its code or status is another than the page has."""
+        """For the user, if an accepted submit was answered with an undocumented status or code; else ``None``."""
         if self.succeeded and all(code == _DOCUMENTED[self.provider] for code in self.codes):
             return None
         code = f", code {shortened(str(self.code), 100)}" if self.code is not None else ""
@@ -334,6 +359,7 @@ class Reply:
         return Text(f"The service accepted this, and answered with {said}.", f"服务端已受理，但应答为 {said}。")
 
     def not_accepted(self, request_id: str = "") -> NotAccepted:
+        """The exception for this answer; ``request_id`` is used if the service gave none."""
         return NotAccepted(
             self.meaning,
             status=self.status,
@@ -348,12 +374,13 @@ class Reply:
 
 
 def sent_texts(request: WireRequest) -> list[str]:
-    """Every text of a request, the images too."""
+    """Every text of a request that is not empty, images too, for :class:`Reply`."""
     values = (value if isinstance(value, list) else [value] for _, value in request)
     return [text for listed in values for text in listed if isinstance(text, str) and text]
 
 
 def _parts(value: Any, depth: int = 0, *, is_result: bool = False, is_envelope: bool = True) -> Iterator[Part]:
+    """The objects in ``value``, each before those inside it; the arguments describe ``value``."""
     for fields in _opened(value):
         yield Part(fields, depth, is_result, is_envelope)
         if depth == _DEEPEST:
@@ -366,7 +393,7 @@ def _parts(value: Any, depth: int = 0, *, is_result: bool = False, is_envelope: 
 
 
 def _opened(value: Any) -> list[dict[str, Any]]:
-    """The objects that a value is, also in a list or as JSON in a text, behind other words."""
+    """The objects that ``value`` is: itself, the items of a list, or JSON in a text, also behind other words."""
     if isinstance(value, str):
         value = _json_in(value)
     if isinstance(value, list):
@@ -375,6 +402,7 @@ def _opened(value: Any) -> list[dict[str, Any]]:
 
 
 def _json_in(text: str) -> Any:
+    """The first JSON object, or the list, in a text, which may be a JSON string; ``None`` if there is none."""
     whole = json_value(text) if text.lstrip()[:1] in ('"', "[") else None
     if isinstance(whole, (str, list)):
         return whole if isinstance(whole, list) else _json_in(whole)
@@ -389,22 +417,23 @@ def _json_in(text: str) -> Any:
 
 
 def id_of(value: Any) -> str:
-    """An id as the service put it; whole numbers count as text. Empty if it is none, or too long for one.
+    """An id as the service put it; a whole number counts as text. "" if it stands for no id, or is too long for one.
 
-    Halves of characters become ``?``: no address could hold them.
+    Lone surrogates become ``?``, because an address cannot hold them.
     """
     text = _text(value).encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= _LONGEST_ID and not _NO_ID.fullmatch(text) else ""
 
 
 def _text(value: Any) -> str:
+    """A text without spaces around it, or a whole number as text; "" for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value.strip() if isinstance(value, str) else ""
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Texts of a field for pictures: one, or a list of them or of objects that have one."""
+    """The texts of a picture field: a text, a list of texts, or objects with such fields."""
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, str) and item.strip():
             yield item
@@ -416,10 +445,12 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def is_address(text: str) -> bool:
+    """Whether a text is an http or https address."""
     return text.strip()[:8].lower().startswith(("http://", "https://"))
 
 
 def begins_as_a_picture(text: str) -> bool:
+    """Whether a text is base64 whose first bytes are those of a picture; a ``data:`` prefix is skipped."""
     start = "".join(text[:200].rpartition("base64,")[2].split())[:64]
     with suppress(ValueError):
         data = base64_bytes(start[: len(start) // 4 * 4])
@@ -428,9 +459,10 @@ def begins_as_a_picture(text: str) -> bool:
 
 
 def _was_sent(text: str, sent: Sequence[str]) -> bool:
-    """Whether it repeats something that went up, or the beginning of it."""
+    """Whether ``text`` repeats one of the texts that were sent, or the beginning of one (8 characters at least)."""
     bare = "".join(text.rpartition("base64,")[2].split()).translate(_STANDARD_ALPHABET).rstrip("=.…")
     return any(one == text or (len(bare) >= 8 and one.startswith(bare)) for one in sent)
 
 
+# From the alphabet of base64 for addresses to the standard one.
 _STANDARD_ALPHABET = str.maketrans("-_", "+/")

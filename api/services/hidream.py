@@ -58,14 +58,14 @@ def _within_canvas(resolution: str) -> str:
 
 
 class HiDreamRequest(WireRequest):
-    """Fields that every submit may carry."""
+    """Fields that every submit may have."""
 
     request_id: str = ""
     notify_url: str | None = Field(None, repr=False)
 
 
 class OutpaintRequest(HiDreamRequest):
-    """v3 outpainting: ``image`` has the size it takes in the canvas of ``resolution`` ("W*H", each ≤ 1024)."""
+    """v3 outpainting: ``image`` has the size that it gets in the canvas of ``resolution`` ("W*H", each ≤ 1024)."""
 
     image: ImageField
     x_offset: Annotated[int, Field(ge=0, le=MAX_CANVAS)]
@@ -85,7 +85,7 @@ class ImageToImageRequest(HiDreamRequest):
 
 
 class UpscaleRequest(HiDreamRequest):
-    """v3 image_upscaler; the key is spelt ``upsale_ratio`` by the service."""
+    """v3 image_upscaler; the service spells the field ``upsale_ratio``."""
 
     image: ImageField
     upsale_ratio: UpscaleRatio
@@ -104,7 +104,7 @@ class ModelPhotoSetRequest(HiDreamRequest):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One service: where to submit, where to ask, and which optional headers its page lists."""
+    """One endpoint: its paths for submits and results, its rate limit, and the optional headers that its page lists."""
 
     name: str
     submit_path: str
@@ -113,7 +113,7 @@ class Endpoint:
     on_ec_host: bool = False
     takes_user_id: bool = True
     takes_language: bool = False
-    # Seconds after which a task that the service does not know is called forgotten; no page says how long it keeps one.
+    # Seconds after which a task that the service does not know counts as forgotten; no page says how long it is kept.
     kept_for: float = 24 * 3600.0
 
 
@@ -150,7 +150,7 @@ def endpoint_named(name: str) -> Endpoint:
     """The endpoint of a task in the journal.
 
     Raises:
-        ConfigurationError: a later version of this pack bought there.
+        ConfigurationError: it is not known: a later version of this pack submitted the task.
     """
     if name not in ENDPOINTS:
         raise ConfigurationError(Text(f"This version knows no endpoint {name!r}.", f"此版本不支持端点 {name!r}。"))
@@ -187,11 +187,16 @@ class HiDreamService:
         return Ceiling(limits.at_once, self.endpoint.pictures_per_minute(limits))
 
     def submit(self, request: WireRequest, request_id: str, phases: Phases) -> Accepted:
-        """Send one submit.
+        """Send one submit, and return the accepted task.
+
+        Args:
+            request: the endpoint's request model.
+            request_id: sent as ``request_id``.
+            phases: callbacks of :func:`transport.post_once`, and the call's cancel token.
 
         Raises:
-            NotSentError, NoAnswerError, CallCancelled: see :func:`transport.submit`.
-            NotAccepted: the answer brought no task id.
+            NotSentError, NoAnswerError, CallCancelled: see :func:`transport.post_once`.
+            NotAccepted: the answer has neither a task id nor a picture.
         """
         headers: dict[str, str] = {}
         if self.endpoint.takes_language:
@@ -219,7 +224,7 @@ class HiDreamService:
         if reply.task_id:
             return Accepted(task, note=reply.note)
         if reply.result is not None:
-            # No page has that; a gateway may answer so, and what it brings is paid.
+            # No page documents a picture here. A gateway may answer with one, and then it is paid.
             return Accepted(task, reply.result, reply.note)
         if answer.broken is not None:
             raise NoAnswerError(str(answer.broken), answer.body) from answer.broken
@@ -233,8 +238,8 @@ class HiDreamService:
         """Ask once for the state of a task; free.
 
         Raises:
-            UnknownTaskError: the service says that it has no such task; a real one may still be wrong about that.
-            PollError: no state came back; the task may be fine.
+            UnknownTaskError: the service says that it has no such task, which may be wrong.
+            PollError: the answer, if any, has no state of the task; the task may be fine.
         """
         params = {"task_id": task.task_id}
         if task.request_id:
@@ -251,7 +256,7 @@ class HiDreamService:
             obstacle = obstacle_of(problem)
             raise PollError(obstacle or type(problem).__name__) from problem
         except RemoteImageError as problem:
-            # The token exchange may fail for a while; the task runs on meanwhile.
+            # The exchange of the key for a token failed, perhaps for a while; the task is not affected.
             raise PollError(problem.what) from problem
         if answer.status == 401:
             self.renew_credentials()
@@ -269,7 +274,7 @@ class HiDreamService:
         return [sub_task for entry in entries for sub_task in sub_tasks_of(entry, task)]
 
     def renew_credentials(self) -> bool:
-        """After this thread's request got 401: whether a fresh token can be had; the refused one is dropped."""
+        """After a 401 of this thread's request: drop the refused token; returns whether another one can be fetched."""
         auth = self.account.auth
         if not isinstance(auth, ExchangedTokenAuth):
             return False
@@ -277,8 +282,8 @@ class HiDreamService:
         return True
 
 
-# No page documents the words for a task that the service does not know. Words about a key, a parameter or a user are
-# no words about the task.
+# Words for a task that the service does not know; no page documents them. Words about a key, a parameter or a user
+# (_OF_THE_CALLER) say nothing about the task.
 _UNKNOWN = re.compile(
     r"\btask(?:s|[_ ]?ids?)?\b[\w\s'\"-]{0,40}?\b(?:not\s+(?:be\s+)?found|(?:not|doesn't)\s+exist|has\s+expired)"
     r"|\b(?:no\s+such|unknown|cannot\s+find|could\s+not\s+find|not\s+found:?)\s+(?:the\s+|this\s+)?task\b"
@@ -292,7 +297,7 @@ _OF_THE_CALLER = re.compile(
 )
 
 
-# No page documents the code of a template that is not there; the words name the field or the thing.
+# A refusal that speaks of a template means that it does not exist: no page documents a code for that.
 _TEMPLATE = re.compile(r"template|模[板版]", re.IGNORECASE)
 _CHOOSE_A_TEMPLATE = Text(
     "Choose one with the node's button, or enter a number of the service's list.",

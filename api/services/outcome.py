@@ -24,7 +24,7 @@ from ..core import (
 
 
 class Outcome(Enum):
-    """Row of the submit table: what an answer to a submit means for the money."""
+    """Whether a submit was accepted, and so whether it may be billed: the rows of the submit table."""
 
     BUSY = "not accepted, may be sent again later"
     REFUSED = "not accepted, not billed"
@@ -38,7 +38,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a vendor code or an HTTP status stands for."""
+    """What a vendor code or an HTTP status stands for: the exception to raise, the outcome, and words for the user."""
 
     error: type[RemoteImageError]
     outcome: Outcome
@@ -200,7 +200,7 @@ _HTTP_STATUS: dict[int, Meaning] = {
         Outcome.AMBIGUOUS,
         Text("The service gave up waiting for the request.", "服务端等待请求超时。"),
     ),
-    # 499 is what proxies say when the connection ended before the answer of the service behind them.
+    # 499: said by a proxy when the connection ended before the service behind it had answered.
     **dict.fromkeys((HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, 499), UNDECIDED),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Meaning(
         InvalidInputError,
@@ -212,20 +212,22 @@ _HTTP_STATUS: dict[int, Meaning] = {
 # Gateway errors of Volcengine carry a word instead of a number (docs.byteplus.com/byteplus-vision); only this one has
 # been seen.
 _AUTHENTICATION_WORDS = frozenset({"SignatureDoesNotMatch"})
+# By the services and by gateways.
 _SUCCESS_CODES = frozenset({0, 1, 1000, 10000, 20000, *range(200, 300)})
 _SUCCESS_WORDS = {"ok", "success", "successful", "successfully", "succeed", "succeeded", "done", "completed", "true"}
 _SUCCESS_WORDS |= {"accepted", "submitted", "processing", "pending", "queued", "created", "200ok", "requestsuccess"}
 _SUCCESS_WORDS |= {"submitsuccess", "成功", "提交成功", "请求成功"}
-# Of a gateway, in a body: its call of the service timed out, or failed on the way.
+# HTTP statuses as the code in a gateway's body: its call of the service timed out, or failed on the way.
 _UNDECIDED_CODES = frozenset({408, 409, 425, 499, *range(500, 600)})
 
 
 def is_success(code: int | str | None) -> bool:
-    """Whether a code says success: by the services' own numbers, by a gateway's, or because there is none."""
+    """Whether a code says success: a number or word of the services or of gateways, or no code at all."""
     return code in (None, "") or code in _SUCCESS_CODES or (isinstance(code, str) and is_success_word(code))
 
 
 def is_success_word(words: str) -> bool:
+    """Whether a whole text says no more than success; case, spaces and punctuation do not count."""
     return "".join(filter(str.isalnum, words.lower())) in _SUCCESS_WORDS
 
 
@@ -235,7 +237,7 @@ def is_undecided(code: int | str | None) -> bool:
 
 
 def known_code(provider: Provider, code: int | str | None) -> Meaning | None:
-    """What a code of the service's own table means."""
+    """What a code of the service's own table means; ``None`` if it is not in there."""
     return VENDOR_CODES.get((provider, code)) if isinstance(code, int) else None
 
 
@@ -248,6 +250,7 @@ def meaning_of(provider: Provider, status: int, code: int | str | None) -> Meani
         code: the ``code`` of a JSON body (``None`` when there was no JSON object, or no code in it).
     """
     known = known_code(provider, code)
+    # With HTTP 5xx a code for "not accepted" is not relied on.
     if known is not None and not (status >= 500 and known.outcome in (Outcome.REFUSED, Outcome.BUSY)):
         return known
     if isinstance(code, str) and code in _AUTHENTICATION_WORDS:
@@ -285,7 +288,7 @@ def refusal(
     request_id: str,
     task_id: str = "",
 ) -> RemoteImageError:
-    """The exception for a ``meaning``, with the service's own words."""
+    """The exception for ``meaning``, with ``vendor_message``, the service's own words; the caller raises it."""
     advice = meaning.advice
     if meaning.outcome is Outcome.FAILED and meaning.error is ModerationError:
         advice = TaskFailedError.default_advice
