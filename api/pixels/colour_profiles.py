@@ -55,12 +55,12 @@ def _conversion(profile: bytes) -> ToSrgb | None:
         return ImageCms.buildTransform(source, srgb, mode, mode if mode == "RGBA" else "RGB", intent)
 
     def convert(part: Image.Image) -> Image.Image:
-        own = part.convert("RGB") if part.mode == "L" and space == "RGB " else part
-        if _SPACES.get(own.mode) != space:
-            return own
-        converted = ImageCms.applyTransform(own, transform(own.mode)) or own
-        if own.mode == "RGBA":
-            converted.putalpha(own.getchannel("A"))
+        source_part = part.convert("RGB") if part.mode == "L" and space == "RGB " else part
+        if _SPACES.get(source_part.mode) != space:
+            return source_part
+        converted = ImageCms.applyTransform(source_part, transform(source_part.mode)) or source_part
+        if source_part.mode == "RGBA":
+            converted.putalpha(source_part.getchannel("A"))
         return converted
 
     return convert

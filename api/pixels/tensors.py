@@ -116,9 +116,9 @@ def rgb_values(image: torch.Tensor, index: int) -> Values:
         alpha = np.clip(values[..., 3:], 0.0, 1.0)
         # Where alpha is 0, colours are replaced first: infinity × 0 would be NaN.
         values = np.where(alpha > 0.0, values[..., :3], np.float32(1.0)) * alpha + (1.0 - alpha)
-    own: Values = values.view()
-    own.flags.writeable = False
-    return own
+    read_only: Values = values.view()
+    read_only.flags.writeable = False
+    return read_only
 
 
 def as_batch(image: torch.Tensor) -> torch.Tensor:
@@ -428,14 +428,14 @@ def decode(stream: IO[bytes], max_pixels: int) -> Pixels:
                 raise UndecodableImageError(f"{width}×{height} is more than the {max_pixels} pixels expected at most")
             file.check_rows(picture)
             # Read before load(), which changes the info and tiles that it is taken from.
-            see_through = _transparent_level(picture)
+            transparent = _transparent_level(picture)
             picture.load()
             width, height = picture.size
             to_srgb = colour_profiles.to_srgb(picture)
             pixels = np.empty((height, width, 3), np.uint8)
             for rows in _strips(height):
                 strip = picture.crop((0, rows.start, width, rows.stop))
-                pixels[rows] = _rgb_of(strip, see_through, to_srgb)
+                pixels[rows] = _rgb_of(strip, transparent, to_srgb)
             return _upright(pixels, _orientation(picture))
     except (UndecodableImageError, MemoryError):
         raise
@@ -443,20 +443,20 @@ def decode(stream: IO[bytes], max_pixels: int) -> Pixels:
         raise UndecodableImageError(str(cause)) from cause
 
 
-def _rgb_of(picture: Image.Image, see_through: Level | None, to_srgb: ToSrgb | None) -> Pixels:
+def _rgb_of(picture: Image.Image, transparent: Level | None, to_srgb: ToSrgb | None) -> Pixels:
     """A strip of a decoded picture of any Pillow mode as RGB: in sRGB, alpha composited on white."""
     alpha: Grey | None = None
     if picture.mode in _GREY:
         picture.info.pop("transparency", None)
         levels = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
-        if isinstance(see_through, int):
-            alpha = np.where(levels == see_through, 0, 255).astype(np.uint8)
+        if isinstance(transparent, int):
+            alpha = np.where(levels == transparent, 0, 255).astype(np.uint8)
         if picture.mode in _DEEP_GREY:
             levels = (levels.astype(np.uint32) >> 8).astype(np.uint8)
         picture = Image.fromarray(levels)
-    elif see_through is not None or picture.mode in _WITH_ALPHA:
-        if see_through is not None:
-            picture.info["transparency"] = see_through
+    elif transparent is not None or picture.mode in _WITH_ALPHA:
+        if transparent is not None:
+            picture.info["transparency"] = transparent
         picture = picture.convert("RGBA")
     elif picture.mode != "CMYK":
         picture = picture.convert("RGB")

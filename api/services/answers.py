@@ -155,7 +155,7 @@ class Part:
         upstream = [name for name in self.fields if _UPSTREAM.search(name)]
         for name in (*upstream, *_MESSAGES):
             value = self.fields.get(name)
-            if isinstance(value, str) and value.strip() and not _opened(value):
+            if isinstance(value, str) and value.strip() and not _objects_in(value):
                 return _NOT_OK.sub("", value).strip()
         return ""
 
@@ -230,12 +230,12 @@ class Reply:
             for name in _PICTURES if part.is_result else ():
                 for text in _texts(part.fields.get(name)):
                     # In a successful answer, base64 in these two fields counts even if it is of an unknown kind.
-                    sure = name in _PICTURES[:2] and self.succeeded
+                    is_taken_unseen = name in _PICTURES[:2] and self.succeeded
                     if _was_sent(text, self.sent):
                         continue
                     if is_address(text):
                         address = address or text.strip()
-                    elif sure or begins_as_a_picture(text):
+                    elif is_taken_unseen or begins_as_a_picture(text):
                         base64 = base64 or text
         return SubTask("", started=True, image=address, base64=base64) if address or base64 else None
 
@@ -264,7 +264,7 @@ class Reply:
         return max(known, key=lambda part: part.depth, default=None)
 
     @cached_property
-    def _speaker(self) -> Part | None:
+    def _part_with_words(self) -> Part | None:
         """The part whose words are shown: the one whose code decides, or the innermost that has any."""
         if self._deepest_known is not None and self._deepest_known.words:
             return self._deepest_known
@@ -289,10 +289,10 @@ class Reply:
         """The service's own words, without pictures and secrets."""
         if self.algorithm_failed and self._deepest_known is None and self.algorithm[1]:
             return words_of(self.algorithm[1], 500)
-        if self._speaker is not None:
-            return words_of(self._speaker.words, 500)
-        told = {name: value for name, value in self.body.items() if name not in _RESULTS}
-        return words_of(json.dumps(told, ensure_ascii=False), 300) if self.body else excerpt(self.answer.body)
+        if self._part_with_words is not None:
+            return words_of(self._part_with_words.words, 500)
+        shown = {name: value for name, value in self.body.items() if name not in _RESULTS}
+        return words_of(json.dumps(shown, ensure_ascii=False), 300) if self.body else excerpt(self.answer.body)
 
     @property
     def shown(self) -> str:
@@ -310,10 +310,10 @@ class Reply:
         """Code and words of Volcengine's algorithm; ``(None, "")`` without a code."""
         for part in self.parts:
             inner = part.fields.get("algorithm_base_resp")
-            told = inner if isinstance(inner, dict) else {}
-            code = code_of(told.get("status_code", part.fields.get("algo_status_code")))
+            response = inner if isinstance(inner, dict) else {}
+            code = code_of(response.get("status_code", part.fields.get("algo_status_code")))
             if code not in (None, ""):
-                return code, str(told.get("status_message") or part.fields.get("algo_status_message") or "")
+                return code, str(response.get("status_message") or part.fields.get("algo_status_message") or "")
         return None, ""
 
     @property
@@ -340,8 +340,8 @@ class Reply:
             return UNDECIDED
         # If one code or message says success and another one failure, whether it was accepted is not known.
         words = (part.words for part in self.parts if part.is_envelope)
-        good = any(map(is_success, self.codes)) or any(map(is_success_word, words))
-        contradicts = known is None and self.status < 300 and good
+        says_success = any(map(is_success, self.codes)) or any(map(is_success_word, words))
+        contradicts = known is None and self.status < 300 and says_success
         return meaning_of(self.provider, self.status, None if contradicts else self.code)
 
     @cached_property
@@ -354,7 +354,7 @@ class Reply:
         if self.succeeded and all(code == _DOCUMENTED[self.provider] for code in self.codes):
             return None
         code = f", code {shortened(str(self.code), 100)}" if self.code is not None else ""
-        words = f" “{self.message}”" if self._speaker is not None or self.algorithm_failed else ""
+        words = f" “{self.message}”" if self._part_with_words is not None or self.algorithm_failed else ""
         said = f"HTTP {self.status}{code}{words}"
         return Text(f"The service accepted this, and answered with {said}.", f"服务端已受理，但应答为 {said}。")
 
@@ -381,7 +381,7 @@ def sent_texts(request: WireRequest) -> list[str]:
 
 def _parts(value: Any, depth: int = 0, *, is_result: bool = False, is_envelope: bool = True) -> Iterator[Part]:
     """The objects in ``value``, each before those inside it; the arguments describe ``value``."""
-    for fields in _opened(value):
+    for fields in _objects_in(value):
         yield Part(fields, depth, is_result, is_envelope)
         if depth == _DEEPEST:
             continue
@@ -392,20 +392,20 @@ def _parts(value: Any, depth: int = 0, *, is_result: bool = False, is_envelope: 
                 yield from _parts(inner, depth + 1, is_result=name in _RESULTS, is_envelope=envelope)
 
 
-def _opened(value: Any) -> list[dict[str, Any]]:
+def _objects_in(value: Any) -> list[dict[str, Any]]:
     """The objects that ``value`` is: itself, the items of a list, or JSON in a text, also behind other words."""
     if isinstance(value, str):
         value = _json_in(value)
     if isinstance(value, list):
-        return [fields for item in value[:_MOST_PARTS] if isinstance(item, (dict, str)) for fields in _opened(item)]
+        return [fields for item in value[:_MOST_PARTS] if isinstance(item, (dict, str)) for fields in _objects_in(item)]
     return [value] if isinstance(value, dict) else []
 
 
 def _json_in(text: str) -> Any:
     """The first JSON object, or the list, in a text, which may be a JSON string; ``None`` if there is none."""
-    whole = json_value(text) if text.lstrip()[:1] in ('"', "[") else None
-    if isinstance(whole, (str, list)):
-        return whole if isinstance(whole, list) else _json_in(whole)
+    document = json_value(text) if text.lstrip()[:1] in ('"', "[") else None
+    if isinstance(document, (str, list)):
+        return document if isinstance(document, list) else _json_in(document)
     begins = -1
     for _ in range(_MOST_OPENINGS):
         begins = text.find("{", begins + 1)

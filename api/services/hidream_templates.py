@@ -181,12 +181,12 @@ def _page(account: HiDreamAccount, gender: Gender, index: int) -> _Page:
 
 def _template(entry: Any, asked: Gender) -> Template | None:
     """One entry of the list; ``None`` without a usable id. An entry without a known gender has the one asked for."""
-    told = _Entry.model_validate(entry if isinstance(entry, dict) else {})
-    if told.id is None or not 1 <= told.id <= _MAX_ID:
+    fields = _Entry.model_validate(entry if isinstance(entry, dict) else {})
+    if fields.id is None or not 1 <= fields.id <= _MAX_ID:
         return None
-    gender = next((known for known in GENDERS if known == told.gender), asked)
-    address = told.show_image
-    return Template(told.id, gender, address if len(address) <= _LONGEST_ADDRESS and address.isprintable() else "")
+    gender = next((known for known in GENDERS if known == fields.gender), asked)
+    address = fields.show_image
+    return Template(fields.id, gender, address if len(address) <= _LONGEST_ADDRESS and address.isprintable() else "")
 
 
 def _ask(account: HiDreamAccount, params: Mapping[str, str]) -> Answer:
@@ -209,7 +209,7 @@ def _ask(account: HiDreamAccount, params: Mapping[str, str]) -> Answer:
 
 
 # Errors that are raised as what they are; all others become a ServiceError.
-_TOLD_APART = (AuthenticationError, QuotaError, RateLimitError)
+_RAISED_AS_THEMSELVES = (AuthenticationError, QuotaError, RateLimitError)
 
 
 def _failure(answer: Answer, body: Mapping[str, Any] | None) -> Exception:
@@ -217,20 +217,20 @@ def _failure(answer: Answer, body: Mapping[str, Any] | None) -> Exception:
     code = code_of((body or {}).get("code"))
     meaning = meaning_of("HiDream", answer.status, code)
     message = words_of(str((body or {}).get("message") or ""), 500) or excerpt(answer.body)
-    told: dict[str, Any] = {
+    details: dict[str, Any] = {
         "advice": _ADVICE,
         "provider": "HiDream",
         "code": code if code not in (None, 0) else f"HTTP {answer.status}",
         "vendor_message": message,
         "request_id": str((body or {}).get("request_id") or ""),
     }
-    if meaning.error in _TOLD_APART:
-        return meaning.error(meaning.what, **told)
+    if meaning.error in _RAISED_AS_THEMSELVES:
+        return meaning.error(meaning.what, **details)
     if body is not None and answer.status in (200, 400, 404, 422) and code not in (None, 0):
-        return _PageRefused(ServiceError(meaning.what, **told))
+        return _PageRefused(ServiceError(meaning.what, **details))
     if answer.status >= 500 or answer.status == 408:
-        return ServiceError(meaning.what, **told)
-    return ServiceError(_NO_LIST, **told)
+        return ServiceError(meaning.what, **details)
+    return ServiceError(_NO_LIST, **details)
 
 
 # ---- a picture

@@ -87,8 +87,10 @@ def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
         entry: the sub task as :func:`entries_of` returns it.
         task: the task that it belongs to, for an error.
     """
-    name, told = next(((name, value) for name in _STATUSES if (value := entry.get(name)) not in (None, "")), ("", None))
-    status, is_word = _status_of(told)
+    name, reported = next(
+        ((name, value) for name in _STATUSES if (value := entry.get(name)) not in (None, "")), ("", None)
+    )
+    status, is_word = _status_of(reported)
     if name != _STATUSES[0] and not is_word:
         # Only `task_status` has documented numbers.
         status = None
@@ -102,7 +104,7 @@ def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
         completion=_share(entry.get("task_completion")),
     )
     if status is not None and (status in TASK_STATUS or status > _WORKS):
-        return [replace(sub_task, error=_error(entry, status, told, task), final=status in TASK_STATUS)]
+        return [replace(sub_task, error=_error(entry, status, reported, task), final=status in TASK_STATUS)]
     if status in (_WAITS, _WORKS) or (status is not None and status < 0):
         return [sub_task]
     # Done, or without a known status: then a picture decides.
@@ -121,17 +123,17 @@ def _picture(sub_task: SubTask, text: str, number: int) -> SubTask:
     return replace(made, sub_task_id=sub_task.sub_task_id and f"{sub_task.sub_task_id}#{number}", is_further=True)
 
 
-def _status_of(told: Any) -> tuple[int | None, bool]:
+def _status_of(value: Any) -> tuple[int | None, bool]:
     """The status as a number (``None`` if it is not known), and whether it was a word."""
-    if isinstance(told, str):
-        word = re.sub(r"[\s-]+", "_", told.strip().lower())
+    if isinstance(value, str):
+        word = re.sub(r"[\s-]+", "_", value.strip().lower())
         for status, words in _WORDS.items():
             if re.fullmatch(words, word):
                 return status, True
-        told = json_value(word) if re.fullmatch(r"-?[0-9]{1,9}(?:\.0+)?", word) else None
-    if isinstance(told, bool) or not isinstance(told, (int, float)) or not math.isfinite(told) or told % 1:
+        value = json_value(word) if re.fullmatch(r"-?[0-9]{1,9}(?:\.0+)?", word) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value % 1:
         return None, False
-    return int(told), False
+    return int(value), False
 
 
 def _pictures(entry: dict[str, Any]) -> list[str]:
@@ -162,12 +164,12 @@ def _is_address(text: str) -> bool:
     return is_address(text) or not begins_as_a_picture(text)
 
 
-def _error(entry: dict[str, Any], status: int, told: Any, task: TaskRef) -> RemoteImageError:
+def _error(entry: dict[str, Any], status: int, reported: Any, task: TaskRef) -> RemoteImageError:
     reason = " ".join(dict.fromkeys(text for name in _REASONS if (text := _reason(entry.get(name)))))
     return refusal(
         "HiDream",
         TASK_STATUS.get(status) or _unknown_status(status),
-        code=words_of(f"task_status {told}", 60),
+        code=words_of(f"task_status {reported}", 60),
         vendor_message=words_of(reason, _LONGEST_SHOWN) if status in TASK_STATUS and reason else _shown(entry),
         request_id=task.request_id,
         task_id=task.task_id,
@@ -182,8 +184,8 @@ def _reason(value: Any) -> str:
 
 def _shown(entry: dict[str, Any]) -> str:
     """A sub task as the service put it, without pictures and without queries of addresses, which may be signatures."""
-    told = {name: value for name, value in entry.items() if name not in _PICTURES or not value}
-    return words_of(_QUERY.sub("", json.dumps(told, ensure_ascii=False)), _LONGEST_SHOWN)
+    shown = {name: value for name, value in entry.items() if name not in _PICTURES or not value}
+    return words_of(_QUERY.sub("", json.dumps(shown, ensure_ascii=False)), _LONGEST_SHOWN)
 
 
 def _unknown_status(status: int) -> Meaning:

@@ -132,7 +132,7 @@ class VolcengineService:
         """
         resumable = self.account.resumable
         deadlines = self.account.deadlines
-        came = post_once(
+        answer = post_once(
             self.account.base_url + self.account.path,
             on_codec_pool(request.json_bytes, cancel=phases.cancel),
             params=_action("CVSync2AsyncSubmitTask" if resumable else "CVProcess"),
@@ -145,14 +145,14 @@ class VolcengineService:
             on_sent=phases.on_sent,
             proxy=self.account.proxy,
         )
-        reply = _read(came, sent_texts(request))
+        reply = _read(answer, sent_texts(request))
         # The service's own request id comes first: its support knows only that one. A task id or a picture is taken
         # whichever action was asked for: a gateway may know only one of them, and what it returns is paid.
         task = TaskRef("Volcengine", VOLCENGINE_OUTPAINT, reply.task_id, reply.request_id or request_id)
         if reply.task_id or reply.result is not None:
             return Accepted(task, reply.result, reply.note)
-        if came.broken is not None:
-            raise NoAnswerError(str(came.broken), came.body) from came.broken
+        if answer.broken is not None:
+            raise NoAnswerError(str(answer.broken), answer.body) from answer.broken
         raise reply.not_accepted()
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:
@@ -171,16 +171,16 @@ class VolcengineService:
         pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, reply.code, state)
         if reply.result is not None:
             return [reply.result]
-        told = reply.succeeded and bool(reply.codes or state)
-        if told and state == "not_found":
+        has_state = reply.succeeded and bool(reply.codes or state)
+        if has_state and state == "not_found":
             raise UnknownTaskError("not_found")
-        if told and state == "expired":
+        if has_state and state == "expired":
             return [SubTask("", started=True, error=_expired(task))]
-        if told and state == "done":
+        if has_state and state == "done":
             return [SubTask("", started=True, empty=reply.shown)]
         if reply.algorithm_failed or (reply.status not in _ABOUT_THE_POLL and _ends_a_task(reply)):
             return [SubTask("", started=True, error=_failed(reply.not_accepted(), task))]
-        if not told:
+        if not has_state:
             raise PollError(f"HTTP {reply.status} code {reply.code} {reply.message}".strip())
         return [SubTask("", started=state == "generating", said="" if state in _UNDER_WAY else reply.shown)]
 

@@ -117,16 +117,16 @@ def measure(generated: Pixels, original: Pixels, placement: Placement) -> Field:
     total = np.zeros((len(down), len(across), 3), dtype=np.float32)
     count = np.zeros((len(down), len(across), 1), dtype=np.float32)
     kept = _Kept(generated, original, placement, cell)
-    for new, column, upright in (
+    for new, column, profile_down in (
         (placement.left, first_column, kept.left),
         (placement.right, last_column, kept.right),
     ):
         if new:
-            total[rows, column] += upright(down[rows])
+            total[rows, column] += profile_down(down[rows])
             count[rows, column] += 1
-    for new, row, level in ((placement.top, first_row, kept.top), (placement.bottom, last_row, kept.bottom)):
+    for new, row, profile_across in ((placement.top, first_row, kept.top), (placement.bottom, last_row, kept.bottom)):
         if new:
-            total[row, columns] += level(across[columns])
+            total[row, columns] += profile_across(across[columns])
             count[row, columns] += 1
     # A corner of two seams has the mean of both.
     seam = np.clip(total / np.maximum(count, np.float32(1)), -_STRONGEST, _STRONGEST)
@@ -237,14 +237,14 @@ class _Kept:
         part = slice(begin, max(round(position + self.cell), begin + 1))
         mean, spread = np.empty(3, dtype=np.float32), np.empty(3, dtype=np.float32)
         for channel in range(3):
-            whole = missing[part, :, channel].ravel()
+            every_value = missing[part, :, channel].ravel()
             values = known[part, :, channel].ravel()
             values = values[~np.isnan(values)]
-            if len(values) >= _ENOUGH * len(whole):
+            if len(values) >= _ENOUGH * len(every_value):
                 mean[channel], spread[channel] = _robust(values)
             else:
                 # Nearly all white or black: its difference holds here, and says little about the parts beside it.
-                mean[channel], spread[channel] = _robust(whole)
+                mean[channel], spread[channel] = _robust(every_value)
                 spread[channel] *= _DISTRUST
         return mean, spread
 
@@ -320,8 +320,8 @@ def _membrane(across: _Floats, down: _Floats, values: _Floats, fixed: NDArray[np
         solution += step * direction
         residual -= step * flowing
         scaled = residual / diagonal
-        before, energy = energy, (residual * scaled).sum(axis=(0, 1))
-        direction = scaled + energy / np.maximum(before, 1e-30) * direction
+        last_energy, energy = energy, (residual * scaled).sum(axis=(0, 1))
+        direction = scaled + energy / np.maximum(last_energy, 1e-30) * direction
     # A solution has its extremes where values are held; what lies beyond them is numerical error.
     return np.clip(solution, values[fixed].min(axis=0), values[fixed].max(axis=0)).astype(np.float32)
 

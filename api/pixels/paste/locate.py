@@ -19,7 +19,7 @@ _UPSCALES = (1, 2, 4)
 # Longest side of the copies that are compared: so large that half a pixel of a painted canvas still shows.
 _COMPARED_SIDE = 1536
 # Below this side, in pixels, the most likely region is taken: any of them may look best by chance.
-_TELLING_SIDE = 24
+_MIN_COMPARED_SIDE = 24
 # A less likely region must bring the difference below this share of the best one's so far.
 _CLEARLY = 0.99
 
@@ -54,7 +54,7 @@ def painted_region(generated: Pixels, original: Pixels, placement: Placement) ->
     """The one of :func:`likely_regions` in which ``generated`` looks most like ``original``."""
     height, width = generated.shape[:2]
     best, *others = likely_regions(placement, width, height)
-    if not others or min(best.width, best.height) < _TELLING_SIDE:
+    if not others or min(best.width, best.height) < _MIN_COMPARED_SIDE:
         return best
     shrink = min(1.0, _COMPARED_SIDE / max(best.width, best.height))
     size = max(1, round(best.width * shrink)), max(1, round(best.height * shrink))

@@ -239,12 +239,12 @@ def paste_back(
     if settings.output_size == "generated":
         target = expected
     source = found.found if correct and found is not None else expected
-    whole = _seen_from(target, source, Region(0, 0, output.canvas_width, output.canvas_height))
-    canvas = resample(generated, whole, output.canvas_width, output.canvas_height)
+    generated_box = _mapped(target, source, Region(0, 0, output.canvas_width, output.canvas_height))
+    canvas = resample(generated, generated_box, output.canvas_width, output.canvas_height)
     generated_resized = canvas is not generated
-    own = Region(0, 0, *original_size)
-    part = _seen_from(target, own, Region(output.x, output.y, output.width, output.height))
-    kept = resample(original, part, output.width, output.height)
+    original_area = Region(0, 0, *original_size)
+    original_box = _mapped(target, original_area, Region(output.x, output.y, output.width, output.height))
+    kept = resample(original, original_box, output.width, output.height)
     original_resized = kept is not original
     before = _difference(cut_out(canvas, output), kept)
 
@@ -341,7 +341,7 @@ def _whole_span(start: float, length: float, size: int) -> tuple[int, int]:
     return begin, end - begin
 
 
-def _seen_from(target: Region, source: Region, part: Region) -> Region:
+def _mapped(target: Region, source: Region, part: Region) -> Region:
     """``part``, a region of the output, in the picture whose region ``source`` is shown at ``target`` in the output."""
     across, down = source.width / target.width, source.height / target.height
     return Region(

@@ -107,11 +107,11 @@ def measure(generated: Pixels, original: Pixels, region: Region) -> Registration
     while model is not None:
         level = _Level.of(generated, original, region, step)
         if step == coarsest:
-            model = _searched(level, model)
+            model = _at_best_scale(level, model)
         for _ in range(2):
             model = None if model is None else _refined(level, model)
         if step == finest:
-            return None if model is None else _believed(level, _settled(level, model))
+            return None if model is None else _accepted(level, _jointly_fitted(level, model))
         step = max(finest, step / _FINER)
     return None
 
@@ -183,7 +183,7 @@ def _luma(pixels: Pixels, box: Region, step: tuple[float, float], width: int, he
     return luma
 
 
-def _searched(level: _Level, model: Registration) -> Registration | None:
+def _at_best_scale(level: _Level, model: Registration) -> Registration | None:
     """The scale at which the pictures as a whole agree best, and the shift there; ``None`` if they agree at none."""
     region = level.region
     width, height = round(region.width / level.step), round(region.height / level.step)
@@ -281,22 +281,22 @@ def _fit(samples: list[tuple[float, float, float]], length: float) -> tuple[floa
     if not samples:
         return None
     position, shift, weight = np.array(samples).T
-    spread = len(samples) >= 3 and float(np.ptp(position)) >= 0.3 * length
-    columns = np.stack([np.ones_like(position), position], axis=1)[:, : 2 if spread else 1]
+    has_stretch = len(samples) >= 3 and float(np.ptp(position)) >= 0.3 * length
+    terms = np.stack([np.ones_like(position), position], axis=1)[:, : 2 if has_stretch else 1]
     trust = weight
     fitted = np.array([_weighted_median(shift, weight)])
     residual = shift - fitted[0]
     for _ in range(10):
         width = max(0.1, 3 * 1.4826 * float(np.median(np.abs(residual))))
         trust = weight * np.maximum(0.0, 1 - (residual / width) ** 2) ** 2
-        if np.count_nonzero(trust) < columns.shape[1]:
+        if np.count_nonzero(trust) < terms.shape[1]:
             return None
         root = np.sqrt(trust)
-        fitted = np.linalg.lstsq(columns * root[:, None], shift * root, rcond=None)[0]
-        residual = shift - columns @ fitted
+        fitted = np.linalg.lstsq(terms * root[:, None], shift * root, rcond=None)[0]
+        residual = shift - terms @ fitted
     if float(np.median(np.abs(residual))) > 1.0:
         return None
-    return float(fitted[0]), float(fitted[1]) if spread else 0.0
+    return float(fitted[0]), float(fitted[1]) if has_stretch else 0.0
 
 
 def _weighted_median(values: _Floats, weights: _Floats) -> float:
@@ -378,10 +378,10 @@ def _shift_between(expected: _Floats, found: _Floats) -> _Shift | None:
     total = float(weights.sum())
     if total < 1e-9:
         return None
-    surface = np.fft.irfft2(weighted / _doubled(width), s=(height, width))
+    surface = np.fft.irfft2(weighted / _column_counts(width), s=(height, width))
     peak_y, peak_x = divmod(int(surface.argmax()), width)
     start = (peak_x + width // 2) % width - width // 2, (peak_y + height // 2) % height - height // 2
-    peak = _sharpened(weighted, common, start)
+    peak = _subpixel_peak(weighted, common, start)
     if peak is None:
         return None
     x, y, value = peak
@@ -389,10 +389,10 @@ def _shift_between(expected: _Floats, found: _Floats) -> _Shift | None:
     independent = total**2 / float((weights**2).sum())
     if coherence < max(_MIN_COHERENCE, _SIGNIFICANCE / math.sqrt(independent)):
         return None
-    return _Shift(x, y, coherence) if _tells_both_ways(weights, common, width, height) else None
+    return _Shift(x, y, coherence) if _has_detail_both_ways(weights, common, width, height) else None
 
 
-def _doubled(width: int) -> _Floats:
+def _column_counts(width: int) -> _Floats:
     """(1, columns): 2 for columns of a half spectrum that stand for their conjugates, too; else 1."""
     counts = np.ones((1, width // 2 + 1))
     counts[:, 1 : (width + 1) // 2] = 2
@@ -404,7 +404,7 @@ def _transformed(luma: _Floats, common: _Spectrum) -> NDArray[np.complex128]:
     return np.fft.rfft2((luma - mean) * common.window)
 
 
-def _sharpened(
+def _subpixel_peak(
     weighted: NDArray[np.complex128], common: _Spectrum, start: tuple[int, int]
 ) -> tuple[float, float, float] | None:
     """The peak of a correlation at sub-pixel precision, as (x, y, height), by Newton's method from whole pixels.
@@ -413,34 +413,34 @@ def _sharpened(
     """
     x, y = float(start[0]), float(start[1])
     for _ in range(12):
-        slope, bend = _derivatives(weighted, common, x, y)
-        if bend[0, 0] >= 0 or np.linalg.det(bend) <= 0:
+        gradient, hessian = _derivatives(weighted, common, x, y)
+        if hessian[0, 0] >= 0 or np.linalg.det(hessian) <= 0:
             return None
-        move = -np.linalg.solve(bend, slope)
+        move = -np.linalg.solve(hessian, gradient)
         x, y = x + float(np.clip(move[0], -0.5, 0.5)), y + float(np.clip(move[1], -0.5, 0.5))
         if np.abs(move).max() < 1e-4:
             break
     if math.hypot(x - start[0], y - start[1]) > 1.5:
         return None
-    return x, y, float((weighted * _turn(common, x, y)).real.sum())
+    return x, y, float((weighted * _phase_factors(common, x, y)).real.sum())
 
 
-def _turn(common: _Spectrum, x: float, y: float) -> NDArray[np.complex128]:
+def _phase_factors(common: _Spectrum, x: float, y: float) -> NDArray[np.complex128]:
     """The phase factors that move a picture left by ``x`` and up by ``y`` pixels."""
-    turn: NDArray[np.complex128] = np.exp(2j * np.pi * (common.across * x + common.down * y))
-    return turn
+    factors: NDArray[np.complex128] = np.exp(2j * np.pi * (common.across * x + common.down * y))
+    return factors
 
 
 def _derivatives(weighted: NDArray[np.complex128], common: _Spectrum, x: float, y: float) -> tuple[_Floats, _Floats]:
     """Gradient (2,) and Hessian (2, 2) of a correlation at x, y."""
-    turned = weighted * _turn(common, x, y)
-    turn_x, turn_y = 2 * np.pi * common.across, 2 * np.pi * common.down
-    slope = np.array([-(turned.imag * turn_x).sum(), -(turned.imag * turn_y).sum()])
-    mixed = -(turned.real * turn_x * turn_y).sum()
-    return slope, np.array([[-(turned.real * turn_x**2).sum(), mixed], [mixed, -(turned.real * turn_y**2).sum()]])
+    turned = weighted * _phase_factors(common, x, y)
+    omega_x, omega_y = 2 * np.pi * common.across, 2 * np.pi * common.down
+    gradient = np.array([-(turned.imag * omega_x).sum(), -(turned.imag * omega_y).sum()])
+    mixed = -(turned.real * omega_x * omega_y).sum()
+    return gradient, np.array([[-(turned.real * omega_x**2).sum(), mixed], [mixed, -(turned.real * omega_y**2).sum()]])
 
 
-def _tells_both_ways(weights: _Floats, common: _Spectrum, width: int, height: int) -> bool:
+def _has_detail_both_ways(weights: _Floats, common: _Spectrum, width: int, height: int) -> bool:
     """Whether there is detail in every direction: along a straight edge or stripe a shift does not show."""
     across, down = common.across * width, common.down * height
     cross_term = (weights * across * down).sum()
@@ -451,7 +451,7 @@ def _tells_both_ways(weights: _Floats, common: _Spectrum, width: int, height: in
 # ---- the model against the expected place
 
 
-def _believed(level: _Level, model: Registration) -> Registration | None:
+def _accepted(level: _Level, model: Registration) -> Registration | None:
     """``model`` if the pictures agree clearly better with it than in the expected place.
 
     Else a small misplacement counts as none (the expected place is returned), and a large one as a wrong measurement
@@ -463,7 +463,7 @@ def _believed(level: _Level, model: Registration) -> Registration | None:
     pairs = [
         (expected, moved)
         for expected, moved in zip(_blocks(level, in_place), _blocks(level, model), strict=True)
-        if _lies_well(moved)
+        if _agrees(moved)
     ]
     if sum(_difference(moved) for _, moved in pairs) < _CLEARLY_LESS * sum(_difference(block) for block, _ in pairs):
         return model
@@ -479,28 +479,28 @@ def _difference(block: _Block) -> float:
 # ---- all blocks at once
 
 
-def _settled(level: _Level, model: Registration) -> Registration:
+def _jointly_fitted(level: _Level, model: Registration) -> Registration:
     """``model`` moved to where the correlations of all blocks together are highest.
 
     Frequencies are weighed by their signal-to-noise ratio, which can be estimated once the blocks lie upon each other.
     On noisy pictures this is far more exact than one peak for each block.
     """
     for _ in range(2):
-        blocks = [block for block in _blocks(level, model) if _lies_well(block)]
-        left = _left_over(blocks) if blocks else None
-        if left is None:
+        blocks = [block for block in _blocks(level, model) if _agrees(block)]
+        remaining = _remaining(blocks) if blocks else None
+        if remaining is None:
             break
-        model = _changed(model, left[0] * level.step, left[1] * level.step, left[2], left[3])
+        model = _changed(model, remaining[0] * level.step, remaining[1] * level.step, remaining[2], remaining[3])
     return model
 
 
-def _lies_well(block: _Block) -> bool:
+def _agrees(block: _Block) -> bool:
     """Whether the pictures agree in a block. They do not where a watermark or newly generated content lies."""
     shift = _shift_between(block.expected, block.found)
     return shift is not None and math.hypot(shift.x, shift.y) < 1.0
 
 
-def _left_over(blocks: list[_Block]) -> tuple[float, float, float, float] | None:
+def _remaining(blocks: list[_Block]) -> tuple[float, float, float, float] | None:
     """What remains to be corrected: shift in x and y, in pixels of a block, and stretch in x and y.
 
     ``None`` if that is uncertain, or moves a block by a pixel or more.
@@ -511,26 +511,28 @@ def _left_over(blocks: list[_Block]) -> tuple[float, float, float, float] | None
     cross = found * np.conj(expected)
     weighted = cross * _signal_to_noise(cross.real, np.abs(expected) ** 2, np.abs(found) ** 2, common)
     # Shift x, shift y, stretch x, stretch y. A stretch is only known along an axis with blocks at different positions.
-    on_codec_pool = [bool(np.ptp([block.x for block in blocks])), bool(np.ptp([block.y for block in blocks]))]
-    known = np.array([True, True, *on_codec_pool])
-    left = np.zeros(4)
+    differs = [bool(np.ptp([block.x for block in blocks])), bool(np.ptp([block.y for block in blocks]))]
+    known = np.array([True, True, *differs])
+    remaining = np.zeros(4)
     for _ in range(4):
-        slope, bend = np.zeros(4), np.zeros((4, 4))
+        gradient, hessian = np.zeros(4), np.zeros((4, 4))
         for block, spectrum in zip(blocks, weighted, strict=True):
             moves = np.array([[1, 0, block.x, 0], [0, 1, 0, block.y]])
-            x, y = moves @ left
-            of_block = _derivatives(spectrum, common, x, y)
-            slope += moves.T @ of_block[0]
-            bend += moves.T @ of_block[1] @ moves
+            x, y = moves @ remaining
+            derivatives = _derivatives(spectrum, common, x, y)
+            gradient += moves.T @ derivatives[0]
+            hessian += moves.T @ derivatives[1] @ moves
         # Only near a peak, where the Hessian is negative definite, does Newton's method lead to it.
-        reduced = -bend[np.ix_(known, known)]
-        if np.linalg.eigvalsh(reduced)[0] <= 0:
+        curvature = -hessian[np.ix_(known, known)]
+        if np.linalg.eigvalsh(curvature)[0] <= 0:
             return None
-        left[known] += np.linalg.solve(reduced, slope[known])
-    farthest = max(math.hypot(left[0] + left[2] * block.x, left[1] + left[3] * block.y) for block in blocks)
+        remaining[known] += np.linalg.solve(curvature, gradient[known])
+    farthest = max(
+        math.hypot(remaining[0] + remaining[2] * block.x, remaining[1] + remaining[3] * block.y) for block in blocks
+    )
     if farthest >= 1.0:
         return None
-    x, y, stretch_x, stretch_y = left.tolist()
+    x, y, stretch_x, stretch_y = remaining.tolist()
     return x, y, stretch_x, stretch_y
 
 
