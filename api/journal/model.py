@@ -1,4 +1,4 @@
-"""What the journal knows of purchases, as plain values: no database is needed for these."""
+"""The journal's plain values (attempt, order, errors), the states, and the decision about a request; no database."""
 
 from __future__ import annotations
 
@@ -24,7 +24,21 @@ from ..core import (
 
 
 class State(Enum):
-    """How far an attempt came."""
+    """How far an attempt came.
+
+    - ``PREPARED``: the row exists; nothing was sent, or the last try was certainly not accepted.
+    - ``SUBMITTING``: written and synced before the first byte of the request; it may have been accepted since.
+    - ``SUBMITTED``: accepted: the task id or the result's URL is known, and a call waits for the pictures.
+    - ``PARKED``: accepted, and no call waits for it; a claim makes it ``SUBMITTED`` again.
+    - ``DONE``: the service has finished the task; its pictures are being downloaded, and its place of the limiter is
+      free.
+    - ``STORED``: every picture that will come is in the store.
+    - ``DELIVERED``: a node has handed the pictures on; the store's size limit may remove their files.
+    - ``REFUSED``: certainly not accepted, for good; the next claim makes a new attempt.
+    - ``AMBIGUOUS``: it may have been accepted; explained, never submitted again without "submit again".
+    - ``FAILED``: accepted, and no picture will come; explained like ``AMBIGUOUS``.
+    - ``CANCELLED``: given up before it was sent; the next claim makes a new attempt.
+    """
 
     PREPARED = "prepared"
     SUBMITTING = "submitting"
@@ -40,7 +54,7 @@ class State(Enum):
 
 
 class JournalError(ConfigurationError):
-    """The journal cannot be read or written. Raised before a submit, nothing was sent."""
+    """The journal cannot be read or written. If it is raised before a submit, nothing was sent."""
 
     default_advice = Text(
         "Nothing is bought without the journal: free or repair its disk or database, then queue again.",
@@ -49,7 +63,10 @@ class JournalError(ConfigurationError):
 
 
 class DamagedError(JournalError):
-    """The journal's file is no sound database any more."""
+    """The journal's database is damaged, was replaced or deleted, or is an older copy of itself.
+
+    The next transaction opens it again; ``salvage.py`` repairs or replaces it then.
+    """
 
 
 class ErrorRecord(BaseModel):
@@ -84,7 +101,7 @@ class ErrorRecord(BaseModel):
         )
 
     def error(self, before: Text | None = None) -> RemoteImageError:
-        """The error again, its words preceded by ``before``."""
+        """Make the error again, with ``before`` in front of ``what``; an unknown kind becomes RemoteImageError."""
         kind = _KINDS.get(self.kind, RemoteImageError)
         en, zh = (f"{before.en} ", before.zh) if before else ("", "")
         return kind(
@@ -109,7 +126,8 @@ def _all_kinds(kind: type[RemoteImageError]) -> dict[str, type[RemoteImageError]
 _KINDS = _all_kinds(RemoteImageError)
 
 
-# What a task of another run was is not known any more: a quarter of the largest result, as four times this is taken.
+# ``expected_pixels`` where the picture's size is not known, as for an adopted task. Results up to four times the
+# expected pixels are taken, so this takes up to 16384 x 16384.
 ANY_PICTURE = 16384 * 16384 // 4
 FINISHED = (State.STORED, State.DELIVERED)
 ACCEPTED = (State.SUBMITTED, State.PARKED, State.DONE)
@@ -119,7 +137,11 @@ EXPLAINED = (State.AMBIGUOUS, State.FAILED)
 
 @dataclass(frozen=True)
 class Purchase:
-    """What is to be admitted."""
+    """What budget and limiter need to know of a request.
+
+    ``profile`` and ``account`` pay for ``pictures`` pictures in the run ``prompt_id`` (empty = no run). ``budget`` is
+    the profile's, ``ceiling`` the limits of the account at this endpoint.
+    """
 
     provider: str
     endpoint: str
@@ -133,7 +155,10 @@ class Purchase:
 
 @dataclass(frozen=True)
 class Order:
-    """What a call wants to buy."""
+    """One request for the journal: its ``key``, its purchase, and what its row in the table ``requests`` keeps.
+
+    ``expected_pixels``: of one picture. ``summary``: the start of the prompt, for the task list.
+    """
 
     key: str
     purchase: Purchase
@@ -145,7 +170,11 @@ class Order:
 
 @dataclass(frozen=True)
 class StoredResult:
-    """One picture of an attempt (``sha256`` of its bytes in the store), or why it is missing for good."""
+    """One picture of an attempt, or why it is missing for good.
+
+    ``position`` counts from 0 in the service's order. ``sha256`` is of the picture's bytes in the store; it is empty if
+    ``error`` says why the picture never came.
+    """
 
     position: int
     sub_task_id: str
@@ -155,7 +184,14 @@ class StoredResult:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try to buy a request, as it stood when it was read."""
+    """One try to buy a request: a row of the table ``attempts`` as it was when it was read.
+
+    ``request_id`` and ``task.request_id`` are equal in an attempt that was just read; later ``task`` carries the
+    service's. ``tried_at``: when the row became ``submitting``, else when it was made. ``submitted_at``: when the
+    acceptance was written, or when the service first confirmed an adopted task. ``total``: the number of results,
+    ``None`` until the service has finished. ``polls``: looks of the background poller. Times are database times, epoch
+    seconds.
+    """
 
     journal_id: str
     key: str
@@ -182,11 +218,12 @@ class Attempt:
 
     @property
     def resumable(self) -> bool:
+        """Whether there is a task id or a result's URL by which the service can be asked again."""
         return bool(self.task.task_id or self.result_url)
 
     @property
     def adopted(self) -> bool:
-        """Whether it was submitted elsewhere: this journal knows no more than its task_id."""
+        """Whether it was submitted elsewhere: this journal knows its task_id only, and counts no pictures for it."""
         return not self.pictures
 
     @property
@@ -196,41 +233,42 @@ class Attempt:
 
     @property
     def was_stored(self) -> bool:
+        """Whether at least one picture was stored; its file may be missing by now."""
         return any(result.sha256 for result in self.results)
 
     @property
     def complete(self) -> bool:
-        """Whether every result is known; its file may still be missing."""
+        """Whether the journal has every result of the task; files of these pictures may be missing by now."""
         return self.total is not None and len(self.results) >= self.total
 
 
 @dataclass(frozen=True)
 class Busy:
-    """Somebody works on this attempt."""
+    """Not claimed: another call, of this or another process, works on this attempt. Wait, then claim again."""
 
     journal_id: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """Everything of this attempt is in the store."""
+    """Not claimed: the attempt is ``stored`` or ``delivered``. Take its pictures from the store."""
 
     attempt: Attempt
 
 
 @dataclass(frozen=True)
 class Explained:
-    """Submitted before, and not to be submitted again by itself."""
+    """Not claimed: nothing may be submitted or fetched. Raise ``error``, which says what became of the attempt."""
 
     error: RemoteImageError
 
 
 class ClaimLost(Exception):
-    """Another process took this attempt over."""
+    """The claim may not write into its attempt any more: another claim took the attempt over, or it was released."""
 
 
 def retold(record: ErrorRecord, tried_at: float) -> RemoteImageError:
-    """An error of an earlier run, with its time."""
+    """The recorded error again, preceded by "nothing was sent now" and the time ``tried_at`` (epoch seconds)."""
     moment = moment_of(tried_at)
     return record.error(
         Text(
@@ -241,10 +279,16 @@ def retold(record: ErrorRecord, tried_at: float) -> RemoteImageError:
 
 
 def moment_of(seconds: float) -> str:
+    """Epoch seconds as date and time in the server's time zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def told_again(attempt: Attempt) -> RemoteImageError:
+    """The error of an attempt that is not submitted again: what its row recorded, with the time of the try.
+
+    ``error.journal_id`` is set where "submit again" is a way out: the attempt is ``ambiguous`` or ``failed``, and was
+    submitted here.
+    """
     if attempt.error is None:
         return InvalidInputError(
             Text(f"The attempt {attempt.journal_id} was never sent.", f"{attempt.journal_id} 从未发送。")
@@ -256,7 +300,12 @@ def told_again(attempt: Attempt) -> RemoteImageError:
 
 
 class Decision(Enum):
-    """What queueing a request now would do."""
+    """What queueing a request now would do; only ``NEW`` can lead to a submit.
+
+    ``NEW``: submit, by a new attempt or one that is still ``prepared``. ``REUSE``: take the pictures from the store.
+    ``RESUME``: wait for an attempt that another call works on, or ask for its accepted task. ``EXPLAIN``: raise the
+    recorded error.
+    """
 
     NEW = "submit"
     REUSE = "from the store"
@@ -266,7 +315,7 @@ class Decision(Enum):
 
 @dataclass(frozen=True)
 class Found:
-    """What queueing a request would do, the state of the attempt that it is about, and whether somebody works on it."""
+    """A decision, the state of the attempt that it is about (``None``: none yet), and whether a call works on that."""
 
     decision: Decision
     state: State | None
@@ -274,7 +323,7 @@ class Found:
 
 
 class Known(Protocol):
-    """One attempt of a request."""
+    """The part of an attempt that :func:`decide` reads; ``owner`` is the id of a lease, ``None`` if nobody owns it."""
 
     @property
     def journal_id(self) -> str: ...
@@ -295,24 +344,29 @@ def decide(
     has_pictures: Callable[[_Known], bool],
     forgotten: Set[str] = frozenset(),
 ) -> tuple[Decision, _Known | None, bool]:
-    """
+    """Decide what queueing a request does, from all of its attempts; writes nothing.
+
+    The first kind of attempt that exists decides: finished, then accepted, then prepared or submitting, then the last
+    attempt whatever it is.
+
     Args:
-        known: all attempts of one request, in their order.
-        again: the user asked for it to be submitted again.
-        is_free: nobody works on an attempt.
-        has_pictures: the store has something of it, or of its task.
-        forgotten: the ids of tasks that the service has probably forgotten.
+        known: all attempts of one request, oldest first.
+        again: the user asked for "submit again", and no attempt was made since.
+        is_free: whether no call of a living process works on an attempt.
+        has_pictures: whether the store has a picture or the task of an attempt.
+        forgotten: journal ids of the tasks that the service has probably forgotten.
 
     Returns:
-        What to do, the attempt it is about, whether somebody works on it.
+        The decision, the attempt it is about (``None`` if there is none), and whether a call works on that attempt.
     """
     if not known:
         return Decision.NEW, None, False
-    # What is bought already goes first, whichever attempt it belongs to: an answer may come very late.
+    # A paid attempt decides before an unpaid one, even if it is older: its answer may have come after the user
+    # submitted again.
     for states in (FINISHED, ACCEPTED, (State.PREPARED, State.SUBMITTING)):
         found = [attempt for attempt in known if attempt.state in states]
         if states is ACCEPTED:
-            # A forgotten task does not decide if the request was submitted again later.
+            # Skip a forgotten task that is not the newest attempt: the request was submitted again since.
             found = [attempt for attempt in found if attempt is known[-1] or attempt.journal_id not in forgotten]
         if not found:
             continue
@@ -325,7 +379,8 @@ def decide(
         if busy or states is ACCEPTED:
             return Decision.RESUME, last, busy
         if last.state is State.SUBMITTING and has_pictures(last):
-            # The answer was the picture, and the process ended before it said so.
+            # A synchronous answer brought the picture, or the accepted task is in its side-car, and the process ended
+            # before it wrote that into the journal. claim() settles the attempt from the store.
             return Decision.REUSE, last, False
         explain = last.state is State.SUBMITTING and not again
         return (Decision.EXPLAIN if explain else Decision.NEW), last, False
@@ -334,7 +389,11 @@ def decide(
 
 
 def may_submit_again(decision: Decision, about: Known, *, busy: bool, forgotten: Set[str]) -> bool:
-    """Whether the user may ask for what an attempt was about to be submitted again."""
+    """Whether "submit again" is offered for the attempt ``about`` on which ``decision`` was made.
+
+    Yes if the request is only explained, or if the service has probably forgotten its accepted task and no call works
+    on it.
+    """
     return decision is Decision.EXPLAIN or (
         decision is Decision.RESUME and not busy and about.journal_id in forgotten and about.state in ACCEPTED
     )
