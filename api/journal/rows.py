@@ -1,4 +1,4 @@
-"""What the journal knows of a purchase, as plain values, and how they are read from its tables."""
+"""Rows of the journal's tables as plain values, and back: attempts, requests, results, and what side-cars add."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from .tables import Database, attempts, meta, read_meta, request_rows, results, 
 
 _LAST_TASKS = 10
 
-# ---- rows
-
 
 def put_request(connection: Connection, attempt: Attempt, created_at: float) -> None:
-    """The row of an attempt's request, unless it is there."""
+    """Insert the row of an attempt's request, unless it exists."""
     if connection.execute(select(request_rows.c.key).where(request_rows.c.key == attempt.key)).first() is None:
         connection.execute(
             insert(request_rows).values(
@@ -41,7 +39,7 @@ def put_request(connection: Connection, attempt: Attempt, created_at: float) -> 
 
 
 def put_attempt(connection: Connection, attempt: Attempt, now: float, **values: Any) -> None:
-    """A new row for an attempt, the last one of its request."""
+    """Insert a row for an attempt, with the next number of its request; ``values`` go before the defaults here."""
     highest = connection.execute(select(func.max(attempts.c.number)).where(attempts.c.key == attempt.key)).scalar()
     row: dict[str, Any] = {
         "id": attempt.journal_id,
@@ -69,7 +67,7 @@ def put_attempt(connection: Connection, attempt: Attempt, now: float, **values: 
 
 
 def task_values(attempt: Attempt) -> dict[str, str]:
-    """The ids and the result address that the service gave the task, as columns of the table ``attempts``."""
+    """The ids and the result's URL that the service gave the task, as columns of the table ``attempts``."""
     return {
         "request_id": attempt.task.request_id,
         "task_id": attempt.task.task_id,
@@ -79,6 +77,11 @@ def task_values(attempt: Attempt) -> dict[str, str]:
 
 
 def read_attempts(connection: Connection, which: Any, *, order: Any = None, limit: int | None = None) -> list[Attempt]:
+    """The attempts for which the SQL condition ``which`` holds, with their results in order of position.
+
+    Args:
+        order: what to sort by; by default the number of the attempt within its request, oldest first.
+    """
     rows = connection.execute(
         select(
             attempts,
@@ -139,6 +142,7 @@ def put_result(
     sha256: str,
     error: RemoteImageError | None = None,
 ) -> None:
+    """Write one result of an attempt, in the place of an earlier one at this position."""
     connection.execute(delete(results).where(results.c.attempt == journal_id, results.c.position == position))
     connection.execute(
         insert(results).values(
@@ -152,7 +156,7 @@ def put_result(
 
 
 def json_of(error: RemoteImageError) -> str:
-    # ASCII, so that PostgreSQL's refusal of NUL characters never meets a service's words.
+    # json.dumps escapes all but ASCII: a NUL in a service's message becomes \u0000, which PostgreSQL accepts.
     return json.dumps(ErrorRecord.of(error).model_dump())
 
 
@@ -161,7 +165,7 @@ def record_of(stored: str | None) -> ErrorRecord | None:
 
 
 def read_durations(connection: Connection, endpoint: str, sandbox: bool) -> list[float]:
-    """Seconds from submit to end of an endpoint's last tasks."""
+    """Seconds from submit to end of the last 10 finished tasks of an endpoint, newest first."""
     rows = connection.execute(
         select(attempts.c.done_at - attempts.c.submitting_at)
         .join(request_rows, request_rows.c.key == attempts.c.key)
@@ -169,7 +173,7 @@ def read_durations(connection: Connection, endpoint: str, sandbox: bool) -> list
             attempts.c.endpoint == endpoint,
             attempts.c.done_at.is_not(None),
             attempts.c.submitting_at.is_not(None),
-            # One that was taken over lay about for a while.
+            # Fence 1: never taken over. The end of one that had been parked was noticed late.
             attempts.c.fence == 1,
             request_rows.c.sandbox.is_(sandbox),
         )
@@ -179,16 +183,20 @@ def read_durations(connection: Connection, endpoint: str, sandbox: bool) -> list
     return [float(seconds) for seconds in rows if seconds is not None and seconds >= 0]
 
 
+# Names in the table ``meta``: this prefix and a journal id.
 _PREFIX = "unknown:"
+# A task counts as forgotten after at least so many answers that it is unknown, over at least so many seconds.
 _ANSWERS = 4
 _OVER = 3600.0
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """Answers in a row that the service does not know a task; database times.
+    """A series of answers that the service does not know a task, in database times.
 
-    ``since`` is when the task was submitted, or when the service last answered with a state of the task.
+    ``since``: when the task was submitted, or when the service last answered with a state of it, which ends a series.
+    ``first``, ``last``: times of the first and the last answer of the series; ``answers``: their number.
+    ``forgotten``: the service has probably forgotten the task.
     """
 
     since: float
@@ -199,11 +207,10 @@ class Unknown:
 
 
 def note_unknown(connection: Connection, now: float, journal_id: str, submitted: float, kept_for: float) -> Unknown:
-    """Count one more answer that the service does not know the task.
+    """Add one answer that the service does not know the task; writes and returns the series.
 
-    Returns:
-        All such answers in a row. The task is ``forgotten`` after at least 4 of them, over at least an hour, if the
-        service has answered nothing else about the task for ``kept_for`` seconds.
+    The task becomes ``forgotten`` after at least 4 such answers over at least an hour, if the service has not answered
+    with a state of the task for ``kept_for`` seconds, or never since ``submitted``, which is as long ago.
     """
     before = _read_unknown(connection, journal_id) or Unknown(submitted)
     first = before.first if before.answers else now
@@ -215,12 +222,12 @@ def note_unknown(connection: Connection, now: float, journal_id: str, submitted:
 
 
 def note_known(connection: Connection, now: float, journal_id: str) -> None:
-    """The service has just answered with a state of the task."""
+    """End the series of answers that the task is unknown: the service answered with a state of it at ``now``."""
     write_meta(connection, _PREFIX + journal_id, json.dumps(asdict(Unknown(now))))
 
 
 def drop_unknown(connection: Connection, journal_id: str) -> None:
-    """The task has ended: its answers are no longer needed."""
+    """Delete the series of a task that has ended."""
     connection.execute(delete(meta).where(meta.c.name == _PREFIX + journal_id))
 
 
@@ -242,7 +249,11 @@ def _parsed_unknown(value: str | None) -> Unknown | None:
 
 
 def insert_tasks(connection: Connection, now: float, side_cars: Iterable[SideCar]) -> None:
-    """Tasks under way that the journal does not have, as parked ones."""
+    """Insert the tasks of these side-cars as parked attempts, unless the journal has or has deleted them.
+
+    An attempt that was given up without a task id gets its task. If side-cars of another journal were inserted, note
+    how far that one had come: a later call does not insert again what was deleted here since.
+    """
     mark = Database.mark(connection)
     known = set(connection.execute(select(attempts.c.id)).scalars())
     taken: dict[str, int] = {}
@@ -258,7 +269,11 @@ def insert_tasks(connection: Connection, now: float, side_cars: Iterable[SideCar
 
 
 def _deleted_on_purpose(connection: Connection, mark: Mark, side_car: SideCar) -> bool:
-    """Whether the row was in this journal once: written down by it, or taken over, and deleted since then."""
+    """Whether the attempt has no row because its row was deleted.
+
+    It had one if this journal wrote the side-car, or if the side-cars of the journal that wrote it were inserted here,
+    each at a count not lower than the side-car's.
+    """
     if not side_car.journal:
         return False
     is_own = side_car.journal == mark.journal
@@ -267,11 +282,15 @@ def _deleted_on_purpose(connection: Connection, mark: Mark, side_car: SideCar) -
 
 
 def _taken(journal: str) -> str:
+    """Name in ``meta`` of the count up to which the tasks of another journal were inserted."""
     return f"taken:{journal}"
 
 
 def _complete(connection: Connection, now: float, side_car: SideCar) -> None:
-    """Add the task to an attempt that was given up before the task could be written down."""
+    """Park an attempt that was given up before its task id was written: the side-car has the task.
+
+    Changes nothing if the attempt has a task, an owner, or another state.
+    """
     given_up = and_(
         attempts.c.id == side_car.journal_id,
         attempts.c.task_id == "",
@@ -284,7 +303,7 @@ def _complete(connection: Connection, now: float, side_car: SideCar) -> None:
 
 
 def insert_pictures(connection: Connection, now: float, found: Iterable[SideCar]) -> None:
-    """The attempts and results of pictures in the store that the journal does not have."""
+    """Insert the attempts and results of these pictures' side-cars that the journal lacks and has not deleted."""
     mark = Database.mark(connection)
     known = set(connection.execute(select(attempts.c.id)).scalars())
     for side_cars in _by_attempt(found):
@@ -303,6 +322,11 @@ def _by_attempt(side_cars: Iterable[SideCar]) -> list[list[SideCar]]:
 
 
 def _insert_purchase(connection: Connection, now: float, side_cars: list[SideCar]) -> None:
+    """Insert request and attempt of these side-cars of one attempt, counted against the budget on its day.
+
+    The attempt is ``stored``; it is ``parked`` if no picture is there, or fewer than the side-car says while there is
+    a task to fetch the others from.
+    """
     first = side_cars[0]
     known = len({side_car.position for side_car in side_cars if side_car.sha256})
     incomplete = not known or (known < first.count and first.task_id != "")
@@ -323,7 +347,7 @@ def _insert_purchase(connection: Connection, now: float, side_cars: list[SideCar
 
 
 def attempt_of(first: SideCar, now: float) -> Attempt:
-    """The attempt that a side-car is about, as a parked one."""
+    """The attempt that a side-car describes, ``parked`` and without an owner; nothing is written."""
     provider = cast(Provider, first.provider)
     return Attempt(
         journal_id=first.journal_id,
@@ -347,7 +371,7 @@ def attempt_of(first: SideCar, now: float) -> Attempt:
 
 
 def _insert_results(connection: Connection, side_cars: list[SideCar]) -> None:
-    """The pictures of an attempt that the journal does not name (any more)."""
+    """Insert the results of these side-cars of one attempt at positions where the journal has none."""
     named = select(results.c.position).where(results.c.attempt == side_cars[0].journal_id)
     known = set(connection.execute(named).scalars())
     for side_car in {side_car.position: side_car for side_car in side_cars}.values():

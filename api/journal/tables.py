@@ -47,16 +47,15 @@ from .store import Mark
 
 
 def storable(text: str) -> str:
-    """A text as a database takes it: without NUL, and without halves of characters.
+    """A text as a database takes it: NUL characters removed, lone surrogates replaced.
 
-    The text is not redacted: a task could not be fetched by an id with a part taken out. Code that shows an id redacts
-    the id.
+    It is not redacted: with a part of its id taken out, a task could not be fetched. Code that shows an id redacts it.
     """
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
 
 
 class _Storable(TypeDecorator[str]):
-    """Text that is made storable on its way into a statement: services, clients and people choose ids and names."""
+    """A text column whose values go through :func:`storable`: services, clients and users choose the ids and names."""
 
     def process_bind_param(self, value: str | None, dialect: object) -> str | None:
         return value if value is None else storable(value)
@@ -76,7 +75,7 @@ _state = StateColumn(
     State, native_enum=False, create_constraint=False, length=12, values_callable=lambda kind: [s.value for s in kind]
 )
 
-# Seconds that a writer waits for another process.
+# Seconds that SQLite waits for another process's lock before it fails.
 _BUSY = 30.0
 
 _metadata = MetaData()
@@ -130,9 +129,11 @@ attempts = Table(
     Column("endpoint", LongText, nullable=False),
     Column("provider", LongText, nullable=False),
     Column("prompt_id", LongText, nullable=False),
-    # Asked for, and counted against the budget.
+    # Pictures that were asked for, and pictures that count against the budget: 0 before admission, for a refused or
+    # cancelled attempt, and for an adopted task.
     Column("pictures", Integer, nullable=False),
     Column("counted", Integer, nullable=False),
+    # Whether it takes a place of the limiter.
     Column("holds_slot", Boolean, nullable=False),
     Column("error", LongText),
     Column("polls", Integer, nullable=False),
@@ -143,7 +144,7 @@ attempts = Table(
     Column("submitting_at", Float),
     Column("submitted_at", Float),
     Column("done_at", Float),
-    # How many results it has, known when the service has finished.
+    # Number of results; NULL until the service has finished the task.
     Column("total", Integer),
     Index("attempts_by_key", "key", "number", unique=True),
     Index("attempts_by_state", "state"),
@@ -162,7 +163,7 @@ results = Table(
     Column("attempt", ShortText(40), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("sub_task_id", LongText, nullable=False),
-    # Of the stored bytes; empty for one that failed.
+    # Of the picture's bytes in the store; empty if the picture never came, then ``error`` says why.
     Column("sha256", ShortText(64), nullable=False),
     Column("error", LongText),
     Index("results_by_sha256", "sha256"),
@@ -173,26 +174,27 @@ limits = Table(
     _metadata,
     Column("account", LongText, primary_key=True),
     Column("provider", LongText, primary_key=True),
-    # Share of the limits that is used since a 429; it recovers with time.
+    # Share of the limits (0-1) that was allowed at ``changed_at``, after a 429; it recovers with time.
     Column("factor", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
 )
 
 
-# The steps from version 1 on, each to the next one. An empty database gets today's tables and takes none of them.
+# MIGRATIONS[n] changes schema version n + 1 to n + 2. An empty database gets the newest tables and none of these steps.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = ()
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 
-# One number for all transactions that decide something, in every server of a studio.
+# The key of PostgreSQL's advisory lock: all writing transactions of all servers take it, so they run one at a time.
 _ADVISORY_LOCK = 0x48445643
 
 
 def read_meta(connection: Connection, name: str) -> str | None:
-    """A single value of the journal; ``None`` if it was never written."""
+    """The value of ``name`` in the table ``meta``; ``None`` if it was never written."""
     return connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar()
 
 
 def write_meta(connection: Connection, name: str, value: str) -> None:
+    """Set the value of ``name`` in the table ``meta``, by UPDATE or else INSERT."""
     written = connection.execute(update(meta).where(meta.c.name == name).values(value=value))
     if not written.rowcount:
         connection.execute(insert(meta).values(name=name, value=value))
@@ -203,16 +205,19 @@ def _number(value: str | None) -> int:
 
 
 class Database:
-    """Transactions of the journal.
+    """The journal's connections: writing and reading transactions, schema, and database time.
 
     Args:
-        place: the file of SQLite, or the URL of a PostgreSQL database.
-        clock: the database time of SQLite; PostgreSQL has its own.
+        place: the path of the SQLite file, or the URL of a PostgreSQL database.
+        clock: the database time of SQLite, epoch seconds; PostgreSQL is asked for its own.
+
+    Raises:
+        JournalError: the URL is not one of a database, or its driver is not installed.
     """
 
     def __init__(self, place: Path | str, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        # Writers of one process queue here rather than in SQLite's busy loop, which is not fair.
+        # The threads of this process wait here for their turn to write: SQLite's busy loop is not fair.
         self._one_writer = threading.Lock()
         self._path = place if isinstance(place, Path) else None
         self._opened: tuple[int, int] | None = None
@@ -224,18 +229,19 @@ class Database:
         return self._path is not None
 
     def is_new(self) -> bool:
-        """Whether nothing was ever written here."""
+        """Whether the database has no journal's schema yet."""
         with self.reading() as connection:
             return self._version(connection) == 0
 
     def migrate(self, fill: Callable[[Connection], None] = lambda connection: None) -> None:
-        """Bring the schema to this version, or make it.
+        """Make the tables, or bring the schema to this version; and give the journal its id. One transaction.
 
         Args:
-            fill: puts in what is known already; in the same transaction, so that a journal is never half new.
+            fill: inserts what is known already (pictures of the store) into new tables; it is part of the transaction,
+                so that no other process sees a new journal without them. It is not called for an existing journal.
 
         Raises:
-            JournalError: it cannot be, or was written by a later version of this pack.
+            JournalError: the database cannot be used, or was written by a later version of this pack.
         """
         with self.writing() as connection:
             version = self._version(connection)
@@ -267,22 +273,27 @@ class Database:
 
     @staticmethod
     def mark(connection: Connection) -> Mark:
-        """Which journal this is, and how far it has come."""
+        """The journal's id and the number of transactions that have changed it, as the database has them."""
         rows = select(meta.c.name, meta.c.value).where(meta.c.name.in_(("journal", "count")))
         found = {row.name: row.value for row in connection.execute(rows)}
         return Mark(found.get("journal") or "", _number(found.get("count")))
 
     def count_up(self, connection: Connection) -> Mark:
-        """One more transaction has changed the journal; returns its mark from then on."""
+        """Add one to the number of transactions that have changed the journal; returns the mark with it.
+
+        To be called inside the transaction that changes the journal.
+        """
         mark = self.mark(connection)
         counted = replace(mark, count=mark.count + 1)
         write_meta(connection, "count", str(counted.count))
         return counted
 
     def check(self) -> None:
-        """
+        """Let SQLite check its file (``quick_check``); does nothing for PostgreSQL.
+
         Raises:
             DamagedError: SQLite finds the file damaged.
+            JournalError: the file cannot be read.
         """
         if not self.is_sqlite:
             return
@@ -293,10 +304,13 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that no other writer, of this or another process, runs beside; committed at its end.
+        """A transaction beside which no other writer of any process runs; committed and synced when the block ends.
+
+        An exception in the block rolls it back.
 
         Raises:
-            JournalError: it was not committed.
+            DamagedError: the file was replaced or deleted since this object opened it, or is damaged.
+            JournalError: it was not committed, or the database did not confirm that it was.
         """
         self._check_in_place()
         with self._one_writer, _translated(), self._engine.begin() as connection:
@@ -306,23 +320,30 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A look at the journal that blocks no writer."""
+        """A reading transaction: it blocks no writer, except SQLite's on a network file system (no WAL there).
+
+        Raises:
+            JournalError: the database cannot be read.
+        """
         with _translated(), self._engine.connect().execution_options(reading=True) as connection:
             yield connection
 
     def _check_in_place(self) -> None:
-        """A journal that was replaced or deleted under our feet would take every word, and keep none."""
+        """Raise DamagedError if the SQLite file is not the one that this object opened.
+
+        SQLite goes on writing into a deleted or renamed file without an error; those rows would be lost.
+        """
         if self._path is None:
             return
         identity = _identity(self._path)
         if self._opened is None:
-            # The first transaction may be the one that makes the file.
+            # Remember the file at the first transaction that finds one: the very first makes it.
             self._opened = identity
         elif identity != self._opened:
             raise _damaged("its file was replaced or deleted")
 
     def now(self, connection: Connection) -> float:
-        """Database time, epoch seconds."""
+        """Database time in epoch seconds: the same clock for all servers that share a PostgreSQL database."""
         if self.is_sqlite:
             return self._clock()
         return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
@@ -332,6 +353,7 @@ class Database:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file; ``None`` if there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -350,7 +372,8 @@ def _sqlite_engine(path: Path) -> Engine:
     )
 
     def connected(connection: Any, _record: object) -> None:
-        # SQLAlchemy's own BEGIN is deferred: two readers that both go on to write would fail.
+        # No BEGIN by the driver: its deferred one would fail as soon as two transactions that have read both write.
+        # ``begun`` below begins each transaction.
         connection.isolation_level = None
         cursor = connection.cursor()
         _set_journal_mode(cursor, mode)
@@ -367,7 +390,7 @@ def _sqlite_engine(path: Path) -> Engine:
     return engine
 
 
-# A server that hangs in the middle of a transaction must not hold up the others of its studio for ever.
+# Limits in seconds, so that one server that hangs inside a transaction does not block the others for ever.
 _PATIENCE = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -376,7 +399,7 @@ _PATIENCE = {
 
 
 def _postgresql_engine(url: str) -> Engine:
-    # What SQLAlchemy takes a bare "postgresql:" for is the driver before psycopg 3.
+    # SQLAlchemy takes a bare "postgresql:" for psycopg2; this pack uses psycopg 3.
     scheme, _, rest = url.partition("://")
     driver = "postgresql+psycopg" if scheme in ("postgres", "postgresql") else scheme
     try:
@@ -390,7 +413,7 @@ def _postgresql_engine(url: str) -> Engine:
             connect_args=_PATIENCE if "psycopg" in driver else {},
         )
     except (exc.ArgumentError, ValueError):
-        # Without its cause, which may repeat the password.
+        # "from None": the cause's text may repeat the URL's password.
         raise JournalError(
             Text(
                 "REMOTE_IMAGE_JOURNAL_URL is not the URL of a database (its value is not shown); it must be "
@@ -413,7 +436,13 @@ def _postgresql_engine(url: str) -> Engine:
 
 
 def _set_journal_mode(cursor: sqlite3.Cursor, mode: str) -> None:
-    """Two processes that make the file at once: SQLite refuses one of them here without waiting."""
+    """Run ``PRAGMA journal_mode``, again until the file is not locked.
+
+    SQLite does not wait for a lock in this pragma, so one of two processes that make the file at once fails at first.
+
+    Raises:
+        sqlite3.OperationalError: the file is still locked after ``_BUSY`` seconds, or another error.
+    """
     deadline = time.monotonic() + _BUSY
     while True:
         try:
@@ -427,6 +456,7 @@ def _set_journal_mode(cursor: sqlite3.Cursor, mode: str) -> None:
 
 @contextmanager
 def _translated() -> Iterator[None]:
+    """Turn errors of SQLAlchemy and of the disk into JournalError, or DamagedError if the file is damaged."""
     try:
         yield
     except exc.SQLAlchemyError as cause:
@@ -449,5 +479,5 @@ def _damaged(said: str) -> DamagedError:
 
 
 def older_copy() -> DamagedError:
-    """The journal has not come as far as this process has seen it."""
+    """The error for a journal with fewer changes than this process has seen in it: an older copy was restored."""
     return _damaged("it is an older copy")
