@@ -1,4 +1,4 @@
-"""The journal's database as it is used: opened at the first need, opened again when it turned out to be damaged."""
+"""Transactions of the journal: the database is opened by the first of them, and again after it was found damaged."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from .model import DamagedError
 from .store import Mark, Store
 from .tables import Database, attempts, older_copy, request_rows, results
 
+# Tables whose changes a task list shows.
 _SHOWN = {attempts, request_rows, results}
 
 
 class JournalTransactions:
-    """Transactions of a journal, each with the database's time.
+    """Transactions of a journal, each with the database's time; thread-safe.
 
     Args:
-        changed: called after each transaction that changed an attempt, outside of it; it must not block.
+        clock: database time of SQLite, epoch seconds.
+        changed: called after the commit of each transaction that changed a row which a task list shows, in its thread;
+            it must not block.
     """
 
     def __init__(
@@ -47,9 +50,11 @@ class JournalTransactions:
         return self._database is not None
 
     def open(self) -> Database:
-        """
+        """Open the database unless it is open: make, migrate, repair or replace it as needed; returns it.
+
         Raises:
             JournalError: it cannot be used.
+            ConfigurationError: servers share the journal, but no folder for the pictures is named.
         """
         settings = self._settings
         with self._opening:
@@ -67,7 +72,7 @@ class JournalTransactions:
             return self._database
 
     def _warn_of_container_layer(self) -> None:
-        """Tell once of a folder that is lost with its container: what was bought would be bought again."""
+        """Log once that the folder of the journal or the store is lost with its container, if so."""
         if self._is_told:
             return
         self._is_told = True
@@ -82,18 +87,28 @@ class JournalTransactions:
 
     @property
     def mark(self) -> Mark:
-        """How far the journal has come, as far as this process knows."""
+        """The latest mark of the journal that this process has seen."""
         return self._mark
 
     @contextmanager
     def writing(self) -> Iterator[tuple[Connection, float]]:
-        """A transaction that no other writer runs beside, and the time; raises JournalError if it did not happen."""
+        """A writing transaction beside which no other writer runs: the connection and the database's time.
+
+        It is committed and synced when the block ends. The mark's count goes up by one in the same transaction if rows
+        that a task list shows were changed; after the commit the mark's files are written, if that was not done within
+        ``HEARTBEAT`` seconds, and ``changed`` is called.
+
+        Raises:
+            DamagedError: the database is damaged, replaced or older than this process has seen it; the next
+                transaction opens it again.
+            JournalError: nothing was committed, or the database did not confirm that it was.
+        """
         database = self.open()
         try:
             with database.writing() as connection:
                 found = Database.mark(connection)
                 if found.is_behind(self._mark):
-                    # A server that took over may not have had the last changes yet.
+                    # A PostgreSQL replica that became the primary may lack the last changes; or a backup was restored.
                     raise older_copy()
                 changes = _changes_of(connection)
                 yield connection, database.now(connection)
@@ -102,7 +117,8 @@ class JournalTransactions:
             self._drop(database)
             raise
         with self._noting:
-            # Also what other processes have changed; but nothing of a database that was replaced meanwhile.
+            # The mark also counts the changes of other processes. Ignore it if another thread has dropped this database
+            # meanwhile: a replaced one counts anew.
             if self._database is database:
                 self._mark = self._mark.or_later(mark)
         if changes:
@@ -111,17 +127,25 @@ class JournalTransactions:
             self._changed()
 
     def write_mark(self) -> None:
-        """Note beside the journal how far it has come; after a commit, and at most once per heartbeat."""
+        """Write the latest mark beside the journal and into the store, if it has changed since it was last written.
+
+        A failure is ignored; the next call tries again.
+        """
         with self._noting:
             if self._mark != self._written:
                 self._written_at = time.monotonic()
                 with suppress(OSError, ValueError):
-                    # Marks are written after commits: a database that has come less far is an older copy.
+                    # The files may hold a later mark, of another process. Each was written after its commit: a database
+                    # that is behind it is an older copy.
                     self._mark = self._written = salvage.write_marks(self._settings, self._store, self._mark)
 
     @contextmanager
     def reading(self) -> Iterator[tuple[Connection, float]]:
-        """A look that blocks no writer, and the time; raises JournalError."""
+        """A reading transaction: the connection and the database's time.
+
+        Raises:
+            JournalError: the database cannot be read; after DamagedError the next transaction opens it again.
+        """
         database = self.open()
         try:
             with database.reading() as connection:
@@ -131,13 +155,14 @@ class JournalTransactions:
             raise
 
     def _drop(self, database: Database) -> None:
-        """The next use opens the journal again, and finds out what is left of it."""
+        """Close a damaged database, unless another thread did; :meth:`open` then repairs or replaces it."""
         with self._opening:
             if self._database is database:
                 self._database = None
                 database.close()
 
     def close(self) -> None:
+        """Write the mark and close the database; a later transaction would open it again."""
         self.write_mark()
         with self._opening:
             database, self._database = self._database, None
@@ -146,7 +171,7 @@ class JournalTransactions:
 
 
 def _changes_of(connection: Connection) -> list[str]:
-    """Grows while the transaction changes what a task list shows."""
+    """A list that stays empty until the transaction changes a row that a task list shows; then names of its tables."""
     tables: list[str] = []
 
     def executed(_: Connection, statement: object, *rest: object) -> None:
@@ -154,6 +179,6 @@ def _changes_of(connection: Connection) -> list[str]:
         if isinstance(statement, (Insert, Update, Delete)) and statement.table in _SHOWN and result.rowcount != 0:
             tables.append(str(statement.table))
 
-    # Gone with this connection, which is another one each time.
+    # The listener ends with the Connection object, which each transaction makes anew.
     event.listen(connection, "after_execute", executed)
     return tables
