@@ -1,7 +1,7 @@
-"""Opening the journal, also when it is damaged or gone: what can be read is carried over, and the owner is told.
+"""Opening the journal, also when it is damaged, missing or an older copy: what can be read is inserted into a new one.
 
-A forgotten debt would be paid again. So a journal that replaces a lost one buys nothing until the server's owner has
-acknowledged that, by deleting the notice next to it or in the task list.
+A task that the journal has lost would be bought again. So after a loss nothing is bought until the server's owner has
+acknowledged it, by deleting the file ``NOTICE`` or in the task list.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from .store import Mark, Store, read_mark, write_mark
 from .tables import Database, attempts, limits, request_rows, results, write_meta
 
 _JOURNAL = "journal.sqlite3"
-# Says that there was a journal here once, and how far it came: without it, a missing one is a new one, and an older
-# copy the latest one. A directory may have served both kinds of database.
+# The mark of the journal, as a file beside it: it tells a missing journal from one that never was, and an older copy
+# from the latest one. One file for each kind of database, for a directory may have served both.
 _MADE = "journal.made"
 _MADE_SHARED = "journal.shared.made"
 _LOCK = "journal.lock"
 _NEW = "journal.new.sqlite3"
 _ASIDE = "journal.damaged-"
+# Bytes; a header that claims a longer file is damaged itself.
 _LARGEST_RUIN = 2**34
 NOTICE = "JOURNAL-WAS-DAMAGED.txt"
 
 
 def open_sqlite(directory: Path, store: Store, clock: Callable[[], float], last: Mark) -> Database:
-    """The journal in ``directory``, made, migrated or salvaged.
+    """Open the journal in ``directory``: make, migrate or replace it, and insert the store's open tasks into it.
 
     Args:
-        last: how far this process has seen the journal come.
+        last: the latest mark of the journal that this process has seen; empty before the first opening.
 
     Raises:
         JournalError: it cannot be used.
@@ -51,12 +52,13 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float], last:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_private(directory)
-        # Read before the database's own count, which other processes raise meanwhile.
+        # Read the mark's file before the database's count: other processes raise both, and a mark that was read later
+        # would make a sound database look like an older copy.
         expected = last.or_later(read_mark(directory / _MADE))
         database = _sound(directory, store, clock)
         if database is None:
             with _alone(directory):
-                # Another process may have been quicker.
+                # Look again: another process may have replaced it before this one got the lock.
                 database = _sound(directory, store, clock) or _replace(directory, store, clock)
             expected = Mark()
         _catch_up(database, directory / _MADE, expected, store, directory)
@@ -72,13 +74,13 @@ def _unusable_folder(problem: OSError) -> JournalError:
 
 
 def write_marks(settings: JournalSettings, store: Store, mark: Mark) -> Mark:
-    """Write how far the journal has come beside it and into its store: either may be put back without the other.
+    """Write the journal's mark beside the journal and into its store; returns the latest of ``mark`` and what was there.
 
-    Returns:
-        The latest mark of this journal that is known by now: another process may have come further.
+    Two files, for a backup may bring back one of the two folders without the other. A file with a later mark of this
+    journal, or with a mark of another one, is left as it is.
 
     Raises:
-        OSError, ValueError: it could not be written.
+        OSError, ValueError: a file could not be written.
     """
     path = settings.directory / (_MADE_SHARED if settings.url else _MADE)
     latest = mark
@@ -92,9 +94,15 @@ def write_marks(settings: JournalSettings, store: Store, mark: Mark) -> Mark:
 
 
 def _catch_up(database: Database, made: Path, expected: Mark, store: Store, noticed_in: Path) -> None:
-    """Take over what the store knows of tasks under way; of everything, if the journal is an older copy of itself.
+    """Insert the store's open tasks into the journal, and find out whether it is an older copy.
 
-    ``noticed_in``: a folder of all servers that use the journal, so that each waits for the acknowledgement.
+    If it is, first write the notice; then also insert all pictures of the store, and raise the count to the expected
+    one, in the same transaction as the tasks.
+
+    Args:
+        made: the mark's file; it is written at the end.
+        expected: the latest mark known; the marks in the store and in its tasks are added to it here.
+        noticed_in: the folder for the notice, one that all servers of this journal read.
     """
     made.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     tasks = store.tasks()
@@ -103,7 +111,7 @@ def _catch_up(database: Database, made: Path, expected: Mark, store: Store, noti
     if expected.journal in ("", journal):
         counts = [task.journal_count for task in tasks if task.journal == journal]
         expected = expected.or_later(store.mark_of(journal)).or_later(Mark(journal, max(counts, default=0)))
-    # Read after all the marks, for the same reason.
+    # Read the database's count after all the marks, as in open_sqlite().
     with database.reading() as connection:
         mark = Database.mark(connection)
     behind = mark.is_behind(expected)
@@ -125,9 +133,9 @@ def _catch_up(database: Database, made: Path, expected: Mark, store: Store, noti
 
 
 def _make_private(directory: Path) -> None:
-    """Take the folder and the journal's files away from other users: they hold prompts and links to pictures.
+    """Remove the permissions of group and others from the journal's folder and files (POSIX only).
 
-    An older version, a copy or another umask may have left them readable.
+    They hold prompts and links to pictures; an older version, a copy or another umask may have left them readable.
     """
     if os.name != "posix":
         return
@@ -139,7 +147,13 @@ def _make_private(directory: Path) -> None:
 
 
 def _sound(directory: Path, store: Store, clock: Callable[[], float]) -> Database | None:
-    """The journal, made if there never was one; ``None`` if it is damaged or gone."""
+    """Open the SQLite journal, and make it if there never was one; ``None`` if it is damaged, missing or empty.
+
+    A new one gets the attempts of the store's pictures.
+
+    Raises:
+        JournalError: it cannot be used for another reason than damage.
+    """
     path = directory / _JOURNAL
     was_there = _was_there(directory, store)
     if not (path.exists() and path.stat().st_size) and was_there:
@@ -149,7 +163,7 @@ def _sound(directory: Path, store: Store, clock: Callable[[], float]) -> Databas
         database.check()
         is_new = database.is_new()
         if was_there and is_new:
-            # Without its -wal file nothing may be left in it.
+            # A file without tables: they were in its -wal file, which is missing.
             database.close()
             return None
         side_cars = list(store.side_cars()) if is_new else []
@@ -165,15 +179,20 @@ def _sound(directory: Path, store: Store, clock: Callable[[], float]) -> Databas
 
 
 def _was_there(directory: Path, store: Store) -> bool:
+    """Whether ``directory`` has had a journal: its mark exists, or its own store has pictures or tasks."""
     if (directory / _MADE).exists():
         return True
-    # The side-cars of a store elsewhere may be about the journals of other servers.
+    # A store outside of ``directory`` may be shared: its side-cars may belong to the journals of other servers.
     return store.is_within(directory) and (bool(store.tasks()) or next(store.side_cars(), None) is not None)
 
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """One process at a time, whatever becomes of the others."""
+    """A lock between processes, which a process that dies gives up.
+
+    Raises:
+        JournalError: another process held the lock for 60 s, or its file cannot be used.
+    """
     try:
         with alone(directory / _LOCK):
             yield
@@ -184,14 +203,20 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def open_postgresql(url: str, store: Store | None, directory: Path, last: Mark) -> Database:
-    """The journal of several servers.
+    """Open the PostgreSQL journal of several servers: make or migrate it, and insert the store's open tasks.
+
+    The password in ``url`` becomes a :class:`Secret`, so that logs and errors never show it. A damaged database is not
+    replaced. One that is empty or lacks changes although a mark says that it had them (a replica that became the
+    primary) counts as an older copy: the notice is written.
 
     Args:
-        directory, last: as for :func:`open_sqlite`; an older copy is what a server that takes over may have.
+        store: the shared folder of pictures; ``None`` if none is named.
+        directory: this server's own folder, for the mark's file.
+        last: as for :func:`open_sqlite`.
 
     Raises:
-        ConfigurationError: no shared folder for the pictures is named.
-        JournalError: no driver, or the database cannot be used.
+        ConfigurationError: ``store`` is ``None``.
+        JournalError: the driver is missing, or the database cannot be used.
     """
     if store is None:
         raise ConfigurationError(
@@ -209,7 +234,7 @@ def open_postgresql(url: str, store: Store | None, directory: Path, last: Mark) 
     expected = last.or_later(read_mark(directory / _MADE_SHARED))
     database = Database(url)
     try:
-        # A folder of pictures that served another journal: they are paid.
+        # The folder may have served another journal before: its pictures are paid, so a new journal gets them.
         side_cars = list(store.side_cars()) if database.is_new() else []
         database.migrate(lambda connection: insert_pictures(connection, database.now(connection), side_cars))
         _catch_up(database, directory / _MADE_SHARED, expected, store, store.directory)
@@ -223,20 +248,21 @@ def open_postgresql(url: str, store: Store | None, directory: Path, last: Mark) 
 
 
 def notices_of(settings: JournalSettings) -> list[Path]:
-    """Where a notice may stand: beside the journal, and in the store of servers that share one."""
+    """The paths where a notice may be: beside the journal, and with PostgreSQL also in the shared store."""
     shared = [settings.store] if settings.url and settings.store else []
     return [folder / NOTICE for folder in (settings.directory, *shared)]
 
 
 def is_unacknowledged(notices: Sequence[Path]) -> bool:
-    """Whether the journal replaces a lost one, and nobody has acknowledged that."""
+    """Whether a notice exists: the journal has lost something, and nobody has acknowledged it."""
     return any(notice.exists() for notice in notices)
 
 
 def check_acknowledged(notices: Sequence[Path]) -> None:
-    """
+    """Refuse to go on while a notice exists.
+
     Raises:
-        JournalError: the journal replaces a lost one, and nobody has acknowledged that.
+        JournalError: the journal was damaged, lost or replaced by an older copy, and nobody has acknowledged it.
     """
     for notice in filter(Path.exists, notices):
         raise JournalError(
@@ -254,9 +280,10 @@ def check_acknowledged(notices: Sequence[Path]) -> None:
 
 
 def acknowledge(notices: Sequence[Path]) -> None:
-    """
+    """Delete the notices: the server's owner knows of the loss, and paid nodes may buy again.
+
     Raises:
-        JournalError: the notice cannot be deleted.
+        JournalError: a notice cannot be deleted.
     """
     try:
         for notice in notices:
@@ -268,13 +295,16 @@ def acknowledge(notices: Sequence[Path]) -> None:
 
 
 def _replace(directory: Path, store: Store, clock: Callable[[], float]) -> Database:
-    """A new journal in the place of a damaged or missing one, with whatever of it can still be read.
+    """Make a new journal in the place of a damaged or missing one, from what can still be read; returns it opened.
 
-    It is made beside and put in its place whole: a crash on the way leaves one that is found to be missing.
+    In this order: write the notice; make the new file under another name, with all readable rows of the damaged file
+    and of those kept earlier, and the store's pictures and tasks; rename the damaged file, which is kept; rename the
+    new one. After a crash between two of these steps the journal is still damaged or missing, and the next opening
+    begins again.
     """
     path, new = directory / _JOURNAL, directory / _NEW
     aside = directory / f"{_ASIDE}{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.sqlite3"
-    # Ahead of everything else: from here on nothing is bought until the owner knows.
+    # The notice first: after a crash in any later step nothing may be bought before the owner has acknowledged it.
     (directory / NOTICE).write_text(_notice(_kept_aside(aside) if path.exists() else _MISSING), encoding="utf-8")
     ruins = [path, *sorted(directory.glob(f"{_ASIDE}*.sqlite3"), reverse=True)]
     for part in _parts(new):
@@ -290,7 +320,7 @@ def _replace(directory: Path, store: Store, clock: Callable[[], float]) -> Datab
             insert_pictures(connection, database.now(connection), store.side_cars())
             insert_tasks(connection, database.now(connection), store.tasks())
     finally:
-        # Closing the last connection brings everything into the one file.
+        # Closing the last connection moves the -wal file's content into the main file, which alone is renamed below.
         database.close()
     for part, kept in zip(_parts(path), _parts(aside), strict=True):
         if part.exists():
@@ -302,7 +332,7 @@ def _replace(directory: Path, store: Store, clock: Callable[[], float]) -> Datab
 
 
 def _parts(path: Path) -> list[Path]:
-    """A SQLite file and those beside it."""
+    """The path of a SQLite file, and those of its -wal and -shm files."""
     return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
@@ -331,7 +361,7 @@ def _notice(found: Text) -> str:
 
 
 def _readable_rows(ruin: Path, directory: Path) -> dict[Table, list[dict[str, Any]]]:
-    """Every row that SQLite can still read of a damaged file; it works on a copy."""
+    """The rows of a damaged file that SQLite can still read, by table; it reads a copy in a temporary folder."""
     if not ruin.exists():
         return {}
     with tempfile.TemporaryDirectory(dir=directory, ignore_cleanup_errors=True) as folder:
@@ -344,7 +374,7 @@ def _readable_rows(ruin: Path, directory: Path) -> dict[Table, list[dict[str, An
 
 
 def _pad(copy: Path) -> None:
-    """SQLite reads nothing of a file that was cut off; with its length back, it reads what is there."""
+    """Extend a truncated file with zeros to the length in its header: SQLite reads nothing of one that is too short."""
     with copy.open("r+b") as file:
         header = file.read(100)
         page_size = int.from_bytes(header[16:18], "big")
@@ -354,7 +384,7 @@ def _pad(copy: Path) -> None:
 
 
 def _rows(copy: Path, table: Table) -> Iterator[dict[str, Any]]:
-    """From the front until SQLite fails, then from the back."""
+    """The readable rows of a table, each once: from the first one until SQLite fails, then from the last one."""
     seen: set[int] = set()
     for direction in ("ASC", "DESC"):
         with suppress(sqlite3.Error), closing(sqlite3.connect(copy)) as old:
@@ -370,16 +400,21 @@ def _rows(copy: Path, table: Table) -> Iterator[dict[str, Any]]:
 
 
 def _insert_missing(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
+    """Insert salvaged rows; those that exist already or do not fit are skipped. Attempts lose their owner."""
     for values in rows:
         if table is attempts:
             values = _without_owner(values)
-        # A row that does not fit any more is no reason to lose the others.
+        # A savepoint for each row, so that one that fails does not roll back the others.
         with suppress(SQLAlchemyError), connection.begin_nested():
             connection.execute(insert(table).values(**values))
 
 
 def _without_owner(values: dict[str, Any]) -> dict[str, Any]:
-    """An attempt as it stands now: its owner wrote into the old journal, which may have lost his last words."""
+    """The values of a salvaged attempt without owner and place of the limiter.
+
+    Its owner wrote into the damaged file, which may lack the last changes. So a ``prepared`` attempt that was admitted
+    may have been sent since, and becomes ``ambiguous``; so does one with an unreadable state.
+    """
     state = next((state for state in State if state.value == values.get("state")), State.AMBIGUOUS)
     if state is State.PREPARED and values.get("admitted_at") is not None:
         state = State.AMBIGUOUS
@@ -396,7 +431,7 @@ def _without_owner(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _complete_requests(connection: Connection) -> None:
-    """A request for each attempt whose own row could not be read."""
+    """Insert a row into ``requests`` for each attempt whose request could not be read, with what the attempt tells."""
     orphaned = select(attempts).where(attempts.c.key.not_in(select(request_rows.c.key)))
     for row in connection.execute(orphaned).all():
         connection.execute(
