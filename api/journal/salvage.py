@@ -74,10 +74,11 @@ def _unusable_folder(problem: OSError) -> JournalError:
 
 
 def write_marks(settings: JournalSettings, store: Store, mark: Mark) -> Mark:
-    """Write the journal's mark beside the journal and into its store; returns the latest of ``mark`` and what was there.
+    """Write the journal's mark into a file beside the journal and one in its store; returns the latest mark known.
 
     Two files, for a backup may bring back one of the two folders without the other. A file with a later mark of this
-    journal, or with a mark of another one, is left as it is.
+    journal (another process has written it) is left as it is, and returned; so is one with another journal's mark, but
+    that is not returned.
 
     Raises:
         OSError, ValueError: a file could not be written.

@@ -1,7 +1,8 @@
-"""Bought pictures on disk: bytes named by their hash, each with a side-car that says what was bought and by whom.
+"""Bought pictures on disk, named by the SHA-256 of their bytes, each with a side-car (JSON) about its purchase.
 
-A picture is paid for once and its link dies within a day, so nothing here is ever half written, and nothing is
-believed: bytes are checked by their hash each time they are read.
+A picture is paid once and its link dies within a day. So files are written whole or not at all, and bytes are checked
+by their hash each time they are read. The folder ``tasks`` has a side-car for each accepted task that has not ended,
+and the marks of the journals that use the store.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from ..core import TEMPORARY, pack_logger, sync_folder, write_whole
 
-# Bytes that were paid for and are no picture that can be read here.
+# The media type of bytes that were paid and that Pillow cannot read here.
 UNKNOWN_MEDIA = "application/octet-stream"
 _SUFFIXES = {
     "image/png": ".png",
@@ -45,14 +46,14 @@ _SIDE_CAR_NAME = re.compile(r"([0-9a-f]{64})\.(rv-[0-9a-f]{16})\.([0-9]{1,9})\.j
 _TASKS = "tasks"
 _JOURNAL = re.compile(r"[0-9a-f]{32}")
 _TASK_NAME = re.compile(r"(rv-[0-9a-f]{16})\.json")
-# Far longer than any put takes: a younger one may be somebody's who is still writing.
+# Age in seconds at which a temporary file is deleted: far longer than a put takes, so nobody writes it any more.
 _OLD_TEMPORARY_S = 3600.0
-# Pictures that other processes have stored count after so many seconds.
+# Seconds after which the folder is measured again, so that pictures of other processes count.
 WALKED_AGAIN_AFTER = 300.0
 
 
 def file_name(data: bytes, media_type: str) -> str:
-    """What the file of these bytes is called in the store."""
+    """The name of these bytes' file in the store; raises KeyError for a media type that the store does not know."""
     return f"{hashlib.sha256(data).hexdigest()}{_SUFFIXES[media_type]}"
 
 
@@ -61,13 +62,14 @@ class MissingPictureError(Exception):
 
 
 class DamagedPictureError(Exception):
-    """The stored bytes are not the ones that were put there."""
+    """The stored bytes do not have the hash that names their file."""
 
 
 class SideCar(BaseModel):
     """What a stored picture is, or (without ``sha256``) an accepted task whose pictures are still to come.
 
-    Everything has a default, so that side-cars of older versions stay readable.
+    With it the journal's rows can be made again. Each field has a default, so that side-cars of older versions stay
+    readable.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -94,20 +96,21 @@ class SideCar(BaseModel):
     bought_at: float = 0.0
     """Seconds since the epoch."""
     pixels: int = 0
-    """The expected pixels, by which decoding is limited."""
+    """The attempt's ``expected_pixels`` (of one picture); 0 = unknown."""
     sub_task_ids: list[str] = []
     pictures: int = 0
-    """As counted against the budget."""
+    """How many pictures the request asked for; what it counts against the budget."""
     summary: str = ""
     result_url: str = ""
     journal: str = ""
-    """Which journal wrote this down, and after how many of its changes."""
+    """The id of the journal whose attempt this is."""
     journal_count: int = 0
+    """The journal's count of changes when this was written; see :class:`Mark`."""
 
     @field_validator("*", mode="before")
     @classmethod
     def _whole_characters(cls, value: Any) -> Any:
-        # Half a character (a lone surrogate, from a prompt or an id) is no reason to lose a paid picture.
+        # A lone surrogate (from a prompt or an id) cannot be encoded: replace it, or the paid picture could not be put.
         if isinstance(value, str):
             return value.encode("utf-8", "replace").decode("utf-8")
         if isinstance(value, list):
@@ -117,18 +120,25 @@ class SideCar(BaseModel):
 
 @dataclass
 class _Stored:
-    """A picture as :meth:`Store.evict` found it."""
+    """A picture as :meth:`Store.evict` found it.
+
+    ``size``: bytes with its side-cars. ``used``: the time of its last use, its file's ``st_mtime_ns``. ``side_cars``:
+    path and ``st_mtime_ns`` of each.
+    """
 
     path: Path
     size: int
     used: int
     side_cars: list[tuple[Path, int]] = field(default_factory=list)
-    """With the time of their last change."""
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """What a walk through the store found: its bytes, what this process had stored before, and when it began."""
+    """The last walk through the store.
+
+    ``total``: bytes that were left after it; ``put_bytes``: ``Store._put_bytes`` when it began; ``at``: when it began,
+    ``time.monotonic()``.
+    """
 
     total: int
     put_bytes: int
@@ -136,11 +146,11 @@ class _Measured:
 
 
 class Store:
-    """A folder of pictures that several processes and machines may share. Making one touches no disk.
+    """A folder of pictures that several processes and machines may share; thread-safe. The constructor reads no disk.
 
     Args:
-        directory: the folder; made when the first picture comes.
-        max_bytes: what :meth:`evict` keeps it below; ``None`` or 0 = no limit.
+        directory: the folder; made by the first write or :meth:`check_room`.
+        max_bytes: the size below which :meth:`evict` keeps it; ``None`` or 0 = no limit.
     """
 
     def __init__(self, directory: Path, max_bytes: int | None = None) -> None:
@@ -148,23 +158,23 @@ class Store:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._put_bytes = 0
-        """Bytes that this object has stored since it was made; what was there already counts again."""
+        """Bytes that were put through this object, also those whose file existed already."""
         self._evicting = threading.Lock()
         self._measured: _Measured | None = None
 
     # ---- pictures
 
     def put(self, data: bytes, side_car: SideCar) -> SideCar:
-        """Store a picture and, after it, its side-car; both are on the disk when this returns.
+        """Store a picture and, after it, its side-car; both are synced to disk when this returns.
 
-        Doing it again changes nothing; a damaged picture of that hash is mended.
+        A file that has these bytes already is kept; a damaged one of this hash is replaced.
 
         Returns:
             The side-car, with ``sha256`` and ``bytes`` filled in.
 
         Raises:
             OSError: it could not be written; no half file is left.
-            ValueError: no journal id, position or media type that could become a file name.
+            ValueError: journal id, position or media type are not of the form that a file name needs.
         """
         if side_car.media_type not in _SUFFIXES:
             raise ValueError(f"no media type of a picture: {side_car.media_type!r}")
@@ -181,12 +191,12 @@ class Store:
         return side_car
 
     def read(self, sha256: str) -> bytes:
-        """The picture's bytes. Counts as use.
+        """The picture's bytes, checked by their hash; marks its file as used now, which :meth:`evict` goes by.
 
         Raises:
-            MissingPictureError: there is none.
-            DamagedPictureError: there is one, but its hash is another.
-            OSError: the disk (or share) does not answer properly: says nothing about the picture.
+            MissingPictureError: the store has no file of this hash.
+            DamagedPictureError: it has one, but the bytes have another hash.
+            OSError: the disk or network share failed; the picture may still be there.
         """
         damaged = False
         for path in self._candidates(sha256):
@@ -205,7 +215,8 @@ class Store:
         raise MissingPictureError(f"there is no picture {sha256} in {self._directory}")
 
     def _put_picture(self, path: Path, data: bytes, sha256: str) -> None:
-        # Marked as used before it is looked at: evict() puts back what was used since it looked. See there.
+        # Mark the file as used before reading it: if evict() removes it at this moment, it sees the new time and puts
+        # the file back (see _remove()), or utime() fails here and the file is written.
         with suppress(OSError):
             os.utime(path)
             if _is_whole(path, sha256):
@@ -243,36 +254,36 @@ class Store:
     # ---- tasks
 
     def put_task(self, side_car: SideCar) -> None:
-        """Write down an accepted task, so that it survives the journal; on the disk when this returns.
+        """Write the side-car of an accepted task, so that it survives the journal; synced to disk when this returns.
 
         Raises:
             OSError: it could not be written; no half file is left.
-            ValueError: no journal id that could become a file name.
+            ValueError: the journal id is not of the form that a file name needs.
         """
         path = self._task(side_car.journal_id)
         self._make(path.parent)
         write_whole(path, side_car.model_dump_json(indent=1).encode("utf-8"))
 
     def forget_task(self, journal_id: str) -> None:
-        """The task has ended; raises OSError if that cannot be written."""
+        """Delete the side-car of a task that has ended; no error if there is none. Raises OSError."""
         self._task(journal_id).unlink(missing_ok=True)
 
     def task(self, journal_id: str) -> SideCar | None:
-        """What was written down of a task that has not ended."""
+        """The side-car of a task that has not ended; ``None`` if there is none that can be read."""
         return _read_task(self._task(journal_id))
 
     def tasks(self) -> list[SideCar]:
-        """Every task that was written down and has not ended."""
+        """The readable side-cars of all tasks that have not ended."""
         folder = self._directory / _TASKS
         found = [_read_task(folder / name) for name in _names(folder) if _TASK_NAME.fullmatch(name)]
         return [side_car for side_car in found if side_car is not None]
 
     def mark_of(self, journal: str) -> Mark:
-        """How far a journal had come when it last used this store."""
+        """The mark of a journal that was last written into this store; empty if there is none."""
         return read_mark(self._mark(journal))
 
     def put_mark(self, mark: Mark) -> None:
-        """Note how far a journal has come, unless there is no store (yet, or because its disk is not mounted).
+        """Write the mark of a journal into the store, unless its folder does not exist (yet, or is not mounted).
 
         Raises:
             OSError, ValueError: it could not be written.
@@ -291,10 +302,10 @@ class Store:
     # ---- room
 
     def check_room(self, size: int) -> None:
-        """Before something is bought: can ``size`` bytes be written here?
+        """Check, before something is bought, that ``size`` bytes can be written; nothing is reserved.
 
         Raises:
-            OSError: the folder cannot be made or written, or its disk has less room than that.
+            OSError: the folder cannot be made or written, or its disk has fewer free bytes.
         """
         self._make(self._directory)
         with tempfile.TemporaryFile(dir=self._directory) as probe:
@@ -314,15 +325,15 @@ class Store:
         limit is made free beyond what is needed, so that a full store is not walked through for each new picture.
 
         Args:
-            may_go: whether the picture of a hash may be removed. It must say no to what was not delivered yet, and
-                to what it does not know: that may have been stored a moment ago.
+            may_go: whether the picture with this SHA-256 may be removed. It must return ``False`` for one that was not
+                delivered yet, and for one that it does not know: that may have been stored a moment ago.
 
         Returns:
-            The hashes of the pictures that went.
+            The SHA-256 of each picture that was removed.
         """
         if not self._max_bytes:
             return []
-        # One walk at a time: whoever comes second finds its result.
+        # One walk at a time; a thread that waited here goes by the result of the walk before.
         with self._evicting:
             return self._evict(may_go, self._max_bytes) if self._is_walk_due(self._max_bytes) else []
 
@@ -333,7 +344,7 @@ class Store:
         return measured.total + self._put_bytes - measured.put_bytes > limit
 
     def _evict(self, may_go: Callable[[str], bool], limit: int) -> list[str]:
-        # Before the walk: what is stored meanwhile may count twice, but is not missed.
+        # Read before the walk: bytes that are stored during it may count twice, but are not missed.
         at, put_bytes = time.monotonic(), self._put_bytes
         stored = self._look_around()
         total = sum(picture.size for picture in stored)
@@ -350,7 +361,7 @@ class Store:
         return gone
 
     def _look_around(self) -> list[_Stored]:
-        """Every picture; on the way, what a crash left half written goes."""
+        """Every picture with its side-cars; deletes old temporary files, which a crash has left."""
         stored: dict[tuple[str, str], _Stored] = {}
         side_cars: list[tuple[str, Path, os.stat_result]] = []
         for folder in self._folders():
@@ -390,6 +401,7 @@ class Store:
                 yield self._directory / name
 
     def _make(self, folder: Path) -> None:
+        """Make a folder with its parents (mode 0700), each synced into its parent."""
         missing = []
         while not folder.is_dir():
             missing.append(folder)
@@ -447,10 +459,11 @@ def _read(path: Path) -> SideCar | None:
 
 
 def _remove(picture: _Stored) -> bool:
-    """Remove a picture that nobody has used since it was looked at.
+    """Remove a picture and its side-cars, unless it was used since the walk; returns whether it did.
 
-    It is moved aside first and looked at again there. Whoever stores the same bytes at this moment marks the file
-    as used before: either that is seen here and it is put back, or they no longer find it and write it anew.
+    The file is first renamed and its time read again. A thread or process that stores the same bytes at this moment
+    sets the file's time before it reads the file: either the new time is seen here and the file is put back, or that
+    thread does not find the file any more and writes it.
     """
     aside = picture.path.with_name(f".{picture.path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -458,16 +471,16 @@ def _remove(picture: _Stored) -> bool:
             return False
         os.replace(picture.path, aside)
     except OSError:
-        return False  # held or removed by another process
+        return False  # open in, or removed by, another process
     try:
         if aside.stat().st_mtime_ns != picture.used:
             os.replace(aside, picture.path)
             return False
         os.unlink(aside)
     except FileNotFoundError:
-        pass  # another process has swept it up
+        pass  # another process has deleted it as an old temporary file
     except OSError:
-        return False  # held; it is swept up some day
+        return False  # open in another process; a later walk deletes it as an old temporary file
     for path, changed in picture.side_cars:
         with suppress(OSError):
             if path.stat().st_mtime_ns == changed:
@@ -477,24 +490,27 @@ def _remove(picture: _Stored) -> bool:
 
 @dataclass(frozen=True)
 class Mark:
-    """Which journal it is (empty: not known), and how many of its transactions have changed it."""
+    """How far a journal has come: its id (empty = not known), and how many transactions have changed it.
+
+    Marks are kept beside the journal and in the store. A journal behind its mark is an older copy, or another journal.
+    """
 
     journal: str = ""
     count: int = 0
 
     def is_behind(self, other: Mark) -> bool:
-        """Whether a journal that stands here is not the one that has come to ``other``."""
+        """Whether a journal with this mark lacks what one with the mark ``other`` has: another id, or a lower count."""
         return bool(other.journal) and (self.journal != other.journal or self.count < other.count)
 
     def or_later(self, other: Mark) -> Mark:
-        """The later one of two; of two journals ``other``, for that has replaced this one."""
+        """The mark with the higher count; ``other`` if it is of another journal, which has replaced this one."""
         if not other.journal or (self.journal == other.journal and self.count > other.count):
             return self
         return other
 
 
 def read_mark(path: Path) -> Mark:
-    """The mark in a file; an empty one if there is none that can be read."""
+    """The mark in a file; an empty mark if the file is missing or cannot be read."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         told = json.loads(path.read_text(encoding="utf-8"))
         return Mark(str(told["journal"]), int(told["count"]))
@@ -502,8 +518,5 @@ def read_mark(path: Path) -> Mark:
 
 
 def write_mark(path: Path, mark: Mark) -> None:
-    """
-    Raises:
-        OSError: it could not be written.
-    """
+    """Write a mark into a file, whole or not at all; raises OSError."""
     write_whole(path, json.dumps({"journal": mark.journal, "count": mark.count}).encode("ascii"))
