@@ -1,4 +1,4 @@
-"""The right of this process to work on an attempt, and what it writes down on the way."""
+"""Claims: the right of this process to work on an attempt, and all that it writes about the attempt on the way."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ from .store import Mark, SideCar, Store
 from .tables import attempts, request_rows, storable
 
 Kept = Literal["stored", "again", "lost"]
-# The service may have accepted an attempt in one of these states.
+# States in which the service may have accepted the attempt.
 _SENT = frozenset(State) - {State.PREPARED, State.REFUSED, State.CANCELLED}
-# Nothing is to be fetched any more.
+# States after which nothing is to be fetched any more: the task's side-car is deleted.
 _SETTLED = (State.STORED, State.FAILED, State.REFUSED)
-# A late answer still settles an attempt in one of these states.
+# States in which another process may have given the attempt up: an answer that comes late still replaces them.
 _GIVEN_UP = (State.PREPARED, State.SUBMITTING, State.AMBIGUOUS, State.CANCELLED)
 
 
 class Claims:
-    """The attempts that this process works on, and those whose last word could not be written down yet."""
+    """The claims of this process: those under way, and those with changes that could not be written yet; thread-safe.
+
+    Args:
+        writing: a writing transaction of the journal.
+        mark: the latest mark of the journal, for side-cars.
+    """
 
     def __init__(
         self,
@@ -44,33 +49,38 @@ class Claims:
         self._unwritten: set[Claim] = set()
 
     def own(self, attempt: Attempt) -> Claim:
+        """Make the claim on an attempt whose row names this process as its owner."""
         claim = Claim(self, attempt)
         with self.changed:
             self._held[attempt.journal_id] = claim
         return claim
 
     def ids(self) -> list[str]:
+        """The journal ids of all claims; the heartbeat releases what this process owns beyond them."""
         with self.changed:
             return [*self._held, *(claim.journal_id for claim in self._unwritten)]
 
     def of(self, key: str) -> list[Claim]:
-        """The claims on one request, also those whose end could not be written down yet."""
+        """The claims on the request ``key``, also ended ones with changes that could not be written yet."""
         with self.changed:
             known = {*self._held.values(), *self._unwritten}
         return [claim for claim in known if claim.attempt.key == key]
 
     def unwritten(self) -> list[Claim]:
+        """The claims with changes that could not be written yet; the heartbeat tries them again."""
         with self.changed:
             return list(self._unwritten)
 
     def let_go(self, claim: Claim) -> None:
+        """The call has ended: remove the claim, and wake the threads that wait for a change."""
         with self.changed:
-            # It may have been claimed again meanwhile.
+            # Another call of this process may have claimed the attempt again meanwhile.
             if self._held.get(claim.journal_id) is claim:
                 del self._held[claim.journal_id]
             self.changed.notify_all()
 
     def note(self, claim: Claim, *, written: bool) -> None:
+        """Record whether all changes of a claim are in the journal, and wake the threads that wait for a change."""
         with self.changed:
             if written:
                 self._unwritten.discard(claim)
@@ -82,8 +92,15 @@ class Claims:
 class Claim:
     """This process's right to work on one attempt, from :meth:`Journal.claim` to the end of the ``with`` block.
 
-    Before acceptance what cannot be written down raises. After it, the picture counts more than the record: what cannot
-    be written is logged and tried again, here and by the heartbeat.
+    A change is written only while the row still has this claim's fence. Before acceptance a change that cannot be
+    written raises, so that nothing is sent. After it the picture counts more than the record: such a change is logged
+    and kept, and tried again with the next one and by each heartbeat.
+
+    ``attempt`` is the attempt as this claim knows it; ``fence`` is the number that each take-over raises.
+
+    Leaving the ``with`` block in a state that is not an end writes one and removes the owner: ``prepared`` becomes
+    ``cancelled``; ``submitting`` becomes ``stored`` if :meth:`keep` has had the answer's picture, else ``ambiguous``;
+    ``submitted`` and ``done`` become ``parked``.
     """
 
     def __init__(self, claims: Claims, attempt: Attempt) -> None:
@@ -104,12 +121,12 @@ class Claim:
 
     @property
     def state(self) -> State:
-        """How far it came, whether that is written down or not."""
+        """The attempt's state as this claim knows it; the journal may not have it yet."""
         return self._state
 
     @property
     def was_sent(self) -> bool:
-        """Whether the service may have accepted it."""
+        """Whether the service may have accepted the attempt, in this claim or before."""
         return self._state in _SENT
 
     def __enter__(self) -> Claim:
@@ -126,7 +143,7 @@ class Claim:
         if self._state is State.PREPARED:
             self._end(State.CANCELLED, counted=0, error=json_of(error) if isinstance(error, RemoteImageError) else None)
         elif self._state is State.SUBMITTING and self._kept:
-            # The answer was the picture, and that is in the store.
+            # A synchronous answer brought the picture, and it is in the store or known to be lost.
             self.stored()
         elif self._state is State.SUBMITTING:
             self._end(State.AMBIGUOUS, error=json_of(_broken_off(self.attempt, error)))
@@ -148,29 +165,48 @@ class Claim:
     # ---- before acceptance
 
     def submitting(self) -> None:
-        """Written and synced before the first byte of the request goes out."""
+        """Write ``submitting`` and the time, synced to disk when this returns: only then may the first byte go out.
+
+        Raises:
+            JournalError, ClaimLost: it is not certain that this was written; nothing may be sent.
+        """
         now = self._must(state=State.SUBMITTING, submitting_at=...)
         self.attempt = replace(self.attempt, tried_at=now)
         self._state = State.SUBMITTING
 
     def unsent(self) -> None:
-        """This try was certainly not accepted: the attempt is where it was before."""
+        """This try was certainly not accepted: go back to ``prepared``. Writes nothing; :meth:`write_unsent` does."""
         self._state = State.PREPARED
 
     def write_unsent(self, *, holds_slot: bool = True) -> None:
-        """It will be tried again, and whatever ends this process until then leaves nothing unexplained."""
+        """Write ``prepared`` before the pause to the next try: a process that dies in it leaves nothing ambiguous.
+
+        Args:
+            holds_slot: whether the attempt keeps its place of the limiter.
+
+        Raises:
+            JournalError, ClaimLost: it was not written.
+        """
         self._must(state=State.PREPARED, holds_slot=holds_slot)
 
     def refused(self, error: RemoteImageError) -> None:
-        """Certainly not accepted, for good."""
+        """End the attempt as ``refused``: certainly not accepted, for good. It no longer counts against the budget."""
         self._end(State.REFUSED, counted=0, error=json_of(error))
 
     def ambiguous(self, error: RemoteImageError) -> None:
+        """End the attempt as ``ambiguous``: it may have been accepted, and is never sent again without the user's word.
+
+        It still counts against the budget. Sets ``error.journal_id`` and ``error.sent_at``, so that the user can look at
+        the bill and submit again.
+        """
         self._end(State.AMBIGUOUS, error=json_of(error))
         error.journal_id, error.sent_at = self.journal_id, moment_of(self.attempt.tried_at)
 
     def failed(self, error: RemoteImageError) -> None:
-        """Accepted, and no picture will come."""
+        """End the attempt as ``failed``: accepted, and no picture will come. It still counts against the budget.
+
+        Sets ``error.journal_id``, so that the user can submit again, unless the task was submitted elsewhere.
+        """
         self._end(State.FAILED, error=json_of(error), done_at=...)
         if not self.attempt.adopted:
             error.journal_id = self.journal_id
@@ -178,7 +214,14 @@ class Claim:
     # ---- after acceptance
 
     def accepted(self, task: TaskRef, result_url: str = "") -> None:
-        """The service took it: from here on it is resumed, never submitted again."""
+        """The service accepted the task: from here on it is resumed, never submitted again.
+
+        First the log gets the task id, then the journal ``submitted`` with the task, then the store the task's
+        side-car. A failure to write one of the last two does not keep the other from being written.
+
+        Raises:
+            ClaimLost: another claim has the attempt; the side-car is written all the same.
+        """
         self.attempt = replace(self.attempt, task=task, result_url=result_url)
         self._state = State.SUBMITTED
         pack_logger().info(
@@ -190,26 +233,32 @@ class Claim:
             self._put_task()
 
     def _put_task(self) -> None:
-        """Write the task into the store, so that the task survives the journal."""
+        """Write the task's side-car into the store, so that the task survives the journal; a failure is logged."""
         try:
             self._claims.store.put_task(self._side_car(count=self.attempt.pictures))
         except (OSError, ValueError) as problem:
             pack_logger().warning("%s could not be written into the store: %s", self.journal_id, problem)
 
     def confirmed(self) -> None:
-        """The service answered with a state of the task."""
+        """The service answered with a state of the task, so it knows it; a task that was adopted is confirmed by that.
+
+        Raises:
+            ClaimLost: another claim has the attempt.
+        """
         self._known = True
         if self.attempt.unconfirmed:
             self.attempt = replace(self.attempt, submitted_at=self.attempt.tried_at)
             self._try(submitted_at=...)
 
     def forget(self) -> None:
-        """The service does not know a task that was only adopted: no row is left that would say it may be billed.
+        """Delete the row of an adopted task that the service does not know: nothing was bought, and nothing is billed.
+
+        Its request is deleted, too, if it has no other attempt.
 
         Raises:
-            ClaimLost: somebody else works on it.
+            ClaimLost: another claim has the attempt.
         """
-        # Where that cannot be written, it stays as a parked one.
+        # If the row cannot be deleted, __exit__ parks the attempt.
         with suppress(JournalError):
             with self._lock, self._claims.writing() as (connection, _):
                 mine = and_(attempts.c.id == self.journal_id, attempts.c.fence == self.fence)
@@ -223,45 +272,61 @@ class Claim:
             self._ended = True
 
     def answered(self, task: TaskRef) -> None:
-        """The answer brought the picture itself: :meth:`keep` and :meth:`stored` write it down."""
+        """A synchronous answer brought the picture itself. Writes nothing: the state stays ``submitting``.
+
+        The request id is written with the next change; :meth:`keep` stores the picture, then :meth:`stored` ends it.
+        """
         self.attempt = replace(self.attempt, task=task)
         self._pending["request_id"] = task.request_id
         pack_logger().info("%s answered: %s request_id=%s", task.endpoint, self.journal_id, task.request_id)
 
     def done(self, total: int) -> None:
-        """The service has finished, and has room for another task.
+        """The service has finished the task: write ``done`` and free the place of the limiter.
 
         Args:
-            total: how many pictures it turned out to be, also for the budget.
+            total: how many results the task has; that many count against the budget from now on.
+
+        Raises:
+            ClaimLost: another claim has the attempt.
         """
         self._state = State.DONE
-        # A task that was adopted was paid elsewhere.
+        # An adopted task was not submitted here, so it counts against no budget of this server.
         counted = {} if self.attempt.adopted else {"counted": total}
         self._try(state=State.DONE, done_at=..., total=total, holds_slot=False, **counted)
 
     def keep(self, position: int, sub_task_id: str, encoded: Encoded) -> Kept:
-        """Store one picture. What cannot be stored is delivered all the same.
+        """Put one picture into the store, synced to disk; its result is written into the journal with the next change.
+
+        A failure is logged and not raised: the caller delivers the picture all the same.
+
+        Args:
+            position: of the picture in its task, from 0.
 
         Returns:
-            Whether it is "stored", is fetched "again" next time, or is "lost" for that.
+            ``"stored"``; ``"again"``: not stored, but the service can be asked for it again; ``"lost"``: not stored,
+            and there is nothing to fetch it from.
         """
         stored = self._put(position, sub_task_id, encoded)
         if stored is None and self.attempt.resumable:
             return "again"
-        # Nothing to fetch it from again: the next time says that it is lost, and does not buy another one.
+        # A lost picture gets a result, too: queueing again then finds it missing and says so, and buys none.
         sha256 = stored.sha256 if stored is not None else hashlib.sha256(encoded.data).hexdigest()
         self._pending_results.append((position, sub_task_id, sha256, None))
         self._kept = True
         return "stored" if stored is not None else "lost"
 
     def keep_beside_an_error(self, encoded: Encoded) -> bool:
-        """Store a picture that came with an error: it does not make the attempt a stored one. Whether it could."""
+        """Put a picture into the store that came with an error; returns whether it is there.
+
+        The attempt's state does not change by it: the caller ends it as ``ambiguous``.
+        """
         stored = self._put(0, "", encoded)
         if stored is not None:
             self._pending_results.append((0, "", stored.sha256, None))
         return stored is not None
 
     def _put(self, position: int, sub_task_id: str, encoded: Encoded) -> SideCar | None:
+        """Put a picture with its side-car into the store; a failure is logged and returns ``None``."""
         attempt = self.attempt
         side_car = self._side_car(
             media_type=encoded.media_type,
@@ -308,27 +373,30 @@ class Claim:
         )
 
     def moved(self, position: int, result: StoredResult) -> None:
-        """The service lists this stored picture at another place now."""
+        """The service lists the stored picture ``result`` at another position now; written with the next change."""
         self._pending_results.append((position, result.sub_task_id, result.sha256, None))
 
     def missing(self, position: int, sub_task_id: str, error: RemoteImageError) -> None:
-        """One picture of the task will never come."""
+        """The picture at ``position`` will never come; its error is written with the next change."""
         self._pending_results.append((position, sub_task_id, "", error))
 
     def stored(self) -> None:
-        """Everything that the task brought is in the store."""
+        """End the attempt as ``stored``: every picture that will come was kept or is known to be missing.
+
+        Without a ``done`` before it (a synchronous answer) this also writes the end's time, and a total of 1.
+        """
         ended = {} if self._state is State.DONE or self.attempt.complete else {"done_at": ..., "total": 1}
         self._end(State.STORED, **ended)
 
     # ---- writing
 
     def _must(self, **values: Any) -> float:
-        """
-        Returns:
-            The database's time.
+        """Write these columns now, if this process still owns the row; returns the database's time.
+
+        A value of ``...`` stands for that time.
 
         Raises:
-            JournalError, ClaimLost: it is not written down.
+            JournalError, ClaimLost: it is not certain that they were written.
         """
         with self._lock:
             now = self._write({**self._pending, **values}, must_own=True)
@@ -336,20 +404,26 @@ class Claim:
             return now
 
     def _try(self, **values: Any) -> None:
-        """
+        """Write these columns together with those that could not be written before; a failure is logged and they wait.
+
         Raises:
-            ClaimLost: somebody else works on it.
+            ClaimLost: another claim has the attempt.
         """
         with self._lock:
             self._pending.update(values)
             self._flush()
 
     def _flush(self) -> None:
+        """Write the pending columns and results; then delete the task's side-car if the attempt has ended.
+
+        Raises:
+            ClaimLost: another claim has the attempt; the pending changes are dropped.
+        """
         try:
             try:
                 self._write(self._pending)
             except DamagedError:
-                # The second try opens the journal again, or makes a new one.
+                # The next transaction opens the journal again, and repairs or replaces it.
                 self._write(self._pending)
         except JournalError as error:
             pack_logger().error(
@@ -372,26 +446,40 @@ class Claim:
                 self._claims.store.forget_task(self.journal_id)
 
     def write_again(self) -> None:
-        """Write the changes that could not be written, and the attempt's row if the journal has lost it."""
+        """Write the pending changes, and the attempt's row if the journal has lost it; a failure is logged only."""
         with self._lock, suppress(ClaimLost):
             self._flush()
 
     def _end(self, state: State, **values: Any) -> None:
+        """Write a last state, without owner and place of the limiter; ignored if another claim has the attempt."""
         self._ended = True
         self._state = state
         with suppress(ClaimLost):
             self._try(state=state, owner=None, holds_slot=False, **values)
 
     def _write(self, values: Mapping[str, Any], *, must_own: bool = False) -> float:
+        """Write columns and pending results in one transaction; returns the database's time.
+
+        The row is updated if it has this claim's fence, or inserted if the journal has lost it. Else another claim has
+        the attempt: then only a task or a stored picture is still written, and only into a row that has no task and
+        was given up (``_GIVEN_UP``): it becomes ``parked`` or ``stored``.
+
+        Args:
+            must_own: also require that the row has this process as its owner.
+
+        Raises:
+            ClaimLost: the row has another fence or owner, unless a late picture made it ``stored``.
+            JournalError: it is not certain that the transaction was committed.
+        """
         mine = attempts.c.id == self.journal_id
         with self._claims.writing() as (connection, now):
             filled = {name: now if value is ... else value for name, value in values.items()}
             if self.attempt.resumable:
-                # In every update: an older copy of the journal, with a row without the task id, may have been restored.
+                # Write the task's ids in every update: the row may come from a restored older copy, without them.
                 filled |= task_values(self.attempt)
             guarded = and_(mine, attempts.c.fence == self.fence)
             if must_own:
-                # Somebody may have given it up for lost, and even asked for it to be submitted again.
+                # Another process may have released the attempt, and the user may have asked to submit it again.
                 guarded = and_(guarded, attempts.c.owner == self.attempt.owner)
             if connection.execute(update(attempts).where(guarded).values(changed_at=now, **filled)).rowcount or (
                 self._state in _SENT and self._put_back(connection, now, filled)
@@ -399,7 +487,7 @@ class Claim:
                 self._put_results(connection)
                 self._note_what_is_known(connection, now)
                 return now
-            # What was given up for lost, and came late, always settles the attempt.
+            # The attempt was given up, and its answer came late: a paid picture or task goes into the row even so.
             late = and_(mine, attempts.c.task_id == "", attempts.c.state.in_(_GIVEN_UP))
             settled = {**filled, "owner": None, "holds_slot": False, "error": None, "changed_at": now}
             if filled.get("state") is State.STORED:
@@ -411,6 +499,7 @@ class Claim:
         raise ClaimLost
 
     def _note_what_is_known(self, connection: Connection, now: float) -> None:
+        """Update the series of "unknown task" answers: deleted at the end, ended if the service knew the task."""
         if self._state in _SETTLED and self.fence > 1:
             drop_unknown(connection, self.journal_id)
         elif self._ended and self._known and self._state is State.PARKED:
@@ -421,7 +510,7 @@ class Claim:
 
         Without its row, an equal request would be submitted again.
         """
-        # forget() deletes the row of an adopted task on purpose.
+        # The row of an adopted, unconfirmed task may be missing because forget() has deleted it.
         if self.attempt.unconfirmed:
             return False
         if connection.execute(select(attempts.c.id).where(attempts.c.id == self.journal_id)).first() is not None:
