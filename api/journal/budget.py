@@ -1,4 +1,4 @@
-"""May this be bought now? Budget and limiter in one look, inside one transaction of the journal."""
+"""The rules of admission: budget, limiter, and the pace of polls. All but the last work in a transaction."""
 
 from __future__ import annotations
 
@@ -15,23 +15,30 @@ from ..core import SETTINGS_DIALOG, CancelToken, QuotaError, Text
 from .model import Purchase
 from .tables import attempts, limits, owners, request_rows
 
+# Seconds in which the rate counts pictures, and seconds to wait before asking again for a place.
 _WINDOW = 60.0
 _LOOK_AGAIN = 0.25
-# After a 429 the limits come back to their full size within this time.
+# Seconds in which a factor recovers from 0 to 1 after a 429.
 _RECOVERY = 600.0
+# 429s within so many seconds of the first count as one.
 _ONE_429 = 5.0
 _SMALLEST_FACTOR = 0.05
 
 
 def check_budget(connection: Connection, now: float, purchase: Purchase, journal_id: str = "") -> None:
-    """
+    """Check that the budget of the run and of the day holds the pictures of a purchase; reserves nothing.
+
+    Sandbox pictures do not count. The day begins at midnight in the server's time zone.
+
     Args:
-        journal_id: the attempt that asks; what it has reserved by an earlier try counts once.
+        now: database time, epoch seconds.
+        journal_id: the attempt that asks: what it has reserved already is left out of the sum.
 
     Raises:
         QuotaError: the budget does not hold these pictures.
     """
-    # A profile that was renamed has spent what it spent; so has one that was removed and entered again.
+    # Attempts count by profile name or by account: after a renamed profile (same account), and after one that was
+    # removed and entered again (same name), what was spent before still counts.
     spent_by = or_(attempts.c.profile == purchase.profile, attempts.c.account == purchase.account)
     budget, others = purchase.budget, and_(spent_by, attempts.c.id != journal_id)
     if budget.per_run is not None and purchase.prompt_id:
@@ -45,7 +52,7 @@ def check_budget(connection: Connection, now: float, purchase: Purchase, journal
 
 
 def counted_today(connection: Connection, now: float) -> dict[tuple[str, str], int]:
-    """Pictures of this day by profile (as it was called then) and account, as :func:`check_budget` counts them."""
+    """Pictures that count against a budget today, by (profile name at that time, account), as in check_budget()."""
     buyer = (attempts.c.profile, attempts.c.account)
     by_buyer = _total().add_columns(*buyer).where(_today(now), _paid()).group_by(*buyer)
     return {(profile, account): int(total) for total, profile, account in connection.execute(by_buyer)}
@@ -111,7 +118,12 @@ def pause_until_room(
     purchase: Purchase,
     is_living: Callable[[Row[tuple[object, ...]]], bool],
 ) -> float:
-    """Seconds to wait before looking again; 0.0 if the limiter has room for this attempt."""
+    """Seconds to wait before asking again; 0.0 if the limiter has room for this attempt. Reserves nothing.
+
+    Args:
+        now: database time, epoch seconds.
+        is_living: whether the owner in a row of ``owners`` lives.
+    """
     factor = _factor(connection, now, purchase)
     at_once, per_minute = purchase.ceiling.at_once, purchase.ceiling.per_minute
     if at_once is not None and _running(connection, purchase, is_living) >= max(1, math.floor(at_once * factor)):
@@ -122,7 +134,7 @@ def pause_until_room(
 
 
 def _running(connection: Connection, purchase: Purchase, is_living: Callable[[Row[tuple[object, ...]]], bool]) -> int:
-    """Tasks under way whose owner lives: a dead one frees its places."""
+    """The number of places that this account holds at the service; those of dead owners do not count."""
     held = and_(
         attempts.c.holds_slot.is_(True),
         attempts.c.account == purchase.account,
@@ -134,22 +146,27 @@ def _running(connection: Connection, purchase: Purchase, is_living: Callable[[Ro
 
 
 def _pause_for_rate(connection: Connection, now: float, journal_id: str, purchase: Purchase, allowed: int) -> float:
+    """Seconds until this account's rate at this endpoint has room for the purchase; 0.0 if it has.
+
+    Args:
+        allowed: pictures that may be admitted in any ``_WINDOW`` seconds.
+    """
     rows = connection.execute(
         select(attempts.c.admitted_at, attempts.c.pictures, attempts.c.account, attempts.c.endpoint)
         .where(
             attempts.c.admitted_at > now - _WINDOW,
             attempts.c.admitted_at <= now,
-            # Its own earlier try was not taken.
+            # This attempt may have been admitted before; the service did not accept that try.
             attempts.c.id != journal_id,
         )
         .order_by(attempts.c.admitted_at)
     ).all()
-    # Not asked of the database: SQLite would go through all that the endpoint ever had rather than through this minute.
+    # Filtered here and not by SQL: with these conditions SQLite reads all rows of the endpoint instead of one minute's.
     mine = (purchase.account, purchase.endpoint)
     recent = [(admitted_at, pictures) for admitted_at, pictures, *whose in rows if tuple(whose) == mine]
     used = sum(pictures for _, pictures in recent)
     for admitted_at, pictures in recent:
-        # More than the whole rate at once still goes, alone.
+        # A purchase larger than the whole rate is admitted as soon as the window is empty.
         if used + purchase.pictures <= allowed:
             break
         used -= pictures
@@ -160,6 +177,7 @@ def _pause_for_rate(connection: Connection, now: float, journal_id: str, purchas
 
 
 def _factor(connection: Connection, now: float, purchase: Purchase) -> float:
+    """The share (0-1) of the limits that this account may use now; less than 1 for a while after a 429."""
     row = connection.execute(
         select(limits).where(limits.c.account == purchase.account, limits.c.provider == purchase.provider)
     ).first()
@@ -169,7 +187,10 @@ def _factor(connection: Connection, now: float, purchase: Purchase) -> float:
 
 
 def slow_down(connection: Connection, now: float, account: str, provider: str) -> None:
-    """After a 429: half of the limits. Calls that were refused together count as one."""
+    """Halve the limits of an account at a service after a 429, down to a twentieth; they recover in 10 minutes.
+
+    Calls that are refused within 5 s of the last halving change nothing: they count as one.
+    """
     mine = and_(limits.c.account == account, limits.c.provider == provider)
     row = connection.execute(select(limits).where(mine)).first()
     factor = 1.0
@@ -183,14 +204,21 @@ def slow_down(connection: Connection, now: float, account: str, provider: str) -
 
 
 class AdmissionQueue:
-    """Polls of one account pass one after the other, so many a second."""
+    """Spaces the polls of one account in this process; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._next = 0.0
 
     def pass_through(self, per_second: float | None, cancel: CancelToken) -> None:
-        """Wait for this poll's turn; raises CallCancelled."""
+        """Wait for the turn of one poll, in the order of the calls.
+
+        Args:
+            per_second: polls a second; ``None`` or 0 = no limit.
+
+        Raises:
+            CallCancelled: cancelled while waiting; its turn stays taken.
+        """
         if not per_second:
             return
         with self._lock:

@@ -196,8 +196,8 @@ class Claim:
     def ambiguous(self, error: RemoteImageError) -> None:
         """End the attempt as ``ambiguous``: it may have been accepted, and is never sent again without the user's word.
 
-        It still counts against the budget. Sets ``error.journal_id`` and ``error.sent_at``, so that the user can look at
-        the bill and submit again.
+        It still counts against the budget. Sets ``error.journal_id`` and ``error.sent_at``, so that the user can look
+        at the bill and submit again.
         """
         self._end(State.AMBIGUOUS, error=json_of(error))
         error.journal_id, error.sent_at = self.journal_id, moment_of(self.attempt.tried_at)

@@ -1,4 +1,4 @@
-"""The task list: a line for each attempt, with what may be done about it now."""
+"""The task list: a line for each attempt with the actions it allows now, and the calls that a user can stop."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ COLLECT, SUBMIT_AGAIN, STOP_WAITING = "collect", "submit-again", "stop-waiting"
 
 @dataclass(frozen=True)
 class Task:
-    """A line of the task list. Times are epoch seconds; ``pictures`` is what counts against the budget.
+    """A line of the task list: one attempt. Times are database times, epoch seconds.
 
-    ``waiting``: somebody, here or elsewhere, works on it. ``can``: what would be taken now.
+    ``task_id`` and ``request_id`` are redacted. ``pictures``: what counts against the budget. ``stored``: pictures
+    that were stored. ``waiting``: a call of this or another process works on it. ``can``: the actions that would be accepted
+    now, of ``COLLECT``, ``SUBMIT_AGAIN`` and ``STOP_WAITING``.
     """
 
     journal_id: str
@@ -46,9 +48,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Overview:
-    """The task list, newest first, at the database's time ``now``.
+    """The task list, newest first, at the database's time ``now`` (epoch seconds).
 
-    ``today``: pictures of this day that count against a budget, by profile (as it was called then) and account.
+    ``today``: pictures that count against a budget today, by (profile name at that time, account). ``unacknowledged``:
+    the journal has lost something, and paid nodes wait for the owner's acknowledgement.
     """
 
     now: float
@@ -59,13 +62,13 @@ class Overview:
 
 @dataclass(frozen=True)
 class Look:
-    """What the rows alone do not tell.
+    """What the task list needs beside the rows of the attempts.
 
     Args:
-        is_free: nobody works on an attempt.
-        has_pictures: the store has something of it.
-        stoppable: the journal ids that calls of this process wait for.
-        forgotten: those of tasks that the service has probably forgotten.
+        is_free: whether no call of a living process works on an attempt.
+        has_pictures: whether the store has a picture or the task of an attempt.
+        stoppable: the journal ids that calls of this process wait for, and that can be stopped.
+        forgotten: the journal ids of tasks that the service has probably forgotten.
     """
 
     is_free: Callable[[Known], bool]
@@ -82,7 +85,11 @@ class _Known:
 
 
 def read_tasks(connection: Connection, look: Look, limit: int, which: Any = None) -> list[Task]:
-    """Lines of the task list, newest first; two queries, however many lines it has."""
+    """Lines of the task list, newest first, at most ``limit``; always two queries.
+
+    Args:
+        which: an SQL condition on ``attempts``; ``None`` = all.
+    """
     stored = select(func.count()).where(results.c.attempt == attempts.c.id, results.c.sha256 != "").scalar_subquery()
     joined = request_rows.c.key == attempts.c.key
     chosen = select(
@@ -101,6 +108,7 @@ def read_tasks(connection: Connection, look: Look, limit: int, which: Any = None
 
 
 def _of_the_same_requests(connection: Connection, keys: Any) -> dict[str, list[_Known]]:
+    """All attempts of the requests in the subquery ``keys``, by key, oldest first."""
     found: defaultdict[str, list[_Known]] = defaultdict(list)
     columns = select(attempts.c.key, attempts.c.id, attempts.c.state, attempts.c.owner)
     for row in connection.execute(columns.where(attempts.c.key.in_(keys)).order_by(attempts.c.number)):
@@ -133,6 +141,7 @@ def _task(row: Row[Any], known: list[_Known], look: Look) -> Task:
 
 
 def _possible(this: _Known, known: list[_Known], look: Look, *, again: bool) -> tuple[str, ...]:
+    """The actions for the attempt ``this`` of a request with the attempts ``known``; ``again`` as for decide()."""
     decision, about, busy = decide(
         known, again=again, is_free=look.is_free, has_pictures=look.has_pictures, forgotten=look.forgotten
     )
@@ -145,7 +154,10 @@ def _possible(this: _Known, known: list[_Known], look: Look, *, again: bool) -> 
 
 
 class Stoppable(Protocol):
-    """A call that waits for an attempt."""
+    """A call that waits for the attempt ``journal_id``.
+
+    ``works``: it holds the claim on the attempt; else it waits for the call that does. ``stopped``: a user stopped it.
+    """
 
     cancel: CancelToken
     journal_id: str
@@ -159,7 +171,7 @@ class StopRegistry:
     """The calls of this process that wait for an attempt, so that a user can stop them.
 
     Args:
-        changed: called when a call begins or ends to wait; it must not block.
+        changed: called when a call begins to wait, ends or is stopped; it must not block.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
@@ -168,32 +180,32 @@ class StopRegistry:
         self._calls: set[Stoppable] = set()
 
     def move(self, call: Stoppable, journal_id: str) -> None:
-        """A call waits for another attempt from now on."""
+        """Enter a call, or note that it waits for another attempt from now on."""
         with self._lock:
             call.journal_id = journal_id
             self._calls.add(call)
         self._changed()
 
     def end(self, call: Stoppable) -> bool:
-        """From here on it cannot be stopped; returns whether it was."""
+        """Remove a call: from now on it cannot be stopped; returns whether a user stopped it before."""
         with self._lock:
             self._calls.discard(call)
         self._changed()
         return call.stopped
 
     def ids(self) -> set[str]:
-        """What :meth:`stop` would find."""
+        """The journal ids for which :meth:`stop` would find a call."""
         with self._lock:
             return {call.journal_id for call in self._calls if not call.stopped and not call.cancel.cancelled}
 
     def stop(self, journal_id: str) -> bool:
-        """End every call of this process that waits for an attempt; ``False`` if there is none."""
+        """Stop every call of this process that waits for an attempt; ``False`` if there is none."""
         with self._lock:
             found = [call for call in self._calls if call.journal_id == journal_id]
             found = [call for call in found if not call.stopped and not call.cancel.cancelled]
             for call in found:
                 call.stopped = True
-        # Those who would take it over first.
+        # First the calls that wait for the one with the claim: they would take the attempt over when it ends.
         for call in sorted(found, key=lambda call: call.works):
             call.stop()
         self._changed()
