@@ -1,8 +1,8 @@
-"""Durable record of every paid request: who works on it, how far it came, and where its pictures are.
+"""The journal: the durable record of every paid request, with who works on it, its state, and its pictures.
 
-Nothing is submitted unless it is written down here first, and nothing that was accepted is ever submitted again by
-itself. A *request* is one key; an *attempt* is one try to buy it (its id is the journal id); a *result* is one picture
-of an attempt, or the reason why it is missing.
+Nothing is submitted before it is written and synced here, and nothing that was accepted is ever submitted again unless
+the user asks for it. A *request* is one key; an *attempt* is one try to buy it (its id is the journal id); a *result*
+is one picture of an attempt, or the reason why it is missing.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ _LOOK_AGAIN = 0.25
 
 
 class Journal:
-    """The journal of a ComfyUI server, or of several that share one PostgreSQL database.
+    """The journal of a ComfyUI server, or of several that share one PostgreSQL database; thread-safe.
 
-    Nothing is opened before it is needed.
+    The first transaction opens the database. Each method raises JournalError if the database cannot be used, unless it
+    says otherwise; times are database times, epoch seconds.
 
     Args:
         clock: database time of SQLite, epoch seconds.
@@ -108,15 +109,17 @@ class Journal:
     # ---- opening and closing
 
     def open(self) -> None:
-        """
+        """Open the database, unless it is open, and check that the journal may be used to buy.
+
         Raises:
-            JournalError: it cannot be used, or replaces a damaged one that nobody has acknowledged.
+            JournalError: it cannot be used; or it was damaged, lost or replaced by an older copy, and nobody has
+                acknowledged that.
         """
         self._transactions.open()
         salvage.check_acknowledged(self._notices)
 
     def acknowledge(self) -> None:
-        """The server's owner knows that a damaged journal was replaced: paid nodes work again."""
+        """The server's owner has acknowledged that the journal lost something: paid nodes may buy again."""
         salvage.acknowledge(self._notices)
         self._say_changed()
 
@@ -127,7 +130,11 @@ class Journal:
             pack_logger().debug("a change was not announced: %s", problem)
 
     def close(self) -> None:
-        """Release what this process works on, and stop the heartbeat."""
+        """Stop the heartbeat, release the attempts of this process, and close the database; a failure is ignored.
+
+        Accepted attempts become ``parked``, unsent ones ``cancelled``; one that is ``submitting`` keeps its state, and
+        its answer is written if it still comes. From now on nothing can be claimed.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -140,19 +147,26 @@ class Journal:
     # ---- what is known of a request
 
     def look_up(self, keys: Sequence[str]) -> dict[str, Decision]:
-        """What queueing each of these would do."""
+        """What queueing each of these requests would do, by key.
+
+        Raises:
+            JournalError: as :meth:`open`.
+        """
         self.open()
         return {key: found.decision for key, found in zip(keys, self.decisions(keys), strict=True)}
 
     def decisions(self, keys: Sequence[str]) -> list[Found]:
-        """The same with the state behind it, also while a new journal is not acknowledged."""
+        """As :meth:`look_up`, with the state of the attempt behind each decision, in the order of ``keys``.
+
+        It reads also while nobody has acknowledged a loss.
+        """
         with self._transactions.reading() as (connection, now):
             known = {key: self._standing(connection, now, key) for key in dict.fromkeys(keys)}
         found = (known[key] for key in keys)
         return [Found(decision, attempt.state if attempt else None, busy) for decision, attempt, busy in found]
 
     def _standing(self, connection: Connection, now: float, key: str) -> tuple[Decision, Attempt | None, bool]:
-        """(what to do, the attempt it is about, whether somebody works on it)"""
+        """The decision about a request, the attempt it is about, and whether a call works on that: see decide()."""
         known = read_attempts(connection, attempts.c.key == key)
         again = connection.execute(select(request_rows.c.submit_again).where(request_rows.c.key == key)).scalar()
         return decide(
@@ -164,9 +178,11 @@ class Journal:
         )
 
     def _has_pictures(self, attempt: Known) -> bool:
+        """Whether the store has a picture or the task of an attempt."""
         return bool(self.store.side_cars_of(attempt.journal_id)) or self.store.task(attempt.journal_id) is not None
 
     def _is_free(self, connection: Connection, now: float, attempt: Known) -> bool:
+        """Whether no call works on an attempt: it has no owner, a dead one, or this process without a claim on it."""
         if attempt.owner is None:
             return True
         if attempt.owner == self._leases.owner:
@@ -175,7 +191,7 @@ class Journal:
         return row is None or not self._leases.is_living(row, now)
 
     def is_busy(self, journal_id: str) -> bool:
-        """Whether a process works on this attempt, or this one could not write down its end yet."""
+        """Whether a call of any process works on this attempt, or this process could not write its end yet."""
         if journal_id in self._claims.ids():
             return True
         with self._transactions.reading() as (connection, now):
@@ -183,7 +199,9 @@ class Journal:
             return bool(found) and found[0].state in UNDER_WAY and not self._is_free(connection, now, found[0])
 
     def finished(self, key: str) -> Attempt | None:
-        """The attempt that queueing this request would take from the store now, ``None`` if it would do anything else.
+        """The finished attempt whose pictures queueing this request would take from the store; ``None`` if it has none.
+
+        Writes nothing.
 
         Raises:
             CallCancelled, JournalError: as :meth:`claim`.
@@ -196,16 +214,26 @@ class Journal:
     # ---- claims
 
     def claim(self, order: Order, waited_for: str = "") -> Claim | Busy | Finished | Explained:
-        """The right to work on a request, or what stands in its way.
+        """Claim a request: decide, and make or take over the attempt that the caller is to work on, in one transaction.
 
         Args:
-            waited_for: the attempt of somebody else that the caller waited for; if that was refused, this one is, too.
+            waited_for: the journal id that the caller has waited for after ``Busy``; if that attempt was refused, this
+                call ends with the same error instead of submitting the same request again.
+
+        Returns:
+            - ``Claim``: the attempt is this process's. If its state is ``prepared``, the caller submits it; else it is
+              accepted, and the caller asks for the task.
+            - ``Busy``: another call works on it.
+            - ``Finished``: its pictures are in the store. An attempt in ``submitting`` whose process has ended is
+              settled first, from what the store has of it.
+            - ``Explained``: nothing may be submitted.
 
         Raises:
-            JournalError: nothing can be written down, so nothing may be submitted.
+            CallCancelled: the journal is closed.
+            JournalError: nothing can be written, so nothing may be submitted; or as :meth:`open`.
         """
         self._begin()
-        # Attempts that this process has sent: the journal may have lost their rows.
+        # First restore the rows of attempts that this process has sent, in case the journal has lost them.
         sent = [claim for claim in self._claims.of(order.key) if claim.was_sent]
         for claim in sent:
             claim.write_again()
@@ -218,13 +246,13 @@ class Journal:
             if decision is Decision.NEW and sent:
                 return Busy(sent[0].journal_id)
             if attempt is not None and attempt.state is State.SUBMITTING:
-                # Its owner is gone, and nobody knows what became of the request.
+                # Its owner has ended: only the store may know whether the request was accepted.
                 attempt = self._settle_orphan(connection, now, attempt)
             if attempt is not None and attempt.state in FINISHED:
                 return Finished(attempt)
             if decision is Decision.EXPLAIN and attempt is not None:
                 return Explained(told_again(attempt))
-            # Only now: a transaction that writes nothing waits for no disk.
+            # Renew the lease last, so that a claim that only reads does not sync to disk.
             self._register(connection, now)
             anew = decision is Decision.NEW and attempt is not None and attempt.state in ACCEPTED
             if attempt is None or anew or attempt.state not in (State.PREPARED, *ACCEPTED):
@@ -234,8 +262,17 @@ class Journal:
             return own(attempt)
 
     def claim_task(self, journal_id: str) -> Claim | Busy | Finished | Explained | None:
-        """The same for one attempt by its id, without ever making a new one; ``None`` if there is none of that id."""
-        # Free of charge, and links die: also while nobody has acknowledged a new journal.
+        """Claim one attempt by its journal id, to fetch its task; never makes an attempt that could be submitted.
+
+        Returns:
+            As :meth:`claim`, but a ``Claim`` is always on an accepted attempt; one that was not accepted is
+            ``Explained``. ``None``: there is no such attempt.
+
+        Raises:
+            CallCancelled: the journal is closed.
+            JournalError: nothing can be written.
+        """
+        # No check for the acknowledgement: fetching is free, and the links of pictures end within a day.
         if self._closed:
             raise CallCancelled
         with self._owning() as own, self._transactions.writing() as (connection, now):
@@ -257,9 +294,10 @@ class Journal:
             return own(self._take_over(connection, now, attempt))
 
     def _begin(self) -> None:
-        """
+        """Check that something paid may be begun.
+
         Raises:
-            CallCancelled: the process is about to end; what it would begin now, it could not finish.
+            CallCancelled: the journal is closed: the process is about to end, before the call could finish.
             JournalError: as :meth:`open`.
         """
         if self._closed:
@@ -268,7 +306,10 @@ class Journal:
 
     @contextmanager
     def _owning(self) -> Iterator[Callable[[Attempt], Claim]]:
-        """Makes the claim inside the transaction, so that the heartbeat never sees the row without it."""
+        """A function that makes the claim inside the transaction; the claim is withdrawn if the block raises.
+
+        Without it the heartbeat could see the committed row before its claim exists, and release it.
+        """
         made: list[Claim] = []
 
         def own(attempt: Attempt) -> Claim:
@@ -278,13 +319,18 @@ class Journal:
         try:
             yield own
         except BaseException:
-            # The commit failed, or was not heard of: nobody will work on it, and nobody shall wait for that.
+            # The commit failed, or was not confirmed: no call will work on the attempt, so none may wait for it. If the
+            # row was committed after all, a later heartbeat releases it.
             for claim in made:
                 self._claims.let_go(claim)
             raise
 
     def adopt(self, order: Order, task: TaskRef) -> str:
-        """Write down a task that was submitted elsewhere; returns its journal id. It counts against no budget."""
+        """Insert a parked attempt for a task that was submitted elsewhere; returns its journal id.
+
+        If the journal has an attempt of this endpoint and account with this task id already, returns that one's id.
+        An adopted task counts against no budget.
+        """
         with self._transactions.writing() as (connection, now):
             known = read_attempts(
                 connection,
@@ -306,13 +352,14 @@ class Journal:
             return attempt.journal_id
 
     def places_of(self, task_id: str) -> list[tuple[str, str]]:
-        """Endpoint and account of each task of that id, the newest first."""
+        """(Endpoint, account id) of each attempt with this task id, the newest first."""
         with self._transactions.reading() as (connection, _):
             same = and_(attempts.c.task_id == task_id, attempts.c.task_id != "")
             found = read_attempts(connection, same, order=attempts.c.created_at.desc())
             return [(attempt.task.endpoint, attempt.account) for attempt in found]
 
     def _new_attempt(self, connection: Connection, now: float, order: Order) -> Attempt:
+        """Insert a ``prepared`` attempt of this process, and clear the request's mark "submit again"."""
         purchase = order.purchase
         provider = cast(Provider, purchase.provider)
         # Only HiDream takes an id from us; Volcengine makes its own, and ours would be of no use to its support.
@@ -342,6 +389,10 @@ class Journal:
         return attempt
 
     def _take_over(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
+        """Make this process the owner of an attempt and raise its fence; ``parked`` becomes ``submitted``.
+
+        An accepted one takes a place of the limiter, without waiting for it.
+        """
         state = State.SUBMITTED if attempt.state is State.PARKED else attempt.state
         fence = attempt.fence + 1
         holds_slot = state in ACCEPTED
@@ -353,7 +404,11 @@ class Journal:
         return replace(attempt, owner=self._leases.owner, fence=fence, state=state)
 
     def _settle_orphan(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
-        """A request whose process ended between sending it and writing its answer down."""
+        """Settle an attempt in ``submitting`` whose process has ended: what the store has of it decides.
+
+        With a task's side-car it becomes ``parked``, with pictures ``stored``, else ``ambiguous``. Returns the attempt
+        as it is now.
+        """
         kept = self.store.side_cars_of(attempt.journal_id)
         task = self.store.task(attempt.journal_id)
         mine = attempts.c.id == attempt.journal_id
@@ -388,7 +443,10 @@ class Journal:
         return read_attempts(connection, mine)[0]
 
     def reopen(self, attempt: Attempt) -> None:
-        """Pictures are missing in the store: the task is asked for them again, unless their files come back."""
+        """Park a finished attempt whose pictures are missing in the store, so that its task is asked for them again.
+
+        Changes nothing if another call has reopened it. If the files come back before it is claimed, they are used.
+        """
         with self._transactions.writing() as (connection, now):
             connection.execute(
                 update(attempts)
@@ -399,23 +457,28 @@ class Journal:
     # ---- budget and limiter
 
     def check_budget(self, purchase: Purchase) -> None:
-        """
+        """Check the budget for a purchase, after releasing what dead processes have reserved; reserves nothing.
+
         Raises:
-            QuotaError: the budget does not hold these pictures; nothing is reserved by this look.
+            QuotaError: the budget does not hold these pictures.
         """
         with self._transactions.writing() as (connection, now):
             self._release_unsent(connection, now, self._leases.living(connection, now))
             check_budget(connection, now, purchase)
 
     def admit(self, claim: Claim, purchase: Purchase, cancel: CancelToken) -> None:
-        """Wait for the limiter's room and reserve the pictures.
+        """Wait until the limiter has room; then take a place and reserve the pictures, in the transaction that checks.
+
+        May be called again for a claim that has given its place up; its pictures count once.
 
         Raises:
-            QuotaError: the budget is used up.
-            CallCancelled, ClaimLost, JournalError: as they say.
+            QuotaError: the budget does not hold these pictures.
+            CallCancelled: cancelled, or the journal is closed.
+            ClaimLost: another claim has the attempt.
+            JournalError: it could not be written; or as :meth:`open`.
         """
         gate = self._gates.setdefault((purchase.account, purchase.endpoint), threading.Lock())
-        # One of this process asks the database for an endpoint; the others wait for their turn here.
+        # One call of this process at a time asks the database for this account and endpoint; the others wait here.
         while not gate.acquire(timeout=_LOOK_AGAIN):
             cancel.check()
         try:
@@ -426,6 +489,7 @@ class Journal:
             gate.release()
 
     def _try_to_admit(self, claim: Claim, purchase: Purchase) -> float:
+        """Seconds until the limiter should be asked again; 0.0 if the attempt was admitted and that is written."""
         self._begin()
         with self._transactions.writing() as (connection, now):
             mine = and_(attempts.c.id == claim.journal_id, attempts.c.fence == claim.fence)
@@ -451,16 +515,19 @@ class Journal:
             return pause
 
     def slow_down(self, account: str, provider: str) -> None:
-        """The service answered 429."""
+        """Halve the limits of an account after the service answered 429; a failure to write that is ignored."""
         with suppress(JournalError), self._transactions.writing() as (connection, now):
             slow_down(connection, now, account, provider)
 
     def poll_turn(self, account: str, per_second: int | None, cancel: CancelToken) -> None:
-        """Wait for the turn of one poll: all processes together ask so often at most; raises CallCancelled."""
+        """Wait for the turn of one poll; ``per_second`` holds for all processes together; raises CallCancelled.
+
+        Each process takes an equal share; it counts the others at each heartbeat.
+        """
         turnstile = self._turnstiles.setdefault(account, AdmissionQueue())
         turnstile.pass_through(per_second / self._living_processes if per_second else None, cancel)
 
-    # ---- for those who look
+    # ---- reading
 
     def tasks(self, limit: int = 200) -> list[Task]:
         """The task list, newest first."""
@@ -468,12 +535,13 @@ class Journal:
             return read_tasks(connection, self._look(connection, now), limit)
 
     def task(self, journal_id: str) -> Task | None:
+        """The line of one attempt in the task list; ``None`` if there is no such attempt."""
         with self._transactions.reading() as (connection, now):
             found = read_tasks(connection, self._look(connection, now), 1, attempts.c.id == journal_id)
             return next(iter(found), None)
 
     def overview(self, limit: int) -> Overview:
-        """The task list and what belongs beside it, of one moment."""
+        """The newest ``limit`` lines of the task list, and what is shown beside it, of one moment."""
         with self._transactions.reading() as (connection, now):
             return Overview(
                 now,
@@ -483,7 +551,7 @@ class Journal:
             )
 
     def _look(self, connection: Connection, now: float) -> Look:
-        """Owners and claims are asked for once, however many attempts are looked at."""
+        """What the task list needs beside the rows; owners and claims are read once, for all of its lines."""
         living = set(self._leases.living(connection, now))
         mine = set(self._claims.ids())
 
@@ -495,7 +563,7 @@ class Journal:
         return Look(is_free, self._has_pictures, self.waits.ids(), forgotten_ids(connection))
 
     def collectable(self, journal_id: str) -> Attempt | None:
-        """An accepted task that nobody works on."""
+        """The attempt, if it is accepted and no call works on it; else ``None``."""
         with self._transactions.reading() as (connection, now):
             found = read_attempts(connection, attempts.c.id == journal_id)
             if not found or found[0].state not in ACCEPTED or not self._is_free(connection, now, found[0]):
@@ -503,20 +571,26 @@ class Journal:
             return found[0]
 
     def hash_of(self, journal_id: str, position: int) -> str:
-        """SHA-256 of a stored picture's bytes; empty if there is none."""
+        """SHA-256 (hex) of an attempt's picture; empty if the journal has none at this position."""
         with self._transactions.reading() as (connection, _):
             found = and_(results.c.attempt == journal_id, results.c.position == position)
             return connection.execute(select(results.c.sha256).where(found)).scalar() or ""
 
     def stored(self, sha256: str) -> bytes | None:
-        """The bytes of a stored picture; ``None`` if they are missing or damaged."""
+        """The bytes of a stored picture; ``None`` if they are missing or damaged. Raises OSError as Store.read()."""
         try:
             return self.store.read(sha256)
         except (MissingPictureError, DamagedPictureError):
             return None
 
     def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
-        """A stored picture and its media type."""
+        """The bytes and the media type of an attempt's picture; ``None`` if it is missing or damaged.
+
+        Bytes that Pillow cannot read have ``UNKNOWN_MEDIA``.
+
+        Raises:
+            OSError: the disk or network share of the store failed.
+        """
         sha256 = self.hash_of(journal_id, position)
         data = self.stored(sha256) if sha256 else None
         if data is None:
@@ -527,7 +601,11 @@ class Journal:
             return data, UNKNOWN_MEDIA
 
     def submit_again(self, journal_id: str) -> bool:
-        """The next equal request is bought anew; ``False`` unless the attempt is ambiguous, failed or forgotten."""
+        """Mark the request of an attempt, so that its next claim makes a new attempt; returns whether it did.
+
+        ``False`` unless queueing the request is explained by this attempt, or would resume it while the service has
+        probably forgotten its task and no call works on it.
+        """
         with self._transactions.writing() as (connection, now):
             found = read_attempts(connection, attempts.c.id == journal_id)
             if not found:
@@ -543,7 +621,10 @@ class Journal:
             return True
 
     def mark_delivered(self, journal_ids: Iterable[str]) -> None:
-        """These pictures were handed on: the size cap may evict them now."""
+        """Write ``delivered`` for those that are ``stored``, then let the store remove pictures above its size limit.
+
+        A failure is logged and not raised.
+        """
         chosen = list(journal_ids)
         if not chosen:
             return
@@ -556,10 +637,11 @@ class Journal:
                 )
             self.store.evict(self._may_go)
         except (JournalError, OSError) as problem:
-            # The pictures are on their way to the user: nothing may hold them up now.
+            # The node has its pictures: a failure here must not keep it from returning them.
             pack_logger().warning("the delivery could not be written down: %s", problem)
 
     def _may_go(self, sha256: str) -> bool:
+        """Whether every attempt with this picture is ``delivered``, so that the store may remove the file."""
         with self._transactions.reading() as (connection, _):
             states = connection.execute(
                 select(attempts.c.state)
@@ -567,11 +649,11 @@ class Journal:
                 .where(results.c.sha256 == sha256)
             ).scalars()
             known = list(states)
-        # One that is just being stored has no row yet.
+        # A picture without a row may have been stored a moment ago: its row follows.
         return bool(known) and all(state is State.DELIVERED for state in known)
 
     def usual_seconds(self, endpoint: str, *, sandbox: bool) -> Usual | None:
-        """What the last tasks of an endpoint took; ``None`` before there are any."""
+        """The seconds that the last tasks of an endpoint took; ``None`` if there are none, or they cannot be read."""
         try:
             with self._transactions.reading() as (connection, _):
                 seconds = read_durations(connection, endpoint, sandbox)
@@ -580,7 +662,10 @@ class Journal:
         return Usual(min(seconds), median(seconds)) if seconds else None
 
     def orphans(self, limit: int) -> list[Attempt]:
-        """Accepted tasks that nobody waits for and whose next slow look is due, the most urgent first."""
+        """At most ``limit`` accepted attempts that no living owner has and whose next background poll is due.
+
+        The one that has been due for longest is first. Sandbox tasks are left out.
+        """
         with self._transactions.reading() as (connection, now):
             free = or_(attempts.c.owner.is_(None), attempts.c.owner.not_in(self._leases.living(connection, now)))
             is_accepted = attempts.c.state.in_(ACCEPTED)
@@ -588,19 +673,25 @@ class Journal:
             return read_attempts(connection, and_(free, due), order=attempts.c.next_poll_at, limit=limit)
 
     def age(self, attempt: Attempt) -> float:
-        """Seconds since it was submitted, by the database's clock; 0.0 if that cannot be asked."""
+        """Seconds since an attempt was submitted, by the database's clock; 0.0 if the database cannot be read."""
         with suppress(JournalError), self._transactions.reading() as (_, now):
             return max(0.0, now - attempt.tried_at)
         return 0.0
 
     def note_unknown(self, attempt: Attempt, kept_for: float) -> bool:
-        """The service answered that it does not know this task; returns whether it has probably forgotten it."""
+        """Count one answer that the service does not know this task; returns whether it has probably forgotten it.
+
+        Args:
+            kept_for: seconds for which the service keeps a task.
+
+        ``False`` also if the answer could not be written.
+        """
         with suppress(JournalError), self._transactions.writing() as (connection, now):
             return note_unknown(connection, now, attempt.journal_id, attempt.tried_at, kept_for).forgotten
         return False
 
     def poll_later(self, attempt: Attempt, seconds: float) -> None:
-        """The collector looked at this task; the next look is due in ``seconds``."""
+        """Count one look of the background poller at this attempt; the next one is due in ``seconds``."""
         with self._transactions.writing() as (connection, now):
             connection.execute(
                 update(attempts)
@@ -611,11 +702,12 @@ class Journal:
     # ---- heartbeat
 
     def wait_for_change(self, seconds: float) -> None:
-        """Wait until something of this process changes in the journal, so long at most."""
+        """Wait until a claim of this process writes or ends, or the journal is closed; ``seconds`` at most."""
         with self._changed:
             self._changed.wait(seconds)
 
     def _register(self, connection: Connection, now: float) -> None:
+        """Renew the lease of this process, and start the heartbeat with the first claim."""
         self._leases.renew(connection, now)
         with self._changed:
             if not self._beating and not self._closed:
@@ -623,6 +715,10 @@ class Journal:
                 threading.Thread(target=self._beat, name="hidream-volcengine-heartbeat", daemon=True).start()
 
     def _beat(self) -> None:
+        """The heartbeat's thread, until the journal is closed; it acts every ``HEARTBEAT`` seconds.
+
+        It renews the lease while there are claims, tries again what could not be written, and writes the mark.
+        """
         next_beat = time.monotonic() + HEARTBEAT
         while True:
             with self._changed:
@@ -637,13 +733,15 @@ class Journal:
                 for claim in self._claims.unwritten():
                     claim.write_again()
                 self._transactions.write_mark()
-            except Exception as problem:  # a heart that stops would lose every lease
+            except Exception as problem:  # if this thread ended, the lease would become void
                 pack_logger().debug("heartbeat: %s", problem)
 
     def _beat_once(self) -> None:
+        """Renew the lease, release attempts without a claim or a living owner, and count the living processes."""
         with self._transactions.writing() as (connection, now):
             self._leases.renew(connection, now)
-            # A claim that could not be given back when it ended.
+            # Attempts that this process owns without a claim: the commit of the claim was not confirmed, or its end
+            # could not be written.
             forgotten = and_(attempts.c.owner == self._leases.owner, attempts.c.id.not_in(self._claims.ids()))
             self._release(connection, now, forgotten)
             living = self._leases.living(connection, now)
@@ -652,16 +750,20 @@ class Journal:
             self._leases.forget_old(connection, now)
 
     def _release_unsent(self, connection: Connection, now: float, living: Sequence[str]) -> None:
-        """What a dead process had reserved, and never sent."""
+        """Cancel the ``prepared`` attempts of dead processes: what they have reserved of the budget is free again."""
         unsent = and_(attempts.c.state == State.PREPARED, attempts.c.owner.not_in(living))
         self._release(connection, now, unsent)
 
     def _release(self, connection: Connection, now: float, which: Any) -> None:
+        """Remove owner and place of the limiter of the attempts ``which`` (an SQL condition), and raise their fence.
+
+        Accepted ones become ``parked``, ``prepared`` ones ``cancelled``; other states stay.
+        """
         accepted = and_(which, attempts.c.state.in_(ACCEPTED))
         connection.execute(update(attempts).where(accepted).values(state=State.PARKED, changed_at=now))
         unsent = and_(which, attempts.c.state == State.PREPARED)
         connection.execute(update(attempts).where(unsent).values(state=State.CANCELLED, counted=0, changed_at=now))
-        # Another fence: a thread that still runs must not send what somebody else may send now.
+        # Raise the fence, so that a thread that still works on the attempt cannot write ``submitting`` and send it.
         connection.execute(
             update(attempts).where(which).values(owner=None, holds_slot=False, fence=attempts.c.fence + 1)
         )

@@ -23,8 +23,8 @@ class Task:
     """A line of the task list: one attempt. Times are database times, epoch seconds.
 
     ``task_id`` and ``request_id`` are redacted. ``pictures``: what counts against the budget. ``stored``: pictures
-    that were stored. ``waiting``: a call of this or another process works on it. ``can``: the actions that would be accepted
-    now, of ``COLLECT``, ``SUBMIT_AGAIN`` and ``STOP_WAITING``.
+    that were stored. ``waiting``: a call of this or another process works on it. ``can``: the actions that would be
+    accepted now, of ``COLLECT``, ``SUBMIT_AGAIN`` and ``STOP_WAITING``.
     """
 
     journal_id: str
