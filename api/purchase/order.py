@@ -1,4 +1,4 @@
-"""What is bought: a call, its order for the journal, and the key by which it is the same purchase as before."""
+"""A paid call, its order for the journal, and the request key: calls with equal keys are one purchase."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ KEY_VERSION = 1
 def request_key(
     *, service: str, endpoint: str, account: str, body: Mapping[str, Any], take: int, occurrence: int
 ) -> str:
-    """SHA-256 (hex) over everything that makes one purchase another one than the next.
+    """SHA-256 (hex) of all that distinguishes one purchase from another, as JSON with sorted keys.
+
+    Another value for the same request would buy it again: the JSON must not change.
 
     Args:
-        service: who is asked, ``"sandbox"`` whatever its port.
+        service: the provider in lower case, or ``"sandbox"`` whatever its port.
+        endpoint: the service's name in the journal.
+        account: the account's id.
         body: the wire body without ``request_id``, ``notify_url`` and ``return_url``, every image replaced by its
             fingerprint.
-        occurrence: 0 for the first of several equal requests of one call; never the position in a batch.
+        take: the node's ``take``.
+        occurrence: how many equal requests come before this one in the same batch; never its position in the batch.
     """
     parts = {
         "version": KEY_VERSION,
@@ -40,21 +45,24 @@ def request_key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
-# Of no meaning for what the picture will be.
+# Fields that do not change the picture.
 _NOT_IN_KEY = {"request_id", "notify_url", "return_url"}
 
 
 @dataclass(frozen=True)
 class PaidCall:
-    """One thing to buy.
+    """One request to buy.
 
     Args:
-        request: the wire model, with ``images.fingerprint`` in the place of each image: what the key is made of.
-        encode: the real values of those fields; runs in the worker, once it is certain that something is bought, and
-            again if that came to nothing. It should hold no picture of its own: calls wait for long (``uploads.py``).
-        expected_pixels: of one picture; results up to four times this are taken.
-        pictures: how many it buys, for the budget.
-        problem: why it may not be submitted; what was bought with it before is still handed on.
+        request: the wire model with the fingerprint of its pixels in the place of each image; the key is made of it.
+        encode: returns the real values of those fields. It runs on the codec pool after the attempt was admitted, and
+            again if the call loses its claim and submits another attempt. It should hold no pixels of its own: a call
+            may wait for long.
+        expected_pixels: of one picture; results of up to four times as many are accepted.
+        take: the node's ``take``: another one is another purchase.
+        pictures: how many it buys; the budget counts them.
+        problem: the error to raise instead of submitting it. Pictures of an earlier purchase are delivered all the
+            same.
     """
 
     service: Service
@@ -66,6 +74,7 @@ class PaidCall:
     problem: RemoteImageError | None = None
 
     def order(self, prompt_id: str, occurrence: int) -> Order:
+        """The order for the journal, with its key; ``occurrence`` as for :func:`request_key`."""
         body = self.request.model_dump(exclude_none=True, exclude=_NOT_IN_KEY)
         prompt = str(body.get("prompt") or body.get("custom_prompt") or "")
         key = key_of(self.service, body, self.take, occurrence)
@@ -75,7 +84,10 @@ class PaidCall:
 
 
 def orders_of(calls: Sequence[PaidCall], prompt_id: str) -> list[Order]:
-    """Equal requests of one node are several purchases: they are told apart by their number, wherever they stand."""
+    """The orders of a node's calls, in their order.
+
+    Equal calls are several purchases: their keys differ by how many equal ones come before, wherever in the batch.
+    """
     seen: Counter[str] = Counter()
     orders = []
     for call in calls:
@@ -87,6 +99,7 @@ def orders_of(calls: Sequence[PaidCall], prompt_id: str) -> list[Order]:
 
 
 def key_of(service: Service, body: Mapping[str, Any], take: int, occurrence: int) -> str:
+    """The :func:`request_key` of a body at this service and account."""
     account = service.account
     return request_key(
         service="sandbox" if account.sandbox else service.provider.lower(),
@@ -101,6 +114,7 @@ def key_of(service: Service, body: Mapping[str, Any], take: int, occurrence: int
 def order_of(
     service: Service, key: str, prompt_id: str, take: int, pictures: int, expected_pixels: int, summary: str
 ) -> Order:
+    """The order of a request with the budget and the limits of its account; ``summary`` is for the task list."""
     account = service.account
     purchase = Purchase(
         provider=service.provider,
@@ -116,5 +130,5 @@ def order_of(
 
 
 def together(purchases: Sequence[Purchase]) -> Purchase:
-    """All of a node's purchases as one, for the budget: they share one account."""
+    """One purchase with the pictures of all, for the budget check of a node; they must share account and run."""
     return replace(purchases[0], pictures=sum(purchase.pictures for purchase in purchases))

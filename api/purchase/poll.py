@@ -1,4 +1,4 @@
-"""Blocking wait for a remote task: deadlines, cancellation, progress. Its own errors never end a task."""
+"""Polls a task until it has ended: when to ask, deadlines, cancellation, progress. A failed poll never ends a task."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from dataclasses import replace
 
 from ..core import CallHandle, Deadlines, PollError, Progress, Stage, SubTask, TaskRef, TaskTimeoutError, Text, Usual
 
-# However long such tasks usually take: this one may be quicker, and a display that stands still looks dead.
+# The first poll comes after so many seconds at most, however long such tasks usually take: this one may be quicker, and
+# a display without news looks dead.
 _LONGEST_FIRST_PAUSE = 15.0
-# Of its usual time: from when on, and until when, a task is asked for closely.
+# Between these shares of its usual time a task is likely to end: there it is polled every _CLOSELY seconds.
 _SOONEST, _LATEST = 0.85, 1.3
 _CLOSELY = 0.5
 _SECOND = 1.0
+# Mean seconds between the end of a task and the poll that finds it, when it is polled closely.
 _NOTICED_AFTER = _CLOSELY / 2
-# "Done" without a picture: its address may come a little later.
+# Seconds to go on asking for a task that is "done" without a picture: its URL may come a little later.
 _EMPTY_FOR = 30.0
 
 
 def next_pause(waited: float, failures: int, closely: tuple[float, float] = (math.inf, math.inf)) -> float:
-    """Seconds from one poll to the next, before jitter: brisk at first, calmer for long tasks, backing off on errors.
+    """Seconds from one poll to the next, before jitter: 0.5 at first, up to 5 for long tasks, up to 8 after errors.
 
-    ``closely``: from when and until when, in seconds of waiting, such a task is likely to end.
+    Args:
+        waited: seconds since the wait began.
+        failures: polls in a row that have failed.
+        closely: from when and until when, in seconds of waiting, such a task is likely to end.
     """
     if failures:
         return min(8.0, 0.5 * 2.0 ** min(failures, 6))
@@ -49,17 +54,19 @@ def poll_until_done(
     usual: Usual | None = None,
     age: float = 0.0,
 ) -> tuple[SubTask, ...]:
-    """Ask until every sub task has ended, and return them in the service's order.
+    """Ask until every sub task has ended; returns them in the order of ``task.sub_task_ids``.
 
     The queue deadline counts until the service starts, the run deadline from then on. When one passes, or sub tasks are
     done without a picture for 30 s, the finished ones are returned and each missing one carries a TaskTimeoutError.
 
     Args:
-        usual: what such tasks take, if known: nobody asks long before that.
-        age: seconds since its submit.
+        query: one poll: the states of all sub tasks. A PollError is counted, and the task is asked for again; any other
+            exception ends the wait.
+        usual: the seconds that such tasks take, if known: the first poll comes a little before that.
+        age: seconds since the task was submitted.
 
     Raises:
-        TaskTimeoutError: a deadline passed and nothing at all had ended.
+        TaskTimeoutError: a deadline passed and no sub task had ended, or their number is not certain.
         CallCancelled: cancelled.
     """
     begun = time.monotonic()
@@ -77,14 +84,15 @@ def poll_until_done(
         waited = time.monotonic() - begun
         pause = max(first_pause, jittered(next_pause(waited, failures, closely)) - answered_in)
         if len(last_two) == 2:
-            # However long each was on its way: no three of them arrive within a second.
+            # No three polls within a second, however little time each takes: count from the end of the one before the
+            # last.
             pause = max(pause, last_two[0] + _SECOND - time.monotonic())
         first_pause = answered_in = 0.0
         watch.cancel.sleep(min(pause, deadline - time.monotonic()))
         asked = time.monotonic()
         try:
             told = _in_order(query(), task.sub_task_ids)
-            # A poll that tells less than an earlier one does not make a finished picture unfinished.
+            # Ignore a poll in which fewer sub tasks have ended than before: a finished picture stays finished.
             known = told if _ended(told) >= _ended(known) else known
             failures, last_problem = 0, None
             answered_in = time.monotonic() - asked
@@ -93,7 +101,8 @@ def poll_until_done(
         last_two.append(time.monotonic())
         listed = bool(known) and sum(not sub_task.is_further for sub_task in known) >= len(task.sub_task_ids)
         all_ended = listed and all(sub_task.ended for sub_task in known)
-        # Sub tasks that were not announced: nobody knows how many there will be, so a second look must find as many.
+        # If the submit's answer did not list the sub tasks, their number is not known: it is taken as final when two
+        # polls in a row find the same number, all ended.
         announced = bool(task.sub_task_ids) or not any(sub_task.sub_task_id for sub_task in known)
         if all_ended and (announced or len(known) == ended_before):
             return known
@@ -111,18 +120,23 @@ def poll_until_done(
 
 
 def _timetable(usual: Usual, age: float) -> tuple[float, tuple[float, float]]:
-    """When to ask first, and from when until when closely, in seconds from now."""
-    # Those tasks had ended before somebody noticed.
+    """Seconds from now to the first poll, and (begin, end) of the close polls in seconds from now.
+
+    ``age``: seconds since the task was submitted, by which all of them come sooner.
+    """
+    # The recorded seconds include the time until a poll found the end.
     shortest, median = (max(0.0, seconds - _NOTICED_AFTER) for seconds in (usual.shortest, usual.median))
     first = min(_SOONEST * shortest - age, _LONGEST_FIRST_PAUSE)
     return first, (_SOONEST * median - age, _LATEST * median - age)
 
 
 def _ended(sub_tasks: Sequence[SubTask]) -> int:
+    """How many sub tasks have ended."""
     return sum(sub_task.ended for sub_task in sub_tasks)
 
 
 def _in_order(sub_tasks: Sequence[SubTask], ids: Sequence[str]) -> tuple[SubTask, ...]:
+    """The sub tasks in the order of ``ids``, others last; a further picture (``ID#n``) comes with its sub task."""
     rank = {sub_task_id: index for index, sub_task_id in enumerate(ids)}
 
     def place(sub_task: SubTask) -> int:
@@ -133,12 +147,22 @@ def _in_order(sub_tasks: Sequence[SubTask], ids: Sequence[str]) -> tuple[SubTask
 
 
 def _fraction(sub_tasks: Sequence[SubTask]) -> float | None:
+    """The mean completion (0-1) of the sub tasks; ``None`` if the service gives none."""
     shares = [1.0 if sub_task.ended else sub_task.completion for sub_task in sub_tasks]
     told = [share for share in shares if share is not None]
     return sum(told) / len(shares) if told else None
 
 
 def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, problem: Text | None) -> tuple[SubTask, ...]:
+    """What is returned when the time is over: the ended sub tasks, and a TaskTimeoutError in each of the others.
+
+    Args:
+        waited: seconds, for the message.
+        problem: why the last poll failed, if it did.
+
+    Raises:
+        TaskTimeoutError: none has ended; or all known ones have, but their number was not announced nor confirmed.
+    """
     missing = [sub_task for sub_task in known if not sub_task.ended]
     said = next((sub_task.empty or sub_task.said for sub_task in missing if sub_task.empty or sub_task.said), "")
     last_en = f" Last problem: {problem.en.rstrip('.')}." if problem is not None else ""
@@ -161,7 +185,7 @@ def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, probl
     if unconfirmed or not any(sub_task.ended for sub_task in known):
         raise error
     listed = {sub_task.sub_task_id: sub_task for sub_task in known}
-    # Each at its own place: the next look continues from there.
+    # Announced sub tasks keep their position, also if the service did not list them: the journal stores pictures by it.
     awaited = [listed.pop(sub_task_id, SubTask(sub_task_id)) for sub_task_id in task.sub_task_ids]
     others = [sub_task for sub_task in known if sub_task.sub_task_id in listed]
     whole = _in_order([*awaited, *others], task.sub_task_ids)

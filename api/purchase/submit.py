@@ -1,4 +1,4 @@
-"""One submit from the first try to its decision: what was certainly not accepted goes again, the rest is told."""
+"""One submit from the first try to its outcome: only a try that was certainly not accepted is sent again."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     # The database that they bring is loaded with the first purchase.
     from ..journal import Claim, Journal
 
+# Tries after the first one that did not reach the service whole.
 MAX_RESENDS = 3
+# Bytes from which on an answer that is not understood may contain a picture.
 _MAY_HOLD_A_PICTURE = 64 * 1024
 
 Service = HiDreamService | VolcengineService
-# What became of a picture that came with an error; "lost": it may have been one, and is not in the store.
+# What became of a picture that came with an error; "lost": it may have been a picture, but is not in the store.
 BesideError = Literal["stored", "lost", "no picture"]
 
 
@@ -52,18 +54,32 @@ def submit_until_decided(
     keep: Callable[[SubTask], BesideError],
     expected: float | None,
 ) -> Accepted:
-    """The submit table (design.md, "Money"): the journal knows of each try before its first byte goes out.
+    """Submit a request, again only while it was certainly not accepted; returns the accepted task or its picture.
+
+    Each try: ``check``, then the request is encoded and a connection opened; after its handshake ``submitting`` is
+    written and synced, and only then the first byte goes out. What comes back decides
+    (``tests/contract/purchase/test_submit_table.py`` has every case):
+
+    - not sent whole: ``prepared`` is written, and it is sent again after a pause, three times at most;
+    - accepted: returned; the caller writes the acceptance;
+    - no usable answer: ``ambiguous`` is written, then raised;
+    - busy (429): ``prepared`` without a place of the limiter is written, the account's limits are halved, and after a
+      pause and a new admission it is sent again, until the queue deadline; then ``refused``;
+    - 401 with a refused key: ``prepared`` is written, and it is sent again once, if a fresh token can be had;
+    - any other answer: ``refused``, ``failed`` or ``ambiguous`` is written, then raised. With a picture it is
+      ``ambiguous``, and the picture is kept in the store.
 
     Args:
-        check: called before each try; what it raises ends the call unsent.
-        admit: takes a place of the limiter again; a call that was told to slow down gives its own up.
-        keep: stores a picture that came with an error.
-        expected: seconds that such a call usually takes, if known.
+        check: called before each try; what it raises ends the call, unsent.
+        admit: waits for a place of the limiter and takes it, after a busy answer.
+        keep: puts a picture that came with an error into the store.
+        expected: seconds that such a call usually takes, if known; for the display.
 
     Raises:
-        RemoteImageError: refused, failed or ambiguous; the journal has it already.
-        CallCancelled: cancelled before the request was sent whole.
-        JournalError, ClaimLost: it was not sent, because it could not be written down.
+        ConnectionFailedError: it was not sent; the end of the claim writes ``cancelled``.
+        RemoteImageError: refused, failed or ambiguous; that is in the journal already.
+        CallCancelled: cancelled before the request was sent whole; a later interrupt waits for the answer.
+        JournalError, ClaimLost: the state could not be written, so the request was not sent (again).
     """
     provider, request_id = service.provider, claim.attempt.request_id
     deadline = time.monotonic() + service.account.deadlines.queue
@@ -106,7 +122,8 @@ def submit_until_decided(
         except NotAccepted as answer:
             if answer.picture is not None:
                 kept = keep(answer.picture)
-                # A link beside a code of the table may lead to its help page.
+                # A link beside a known error code may lead to the page that explains it: only a picture makes the
+                # attempt ambiguous.
                 if kept != "no picture" or not answer.is_known:
                     error = _with_a_picture(provider, answer, request_id, kept=kept == "stored")
                     claim.ambiguous(error)
@@ -136,6 +153,7 @@ def submit_until_decided(
 
 
 def _settle(claim: Claim, outcome: Outcome, error: RemoteImageError) -> None:
+    """Write the last state of an attempt that was not accepted, or failed; ``BUSY`` is ``refused`` here."""
     if outcome is Outcome.AMBIGUOUS:
         claim.ambiguous(error)
     elif outcome is Outcome.FAILED:
@@ -145,7 +163,7 @@ def _settle(claim: Claim, outcome: Outcome, error: RemoteImageError) -> None:
 
 
 def _heard(error: RemoteImageError, watch: CallHandle) -> RemoteImageError:
-    """The error of a sent request whose node may be gone by now: then the log and the journal are left to tell."""
+    """``error``; logged if the call was cancelled: nobody waits for it then, and only log and journal show it."""
     if watch.cancel.cancelled:
         pack_logger().warning("after the interrupt: %s", error.text().en)
     return error
@@ -181,7 +199,10 @@ def _with_a_picture(provider: Provider, answer: NotAccepted, request_id: str, *,
 
 
 def _with_what_came(claim: Claim, body: bytes, what: Text) -> Text:
-    """``what``; an answer so large that a picture may be in it, where nobody looks for one, is kept as it came."""
+    """``what``, with the name of the file if the answer was large enough to hold a picture: it is kept in the store.
+
+    ``body`` is redacted before it is kept.
+    """
     if len(body) < _MAY_HOLD_A_PICTURE:
         return what
     shown = redact_data(body)
@@ -194,12 +215,13 @@ def _with_what_came(claim: Claim, body: bytes, what: Text) -> Text:
 
 
 def _pause_when_busy(retry_after: str, busy_answers: int) -> float:
+    """Seconds to wait after a busy answer: its ``Retry-After``, else 1 s, doubled with each one before, up to 16 s."""
     told = seconds_of(retry_after, time.time())
     return max(told, 0.2) if told is not None else jittered(min(16.0, 2.0**busy_answers))
 
 
 def seconds_of(retry_after: str, now: float) -> float | None:
-    """``Retry-After`` in seconds, from seconds or an HTTP date; ``None`` if it says nothing readable."""
+    """The header ``Retry-After`` (seconds or an HTTP date) in seconds from ``now``; ``None`` if it is not readable."""
     text = retry_after.strip()
     if not text:
         return None
