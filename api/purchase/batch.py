@@ -1,4 +1,4 @@
-"""The calls of one node: claim, submit, wait, download, store, deliver."""
+"""The calls of one node: for each one claim, admission, submit and collection, or its pictures from the store."""
 
 from __future__ import annotations
 
@@ -41,13 +41,15 @@ class Run:
         self._stopped_by: RemoteImageError | None = None
 
     def heard(self, error: RemoteImageError) -> None:
+        """Note the error of a call; a service's refusal of the key or the balance ends the submits of this run."""
         if isinstance(error, (AuthenticationError, QuotaError)) and error.provider is not None:
             self._stopped_by = error
 
     def check(self) -> None:
-        """
+        """Check that this run may still submit.
+
         Raises:
-            AuthenticationError, QuotaError: what an earlier call of this run was told.
+            AuthenticationError, QuotaError: a service has refused the key or the balance in this run.
         """
         cause = self._stopped_by
         if cause is not None:
@@ -96,12 +98,16 @@ class Result:
 class Batch:
     """The calls of one node: once one of them has failed, no further one is submitted.
 
-    Making one looks them all up in the journal, before anything is bought.
+    The constructor looks up all calls in the journal and checks the budget for the new ones together; it writes no
+    attempt. If one call is to be explained, no new one of this batch is submitted.
+
+    Args:
+        run: shared by all batches of one run of the workflow.
 
     Raises:
         RemoteImageError: the ``problem`` of a call that would be submitted.
-        QuotaError: the budget does not hold what this would buy.
-        JournalError: nothing can be written down, so nothing may be submitted.
+        QuotaError: the budget does not hold the new calls together.
+        JournalError: the journal cannot be used, so nothing may be submitted.
     """
 
     def __init__(self, journal: Journal, calls: Sequence[PaidCall], run: Run) -> None:
@@ -119,9 +125,9 @@ class Batch:
         buy = sum(purchase.pictures for purchase in new)
         self.plan = Plan(buy, kinds.count(Decision.REUSE), kinds.count(Decision.RESUME))
         self.reused = [index for index, kind in enumerate(kinds) if kind is Decision.REUSE]
-        """The calls that :meth:`stored` is to be asked for first."""
+        """Indices of the calls for which :meth:`stored` should be tried first."""
         if Decision.EXPLAIN in kinds and new:
-            # This node is going to fail: nothing is bought beside that.
+            # The explained call makes this node fail, so the new ones are not submitted.
             self._failed.set()
         elif problem := next(filter(None, of_new), None):
             raise problem
@@ -136,11 +142,10 @@ class Batch:
             )
 
     def stored(self, index: int, watch: CallHandle) -> Result | None:
-        """One call's pictures from the store; nothing is sent, claimed or written down.
+        """One call's pictures from the store; nothing is sent, claimed or written.
 
         Returns:
-            ``None`` if that is not enough, because a file is gone or cannot be read: :meth:`run` finds that, too, and
-            goes on from there.
+            ``None`` if the request is not finished or a file is missing or cannot be read: :meth:`run` handles these.
 
         Raises:
             CallCancelled: cancelled.
@@ -152,12 +157,18 @@ class Batch:
             return None
 
     def run(self, index: int, watch: CallHandle) -> Result:
-        """Run one call; its failure keeps its siblings from being submitted, and theirs this one.
+        """Run one call to its pictures or its error; after a failure no other call of this batch is submitted.
 
-        While it waits for an attempt, ``journal.waits`` can stop it: that is a failure like any other.
+        While it waits for an attempt, ``journal.waits`` can stop it, which counts as a failure.
+
+        Args:
+            index: of the call, in the order of the constructor's ``calls``.
+
+        Returns:
+            Its delivery, or its error; neither if another call's failure kept it from being submitted.
 
         Raises:
-            CallCancelled: cancelled.
+            CallCancelled: cancelled; what was accepted is parked.
         """
         call, order = self._calls[index], self._orders[index]
         with self._rests:
@@ -184,6 +195,13 @@ class Batch:
             raise
 
     def _get(self, call: PaidCall, order: Order, watch: CallHandle, handle: StoppableCall) -> Delivery:
+        """Claim the request until this call has its pictures: work on it, wait for the call that does, or reuse it.
+
+        Raises:
+            NotSubmitted: another call of the batch has failed.
+            RemoteImageError: this call failed, or an earlier attempt is explained.
+            CallCancelled: cancelled.
+        """
         journal = self._journal
         waited_for = ""
         lost: Attempt | None = None
@@ -204,7 +222,7 @@ class Batch:
                 try:
                     wait_while_busy(self._journal, waited_for, watch)
                 except JournalError as error:
-                    # Whoever works on it may be buying it in this moment.
+                    # The call that this one waited for may be buying the request at this moment.
                     error.billed = "unknown"
                     raise
             elif isinstance(found, Finished):
@@ -221,13 +239,20 @@ class Batch:
                 except TaskForgottenError:
                     lost = None
                     continue
-                # What came after an interrupt is in the store for the next run; here nobody waits for it.
+                # After an interrupt the pictures are in the store for the next run; nobody waits for this delivery.
                 watch.cancel.check()
                 if delivery.errors:
                     self._failed.set()
                 return delivery
 
     def _work(self, call: PaidCall, order: Order, claim: Claim, watch: CallHandle) -> Delivery:
+        """Work on a claimed attempt: resume it if it was accepted before; else admission, room, submit, collection.
+
+        Raises:
+            TaskForgottenError: the sandbox has no such task any more; the attempt is ``refused``.
+            ClaimLost: another claim has the attempt.
+            NotSubmitted, RemoteImageError, CallCancelled: as :meth:`_get`.
+        """
         service, journal = call.service, self._journal
         if claim.attempt.state is not State.PREPARED:
             return resume(claim, service, journal, watch)
@@ -243,13 +268,13 @@ class Batch:
         if accepted.task.task_id or (picture is not None and picture.image):
             claim.accepted(accepted.task, picture.image if picture is not None else "")
         else:
-            # The answer is the picture itself: it is stored before anything is written down about it.
+            # A synchronous answer with the picture's bytes: they are put into the store before the journal is written.
             claim.answered(accepted.task)
         delivery = collect(claim, service, journal, watch, source="bought", answered=picture)
         return replace(delivery, note=accepted.note or delivery.note)
 
     def _submit(self, call: PaidCall, claim: Claim, watch: CallHandle, admit: Callable[[], None]) -> Accepted:
-        # Its own frame: the encoded picture ends with it, and not with the wait for the task.
+        # A method of its own, so that the encoded images are freed when it returns, before the wait for the task.
         service, journal = call.service, self._journal
         request = call.request.model_copy(update=dict(on_codec_pool(call.encode, cancel=watch.cancel)))
         usual = journal.usual_seconds(service.name, sandbox=service.account.sandbox)
@@ -258,15 +283,13 @@ class Batch:
         return submit_until_decided(service, request, claim, journal, watch, self._check, admit, keep, expected)
 
     def _check(self) -> None:
+        """Check that this call may still be submitted; raises NotSubmitted, or as Run.check()."""
         if self._failed.is_set():
             raise NotSubmitted
         self._run_of_workflow.check()
 
     def left(self, seconds: float) -> AbandonedCalls:
-        """What the journal knows of the calls once no thread works on one of them any more.
-
-        Args:
-            seconds: how long to wait for these threads at most.
+        """What the journal knows of the calls, once no thread runs one of them any more or ``seconds`` have passed.
 
         Raises:
             JournalError: the journal cannot be read.
@@ -276,7 +299,7 @@ class Batch:
         return AbandonedCalls(**Counter(map(_left, self._journal.decisions([order.key for order in self._orders]))))
 
     def delivered(self, results: Sequence[Result]) -> None:
-        """The node has handed these on."""
+        """The node returns these pictures: their attempts become ``delivered``."""
         self._journal.mark_delivered(result.delivery.journal_id for result in results if result.delivery is not None)
 
 
@@ -290,13 +313,14 @@ def _left(found: Found) -> str:
 
 
 def _gone() -> JournalError:
+    """The error for a sent attempt whose row the journal has lost."""
     return JournalError(
         Text("The journal lost this request while it was under way.", "该请求进行期间，付费日志丢失了它的记录。")
     )
 
 
 def _after_acceptance(error: JournalError, lost: Attempt | None) -> JournalError:
-    """The journal was lost under a request that was sent."""
+    """``error``; if the attempt ``lost`` was sent before, with its task id and ``billed`` unknown."""
     if lost is not None:
         error.billed, error.task_id = "unknown", redact(lost.task.task_id)
     return error

@@ -1,4 +1,4 @@
-"""From an accepted task to its pictures: wait, download, decode, store. Free, and may be repeated."""
+"""From an accepted task to its pictures: poll, download, store, decode. Free of charge, and may be repeated."""
 
 from __future__ import annotations
 
@@ -35,18 +35,19 @@ from .poll import poll_until_done
 from .submit import BesideError, Service
 
 if TYPE_CHECKING:
-    # The database that they bring is loaded with the first purchase.
+    # Imported for the types only: SQLAlchemy is loaded with the first purchase.
     from ..journal import Claim, Journal
 
-# Nothing that was hashed when it was bought is refused for its size when it is read again.
+# Pixels: no limit for a stored picture, whose bytes are known by their hash.
 _ANY_SIZE = 2**40
+# Seconds after which the link of a synchronous answer is given up.
 _LINK_LIVES = 24 * 3600.0
-# So many answers in a row, over some 8 s, that there is no such task settle that about one that was never submitted
-# here. Each earlier look of the collector counts as one.
+# After so many answers in a row (some 8 s) that the service does not know an adopted task, it never had that task. Each
+# earlier look of the background poller counts as one.
 _UNKNOWN_FOR_GOOD = 4
-# Of one task: far more than any service makes, and what a machine can hold.
+# Pictures of one task that are fetched: far more than any service makes, and still what a machine can hold.
 _MOST_PICTURES = 64
-# What a lossless picture takes at most, nearly.
+# Bytes that a lossless picture takes at most, nearly.
 _BYTES_PER_PIXEL = 4
 
 Source = Literal["bought", "resumed", "reused"]
@@ -56,7 +57,8 @@ Source = Literal["bought", "resumed", "reused"]
 class Delivery:
     """What a call brought: pictures in the service's order, and an error for each that did not come.
 
-    ``note``: what the service said that does not fit to its pictures.
+    ``pictures`` are uint8 pixels. ``source``: ``"bought"`` in this call, ``"resumed"`` from a task that was accepted
+    before, or ``"reused"`` from the store. ``note``: what the service said that does not fit its pictures.
     """
 
     task: TaskRef | None
@@ -68,15 +70,15 @@ class Delivery:
 
 
 class TaskForgottenError(Exception):
-    """The sandbox has no such task any more: its emulator is gone, and nothing was paid."""
+    """The sandbox does not know the task: its emulator was started anew. Nothing was paid; it may be submitted again."""
 
 
 class PicturesGoneError(Exception):
-    """Stored pictures are missing or damaged."""
+    """Pictures that the journal has as stored are missing in the store, or damaged."""
 
 
 def check_room(store: Store, pixels: int) -> None:
-    """Nothing is bought that could not be kept.
+    """Check, before a submit, that the store has room for ``pixels`` pixels (4 bytes each).
 
     Raises:
         JournalError: the store cannot be written, or its disk is nearly full.
@@ -93,11 +95,14 @@ def check_room(store: Store, pixels: int) -> None:
 
 
 def from_store(store: Store, attempt: Attempt, cancel: CancelToken) -> Delivery:
-    """The pictures of a finished attempt, without any call.
+    """The pictures of a finished attempt from the store, with the recorded error for each that never came.
+
+    Nothing is sent or written.
 
     Raises:
         CallCancelled: cancelled.
-        PicturesGoneError: some of them are not in the store any more.
+        ConfigurationError: the store cannot be read.
+        PicturesGoneError: some pictures are missing or damaged, or the journal has no result of the attempt.
     """
     pictures: list[Pixels] = []
     errors: list[RemoteImageError] = []
@@ -123,6 +128,11 @@ def _opened(store: Store, sha256: str) -> Pixels:
 def _stored_picture(
     store: Store, result: StoredResult, task: TaskRef, cancel: CancelToken | None = None
 ) -> Pixels | None:
+    """The pixels of a stored picture; ``None``, and a warning, if it is missing or damaged.
+
+    Raises:
+        ConfigurationError: the disk or network share of the store failed.
+    """
     try:
         return on_codec_pool(_opened, store, result.sha256, cancel=cancel)
     except (MissingPictureError, DamagedPictureError, UndecodableImageError) as problem:
@@ -138,7 +148,7 @@ def _stored_picture(
 
 
 def picture_lost(attempt: Attempt) -> ServiceError:
-    """The error for a bought picture that is nowhere any more."""
+    """The error for a bought picture that is missing in the store and that no service has a task for."""
     return ServiceError(
         Text(
             "This picture was bought before, but its file in the store is missing or damaged, and the service keeps no "
@@ -165,21 +175,32 @@ def collect(
     source: Source,
     answered: SubTask | None = None,
 ) -> Delivery:
-    """Wait for an accepted task and fetch its pictures; each is stored before anything else is done with it.
+    """Poll an accepted task until it ends, then fetch its pictures, store each one, and write the attempt's end.
+
+    In this order: poll; write ``done`` if all have ended (not for a synchronous answer with the bytes); for each picture take
+    it from the store if it is there, else download it, put it into the store and decode it; at last write ``stored``
+    if every picture is stored or will never come, or ``failed`` if none will. If a picture may still come (a deadline,
+    a failed download, a full store), no end is written: the end of the claim parks the attempt.
 
     Args:
-        answered: the picture, if the submit brought it already.
+        source: what the delivery says of its pictures.
+        answered: the picture, if the answer to the submit brought it.
+
+    Returns:
+        All pictures that came, and an error for each other one; pictures that could not be stored are included.
 
     Raises:
-        TaskTimeoutError: a deadline passed and nothing had ended; the task is parked.
-        TaskForgottenError: see there.
-        CallCancelled: cancelled; the task is parked.
-        ClaimLost: another process goes on with it.
+        TaskTimeoutError: a deadline passed and nothing had ended; or the service has probably forgotten the task.
+        InvalidInputError: the service does not know the adopted task; its row is deleted.
+        ConfigurationError: the store cannot be read.
+        TaskForgottenError: the sandbox does not know the task.
+        CallCancelled: cancelled.
+        ClaimLost: another claim has the attempt.
     """
     attempt = claim.attempt
     task = attempt.task
     if attempt.complete:
-        # It is asked for again because files were missing; they may have come back.
+        # The attempt was reopened because files were missing: use them if they have come back.
         with suppress(PicturesGoneError):
             delivery = from_store(journal.store, attempt, watch.cancel)
             claim.stored()
@@ -191,7 +212,7 @@ def collect(
     else:
         sub_tasks = _wait_or_make_do(claim, service, journal, watch)
     if attempt.resumable and not any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks):
-        # A picture in the answer itself has no such step: it is stored first, with all that is known of it.
+        # A synchronous answer with the picture's bytes skips "done": it has no task, so the bytes are stored first.
         claim.done(len(sub_tasks))
     downloading = Progress("downloading", 1.0, task.task_id, pictures=len(sub_tasks))
     watch.report(downloading)
@@ -200,7 +221,7 @@ def collect(
         note = _more_than_fetched(len(sub_tasks))
         sub_tasks = sub_tasks[:_MOST_PICTURES]
     known = KnownPictures(attempt)
-    # A link lives a day; without a task there is nothing to ask for another one.
+    # A synchronous answer's link that is older than a day: there is no task to ask for a new link.
     dead_link = not task.task_id and journal.age(attempt) > _LINK_LIVES
     fetcher = Downloads(service, task, attempt.expected_pixels, watch.cancel)
     pictures: list[Pixels] = []
@@ -234,7 +255,7 @@ def collect(
                         error.advice = TaskFailedError.default_advice
                     claim.missing(position, sub_task.sub_task_id, error)
                 else:
-                    # A name server or a proxy may be mended, and the picture is paid.
+                    # The error may pass (name server, proxy) and the picture is paid: leave the attempt open.
                     whole = False
                     _once_delivered(attempt, error)
                 continue
@@ -242,7 +263,7 @@ def collect(
         watch.report(replace(downloading, picture=picture))
     timed_out = any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks)
     if attempt.complete or (whole and pictures and not timed_out):
-        # One whose files were missing stays what it was, whatever the service says of it now: they may come back.
+        # A complete attempt whose files were missing stays "stored", whatever the service answers: they may come back.
         claim.stored()
     elif whole and not timed_out:
         claim.failed(errors[0])
@@ -258,8 +279,11 @@ def _more_than_fetched(listed: int) -> Text:
 
 
 def keep_beside_an_error(claim: Claim, service: Service, watch: CallHandle, picture: SubTask) -> BesideError:
-    """Store a picture that came with an error; returns what became of it."""
-    # A link is tried once: beside an error it may lead anywhere.
+    """Fetch and store a picture that came with an error; returns what became of it, and raises nothing for a failure.
+
+    The attempt's state is left to the caller.
+    """
+    # tries_for=0: one download only, for a link beside an error may lead anywhere.
     fetcher = Downloads(service, claim.attempt.task, claim.attempt.expected_pixels, watch.cancel, tries_for=0.0)
     try:
         encoded = fetcher.in_answer(picture)
@@ -274,7 +298,10 @@ def keep_beside_an_error(claim: Claim, service: Service, watch: CallHandle, pict
 
 
 def _wait_or_make_do(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -> Sequence[SubTask]:
-    """The task's pictures; those that are in the store already, if the service says nothing more of it."""
+    """As :func:`_wait`; if that times out and some pictures are stored already, each sub task with the timeout error.
+
+    So the stored pictures are delivered. For a complete attempt the error is raised.
+    """
     attempt = claim.attempt
     try:
         return _wait(claim, service, journal, watch)
@@ -283,11 +310,17 @@ def _wait_or_make_do(claim: Claim, service: Service, journal: Journal, watch: Ca
             raise
         ids = attempt.task.sub_task_ids or [result.sub_task_id for result in attempt.results]
         awaited = [SubTask(sub_task_id, error=error) for sub_task_id in ids]
-        # How many there are of an unannounced set nobody knows: one is missing at least.
+        # The number of unannounced sub tasks is not known: add one, for at least one is missing.
         return awaited if attempt.task.sub_task_ids else [*awaited, SubTask("", error=error)]
 
 
 def _wait(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -> Sequence[SubTask]:
+    """Poll the task until it ends; returns its sub tasks, and treats answers that the task is unknown.
+
+    Such an answer ends the wait for: the sandbox (TaskForgottenError); an adopted task, after 4 of them
+    (InvalidInputError, its row is deleted); Volcengine, for a task older than ``kept_for`` (a failed sub task);
+    HiDream, for a task that was unknown for as long (TaskTimeoutError). Any other one counts as a failed poll.
+    """
     account, task = service.account, claim.attempt.task
     age = journal.age(claim.attempt)
     unknown = 0
@@ -305,7 +338,7 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -
                 claim.forget()
                 raise _never_known(task, problem) from problem
             if service.provider == "Volcengine":
-                # A state that its page has: after that time it is the last word.
+                # "not_found" is a documented state: once the service keeps the task no longer, it is final.
                 if age > service.kept_for:
                     return [SubTask("", started=True, error=_not_found(task))]
             elif problem.certain and journal.note_unknown(claim.attempt, service.kept_for):
@@ -317,7 +350,7 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -
         claim.confirmed()
         return states
 
-    # When an adopted task was submitted, nobody knows.
+    # No usual time for an adopted task: when it was submitted is not known.
     usual = None if claim.attempt.adopted else journal.usual_seconds(service.name, sandbox=account.sandbox)
     try:
         return poll_until_done(task, query, account.deadlines, watch, usual, age)
@@ -326,7 +359,7 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -
 
 
 def _once_delivered(attempt: Attempt, error: RemoteImageError) -> RemoteImageError:
-    """A task that had its pictures before is asked again only because their files are gone."""
+    """``error``; for a complete attempt it says that the picture was bought before and its file is missing."""
     if attempt.complete:
         error.what = Text(
             f"This picture was bought before, but its file in the store is missing or damaged. {error.what.en}",
@@ -396,7 +429,7 @@ def _not_found(task: TaskRef) -> ServiceError:
 
 
 class KnownPictures:
-    """What the journal has of a task's pictures: by their ids, or by their places where they have none."""
+    """The results of an attempt by sub task id, or by position for those without one."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._by_id = {result.sub_task_id: result for result in attempt.results if result.sub_task_id}
