@@ -1,4 +1,4 @@
-"""Fetches accepted tasks that nobody waits for any more: their links live a day at best."""
+"""The background poller: collects accepted tasks that no call waits for, before their links end (within a day)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ from ..services import HiDreamService, VolcengineService, endpoint_named
 from .fetch import check_account, resume
 from .submit import Service
 
+# Seconds between two rounds; tasks that one round takes at most.
 _EVERY = 15.0
 _AT_ONCE = 20
+# Seconds between two looks at one task at most, in its first week.
 _SLOWEST = 600.0
+# Looks that may run at a time; seconds for which a round waits for the end of one, and for a free place.
 _LOOKS_AT_ONCE = 4
 _LONGEST_LOOK = 300.0
 _LOOK_NAME = "hidream-volcengine-look"
-# Deadlines of one look: a single poll, but time for the second one that an unannounced set needs, and a download that
-# is tried again only briefly.
+# Deadlines of one look in seconds: for one poll (_ONE_LOOK); for the second poll that a set of pictures needs whose
+# number was not announced (_ONE_RUN); for a download with its tries.
 _ONE_LOOK = 0.1
 _ONE_RUN = 3.0
 _ONE_DOWNLOAD = 60.0
-# After a week a task is looked at once a day.
+# A task older than a week is looked at once a day.
 _DAY = 86400.0
 _WEEK = 7 * _DAY
 
 
 class BackgroundPoller:
-    """Polls ownerless tasks slowly, in one daemon thread, and stores what they brought."""
+    """Looks at accepted tasks that no call waits for, slowly, and stores their pictures; sandbox tasks are left out.
+
+    One daemon thread makes a round every 15 s; each look runs in a daemon thread of its own.
+    """
 
     def __init__(self, journal: Journal, profiles: Profiles) -> None:
         self._journal = journal
@@ -41,27 +47,28 @@ class BackgroundPoller:
         self._few_asked_for = threading.BoundedSemaphore(_LOOKS_AT_ONCE)
 
     def start(self) -> None:
-        """Begin, unless it has begun already."""
+        """Start the thread, unless it was started before."""
         with self._starting:
             if not self._started:
                 self._started = True
                 threading.Thread(target=self._work, name="hidream-volcengine-collector", daemon=True).start()
 
     def stop(self) -> None:
+        """Make no further round; a look under way goes on."""
         self._stop.set()
 
     def _work(self) -> None:
         while not self._stop.wait(_EVERY):
             try:
                 self.poll_once()
-            except Exception as problem:  # a thread that ends would let every later task rot
+            except Exception as problem:  # if this thread ended, no later task would be collected
                 pack_logger().warning("the collector will try again: %s", problem)
 
     def poll_once(self) -> int:
-        """Look at every task whose turn it is, once; returns how many that were.
+        """Look once at each task that is due, one after the other; returns how many were due.
 
-        A look that hangs (a disk or a name server that does not answer) goes on beside the next ones. Four of them stop
-        the collector until one ends; what users ask for goes on.
+        A look that has not ended after 300 s (a disk or a name server that does not answer) goes on beside the next
+        ones. If four are under way and none ends for 300 s, the round ends. :meth:`ask_now` does not wait for these.
         """
         due = self._journal.orphans(_AT_ONCE)
         for attempt in due:
@@ -84,7 +91,8 @@ class BackgroundPoller:
             self._few.release()
 
     def _look(self, attempt: Attempt) -> None:
-        # The next look is put off first: what goes wrong in this one must not make it come sooner.
+        """Write when the next look is due, then claim and collect the task; errors are logged."""
+        # Before anything that may fail, so that a task that always fails is not looked at in each round.
         waits = min(_SLOWEST, _EVERY * 2.0 ** min(attempt.polls, 6))
         self._journal.poll_later(attempt, waits if self._journal.age(attempt) < _WEEK else _DAY)
         try:
@@ -93,7 +101,7 @@ class BackgroundPoller:
             found = self._journal.claim_task(attempt.journal_id)
             if isinstance(found, Claim):
                 self._resume(found, service)
-        except Exception as problem:  # this one may be at fault, the others are not
+        except Exception as problem:  # the other tasks must still be looked at
             pack_logger().debug("collector: %s: %s", attempt.journal_id, problem)
 
     def _resume(self, claim: Claim, service: Service) -> None:
@@ -101,10 +109,14 @@ class BackgroundPoller:
             resume(claim, service, self._journal, CallHandle(CancelToken(), lambda progress: None))
 
     def ask_now(self, journal_id: str) -> bool:
-        """Ask for one task at once, in a thread of its own; ``False`` if it is not accepted, or somebody works on it.
+        """Claim one task and collect it in a thread of its own; returns whether it was claimed.
+
+        ``False``: it is not accepted, or another call works on it.
 
         Raises:
-            ConfigurationError, InvalidInputError: nobody is left to ask for it, and why.
+            ConfigurationError: its profile or endpoint is gone, or has no key any more.
+            InvalidInputError: its profile now stands for another account or endpoint.
+            JournalError: the journal cannot be used.
         """
         attempt = self._journal.collectable(journal_id)
         if attempt is None:
@@ -126,11 +138,11 @@ class BackgroundPoller:
         try:
             with self._few_asked_for:
                 self._resume(claim, service)
-        except Exception as problem:  # the task list shows where it stands
+        except Exception as problem:  # the task list shows the attempt's state
             pack_logger().info("%s was asked for: %s", claim.journal_id, problem)
 
     def _service_of(self, attempt: Attempt) -> Service:
-        """The endpoint, with deadlines for one look.
+        """The endpoint and account of an attempt, with the deadlines of one look.
 
         Raises:
             ConfigurationError: the profile or the endpoint is gone, or has no key any more.

@@ -70,7 +70,7 @@ class Delivery:
 
 
 class TaskForgottenError(Exception):
-    """The sandbox does not know the task: its emulator was started anew. Nothing was paid; it may be submitted again."""
+    """The sandbox does not know the task: its emulator was started anew. Nothing was paid; submit again."""
 
 
 class PicturesGoneError(Exception):
@@ -177,10 +177,10 @@ def collect(
 ) -> Delivery:
     """Poll an accepted task until it ends, then fetch its pictures, store each one, and write the attempt's end.
 
-    In this order: poll; write ``done`` if all have ended (not for a synchronous answer with the bytes); for each picture take
-    it from the store if it is there, else download it, put it into the store and decode it; at last write ``stored``
-    if every picture is stored or will never come, or ``failed`` if none will. If a picture may still come (a deadline,
-    a failed download, a full store), no end is written: the end of the claim parks the attempt.
+    In this order: poll; write ``done`` if all have ended (not for a synchronous answer with the bytes); for each
+    picture take it from the store if it is there, else download it, put it into the store and decode it; at last write
+    ``stored`` if every picture is stored or will never come, or ``failed`` if none will. If a picture may still come (a
+    deadline, a failed download, a full store), no end is written: the end of the claim parks the attempt.
 
     Args:
         source: what the delivery says of its pictures.

@@ -15,21 +15,26 @@ if TYPE_CHECKING:
     from ..journal import Claim, Journal
 
 
+# Seconds after which a call that waits for another one looks again.
 _LOOK_AGAIN = 0.2
 
 
 def fetch_task(journal: Journal, service: Service, wanted: str, watch: CallHandle) -> Delivery:
     """The pictures of a task that was paid before: from the store, or from the service. Never submits.
 
+    If another call works on the task, this one waits for it.
+
     Args:
-        service: the endpoint and the account that it was given to.
-        wanted: a journal id, or the service's own task_id, also one that this journal does not know.
+        service: the endpoint and the account to which the task was submitted.
+        wanted: a journal id (``rv-...``), or the service's ``task_id``; one that the journal does not have is adopted.
 
     Raises:
-        InvalidInputError: there is no such journal id, or it belongs to another account.
-        RemoteImageError: it failed, or did not end in time.
+        InvalidInputError: there is no such journal id, or it belongs to another account or endpoint; or the service
+            does not know the ``task_id``.
+        TaskTimeoutError: the task did not end in time, or ``journal.waits`` stopped this call.
+        RemoteImageError: the task failed, or was never accepted.
+        JournalError: the journal cannot be used.
         CallCancelled: cancelled.
-        TaskTimeoutError: also if ``journal.waits`` stopped it.
     """
     with stoppable_call(journal.waits, watch.cancel) as handle:
         return _fetch(journal, service, wanted, watch, handle)
@@ -46,7 +51,8 @@ def _fetch(journal: Journal, service: Service, wanted: str, watch: CallHandle, h
         if found is None:
             if is_journal_id:
                 raise _unknown(wanted)
-            # Whoever else asked for it has just found that the service does not know it.
+            # Another call has just found that the service does not know this adopted task, and deleted its row. Adopt
+            # it again and ask.
             continue
         if isinstance(found, Explained):
             raise found.error
@@ -72,6 +78,7 @@ def _fetch(journal: Journal, service: Service, wanted: str, watch: CallHandle, h
 
 
 def _adopt(journal: Journal, service: Service, task_id: str) -> str:
+    """The journal id of a task id at this endpoint and account; a new parked attempt unless the journal has one."""
     order = order_of(service, key_of(service, {"adopted task_id": task_id}, 0, 0), "", 0, 0, ANY_PICTURE, "")
     return journal.adopt(order, TaskRef(service.provider, service.name, task_id))
 
@@ -83,9 +90,10 @@ def _unknown(journal_id: str) -> InvalidInputError:
 
 
 def check_account(attempt: Attempt, service: Service) -> None:
-    """
+    """Check that an attempt was bought by the account and from the endpoint of ``service``.
+
     Raises:
-        InvalidInputError: another account, or another endpoint, was asked for this.
+        InvalidInputError: it was another account or endpoint.
     """
     another_account = attempt.account != service.account.account_id
     if another_account or attempt.task.endpoint != service.name:
@@ -108,7 +116,10 @@ def _fetched_by_task_id(task_id: str) -> Text:
 
 
 def resume(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -> Delivery:
-    """Go on with a task that was accepted before; raises as :func:`collect`."""
+    """Collect a task that was accepted before; raises as :func:`collect`.
+
+    A task that the sandbox does not know is ``refused`` first, so that it may be submitted again.
+    """
     try:
         return collect(claim, service, journal, watch, source="resumed")
     except TaskForgottenError:
@@ -118,7 +129,16 @@ def resume(claim: Claim, service: Service, journal: Journal, watch: CallHandle) 
 
 
 def reuse(journal: Journal, attempt: Attempt, watch: CallHandle) -> Delivery | None:
-    """The pictures from the store; ``None`` if some are gone and the task is to be asked for them again."""
+    """The pictures of a finished attempt from the store.
+
+    Returns:
+        ``None`` if some are missing and there is a task or a link to fetch them again: the attempt is parked for that,
+        and the caller claims it again.
+
+    Raises:
+        ServiceError: some are missing, and there is nothing to fetch them from.
+        ConfigurationError, CallCancelled: as :func:`from_store`.
+    """
     try:
         return delivered_again(journal, attempt, watch)
     except PicturesGoneError:
@@ -129,12 +149,14 @@ def reuse(journal: Journal, attempt: Attempt, watch: CallHandle) -> Delivery | N
 
 
 def delivered_again(journal: Journal, attempt: Attempt, watch: CallHandle) -> Delivery:
+    """The pictures of a finished attempt from the store; nothing is written; raises as :func:`from_store`."""
     delivery = from_store(journal.store, attempt, watch.cancel)
     watch.report(Progress("done", 1.0, attempt.task.task_id))
     return delivery
 
 
 def wait_while_busy(journal: Journal, journal_id: str, watch: CallHandle) -> None:
+    """Wait until no other call works on an attempt any more; raises CallCancelled, JournalError."""
     watch.report(Progress("running"))
     while journal.is_busy(journal_id):
         watch.cancel.check()

@@ -1,4 +1,4 @@
-"""The pictures of one task: out of the answer or by download, kept before they are decoded."""
+"""The pictures of one task: from the answer or by download, as bytes for the store and as pixels."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from ..journal import Kept
 
 
+# Bytes of pixels that the pictures of one task may take together in memory.
 MOST_BYTES = 4 * 2**30
-# So many downloads in a row with the same bytes: nothing damages them on their way.
+# After so many downloads in a row with the same undecodable bytes, the file itself is at fault and not the transfer.
 _SAME_BYTES = 4
 
 
@@ -44,7 +45,7 @@ _Error = TypeVar("_Error", bound=RemoteImageError)
 
 @dataclass(frozen=True)
 class Brought:
-    """The bytes of one picture, what became of them, and its pixels if they could be decoded.
+    """The bytes of one picture, whether the store has them (``kept``), and its pixels; ``None`` if not decodable.
 
     ``is_foreign``: this Pillow does not read their format.
     """
@@ -64,6 +65,7 @@ class _Fetched(NamedTuple):
 
 
 def _encoded(data: bytes) -> Encoded:
+    """The bytes with media type and size in pixels; ``UNKNOWN_MEDIA`` and 0 x 0 if they are no picture for Pillow."""
     try:
         return Encoded.of(data)
     except UndecodableImageError:
@@ -72,25 +74,35 @@ def _encoded(data: bytes) -> Encoded:
 
 @dataclass(frozen=True)
 class Downloads:
-    """Downloads the pictures of one task."""
+    """Brings the pictures of one task.
+
+    ``expected_pixels``: of one picture.
+    """
 
     service: Service
     task: TaskRef
     expected_pixels: int
     cancel: CancelToken
     tries_for: float | None = None
-    """Seconds that a download is tried again; by default those of the account."""
+    """Seconds for which a failed download is tried again; ``None`` = the account's download deadline."""
 
     @property
     def _pixel_cap(self) -> int:
-        """More than expected is still delivered; only what cannot be a picture of this call is refused."""
+        """Pixels that a picture may have: 4 times the expected ones, at least 64 million.
+
+        A larger result than expected is still delivered; a larger one than this cannot be a picture of this call.
+        """
         return max(4 * self.expected_pixels, 64_000_000)
 
     def bring(self, sub_task: SubTask, keep: Callable[[Encoded], Kept]) -> Brought:
-        """One picture of the task, kept; raises as :meth:`fetch`."""
+        """Bring one picture of the task and ``keep`` its bytes; raises as :meth:`fetch`.
+
+        The bytes of an answer are kept before they are decoded; a download is kept when it has decoded, or when its
+        bytes are final although they do not. If the answer's bytes do not decode and it has a URL, too, both are kept.
+        """
         encoded = self.in_answer(sub_task)
         if encoded is not None:
-            # Before it is decoded: whatever goes wrong there, the bytes are paid and kept.
+            # Keep before decoding: the bytes are paid, and decoding may fail.
             kept = keep(encoded)
             try:
                 return Brought(encoded, kept, on_codec_pool(decode, io.BytesIO(encoded.data), self._pixel_cap))
@@ -102,10 +114,11 @@ class Downloads:
         return Brought(encoded, keep(encoded), pixels, is_foreign=problem is not None and problem.is_foreign)
 
     def fetch(self, sub_task: SubTask) -> _Fetched:
-        """The picture at a sub task's address.
+        """Download the picture at a sub task's URL; nothing is kept.
 
         Raises:
-            RemoteImageError: this picture failed, could not be had in time, or has an address that is not fetched.
+            RemoteImageError: the sub task failed or has no URL, the download did not succeed in time, or the URL is not
+                one that this pack fetches.
             CallCancelled: cancelled.
         """
         if sub_task.error is not None:
@@ -115,7 +128,7 @@ class Downloads:
         raise self.undecodable(None)
 
     def undecodable(self, brought: Brought | None) -> TaskFailedError:
-        """The error for a picture whose bytes came, if any, and are of no use here."""
+        """The error for a picture that cannot be decoded (``None``: it has no bytes); names its stored file."""
         where_en = where_zh = ""
         if brought is not None and brought.kept == "stored":
             name = file_name(brought.encoded.data, brought.encoded.media_type)
@@ -127,17 +140,27 @@ class Downloads:
         )
 
     def in_answer(self, sub_task: SubTask) -> Encoded | None:
-        """The bytes that the answer brought itself, whatever they are; ``None`` if it brought none."""
-        if not sub_task.base64:  # a URL: do not wait for a thread of the pool
+        """The bytes that the answer itself contains, whatever they are; ``None`` if it contains none."""
+        if not sub_task.base64:  # a URL only: do not wait for a thread of the codec pool
             return None
         try:
             data = on_codec_pool(base64_bytes, sub_task.base64)
         except ValueError:
-            # No base64, and paid all the same: kept as it came.
+            # Not base64, but paid: keep the text as it came.
             data = sub_task.base64.encode("utf-8", "replace")
         return _encoded(data) if data else None
 
     def _download(self, url: str) -> _Fetched:
+        """Download and decode a URL, again after failures until the deadline.
+
+        A file that does not decode is downloaded again, for it may have been damaged on its way; it is returned with
+        its problem when it came four times with the same bytes, or when Pillow does not read its format.
+
+        Raises:
+            TaskTimeoutError: no success in time, or the file is too large; the picture is paid and may still come.
+            ServiceError: the URL is not one that this pack fetches.
+            CallCancelled: cancelled.
+        """
         deadlines: Deadlines = self.service.account.deadlines
         deadline = time.monotonic() + (deadlines.download if self.tries_for is None else self.tries_for)
         loopback = is_loopback(urlsplit(self.service.base_url).hostname or "")
@@ -175,6 +198,12 @@ class Downloads:
             self.cancel.sleep(pause)
 
     def _read(self, stream: IO[bytes]) -> _Fetched:
+        """Decode a downloaded file, on the codec pool.
+
+        Raises:
+            UndecodableImageError: the bytes are of no known format, an error page for example.
+            CallCancelled: cancelled.
+        """
         self.cancel.check()
         stream.seek(0)
         data = unwrapped(stream.read(), 4 * self._pixel_cap)
@@ -186,6 +215,7 @@ class Downloads:
             raise
 
     def _paid(self, kind: type[_Error], what: Text) -> _Error:
+        """An error about a picture of this task, which is billed."""
         return kind(
             what,
             provider=self.task.provider,
@@ -195,7 +225,7 @@ class Downloads:
         )
 
     def too_much(self) -> ServiceError:
-        """The error for a picture of a task that has brought too much already."""
+        """The error for a picture that is not fetched because those before it take more than ``MOST_BYTES``."""
         return self._paid(
             ServiceError,
             Text(

@@ -1,6 +1,6 @@
-"""The calls of this process that wait for an attempt, so that a user can stop waiting for one of them.
+"""A call that a user can stop while it waits for an attempt ("stop waiting").
 
-That ends the call, never the purchase: what was not sent yet is not sent, what was accepted is parked.
+That ends the call, never the purchase: a request that was not sent is not sent, an accepted task is parked.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ from ..core import Billed, CallCancelled, CancelToken, NotSubmitted, TaskTimeout
 from ..journal import State, StopRegistry
 
 if TYPE_CHECKING:
-    # The database that they bring is loaded with the first purchase.
+    # Imported for the types only: SQLAlchemy is loaded with the first purchase.
     from ..journal import Claim
 
 
 class StoppableCall:
-    """One call, from its beginning to its end; it may wait for one attempt after the other."""
+    """One call from its beginning to its end; it may wait for several attempts, one after the other.
+
+    Args:
+        registry: where :meth:`on` enters it.
+        cancel: the token of this call alone.
+        on_stop: called when it is stopped; it must not block.
+    """
 
     def __init__(self, registry: StopRegistry, cancel: CancelToken, on_stop: Callable[[], None]) -> None:
         self._registry = registry
@@ -27,32 +33,39 @@ class StoppableCall:
         self.cancel = cancel
         self.journal_id = ""
         self.works = False
-        """Whether it is the one that works on the attempt."""
+        """Whether this call holds the claim on the attempt; else it waits for the call that does."""
         self.stopped = False
 
     def on(self, journal_id: str, claim: Claim | None = None) -> None:
-        """What it waits for from now on; ``claim``: it is the one that works on it."""
+        """From now on the call waits for this attempt; with ``claim`` it works on it.
+
+        The last claim is kept for :meth:`error` if the call has sent this attempt itself and then lost it.
+        """
         self.works = claim is not None
         if self.works or not self._sent(journal_id):
             self._claim = claim
         self._registry.move(self, journal_id)
 
     def _sent(self, journal_id: str) -> bool:
-        """Whether it submitted that itself, and lost it to another server since."""
+        """Whether this call held the claim on the attempt before, and the request was sent."""
         before = self._claim
         return before is not None and before.journal_id == journal_id and before.state is not State.PREPARED
 
     def stop(self) -> None:
+        """End the call with :meth:`error`, by its own token; does not block."""
         self._on_stop()
         self.cancel.stop(self.error)
 
     def error(self) -> TaskTimeoutError:
-        """What the call ends with; true also while its thread is still held up in something."""
+        """The error of a stopped call, by the state of its attempt now: what was sent, and whether it is billed.
+
+        It may be made while the call's thread still runs.
+        """
         claim = self._claim
         if claim is None:
             return TaskTimeoutError(_OTHERS_WORK, advice=_NOT_TWICE)
         task = claim.attempt.task
-        # Asked once: its thread goes on.
+        # Read the state once: the call's thread may change it meanwhile.
         what, billed, advice = _TOLD.get(claim.state, (_UNDECIDED, "unknown", _NOT_TWICE))
         return TaskTimeoutError(
             what,
@@ -68,13 +81,14 @@ class StoppableCall:
 def stoppable_call(
     registry: StopRegistry, cancel: CancelToken, on_stop: Callable[[], None] = lambda: None
 ) -> Iterator[StoppableCall]:
-    """While the block runs, its call can be stopped, by its own token only.
+    """A call that can be stopped while the block runs.
 
     Args:
+        cancel: the token of this call alone; a stop cancels it.
         on_stop: called at once when it is stopped; it must not block.
 
     Raises:
-        TaskTimeoutError: it was stopped, and no other error says more.
+        TaskTimeoutError: it was stopped; any other error of the block but CallCancelled and NotSubmitted goes first.
     """
     call = StoppableCall(registry, cancel, on_stop)
     try:

@@ -30,7 +30,7 @@ from ..transport import NoAnswerError, NotSentError, Phases, unreachable
 from .poll import jittered
 
 if TYPE_CHECKING:
-    # The database that they bring is loaded with the first purchase.
+    # Imported for the types only: SQLAlchemy is loaded with the first purchase.
     from ..journal import Claim, Journal
 
 # Tries after the first one that did not reach the service whole.

@@ -1,4 +1,4 @@
-"""What a node says of the calls of a batch, and what it hands on."""
+"""The results of a batch as a node returns them: deliveries and notes, or one error for all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .collect import Delivery
 
 @dataclass(frozen=True)
 class Sources:
-    """Pictures that were bought now, that a task of an earlier run brought, and that were in the store."""
+    """Numbers of pictures: bought now, resumed from tasks that were accepted before, and reused from the store."""
 
     bought: int
     resumed: int
@@ -21,13 +21,13 @@ class Sources:
 
 
 def notes_of(results: Sequence[Result]) -> list[Text]:
-    """What the services said that does not fit to the pictures of a batch."""
+    """The notes of a batch's deliveries, each once: what the services said that does not fit the pictures."""
     deliveries = [result.delivery for result in results if result.delivery is not None]
     return list(dict.fromkeys(delivery.note for delivery in deliveries if delivery.note is not None))
 
 
 def sources_of(results: Sequence[Result]) -> Sources:
-    """Where the pictures of a batch came from."""
+    """How many pictures of a batch came from where."""
     deliveries = [result.delivery for result in results if result.delivery is not None]
     count = Counter({"bought": 0, "resumed": 0, "reused": 0})
     for delivery in deliveries:
@@ -36,21 +36,22 @@ def sources_of(results: Sequence[Result]) -> Sources:
 
 
 def deliver(results: Sequence[Result], *, accept_partial: bool) -> tuple[list[Delivery], list[Text]]:
-    """The deliveries of a batch in order, and what is to be told about it.
+    """The deliveries of a batch in the order of its calls, and notes about what is missing.
 
     Args:
-        accept_partial: return what came although something is missing.
+        accept_partial: return the pictures that came, if there is at least one, although others are missing.
 
     Raises:
-        RemoteImageError: the first error, if something is missing and that is not accepted, or nothing came at all; it
-            names the accepted tasks, so that their pictures can be fetched.
+        RemoteImageError: the first error, if something is missing and ``accept_partial`` does not allow it. It counts
+            the rest of the batch, and names its accepted tasks, so that their pictures can be fetched.
     """
     deliveries = [result.delivery for result in results if result.delivery is not None]
     errors = [error for result in results for error in _errors_of(result)]
     pictures = sum(len(delivery.pictures) for delivery in deliveries)
     skipped = sum(1 for result in results if result.delivery is None and result.error is None)
     if not errors and skipped:
-        # What kept them back was settled in the same moment: by a late answer, or by "submit again".
+        # No call failed, so the explained attempt that kept these back is settled by now: by a late answer, or by
+        # "submit again".
         errors = [
             ServiceError(
                 Text(
@@ -71,7 +72,7 @@ def deliver(results: Sequence[Result], *, accept_partial: bool) -> tuple[list[De
             notes.append(Text(f"{skipped} calls were not submitted after that.", f"之后有 {skipped} 次调用未提交。"))
         return deliveries, notes
     first = errors[0]
-    # A synchronous call has no task; its pictures are in the store under the journal id.
+    # A synchronous call has no task id; Remote Task Result takes its journal id instead.
     bought = [
         delivery.task.task_id if delivery.task and delivery.task.task_id else delivery.journal_id
         for delivery in deliveries
@@ -84,7 +85,7 @@ def deliver(results: Sequence[Result], *, accept_partial: bool) -> tuple[list[De
 
 
 def may_still_come(results: Sequence[Result]) -> bool:
-    """Whether something is missing, and all of that is in tasks that go on."""
+    """Whether something is missing, no call was held back, and each missing picture is in a task that goes on."""
     missing = [error for result in results for error in _errors_of(result)]
     whole = all(result.delivery is not None or result.error is not None for result in results)
     return bool(missing) and whole and all(isinstance(e, TaskTimeoutError) and e.billed != "no" for e in missing)
