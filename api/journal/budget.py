@@ -44,11 +44,11 @@ def check_budget(connection: Connection, now: float, purchase: Purchase, journal
     if budget.per_run is not None and purchase.prompt_id:
         counted = _counted(connection, and_(others, attempts.c.prompt_id == purchase.prompt_id))
         if counted + purchase.pictures > budget.per_run:
-            raise _used_up(purchase, counted, budget.per_run, _A_RUN, "pictures_per_run")
+            raise _used_up_error(purchase, counted, budget.per_run, _A_RUN, "pictures_per_run")
     if budget.per_day is not None:
         counted = _counted(connection, and_(others, _today(now)))
         if counted + purchase.pictures > budget.per_day:
-            raise _used_up(purchase, counted, budget.per_day, _A_DAY, "pictures_per_day")
+            raise _used_up_error(purchase, counted, budget.per_day, _A_DAY, "pictures_per_day")
 
 
 def counted_today(connection: Connection, now: float) -> dict[tuple[str, str], int]:
@@ -84,7 +84,7 @@ _A_RUN = Text("a run", "每次运行")
 _A_DAY = Text("a day", "每天")
 
 
-def _used_up(purchase: Purchase, counted: int, limit: int, period: Text, setting: str) -> QuotaError:
+def _used_up_error(purchase: Purchase, counted: int, limit: int, period: Text, setting: str) -> QuotaError:
     return QuotaError(
         Text(
             f"This server's budget for the profile {purchase.profile!r} is {limit} pictures {period.en}; {counted} are "
@@ -92,11 +92,11 @@ def _used_up(purchase: Purchase, counted: int, limit: int, period: Text, setting
             f"此服务器为配置 {purchase.profile!r} 设定的预算为{period.zh} {limit} 张图片；已计 {counted} 张，"
             f"本次还要购买 {purchase.pictures} 张。未提交任何内容。",
         ),
-        advice=_raise_it(setting, purchase.budget.by_environment),
+        advice=_how_to_raise(setting, purchase.budget.by_environment),
     )
 
 
-def _raise_it(setting: str, by_environment: bool) -> Text:
+def _how_to_raise(setting: str, by_environment: bool) -> Text:
     if not by_environment:
         return Text(
             f"If that is meant, raise {setting} of this profile in {SETTINGS_DIALOG.en} (0 = no limit).",

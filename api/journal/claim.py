@@ -146,13 +146,13 @@ class Claim:
             # A synchronous answer brought the picture, and it is in the store or known to be lost.
             self.stored()
         elif self._state is State.SUBMITTING:
-            self._end(State.AMBIGUOUS, error=json_of(_broken_off(self.attempt, error)))
+            self._end(State.AMBIGUOUS, error=json_of(_interrupted_error(self.attempt, error)))
         else:
             if isinstance(error, CallCancelled):
-                self._say_that_it_goes_on()
+                self._log_that_it_is_parked()
             self._end(State.PARKED)
 
-    def _say_that_it_goes_on(self) -> None:
+    def _log_that_it_is_parked(self) -> None:
         task = self.attempt.task
         pack_logger().warning(
             "%s: stopped waiting; the task goes on and is not lost: queue again and it is resumed, or fetch it with "
@@ -170,7 +170,7 @@ class Claim:
         Raises:
             JournalError, ClaimLost: it is not certain that this was written; nothing may be sent.
         """
-        now = self._must(state=State.SUBMITTING, submitting_at=...)
+        now = self._write_or_raise(state=State.SUBMITTING, submitting_at=...)
         self.attempt = replace(self.attempt, tried_at=now)
         self._state = State.SUBMITTING
 
@@ -187,7 +187,7 @@ class Claim:
         Raises:
             JournalError, ClaimLost: it was not written.
         """
-        self._must(state=State.PREPARED, holds_slot=holds_slot)
+        self._write_or_raise(state=State.PREPARED, holds_slot=holds_slot)
 
     def refused(self, error: RemoteImageError) -> None:
         """End the attempt as ``refused``: certainly not accepted, for good. It no longer counts against the budget."""
@@ -228,7 +228,7 @@ class Claim:
             "%s accepted: %s task_id=%s request_id=%s", task.endpoint, self.journal_id, task.task_id, task.request_id
         )
         try:
-            self._try(state=State.SUBMITTED, error=None, submitted_at=...)
+            self._write_or_keep(state=State.SUBMITTED, error=None, submitted_at=...)
         finally:
             self._put_task()
 
@@ -248,7 +248,7 @@ class Claim:
         self._known = True
         if self.attempt.unconfirmed:
             self.attempt = replace(self.attempt, submitted_at=self.attempt.tried_at)
-            self._try(submitted_at=...)
+            self._write_or_keep(submitted_at=...)
 
     def forget(self) -> None:
         """Delete the row of an adopted task that the service does not know: nothing was bought, and nothing is billed.
@@ -292,7 +292,7 @@ class Claim:
         self._state = State.DONE
         # An adopted task was not submitted here, so it counts against no budget of this server.
         counted = {} if self.attempt.adopted else {"counted": total}
-        self._try(state=State.DONE, done_at=..., total=total, holds_slot=False, **counted)
+        self._write_or_keep(state=State.DONE, done_at=..., total=total, holds_slot=False, **counted)
 
     def keep(self, position: int, sub_task_id: str, encoded: Encoded) -> Kept:
         """Put one picture into the store, synced to disk; its result is written into the journal with the next change.
@@ -390,7 +390,7 @@ class Claim:
 
     # ---- writing
 
-    def _must(self, **values: Any) -> float:
+    def _write_or_raise(self, **values: Any) -> float:
         """Write these columns now, if this process still owns the row; returns the database's time.
 
         A value of ``...`` stands for that time.
@@ -403,7 +403,7 @@ class Claim:
             self._pending = {}
             return now
 
-    def _try(self, **values: Any) -> None:
+    def _write_or_keep(self, **values: Any) -> None:
         """Write these columns together with those that could not be written before; a failure is logged and they wait.
 
         Raises:
@@ -455,7 +455,7 @@ class Claim:
         self._ended = True
         self._state = state
         with suppress(ClaimLost):
-            self._try(state=state, owner=None, holds_slot=False, **values)
+            self._write_or_keep(state=state, owner=None, holds_slot=False, **values)
 
     def _write(self, values: Mapping[str, Any], *, must_own: bool = False) -> float:
         """Write columns and pending results in one transaction; returns the database's time.
@@ -482,10 +482,10 @@ class Claim:
                 # Another process may have released the attempt, and the user may have asked to submit it again.
                 guarded = and_(guarded, attempts.c.owner == self.attempt.owner)
             if connection.execute(update(attempts).where(guarded).values(changed_at=now, **filled)).rowcount or (
-                self._state in _SENT and self._put_back(connection, now, filled)
+                self._state in _SENT and self._insert_lost_row(connection, now, filled)
             ):
                 self._put_results(connection)
-                self._note_what_is_known(connection, now)
+                self._update_unknown_series(connection, now)
                 return now
             # The attempt was given up, and its answer came late: a paid picture or task goes into the row even so.
             late = and_(mine, attempts.c.task_id == "", attempts.c.state.in_(_GIVEN_UP))
@@ -498,14 +498,14 @@ class Claim:
                 connection.execute(update(attempts).where(late).values({**settled, "state": State.PARKED}))
         raise ClaimLost
 
-    def _note_what_is_known(self, connection: Connection, now: float) -> None:
+    def _update_unknown_series(self, connection: Connection, now: float) -> None:
         """Update the series of "unknown task" answers: deleted at the end, ended if the service knew the task."""
         if self._state in _SETTLED and self.fence > 1:
             drop_unknown(connection, self.journal_id)
         elif self._ended and self._known and self._state is State.PARKED:
             note_known(connection, now, self.journal_id)
 
-    def _put_back(self, connection: Connection, now: float, filled: Mapping[str, Any]) -> bool:
+    def _insert_lost_row(self, connection: Connection, now: float, filled: Mapping[str, Any]) -> bool:
         """Insert the attempt's row again if the journal has lost it; returns whether it did.
 
         Without its row, an equal request would be submitted again.
@@ -536,7 +536,7 @@ class Claim:
             put_result(connection, self.journal_id, position, sub_task_id, sha256, error)
 
 
-def _broken_off(attempt: Attempt, cause: BaseException | None) -> AmbiguousSubmitError:
+def _interrupted_error(attempt: Attempt, cause: BaseException | None) -> AmbiguousSubmitError:
     kind = type(cause).__name__
     return AmbiguousSubmitError(
         Text(

@@ -103,8 +103,8 @@ class Journal:
         self._beating = False
         self._closed = False
         self._living_processes = 1
-        self._gates: dict[tuple[str, str], threading.Lock] = {}
-        self._turnstiles: dict[str, AdmissionQueue] = {}
+        self._admission_locks: dict[tuple[str, str], threading.Lock] = {}
+        self._poll_queues: dict[str, AdmissionQueue] = {}
 
     # ---- opening and closing
 
@@ -161,11 +161,11 @@ class Journal:
         It reads also while nobody has acknowledged a loss.
         """
         with self._transactions.reading() as (connection, now):
-            known = {key: self._standing(connection, now, key) for key in dict.fromkeys(keys)}
+            known = {key: self._decide(connection, now, key) for key in dict.fromkeys(keys)}
         found = (known[key] for key in keys)
         return [Found(decision, attempt.state if attempt else None, busy) for decision, attempt, busy in found]
 
-    def _standing(self, connection: Connection, now: float, key: str) -> tuple[Decision, Attempt | None, bool]:
+    def _decide(self, connection: Connection, now: float, key: str) -> tuple[Decision, Attempt | None, bool]:
         """The decision about a request, the attempt it is about, and whether a call works on that: see decide()."""
         known = read_attempts(connection, attempts.c.key == key)
         again = connection.execute(select(request_rows.c.submit_again).where(request_rows.c.key == key)).scalar()
@@ -208,7 +208,7 @@ class Journal:
         """
         self._begin()
         with self._transactions.reading() as (connection, now):
-            _, attempt, _ = self._standing(connection, now, key)
+            _, attempt, _ = self._decide(connection, now, key)
         return attempt if attempt is not None and attempt.state in FINISHED else None
 
     # ---- claims
@@ -238,7 +238,7 @@ class Journal:
         for claim in sent:
             claim.write_again()
         with self._owning() as own, self._transactions.writing() as (connection, now):
-            decision, attempt, busy = self._standing(connection, now, order.key)
+            decision, attempt, busy = self._decide(connection, now, order.key)
             if attempt is not None and attempt.journal_id == waited_for and attempt.state is State.REFUSED:
                 return Explained(told_again(attempt))
             if busy and attempt is not None:
@@ -412,9 +412,9 @@ class Journal:
         kept = self.store.side_cars_of(attempt.journal_id)
         task = self.store.task(attempt.journal_id)
         mine = attempts.c.id == attempt.journal_id
-        parked = {"owner": None, "holds_slot": False, "changed_at": now}
+        released = {"owner": None, "holds_slot": False, "changed_at": now}
         if task is not None:
-            values = {"state": State.PARKED, **task_values(attempt_of(task, now)), **parked}
+            values = {"state": State.PARKED, **task_values(attempt_of(task, now)), **released}
             connection.execute(update(attempts).where(mine).values(**values))
         elif kept:
             for side_car in kept:
@@ -426,7 +426,7 @@ class Journal:
                     state=State.STORED,
                     done_at=now,
                     total=len({side_car.position for side_car in kept}),
-                    **parked,
+                    **released,
                 )
             )
         else:
@@ -438,7 +438,7 @@ class Journal:
                 provider=attempt.task.provider,
                 request_id=attempt.request_id,
             )
-            values = {"state": State.AMBIGUOUS, "error": json_of(error), **parked}
+            values = {"state": State.AMBIGUOUS, "error": json_of(error), **released}
             connection.execute(update(attempts).where(mine).values(**values))
         return read_attempts(connection, mine)[0]
 
@@ -477,16 +477,16 @@ class Journal:
             ClaimLost: another claim has the attempt.
             JournalError: it could not be written; or as :meth:`open`.
         """
-        gate = self._gates.setdefault((purchase.account, purchase.endpoint), threading.Lock())
+        lock = self._admission_locks.setdefault((purchase.account, purchase.endpoint), threading.Lock())
         # One call of this process at a time asks the database for this account and endpoint; the others wait here.
-        while not gate.acquire(timeout=_LOOK_AGAIN):
+        while not lock.acquire(timeout=_LOOK_AGAIN):
             cancel.check()
         try:
             while pause := self._try_to_admit(claim, purchase):
                 self.wait_for_change(min(pause, _LOOK_AGAIN))
                 cancel.check()
         finally:
-            gate.release()
+            lock.release()
 
     def _try_to_admit(self, claim: Claim, purchase: Purchase) -> float:
         """Seconds until the limiter should be asked again; 0.0 if the attempt was admitted and that is written."""
@@ -524,8 +524,8 @@ class Journal:
 
         Each process takes an equal share; it counts the others at each heartbeat.
         """
-        turnstile = self._turnstiles.setdefault(account, AdmissionQueue())
-        turnstile.pass_through(per_second / self._living_processes if per_second else None, cancel)
+        queue = self._poll_queues.setdefault(account, AdmissionQueue())
+        queue.pass_through(per_second / self._living_processes if per_second else None, cancel)
 
     # ---- reading
 
@@ -610,7 +610,7 @@ class Journal:
             found = read_attempts(connection, attempts.c.id == journal_id)
             if not found:
                 return False
-            decision, attempt, busy = self._standing(connection, now, found[0].key)
+            decision, attempt, busy = self._decide(connection, now, found[0].key)
             if attempt is None or attempt.journal_id != journal_id:
                 return False
             if not may_submit_again(decision, attempt, busy=busy, forgotten=forgotten_ids(connection)):

@@ -39,11 +39,11 @@ class JournalTransactions:
         self._changed = changed
         self._opening = threading.Lock()
         self._database: Database | None = None
-        self._noting = threading.Lock()
+        self._mark_lock = threading.Lock()
         self._mark = Mark()
         self._written = Mark()
         self._written_at = -HEARTBEAT
-        self._is_told = False
+        self._has_warned = False
 
     @property
     def is_open(self) -> bool:
@@ -73,9 +73,9 @@ class JournalTransactions:
 
     def _warn_of_container_layer(self) -> None:
         """Log once that the folder of the journal or the store is lost with its container, if so."""
-        if self._is_told:
+        if self._has_warned:
             return
-        self._is_told = True
+        self._has_warned = True
         for folder in (self._settings.directory, self._store.directory):
             if in_container(folder):
                 pack_logger().warning(
@@ -116,7 +116,7 @@ class JournalTransactions:
         except DamagedError:
             self._drop(database)
             raise
-        with self._noting:
+        with self._mark_lock:
             # The mark also counts the changes of other processes. Ignore it if another thread has dropped this database
             # meanwhile: a replaced one counts anew.
             if self._database is database:
@@ -131,7 +131,7 @@ class JournalTransactions:
 
         A failure is ignored; the next call tries again.
         """
-        with self._noting:
+        with self._mark_lock:
             if self._mark != self._written:
                 self._written_at = time.monotonic()
                 with suppress(OSError, ValueError):

@@ -214,11 +214,11 @@ def note_unknown(connection: Connection, now: float, journal_id: str, submitted:
     """
     before = _read_unknown(connection, journal_id) or Unknown(submitted)
     first = before.first if before.answers else now
-    told = replace(before, first=first, last=now, answers=before.answers + 1)
-    enough = told.answers >= _ANSWERS and now - first >= _OVER and now - told.since >= kept_for
-    told = replace(told, forgotten=told.forgotten or enough)
-    write_meta(connection, _PREFIX + journal_id, json.dumps(asdict(told)))
-    return told
+    series = replace(before, first=first, last=now, answers=before.answers + 1)
+    enough = series.answers >= _ANSWERS and now - first >= _OVER and now - series.since >= kept_for
+    series = replace(series, forgotten=series.forgotten or enough)
+    write_meta(connection, _PREFIX + journal_id, json.dumps(asdict(series)))
+    return series
 
 
 def note_known(connection: Connection, now: float, journal_id: str) -> None:
@@ -234,8 +234,8 @@ def drop_unknown(connection: Connection, journal_id: str) -> None:
 def forgotten_ids(connection: Connection) -> frozenset[str]:
     """The journal ids of all tasks that the service has probably forgotten."""
     rows = connection.execute(select(meta.c.name, meta.c.value).where(meta.c.name.startswith(_PREFIX)))
-    told = {row.name.removeprefix(_PREFIX): _parsed_unknown(row.value) for row in rows}
-    return frozenset(journal_id for journal_id, unknown in told.items() if unknown is not None and unknown.forgotten)
+    series = {row.name.removeprefix(_PREFIX): _parsed_unknown(row.value) for row in rows}
+    return frozenset(journal_id for journal_id, unknown in series.items() if unknown is not None and unknown.forgotten)
 
 
 def _read_unknown(connection: Connection, journal_id: str) -> Unknown | None:
@@ -256,16 +256,16 @@ def insert_tasks(connection: Connection, now: float, side_cars: Iterable[SideCar
     """
     mark = Database.mark(connection)
     known = set(connection.execute(select(attempts.c.id)).scalars())
-    taken: dict[str, int] = {}
+    inserted: dict[str, int] = {}
     for side_car in side_cars:
         if side_car.journal_id in known:
-            _complete(connection, now, side_car)
+            _add_task(connection, now, side_car)
         elif not _deleted_on_purpose(connection, mark, side_car):
             _insert_purchase(connection, now, [side_car])
-            taken[side_car.journal] = max(taken.get(side_car.journal, 0), side_car.journal_count)
-    for journal, count in taken.items():
+            inserted[side_car.journal] = max(inserted.get(side_car.journal, 0), side_car.journal_count)
+    for journal, count in inserted.items():
         if journal and journal != mark.journal:
-            write_meta(connection, _taken(journal), str(count))
+            write_meta(connection, _inserted_up_to(journal), str(count))
 
 
 def _deleted_on_purpose(connection: Connection, mark: Mark, side_car: SideCar) -> bool:
@@ -277,16 +277,16 @@ def _deleted_on_purpose(connection: Connection, mark: Mark, side_car: SideCar) -
     if not side_car.journal:
         return False
     is_own = side_car.journal == mark.journal
-    seen = mark.count if is_own else int(read_meta(connection, _taken(side_car.journal)) or 0)
+    seen = mark.count if is_own else int(read_meta(connection, _inserted_up_to(side_car.journal)) or 0)
     return side_car.journal_count <= seen
 
 
-def _taken(journal: str) -> str:
+def _inserted_up_to(journal: str) -> str:
     """Name in ``meta`` of the count up to which the tasks of another journal were inserted."""
     return f"taken:{journal}"
 
 
-def _complete(connection: Connection, now: float, side_car: SideCar) -> None:
+def _add_task(connection: Connection, now: float, side_car: SideCar) -> None:
     """Park an attempt that was given up before its task id was written: the side-car has the task.
 
     Changes nothing if the attempt has a task, an owner, or another state.

@@ -55,11 +55,11 @@ def open_sqlite(directory: Path, store: Store, clock: Callable[[], float], last:
         # Read the mark's file before the database's count: other processes raise both, and a mark that was read later
         # would make a sound database look like an older copy.
         expected = last.or_later(read_mark(directory / _MADE))
-        database = _sound(directory, store, clock)
+        database = _open_sound(directory, store, clock)
         if database is None:
-            with _alone(directory):
+            with _replacement_lock(directory):
                 # Look again: another process may have replaced it before this one got the lock.
-                database = _sound(directory, store, clock) or _replace(directory, store, clock)
+                database = _open_sound(directory, store, clock) or _replace(directory, store, clock)
             expected = Mark()
         _catch_up(database, directory / _MADE, expected, store, directory)
     except OSError as problem:
@@ -147,7 +147,7 @@ def _make_private(directory: Path) -> None:
                 path.chmod(mode & 0o700)
 
 
-def _sound(directory: Path, store: Store, clock: Callable[[], float]) -> Database | None:
+def _open_sound(directory: Path, store: Store, clock: Callable[[], float]) -> Database | None:
     """Open the SQLite journal, and make it if there never was one; ``None`` if it is damaged, missing or empty.
 
     A new one gets the attempts of the store's pictures.
@@ -188,7 +188,7 @@ def _was_there(directory: Path, store: Store) -> bool:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _replacement_lock(directory: Path) -> Iterator[None]:
     """A lock between processes, which a process that dies gives up.
 
     Raises:
@@ -379,9 +379,9 @@ def _pad(copy: Path) -> None:
     with copy.open("r+b") as file:
         header = file.read(100)
         page_size = int.from_bytes(header[16:18], "big")
-        whole = (65536 if page_size == 1 else page_size) * int.from_bytes(header[28:32], "big")
-        if header.startswith(b"SQLite format 3") and copy.stat().st_size < whole < _LARGEST_RUIN:
-            file.truncate(whole)
+        full_size = (65536 if page_size == 1 else page_size) * int.from_bytes(header[28:32], "big")
+        if header.startswith(b"SQLite format 3") and copy.stat().st_size < full_size < _LARGEST_RUIN:
+            file.truncate(full_size)
 
 
 def _rows(copy: Path, table: Table) -> Iterator[dict[str, Any]]:

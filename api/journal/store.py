@@ -512,8 +512,8 @@ class Mark:
 def read_mark(path: Path) -> Mark:
     """The mark in a file; an empty mark if the file is missing or cannot be read."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return Mark(str(told["journal"]), int(told["count"]))
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return Mark(str(fields["journal"]), int(fields["count"]))
     return Mark()
 
 

@@ -103,11 +103,11 @@ def read_tasks(connection: Connection, look: Look, limit: int, which: Any = None
     newest = attempts.c.created_at.desc(), attempts.c.id
     which = true() if which is None else which
     rows = connection.execute(chosen.where(which).order_by(*newest).limit(limit)).all()
-    known = _of_the_same_requests(connection, select(attempts.c.key).where(which).order_by(*newest).limit(limit))
+    known = _attempts_by_key(connection, select(attempts.c.key).where(which).order_by(*newest).limit(limit))
     return [_task(row, known[row.key], look) for row in rows]
 
 
-def _of_the_same_requests(connection: Connection, keys: Any) -> dict[str, list[_Known]]:
+def _attempts_by_key(connection: Connection, keys: Any) -> dict[str, list[_Known]]:
     """All attempts of the requests in the subquery ``keys``, by key, oldest first."""
     found: defaultdict[str, list[_Known]] = defaultdict(list)
     columns = select(attempts.c.key, attempts.c.id, attempts.c.state, attempts.c.owner)
@@ -136,11 +136,11 @@ def _task(row: Row[Any], known: list[_Known], look: Look) -> Task:
         error=record.error() if record else None,
         stored=row.stored,
         waiting=row.state in UNDER_WAY and not look.is_free(this),
-        can=_possible(this, known, look, again=bool(row.submit_again)),
+        can=_possible_actions(this, known, look, again=bool(row.submit_again)),
     )
 
 
-def _possible(this: _Known, known: list[_Known], look: Look, *, again: bool) -> tuple[str, ...]:
+def _possible_actions(this: _Known, known: list[_Known], look: Look, *, again: bool) -> tuple[str, ...]:
     """The actions for the attempt ``this`` of a request with the attempts ``known``; ``again`` as for decide()."""
     decision, about, busy = decide(
         known, again=again, is_free=look.is_free, has_pictures=look.has_pictures, forgotten=look.forgotten
@@ -150,7 +150,7 @@ def _possible(this: _Known, known: list[_Known], look: Look, *, again: bool) -> 
         SUBMIT_AGAIN: about == this and may_submit_again(decision, this, busy=busy, forgotten=look.forgotten),
         STOP_WAITING: this.journal_id in look.stoppable,
     }
-    return tuple(name for name, now in possible.items() if now)
+    return tuple(name for name, is_possible in possible.items() if is_possible)
 
 
 class Stoppable(Protocol):

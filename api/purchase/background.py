@@ -43,8 +43,8 @@ class BackgroundPoller:
         self._starting = threading.Lock()
         self._started = False
         self._stop = threading.Event()
-        self._few = threading.BoundedSemaphore(_LOOKS_AT_ONCE)
-        self._few_asked_for = threading.BoundedSemaphore(_LOOKS_AT_ONCE)
+        self._places = threading.BoundedSemaphore(_LOOKS_AT_ONCE)
+        self._places_of_ask_now = threading.BoundedSemaphore(_LOOKS_AT_ONCE)
 
     def start(self) -> None:
         """Start the thread, unless it was started before."""
@@ -72,14 +72,14 @@ class BackgroundPoller:
         """
         due = self._journal.orphans(_AT_ONCE)
         for attempt in due:
-            if not self._few.acquire(timeout=_LONGEST_LOOK):
+            if not self._places.acquire(timeout=_LONGEST_LOOK):
                 pack_logger().warning("the collector waits: %d looks at tasks do not end", _LOOKS_AT_ONCE)
                 break
             look = threading.Thread(target=self._look_and_release, args=(attempt,), name=_LOOK_NAME, daemon=True)
             try:
                 look.start()
             except BaseException:
-                self._few.release()
+                self._places.release()
                 raise
             look.join(_LONGEST_LOOK)
         return len(due)
@@ -88,13 +88,13 @@ class BackgroundPoller:
         try:
             self._look(attempt)
         finally:
-            self._few.release()
+            self._places.release()
 
     def _look(self, attempt: Attempt) -> None:
         """Write when the next look is due, then claim and collect the task; errors are logged."""
         # Before anything that may fail, so that a task that always fails is not looked at in each round.
-        waits = min(_SLOWEST, _EVERY * 2.0 ** min(attempt.polls, 6))
-        self._journal.poll_later(attempt, waits if self._journal.age(attempt) < _WEEK else _DAY)
+        pause = min(_SLOWEST, _EVERY * 2.0 ** min(attempt.polls, 6))
+        self._journal.poll_later(attempt, pause if self._journal.age(attempt) < _WEEK else _DAY)
         try:
             service = self._service_of(attempt)
             check_account(attempt, service)
@@ -136,7 +136,7 @@ class BackgroundPoller:
 
     def _look_now(self, claim: Claim, service: Service) -> None:
         try:
-            with self._few_asked_for:
+            with self._places_of_ask_now:
                 self._resume(claim, service)
         except Exception as problem:  # the task list shows the attempt's state
             pack_logger().info("%s was asked for: %s", claim.journal_id, problem)

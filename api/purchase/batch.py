@@ -117,11 +117,11 @@ class Batch:
         self._failed = threading.Event()
         self._orders = orders_of(calls, run.prompt_id)
         self._running = 0
-        self._rests = threading.Condition()
+        self._idle = threading.Condition()
         decisions = journal.look_up([order.key for order in self._orders])
         kinds = [decisions[order.key] for order in self._orders]
         new = [order.purchase for order, kind in zip(self._orders, kinds, strict=True) if kind is Decision.NEW]
-        of_new = [call.problem for call, kind in zip(calls, kinds, strict=True) if kind is Decision.NEW]
+        problems = [call.problem for call, kind in zip(calls, kinds, strict=True) if kind is Decision.NEW]
         buy = sum(purchase.pictures for purchase in new)
         self.plan = Plan(buy, kinds.count(Decision.REUSE), kinds.count(Decision.RESUME))
         self.reused = [index for index, kind in enumerate(kinds) if kind is Decision.REUSE]
@@ -129,7 +129,7 @@ class Batch:
         if Decision.EXPLAIN in kinds and new:
             # The explained call makes this node fail, so the new ones are not submitted.
             self._failed.set()
-        elif problem := next(filter(None, of_new), None):
+        elif problem := next(filter(None, problems), None):
             raise problem
         elif new:
             journal.check_budget(together(new))
@@ -171,14 +171,14 @@ class Batch:
             CallCancelled: cancelled; what was accepted is parked.
         """
         call, order = self._calls[index], self._orders[index]
-        with self._rests:
+        with self._idle:
             self._running += 1
         try:
             return self._run(call, order, watch)
         finally:
-            with self._rests:
+            with self._idle:
                 self._running -= 1
-                self._rests.notify_all()
+                self._idle.notify_all()
 
     def _run(self, call: PaidCall, order: Order, watch: CallHandle) -> Result:
         try:
@@ -213,7 +213,7 @@ class Batch:
             except JournalError as error:
                 raise _after_acceptance(error, lost) from None
             if found is None:
-                raise _after_acceptance(_gone(), lost)
+                raise _after_acceptance(_row_lost_error(), lost)
             if isinstance(found, Explained):
                 raise found.error
             if isinstance(found, Busy):
@@ -294,16 +294,16 @@ class Batch:
         Raises:
             JournalError: the journal cannot be read.
         """
-        with self._rests:
-            self._rests.wait_for(lambda: not self._running, seconds)
-        return AbandonedCalls(**Counter(map(_left, self._journal.decisions([order.key for order in self._orders]))))
+        with self._idle:
+            self._idle.wait_for(lambda: not self._running, seconds)
+        return AbandonedCalls(**Counter(map(_field_of, self._journal.decisions([order.key for order in self._orders]))))
 
     def delivered(self, results: Sequence[Result]) -> None:
         """The node returns these pictures: their attempts become ``delivered``."""
         self._journal.mark_delivered(result.delivery.journal_id for result in results if result.delivery is not None)
 
 
-def _left(found: Found) -> str:
+def _field_of(found: Found) -> str:
     """The field of :class:`AbandonedCalls` that counts a call."""
     if found.decision is Decision.NEW or found.state is State.PREPARED:
         return "unsent"
@@ -312,7 +312,7 @@ def _left(found: Found) -> str:
     return "sending" if found.busy and found.state is State.SUBMITTING else "accepted"
 
 
-def _gone() -> JournalError:
+def _row_lost_error() -> JournalError:
     """The error for a sent attempt whose row the journal has lost."""
     return JournalError(
         Text("The journal lost this request while it was under way.", "该请求进行期间，付费日志丢失了它的记录。")

@@ -106,17 +106,17 @@ def from_store(store: Store, attempt: Attempt, cancel: CancelToken) -> Delivery:
     """
     pictures: list[Pixels] = []
     errors: list[RemoteImageError] = []
-    gone = False
+    is_incomplete = False
     for result in attempt.results:
         if result.error is not None:
             errors.append(retold(result.error, attempt.tried_at))
             continue
         picture = _stored_picture(store, result, attempt.task, cancel)
         if picture is None:
-            gone = True
+            is_incomplete = True
         else:
             pictures.append(picture)
-    if gone or not attempt.results:
+    if is_incomplete or not attempt.results:
         raise PicturesGoneError
     return Delivery(attempt.task, tuple(pictures), tuple(errors), attempt.journal_id, "reused")
 
@@ -210,7 +210,7 @@ def collect(
     if answered is not None:
         sub_tasks: Sequence[SubTask] = (answered,)
     else:
-        sub_tasks = _wait_or_make_do(claim, service, journal, watch)
+        sub_tasks = _wait_or_use_stored(claim, service, journal, watch)
     if attempt.resumable and not any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks):
         # A synchronous answer with the picture's bytes skips "done": it has no task, so the bytes are stored first.
         claim.done(len(sub_tasks))
@@ -220,52 +220,52 @@ def collect(
     if len(sub_tasks) > _MOST_PICTURES:
         note = _more_than_fetched(len(sub_tasks))
         sub_tasks = sub_tasks[:_MOST_PICTURES]
-    known = KnownPictures(attempt)
+    known_pictures = KnownPictures(attempt)
     # A synchronous answer's link that is older than a day: there is no task to ask for a new link.
     dead_link = not task.task_id and journal.age(attempt) > _LINK_LIVES
     fetcher = Downloads(service, task, attempt.expected_pixels, watch.cancel)
     pictures: list[Pixels] = []
     errors: list[RemoteImageError] = []
-    whole = True
+    is_settled = True
     for position, sub_task in enumerate(sub_tasks):
-        before = known.result(position, sub_task.sub_task_id)
-        picture = _stored_picture(journal.store, before, task) if before is not None and before.sha256 else None
-        if picture is not None and before is not None and before.position != position:
-            claim.moved(position, before)
+        earlier = known_pictures.result(position, sub_task.sub_task_id)
+        picture = _stored_picture(journal.store, earlier, task) if earlier is not None and earlier.sha256 else None
+        if picture is not None and earlier is not None and earlier.position != position:
+            claim.moved(position, earlier)
         if picture is None:
-            last_word = sub_task.error if sub_task.final else None
+            final_error = sub_task.error if sub_task.final else None
             try:
                 if sum(each.nbytes for each in pictures) > MOST_BYTES:
                     raise fetcher.too_much()
                 brought = fetcher.bring(sub_task, partial(claim.keep, position, sub_task.sub_task_id))
-                whole = brought.kept != "again" and whole
+                is_settled = brought.kept != "again" and is_settled
                 picture = brought.pixels
                 if picture is None:
                     unreadable = fetcher.undecodable(brought)
                     if brought.is_foreign and brought.kept != "again":
-                        last_word = unreadable
+                        final_error = unreadable
                     raise unreadable
             except RemoteImageError as error:
                 errors.append(error)
-                told = error is last_word and not isinstance(error, TaskTimeoutError)
+                is_final = error is final_error and not isinstance(error, TaskTimeoutError)
                 if attempt.complete:
-                    _once_delivered(attempt, error)
-                elif told or not attempt.resumable or dead_link:
+                    _about_missing_file(attempt, error)
+                elif is_final or not attempt.resumable or dead_link:
                     if dead_link:
                         error.advice = TaskFailedError.default_advice
                     claim.missing(position, sub_task.sub_task_id, error)
                 else:
                     # The error may pass (name server, proxy) and the picture is paid: leave the attempt open.
-                    whole = False
-                    _once_delivered(attempt, error)
+                    is_settled = False
+                    _about_missing_file(attempt, error)
                 continue
         pictures.append(picture)
         watch.report(replace(downloading, picture=picture))
     timed_out = any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks)
-    if attempt.complete or (whole and pictures and not timed_out):
+    if attempt.complete or (is_settled and pictures and not timed_out):
         # A complete attempt whose files were missing stays "stored", whatever the service answers: they may come back.
         claim.stored()
-    elif whole and not timed_out:
+    elif is_settled and not timed_out:
         claim.failed(errors[0])
     watch.report(Progress("done", 1.0, task.task_id))
     return Delivery(task, tuple(pictures), tuple(errors), attempt.journal_id, source, note)
@@ -297,7 +297,7 @@ def keep_beside_an_error(claim: Claim, service: Service, watch: CallHandle, pict
     return "stored" if claim.keep_beside_an_error(encoded) else "lost"
 
 
-def _wait_or_make_do(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -> Sequence[SubTask]:
+def _wait_or_use_stored(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -> Sequence[SubTask]:
     """As :func:`_wait`; if that times out and some pictures are stored already, each sub task with the timeout error.
 
     So the stored pictures are delivered. For a complete attempt the error is raised.
@@ -336,11 +336,11 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -
             unknown += 1
             if claim.attempt.unconfirmed and claim.attempt.polls + unknown >= _UNKNOWN_FOR_GOOD:
                 claim.forget()
-                raise _never_known(task, problem) from problem
+                raise _never_known_error(task, problem) from problem
             if service.provider == "Volcengine":
                 # "not_found" is a documented state: once the service keeps the task no longer, it is final.
                 if age > service.kept_for:
-                    return [SubTask("", started=True, error=_not_found(task))]
+                    return [SubTask("", started=True, error=_not_found_error(task))]
             elif problem.certain and journal.note_unknown(claim.attempt, service.kept_for):
                 raise _forgotten(claim) from problem
             raise
@@ -355,10 +355,10 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -
     try:
         return poll_until_done(task, query, account.deadlines, watch, usual, age)
     except TaskTimeoutError as error:
-        raise _once_delivered(claim.attempt, error) from None
+        raise _about_missing_file(claim.attempt, error) from None
 
 
-def _once_delivered(attempt: Attempt, error: RemoteImageError) -> RemoteImageError:
+def _about_missing_file(attempt: Attempt, error: RemoteImageError) -> RemoteImageError:
     """``error``; for a complete attempt it says that the picture was bought before and its file is missing."""
     if attempt.complete:
         error.what = Text(
@@ -375,7 +375,7 @@ _RESTORE_OR_BUY = Text(
 )
 
 
-def _never_known(task: TaskRef, problem: UnknownTaskError) -> InvalidInputError:
+def _never_known_error(task: TaskRef, problem: UnknownTaskError) -> InvalidInputError:
     provider = "火山引擎" if task.provider == "Volcengine" else task.provider
     return InvalidInputError(
         Text(
@@ -412,7 +412,7 @@ def _forgotten(claim: Claim) -> TaskTimeoutError:
     return error
 
 
-def _not_found(task: TaskRef) -> ServiceError:
+def _not_found_error(task: TaskRef) -> ServiceError:
     return ServiceError(
         Text(
             "The service no longer knows this task (not_found): it keeps results for 24 hours, and this one was not "

@@ -91,9 +91,9 @@ def poll_until_done(
         watch.cancel.sleep(min(pause, deadline - time.monotonic()))
         asked = time.monotonic()
         try:
-            told = _in_order(query(), task.sub_task_ids)
+            states = _in_order(query(), task.sub_task_ids)
             # Ignore a poll in which fewer sub tasks have ended than before: a finished picture stays finished.
-            known = told if _ended(told) >= _ended(known) else known
+            known = states if _ended(states) >= _ended(known) else known
             failures, last_problem = 0, None
             answered_in = time.monotonic() - asked
         except PollError as problem:
@@ -147,10 +147,10 @@ def _in_order(sub_tasks: Sequence[SubTask], ids: Sequence[str]) -> tuple[SubTask
 
 
 def _fraction(sub_tasks: Sequence[SubTask]) -> float | None:
-    """The mean completion (0-1) of the sub tasks; ``None`` if the service gives none."""
+    """The mean completion (0-1) of the sub tasks; ``None`` if none has any, else those without count as 0."""
     shares = [1.0 if sub_task.ended else sub_task.completion for sub_task in sub_tasks]
-    told = [share for share in shares if share is not None]
-    return sum(told) / len(shares) if told else None
+    given = [share for share in shares if share is not None]
+    return sum(given) / len(shares) if given else None
 
 
 def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, problem: Text | None) -> tuple[SubTask, ...]:
@@ -188,5 +188,5 @@ def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, probl
     # Announced sub tasks keep their position, also if the service did not list them: the journal stores pictures by it.
     awaited = [listed.pop(sub_task_id, SubTask(sub_task_id)) for sub_task_id in task.sub_task_ids]
     others = [sub_task for sub_task in known if sub_task.sub_task_id in listed]
-    whole = _in_order([*awaited, *others], task.sub_task_ids)
-    return tuple(sub_task if sub_task.ended else replace(sub_task, error=error) for sub_task in whole)
+    ordered = _in_order([*awaited, *others], task.sub_task_ids)
+    return tuple(sub_task if sub_task.ended else replace(sub_task, error=error) for sub_task in ordered)

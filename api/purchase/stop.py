@@ -66,7 +66,7 @@ class StoppableCall:
             return TaskTimeoutError(_OTHERS_WORK, advice=_NOT_TWICE)
         task = claim.attempt.task
         # Read the state once: the call's thread may change it meanwhile.
-        what, billed, advice = _TOLD.get(claim.state, (_UNDECIDED, "unknown", _NOT_TWICE))
+        what, billed, advice = _ERRORS_BY_STATE.get(claim.state, (_UNDECIDED, "unknown", _NOT_TWICE))
         return TaskTimeoutError(
             what,
             advice=advice,
@@ -135,7 +135,7 @@ _CAME = Text(
 _FROM_STORE = Text("Queue again: it comes from the store, with 0 calls.", "请重新运行：将直接取自图片库，0 次调用。")
 _SUBMITS = Text("Queue again to submit it.", "重新运行即可提交。")
 
-_TOLD: dict[State, tuple[Text, Billed, Text | None]] = {
+_ERRORS_BY_STATE: dict[State, tuple[Text, Billed, Text | None]] = {
     State.PREPARED: (_UNSENT, "no", _SUBMITS),
     State.CANCELLED: (_UNSENT, "no", _SUBMITS),
     State.SUBMITTING: (_SENT, "unknown", _NOT_TWICE),

@@ -105,7 +105,7 @@ def submit_until_decided(
             watch.cancel.sleep(jittered(0.5 * 2 ** (resends - 1)))
         except NoAnswerError as problem:
             error: RemoteImageError = AmbiguousSubmitError(
-                _with_what_came(
+                _with_kept_answer(
                     claim,
                     problem.body,
                     Text(
@@ -118,7 +118,7 @@ def submit_until_decided(
                 request_id=request_id,
             )
             claim.ambiguous(error)
-            raise _heard(error, watch) from problem
+            raise _logged_after_cancel(error, watch) from problem
         except NotAccepted as answer:
             if answer.picture is not None:
                 kept = keep(answer.picture)
@@ -127,7 +127,7 @@ def submit_until_decided(
                 if kept != "no picture" or not answer.is_known:
                     error = _with_a_picture(provider, answer, request_id, kept=kept == "stored")
                     claim.ambiguous(error)
-                    raise _heard(error, watch) from None
+                    raise _logged_after_cancel(error, watch) from None
             # The status 401 alone does not prove that the key was refused: a gateway may have wrapped a failure.
             key_refused = answer.status == 401 and answer.outcome is Outcome.REFUSED
             if answer.outcome is Outcome.BUSY or key_refused:
@@ -147,9 +147,9 @@ def submit_until_decided(
                     continue
             error = _error_of(provider, answer, request_id)
             if answer.outcome is Outcome.AMBIGUOUS and answer.status < 300:
-                error.what = _with_what_came(claim, answer.body, error.what)
+                error.what = _with_kept_answer(claim, answer.body, error.what)
             _settle(claim, answer.outcome, error)
-            raise _heard(error, watch) from None
+            raise _logged_after_cancel(error, watch) from None
 
 
 def _settle(claim: Claim, outcome: Outcome, error: RemoteImageError) -> None:
@@ -162,7 +162,7 @@ def _settle(claim: Claim, outcome: Outcome, error: RemoteImageError) -> None:
         claim.refused(error)
 
 
-def _heard(error: RemoteImageError, watch: CallHandle) -> RemoteImageError:
+def _logged_after_cancel(error: RemoteImageError, watch: CallHandle) -> RemoteImageError:
     """``error``; logged if the call was cancelled: nobody waits for it then, and only log and journal show it."""
     if watch.cancel.cancelled:
         pack_logger().warning("after the interrupt: %s", error.text().en)
@@ -198,7 +198,7 @@ def _with_a_picture(provider: Provider, answer: NotAccepted, request_id: str, *,
     )
 
 
-def _with_what_came(claim: Claim, body: bytes, what: Text) -> Text:
+def _with_kept_answer(claim: Claim, body: bytes, what: Text) -> Text:
     """``what``, with the name of the file if the answer was large enough to hold a picture: it is kept in the store.
 
     ``body`` is redacted before it is kept.
@@ -216,8 +216,8 @@ def _with_what_came(claim: Claim, body: bytes, what: Text) -> Text:
 
 def _pause_when_busy(retry_after: str, busy_answers: int) -> float:
     """Seconds to wait after a busy answer: its ``Retry-After``, else 1 s, doubled with each one before, up to 16 s."""
-    told = seconds_of(retry_after, time.time())
-    return max(told, 0.2) if told is not None else jittered(min(16.0, 2.0**busy_answers))
+    asked_for = seconds_of(retry_after, time.time())
+    return max(asked_for, 0.2) if asked_for is not None else jittered(min(16.0, 2.0**busy_answers))
 
 
 def seconds_of(retry_after: str, now: float) -> float | None:

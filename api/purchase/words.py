@@ -87,8 +87,8 @@ def deliver(results: Sequence[Result], *, accept_partial: bool) -> tuple[list[De
 def may_still_come(results: Sequence[Result]) -> bool:
     """Whether something is missing, no call was held back, and each missing picture is in a task that goes on."""
     missing = [error for result in results for error in _errors_of(result)]
-    whole = all(result.delivery is not None or result.error is not None for result in results)
-    return bool(missing) and whole and all(isinstance(e, TaskTimeoutError) and e.billed != "no" for e in missing)
+    none_skipped = all(result.delivery is not None or result.error is not None for result in results)
+    return bool(missing) and none_skipped and all(isinstance(e, TaskTimeoutError) and e.billed != "no" for e in missing)
 
 
 def _errors_of(result: Result) -> Sequence[RemoteImageError]:
