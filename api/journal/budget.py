@@ -203,7 +203,7 @@ def slow_down(connection: Connection, now: float, account: str, provider: str) -
     connection.execute(insert(limits).values(account=account, provider=provider, factor=halved, changed_at=now))
 
 
-class AdmissionQueue:
+class PollPacer:
     """Spaces the polls of one account in this process; thread-safe."""
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ from ..core import (
 )
 from ..pixels import Encoded, UndecodableImageError
 from . import salvage
-from .budget import AdmissionQueue, check_budget, counted_today, pause_until_room, slow_down
+from .budget import PollPacer, check_budget, counted_today, pause_until_room, slow_down
 from .claim import Claim, Claims
 from .lease import HEARTBEAT, Leases
 from .model import (
@@ -104,7 +104,7 @@ class Journal:
         self._closed = False
         self._living_processes = 1
         self._admission_locks: dict[tuple[str, str], threading.Lock] = {}
-        self._poll_queues: dict[str, AdmissionQueue] = {}
+        self._poll_queues: dict[str, PollPacer] = {}
 
     # ---- opening and closing
 
@@ -524,7 +524,7 @@ class Journal:
 
         Each process takes an equal share; it counts the others at each heartbeat.
         """
-        queue = self._poll_queues.setdefault(account, AdmissionQueue())
+        queue = self._poll_queues.setdefault(account, PollPacer())
         queue.pass_through(per_second / self._living_processes if per_second else None, cancel)
 
     # ---- reading

@@ -40,7 +40,7 @@ class Run:
         self.prompt_id = prompt_id
         self._stopped_by: RemoteImageError | None = None
 
-    def heard(self, error: RemoteImageError) -> None:
+    def note_failure(self, error: RemoteImageError) -> None:
         """Note the error of a call; a service's refusal of the key or the balance ends the submits of this run."""
         if isinstance(error, (AuthenticationError, QuotaError)) and error.provider is not None:
             self._stopped_by = error
@@ -188,7 +188,7 @@ class Batch:
             return Result()
         except RemoteImageError as error:
             self._failed.set()
-            self._run_of_workflow.heard(error)
+            self._run_of_workflow.note_failure(error)
             return Result(error=error)
         except BaseException:
             self._failed.set()
@@ -288,7 +288,7 @@ class Batch:
             raise NotSubmitted
         self._run_of_workflow.check()
 
-    def left(self, seconds: float) -> AbandonedCalls:
+    def abandoned(self, seconds: float) -> AbandonedCalls:
         """What the journal knows of the calls, once no thread runs one of them any more or ``seconds`` have passed.
 
         Raises:

@@ -162,7 +162,7 @@ def _report_abandoned_calls(batch: api.Batch, display: NodeDisplay) -> None:
 
     def look() -> None:
         with contextlib.suppress(RemoteImageError):
-            display.leave(batch.left(max(0.0, deadline - time.monotonic())))
+            display.leave(batch.abandoned(max(0.0, deadline - time.monotonic())))
 
     # One thread for all: the items of a mapped list are interrupted at the same time.
     with contextlib.suppress(Exception):

@@ -31,7 +31,7 @@ def test_an_accepted_task(shop: Shop) -> None:
     buying = shop.buying(upscale(shop.hidream, A))
     until(lambda: [record for record in shop.emulator.requests if record.phase == "result"], PATIENCE)
     interrupted(buying)
-    assert buying.batch.left(PATIENCE) == AbandonedCalls(accepted=1)
+    assert buying.batch.abandoned(PATIENCE) == AbandonedCalls(accepted=1)
 
 
 @both_providers
@@ -41,9 +41,9 @@ def test_a_submit_whose_answer_is_still_awaited(service: str, shop: Shop) -> Non
         buying = shop.buying(ANY_CALL[service](shop, A))
         until(lambda: shop.accepted == 1, PATIENCE)
         buying.interrupt()
-        assert buying.batch.left(0.05) == AbandonedCalls(sending=1)
+        assert buying.batch.abandoned(0.05) == AbandonedCalls(sending=1)
         may_answer.set()
-        assert buying.batch.left(PATIENCE) == AbandonedCalls(accepted=1)
+        assert buying.batch.abandoned(PATIENCE) == AbandonedCalls(accepted=1)
     with shop.buys(0):
         shop.buy(ANY_CALL[service](shop, A))
 
@@ -52,20 +52,20 @@ def test_what_failed_is_unclear_or_was_never_sent(shop: Shop) -> None:
     shop.fault("submit", status=502, accept=True)
     unclear = shop.buying(upscale(shop.hidream, A))
     unclear.wait()
-    assert unclear.batch.left(PATIENCE) == AbandonedCalls(unclear=1)
+    assert unclear.batch.abandoned(PATIENCE) == AbandonedCalls(unclear=1)
     shop.fault("result", task_status=[3])
     failed = shop.buying(upscale(shop.hidream, B))
     failed.wait()
-    assert failed.batch.left(PATIENCE) == AbandonedCalls(failed=1)
+    assert failed.batch.abandoned(PATIENCE) == AbandonedCalls(failed=1)
     shop.fault("submit", None, status=429, headers={"Retry-After": "30"})
     waiting = shop.buying(upscale(shop.hidream, A, 1))
     until(lambda: len(shop.submits) == 3, PATIENCE)
     interrupted(waiting)
-    assert waiting.batch.left(PATIENCE) == AbandonedCalls(unsent=1)
+    assert waiting.batch.abandoned(PATIENCE) == AbandonedCalls(unsent=1)
 
 
 def test_what_the_store_has_comes_free(shop: Shop) -> None:
     shop.buy(upscale(shop.hidream, A))
     both = Buying(shop.journal, [upscale(shop.hidream, A), upscale(shop.hidream, A, 5)])
     both.wait()
-    assert both.batch.left(PATIENCE) == AbandonedCalls(accepted=2)
+    assert both.batch.abandoned(PATIENCE) == AbandonedCalls(accepted=2)

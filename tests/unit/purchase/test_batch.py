@@ -184,7 +184,7 @@ def test_a_refused_key_or_an_empty_account_stops_every_node_of_the_run(
 
 def test_a_budget_of_the_server_does_not_speak_for_the_account(journal: Journal) -> None:
     run = Run("prompt-1")
-    run.heard(QuotaError(Text("This server's budget.", "此服务器的预算。")))
+    run.note_failure(QuotaError(Text("This server's budget.", "此服务器的预算。")))
     run.check()
 
 
