@@ -1,4 +1,4 @@
-"""What an interrupt leaves of a batch, as the journal has it: `Batch.left`."""
+"""What an interrupt leaves of a batch, as the journal has it: `Batch.abandoned`."""
 
 from __future__ import annotations
 
