@@ -1,4 +1,4 @@
-"""python -m emulator --port N [--latency S] [--faults FILE]"""
+"""`python -m emulator --port N [--latency S] [--faults FILE]`: run the emulator until Ctrl-C."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ def main() -> None:
     with Emulator(options.port, options.latency, faults=faults) as emulator:
         print(f"listening on {emulator.url}", flush=True)
         try:
-            # In slices: on Windows an endless wait would not feel Ctrl-C.
+            # Wait in slices of 0.5 s: on Windows Ctrl-C does not interrupt a wait without a timeout.
             while not threading.Event().wait(0.5):
                 pass
         except KeyboardInterrupt:

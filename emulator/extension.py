@@ -1,4 +1,7 @@
-"""New pixels around (or in the holes of) a picture: its own content mirrored, the further out the more blurred."""
+"""Makes new pixels around a picture or in its holes: its own content mirrored, the more blurred the further out.
+
+Pictures are uint8 arrays of the shape (height, width, 3), RGB.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +22,7 @@ _FILL_SIDE = 1024
 
 
 def extend(original: Bytes, width: int, height: int, x: int, y: int, seed: int) -> Bytes:
-    """The original, unchanged, at (x, y) of a canvas, and its continuation around it."""
+    """Return a canvas of width × height: the original unchanged with its corner at (x, y), new pixels around it."""
     rows, columns = original.shape[:2]
     mirrored = original[_mirror(height, y, rows)][:, _mirror(width, x, columns)]
     side = max(width, height)
@@ -38,7 +41,7 @@ def extend(original: Bytes, width: int, height: int, x: int, y: int, seed: int) 
 
 
 def fill(picture: Bytes, new: Bools, seed: int) -> Bytes:
-    """The picture with its `new` pixels replaced; all others unchanged."""
+    """Return a copy of the picture with new pixels where `new` (height, width) is True; all others are unchanged."""
     kept = np.argwhere(~new)
     if len(kept):
         (top, left), (bottom, right) = kept.min(axis=0), kept.max(axis=0) + 1
@@ -51,12 +54,16 @@ def fill(picture: Bytes, new: Bools, seed: int) -> Bytes:
 
 
 def _mirror(length: int, start: int, size: int) -> npt.NDArray[np.int64]:
-    """For each place on the canvas, the row (or column) of the original that a row of mirrors shows there."""
+    """Return, for each row (or column) of the canvas, the row of the original that it shows.
+
+    The original begins at `start`, has `size` rows, and is repeated, every second time mirrored.
+    """
     place = (np.arange(length) - start) % (2 * size)
     return np.where(place < size, place, 2 * size - 1 - place)
 
 
 def _outside(length: int, start: int, size: int) -> Floats:
+    """Return, for each row (or column) of the canvas, its distance from the original in pixels; 0 within it."""
     place = np.arange(length)
     return np.maximum(np.maximum(start - place, place - (start + size - 1)), 0).astype(np.float32)
 
@@ -70,12 +77,13 @@ def _blurred(picture: Bytes, radius: float) -> Bytes:
 
 
 def _blend(levels: list[Bytes], softness: Floats, tone: Floats, random: np.random.Generator) -> Bytes:
+    """Mix the levels (sharp to blurred) by `softness`: 0 shows the first one, 1 the last one."""
     position = softness * np.float32(len(levels) - 1)
     mixed = np.zeros(levels[0].shape, np.float32)
     for index, level in enumerate(levels):
         mixed += np.maximum(0, 1 - np.abs(position - np.float32(index)))[..., None] * level
-    # A vignette, another tone for every seed, and grain so that the blurred parts do not look like plastic:
-    # all of them start from nothing at the border.
+    # The seed's tone, as a vignette, and grain, without which the blurred parts look like plastic. Both are 0 at the
+    # border of the original and grow outwards, so that no seam shows.
     mixed *= 1 + (tone - 1) * (softness**2)[..., None]
     grain = random.standard_normal(softness.shape, np.float32)
     mixed += (grain * np.float32(4) * np.sqrt(softness))[..., None]
@@ -88,6 +96,7 @@ def _bytes(picture: Floats) -> Bytes:
 
 
 def _fill_holes(picture: Bytes, new: Bools, seed: int) -> Bytes:
+    """Return a smooth fill of the whole picture, made of its pixels outside of `new`, with grain."""
     height, width = new.shape
     factor = -(-max(height, width) // _FILL_SIDE)
     known = (~new).astype(np.float32)
@@ -101,9 +110,12 @@ def _fill_holes(picture: Bytes, new: Bools, seed: int) -> Bytes:
 
 
 def _push_pull(colour: Floats, weight: Floats) -> Floats:
-    """Fill where the weight is 0 from ever coarser copies; `colour` is already multiplied by `weight`."""
+    """Return `colour` with the pixels of weight 0 filled from ever coarser copies.
+
+    `colour` (height, width, 3) is multiplied by `weight` (height, width; 0 or 1) already.
+    """
     if max(weight.shape) == 1:
-        # Nothing is kept at all: mid grey.
+        # Without any known pixel the result is mid grey.
         return colour if weight.all() else np.full_like(colour, 128)
     mean, share = _halve(colour, weight, 2)
     height, width = weight.shape
@@ -112,7 +124,7 @@ def _push_pull(colour: Floats, weight: Floats) -> Floats:
 
 
 def _halve(colour: Floats, weight: Floats, factor: int) -> tuple[Floats, Floats]:
-    """Reduce both by `factor`; a cell with anything known in it becomes fully known."""
+    """Return both reduced by `factor`: a cell is the mean of its known pixels, and its weight is 1 if there is one."""
     height, width = weight.shape
     padding = ((0, -height % factor), (0, -width % factor))
     rows, columns = (height + padding[0][1]) // factor, (width + padding[1][1]) // factor

@@ -1,4 +1,4 @@
-"""Faults by script: rules that say which request goes wrong, and how. The README lists them."""
+"""Scripted faults: rules that say which request goes wrong, and how. README.md lists them."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ _PHASES = {
     "templates": frozenset({"list", "image"}),
     "token": frozenset({"token"}),
 }
-# Who understands a field, where not everybody does.
+# The endpoints that know a field of Action; fields that are not here are known to all.
 _MEANT_FOR = {
     "task_status": _HIDREAM,
     "sizes": _HIDREAM,
@@ -33,11 +33,14 @@ _MEANT_FOR = {
     "vendor_code": _VOLCENGINE,
     "gateway": _VOLCENGINE,
 }
+# Fields for any phase that answers: they act on the connection or replace the whole answer.
 _ANSWERED = frozenset({"status", "headers", "json_body", "html", "hang", "reset", "cut", "cut_end", "early_hints",
                        "odd_words", "drip", "delay"})
+# Fields that change a result file; they mean nothing in a submit.
 _ON_FILES = frozenset({"encoding", "odd_pictures"})
+# The fields that act in each phase; None: all but _ON_FILES.
 _ALLOWED = {
-    "submit": None,  # and see _ON_FILES
+    "submit": None,
     "result": _ANSWERED | {"task_status", "async_status", "vendor_code", "url", "no_image", "empty", "forgotten",
                            "gateway"},
     "image": (_ANSWERED | {"corrupt", "encoding", "odd_pictures"}) - {"odd_words"},
@@ -47,7 +50,10 @@ _ALLOWED = {
 
 
 class Action(BaseModel):
-    """What happens to one request. Without any field set: nothing unusual."""
+    """What happens to one request. Times are in seconds; `cut` is the share of the body that is sent, 0 to 1.
+
+    An action of a rule has at least one field; NO_FAULT has none and changes nothing.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -92,7 +98,7 @@ class Action(BaseModel):
         return self
 
     def answer(self) -> Answer | None:
-        """The answer that replaces the service's own, if this action has one."""
+        """Return the answer that replaces the service's own, or None if the service is to answer."""
         if self.html:
             return Answer.html(self.status or 200, self.headers)
         if self.gateway is not None:
@@ -104,12 +110,16 @@ class Action(BaseModel):
         return None
 
     def sub_task_size(self, index: int) -> tuple[int, int] | None:
+        """Return the (width, height) of picture number `index`, or None for the service's own size."""
         size = self.sizes[index % len(self.sizes)] if self.sizes else self.size
         return (size[0], size[1]) if size else None
 
 
 def _of_a_gateway(upstream: int | str) -> dict[str, Any]:
-    """How gateways in front of Volcengine tell a failure of their upstream: JSON in a text in JSON in a text."""
+    """Return the body of a gateway whose upstream, Volcengine, failed: JSON in a string in JSON in a string.
+
+    `upstream` is a code of VENDOR_CODES, or the gateway's own text.
+    """
     if isinstance(upstream, int):
         told = json.dumps({"code": upstream, "message": VENDOR_CODES[upstream].message, "data": None})
         upstream = f"not ok match: {told}"
@@ -121,6 +131,8 @@ NO_FAULT = Action.model_construct()
 
 
 class Rule(BaseModel):
+    """Which requests a fault is for: after `skip` matching ones it acts on the next `times` (None: on all)."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
     endpoint: Literal["outpaint", "img2img", "upscale", "variation", "cvprocess", "cvsync2async", "templates", "token",
@@ -132,7 +144,7 @@ class Rule(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "Rule":
-        # A rule that can never act would make a test pass for nothing.
+        # A rule that can never act would let a test pass that tests nothing.
         allowed = _ALLOWED[self.phase]
         useless = self.do.model_fields_set & _ON_FILES if allowed is None else self.do.model_fields_set - allowed
         if useless:
@@ -145,14 +157,16 @@ class Rule(BaseModel):
         return self
 
     def concerns(self, endpoint: str, phase: str) -> bool:
-        # HiDream's pictures are files, to be damaged when they are fetched; Volcengine's may lie in an answer.
+        """Whether the rule is for this endpoint and phase, and the endpoint knows every field that is set."""
+        # "corrupt" in a submit is for Volcengine, whose answer may hold the picture. HiDream's pictures are files, for
+        # which "corrupt" belongs to the phase "image".
         meant_for = {**_MEANT_FOR, "corrupt": _VOLCENGINE} if phase == "submit" else _MEANT_FOR
         understood = all(endpoint in meant_for.get(name, (endpoint,)) for name in self.do.model_fields_set)
         return self.endpoint in ("*", endpoint) and self.phase == phase and understood
 
 
 class Script:
-    """Rules in order. The first rule that wants a request takes it; later rules do not see (or count) that one."""
+    """The rules in order. The first rule that matches a request takes it; later rules neither see nor count it."""
 
     def __init__(self, rules: Iterable[Mapping[str, Any]] = ()) -> None:
         self._lock = threading.Lock()
@@ -165,6 +179,7 @@ class Script:
             self._rules.extend(checked)
 
     def take(self, endpoint: str, phase: str) -> Action:
+        """Return the action for the request that has just arrived, and count it; NO_FAULT if no rule matches."""
         with self._lock:
             for rule in self._rules:
                 if rule.times == 0 or not rule.concerns(endpoint, phase):

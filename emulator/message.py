@@ -1,4 +1,4 @@
-"""A request and an answer, free of aiohttp, so that the services are plain functions of one to the other."""
+"""A request (Call) and an answer (Answer) without aiohttp: the services turn one into the other."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -9,11 +9,11 @@ from .pace import Span
 
 
 class RefusedError(Exception):
-    """The request breaks a rule of the page. Each service puts the message into its own error shape."""
+    """The request breaks a rule of the vendor's page. Each service puts the message into its own error shape."""
 
 
 class ImageRefusedError(RefusedError):
-    """The same, about an image."""
+    """An image breaks a rule of the vendor's page: HiDream has a code of its own for that."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class Call:
     body: bytes
 
     def single_query(self, allowed: frozenset[str]) -> dict[str, str]:
+        """Return the query as a dict.
+
+        Raises:
+            RefusedError: a name is not in `allowed`, or comes twice.
+        """
         names = [name for name, _ in self.query]
         for name in names:
             if name not in allowed:
@@ -35,10 +40,15 @@ class Call:
         return dict(self.query)
 
     def json_body(self) -> Any:
+        """Return the JSON object in the body.
+
+        Raises:
+            RefusedError: another Content-Type, no JSON, or no object.
+        """
         if self.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             raise RefusedError("Content-Type must be application/json")
         try:
-            # Python's parser takes NaN and Infinity, which are not JSON.
+            # json.loads accepts NaN and Infinity, which are not JSON.
             body = json.loads(self.body, parse_constant=_no_constant)
         except ValueError as error:
             raise RefusedError(f"the body is not JSON: {error}") from None
@@ -68,7 +78,10 @@ class Answer:
         return cls(status, page.encode(), "text/html", headers or {})
 
     def in_other_words(self) -> "Answer":
-        """As a gateway may tell it: wrapped once more, success by another name, another status of success."""
+        """Return a success as a gateway may wrap it: within another object, `code` "success", HTTP 201.
+
+        Any other answer is returned as it is.
+        """
         told = json.loads(self.body)
         if self.status != 200 or told.get("code") not in (0, 10000):
             return self
@@ -76,5 +89,5 @@ class Answer:
 
 
 Accept = Callable[[int, str, Span], None]
-"""Called at the moment from which the request is to be paid, with the number of pictures, the task id, and when the
-service works on it."""
+"""Called at the moment from which the request must be paid. Arguments: the number of pictures, the task id ("" without
+a task), and the span in which the service works on it."""

@@ -1,4 +1,4 @@
-"""How long the service takes for a task, and how many it works on at a time."""
+"""When a service works on each task: for how long, and on how many at a time."""
 
 import heapq
 import random
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Span:
+    """When the service works on one task."""
+
     begins: float
-    """time.monotonic()"""
+    """In the seconds of time.monotonic()."""
     seconds: float
 
     @property
@@ -19,20 +21,20 @@ class Span:
 
 
 class Pace:
-    """``latency`` seconds ± ``spread`` (0.15 = 15 %) for each task; at most ``at_once`` of them at a time, if given.
+    """Gives each task its span: ``latency`` seconds ± ``spread`` (0.15 = 15 %), at most ``at_once`` tasks at a time.
 
-    The same order of tasks gives the same spans, so that a run can be repeated.
+    The spans have a fixed seed: the same order of tasks gives the same durations, so that a run can be repeated.
     """
 
     def __init__(self, latency: float, spread: float = 0.0, at_once: int | None = None) -> None:
         self._latency, self._spread, self._at_once = latency, spread, at_once
         self._chance = random.Random(0)  # noqa: S311 - no secret
         self._lock = threading.Lock()
-        # When each of the places is free again.
+        # A heap: when each of the ``at_once`` places is free again (time.monotonic()). A place never used is not in it.
         self._busy_until: list[float] = []
 
     def take(self) -> Span:
-        """The span of a task that comes now."""
+        """Return the span of a task that is submitted now; it begins later if all places are taken."""
         with self._lock:
             seconds = self._latency * self._chance.uniform(1 - self._spread, 1 + self._spread)
             begins = time.monotonic()
@@ -43,6 +45,6 @@ class Pace:
             return Span(begins, seconds)
 
     def clear(self) -> None:
-        """All places are free."""
+        """Free all places."""
         with self._lock:
             self._busy_until.clear()

@@ -1,4 +1,4 @@
-"""What arrived, for tests to count. Keys and image data are never kept."""
+"""Records the requests that arrived, for tests to count. Keys and image data are never kept."""
 
 import base64
 import binascii
@@ -15,14 +15,17 @@ from PIL import Image
 from .pace import Span
 
 SECRET_HEADERS = frozenset({"authorization", "api-key", "refresh-token", "x-security-token", "cookie"})
-# A sandbox in a ComfyUI process lives for weeks: the oldest records go first.
+# The sandbox in a ComfyUI process may run for weeks: beyond this number the oldest records are dropped.
 KEPT_RECORDS = 10_000
-# Longer than any URL or prompt of the pages, shorter than any real picture in base64 apart from toy ones.
+# Characters of a string that is recorded as it is although it is no image. URLs and prompts are shorter, and the base64
+# of a real picture is longer.
 LONG_TEXT = 2_000
 
 
 @dataclass(frozen=True)
 class Recorded:
+    """One request, and what became of it."""
+
     endpoint: str
     """outpaint, img2img, upscale, variation, cvprocess, cvsync2async, templates, token; "unknown" for other paths."""
     phase: str
@@ -33,37 +36,38 @@ class Recorded:
     headers: dict[str, str]
     """As received; the values of keys are "***"."""
     body: Any
-    """The parsed JSON, images replaced by a description; None without a (JSON) body."""
+    """The parsed JSON with a description in the place of each image; None if there is no body, or none of JSON."""
     status: int | None
-    """None while no status line has gone out, and for good when the connection broke before one did."""
+    """None until the status line is sent; it stays None if the connection broke before that."""
     started: float
     ended: float | None
     """None while the request is in flight. Both times are time.monotonic()."""
     task_id: str
     request_id: str
     accepted: bool
-    """A task was made, or a picture counted as billed."""
+    """Whether it made a task or, without a task, a billed picture."""
     pictures: int
-    """How many pictures were billed with it."""
+    """How many pictures it billed; 0 if it was not accepted."""
     span: Span | None
-    """When the service works on an accepted one."""
+    """When the service works on it; None if it was not accepted."""
     sent: int
-    """Bytes of the answer's body."""
+    """Bytes of the answer's body; 0 before an answer is sent, and when it drips."""
 
 
 class Recording:
-    """A thread-safe list of requests in order of arrival, and of those accepted in order of acceptance."""
+    """A thread-safe list of requests in order of arrival, and another of the accepted ones in order of acceptance."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._records: dict[int, Recorded] = {}
-        # Of their own, so that the polls of a long run do not push out what was paid for.
+        # A dict of its own, so that the polls of a long run do not push out the accepted submits.
         self._accepted: dict[int, Recorded] = {}
         self._next = 0
         self._billed = 0
 
     def open(self, endpoint: str, phase: str, method: str, path: str, query: Iterable[tuple[str, str]],
              headers: Mapping[str, str]) -> int:
+        """Record a request whose headers have arrived; return its number for update and accept."""
         asked = dict(query)
         shown = {name: "***" if name.lower() in SECRET_HEADERS else value for name, value in headers.items()}
         record = Recorded(endpoint, phase, method, path, asked, shown, None, None, time.monotonic(), None,
@@ -76,13 +80,14 @@ class Recording:
         return number
 
     def update(self, number: int, **changes: Any) -> None:
+        """Change fields of a record. It is ignored if clear() removed the record while the request was in flight."""
         with self._lock:
-            # Gone after clear(): a request still in flight then belongs to nobody.
             for records in (self._records, self._accepted):
                 if number in records:
                     records[number] = replace(records[number], **changes)
 
     def accept(self, number: int, pictures: int, task_id: str, span: Span) -> None:
+        """Mark a request as accepted and bill its pictures; it is ignored after clear()."""
         with self._lock:
             if number in self._records:
                 record = replace(self._records[number], accepted=True, task_id=task_id, pictures=pictures, span=span)
@@ -120,7 +125,7 @@ def _drop_oldest(records: dict[int, Recorded]) -> None:
 
 
 def without_images(value: Any) -> Any:
-    """The same JSON with every base64 image replaced by a short description."""
+    """Return the same JSON with a short description in the place of each base64 image and each long string."""
     if isinstance(value, dict):
         return {key: without_images(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -135,7 +140,7 @@ def _describe(text: str) -> str:
     encoded = rest if comma and prefix.startswith("data:") else text
     try:
         data = base64.b64decode(encoded, validate=True)
-        # Reads the header only: the pixels are decoded once, by the service.
+        # Image.open reads the header only; the service decodes the pixels.
         with Image.open(io.BytesIO(data)) as image:
             description = f"image {image.width}x{image.height} {image.mode}"
     except (ValueError, binascii.Error, OSError, Image.DecompressionBombError):

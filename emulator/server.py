@@ -1,4 +1,4 @@
-"""The emulator as one aiohttp server on loopback, in a daemon thread of its own."""
+"""The emulator: one aiohttp server on 127.0.0.1 for both services, in a daemon thread of its own."""
 
 import asyncio
 import json
@@ -35,13 +35,24 @@ MAX_BODY = 256 * 1024 * 1024
 WORKERS = 4
 
 _EARLY_HINTS = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
-# Bytes of an answer that drips, and the seconds between them: ten minutes.
+# An answer that drips: its bytes, and the seconds between two of them. Together ten minutes.
 _DRIPPED, _DROP = 12_000, 0.05
-# Bytes that Content-Length promises beyond the end of the answer.
+# With cut_end: how many bytes Content-Length promises beyond the end of the body.
 _MISSING = 64
 
 
 class Emulator:
+    """Both services behind one URL, from `start` to `stop`, or within a `with` block.
+
+    Args:
+        port: 0 = any free one.
+        latency: seconds that a task takes.
+        faults: rules as in README.md.
+        first_template_page: the number of the first page of templates, 0 or 1 (the vendor does not publish it).
+        spread: how far the latency of a task varies: 0.15 = ± 15 %.
+        at_once: how many tasks each service works on at a time; None = any number.
+    """
+
     def __init__(self, port: int = 0, latency: float = 0.0, credentials: Credentials | None = None,
                  faults: Iterable[Mapping[str, Any]] = (), first_template_page: int = 1, spread: float = 0.0,
                  at_once: int | None = None) -> None:
@@ -50,7 +61,7 @@ class Emulator:
         self._faults = Script(faults)
         self._recording = Recording()
         self._files = ResultFiles()
-        # Pictures are made here, so that requests overlap. The threads start with the first one.
+        # Pictures are drawn in these threads, so that the event loop stays free. They start with the first picture.
         self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="emulator-picture")
         credentials = credentials or Credentials()
         self._paces = [Pace(latency, spread, at_once) for _ in range(2)]
@@ -63,7 +74,12 @@ class Emulator:
         self._failure: OSError | None = None
 
     def start(self) -> "Emulator":
-        """Return once it listens. Can be started once."""
+        """Return once the server listens.
+
+        Raises:
+            RuntimeError: it was started before; an Emulator can be started once.
+            OSError: the port is taken.
+        """
         if self._thread is not None:
             raise RuntimeError("the emulator was started already")
         self._thread = threading.Thread(target=self._run, name="emulator", daemon=True)
@@ -74,8 +90,9 @@ class Emulator:
         return self
 
     def stop(self) -> None:
+        """Close the server and wait for its thread; pictures that are not begun are not made."""
         if self._loop is not None and self._stopped is not None and not self._loop.is_closed():
-            # The loop may close between the question and the call.
+            # The loop may close between is_closed() and this call.
             try:
                 self._loop.call_soon_threadsafe(self._stopped.set)
             except RuntimeError:
@@ -96,7 +113,7 @@ class Emulator:
 
     @property
     def requests(self) -> list[Recorded]:
-        """A snapshot, in order of arrival."""
+        """All requests, in order of arrival. A snapshot."""
         return self._recording.snapshot()
 
     @property
@@ -106,14 +123,15 @@ class Emulator:
 
     @property
     def accepted(self) -> list[Recorded]:
-        """The submits that were accepted, whatever became of their answers. A snapshot, in order of acceptance."""
+        """The accepted submits, in order of acceptance, also where the answer was lost. A snapshot."""
         return self._recording.accepted()
 
     def add_fault(self, rule: Mapping[str, Any]) -> None:
+        """Add a rule (README.md) behind those that are there. Raises: ValueError, if the rule could never act."""
         self._faults.add([rule])
 
     def expire_tokens(self) -> None:
-        """Tokens issued for an API key are refused from now on; the fixed one of the credentials stays valid."""
+        """Refuse all tokens that were issued for an API key; the fixed token of the credentials stays valid."""
         self._hidream.expire_tokens()
 
     def clear(self) -> None:
@@ -164,7 +182,7 @@ class Emulator:
             self._recording.update(number, status=None, ended=time.monotonic())
             return web.Response()
         except Exception as error:
-            # A body over the limit, or a mistake of ours: aiohttp answers with this status.
+            # A body over MAX_BODY (413), or a bug of the emulator (500): aiohttp answers with this status.
             self._recording.update(number, status=getattr(error, "status", 500), ended=time.monotonic())
             raise
 
@@ -177,7 +195,7 @@ class Emulator:
         return target_of(request.method, request.path, request.query.get("Action", ""))
 
     async def _respond(self, request: web.Request, target: Target, number: int) -> web.StreamResponse:
-        """Do what the script and the service say."""
+        """Answer a request as its service does, with the fault that the script has for it."""
         action = self._faults.take(target.endpoint, target.phase)
         await asyncio.sleep(action.delay)
         if action.reset == "headers":
@@ -189,9 +207,9 @@ class Emulator:
             return self._reset(request, number)
         instead = action.answer()
         if instead is None or action.accept:
-            # Where the client reaches it: there may be a line or a proxy in between.
+            # Addresses of results use the Host that the client used: a Line or a proxy may stand in between.
             answer = await self._answer(target, call, action, number, f"http://{request.host}")
-            # With "accept": the service did its work, and then something in front of it failed.
+            # With "accept" the task was made and billed, and then something in front of the service failed.
             if instead is not None and self._recording.is_accepted(number):
                 answer = instead
         else:
@@ -242,7 +260,7 @@ class Emulator:
 
     async def _download(self, target: Target, call: Call, action: Action) -> Answer:
         if "authorization" in call.headers:
-            # A result lies on another host: whoever sends the key there has lost it.
+            # Real results lie on another host: a client that sends its key there gives it away.
             return Answer.json({"code": 400, "message": "a result file takes no Authorization"}, 400)
         if target.endpoint == "templates":
             data = await asyncio.get_running_loop().run_in_executor(self._executor, picture, call.path)
@@ -265,7 +283,7 @@ class Emulator:
         response = web.StreamResponse(
             status=answer.status, headers={"Content-Type": answer.content_type, **answer.headers})
         response.content_length = len(answer.body) + (_MISSING if action.cut_end else 0)
-        # Before the first byte: who has the answer must find the record complete.
+        # Before the first byte: a client that has the answer must find its record complete.
         self._recording.update(number, status=answer.status, ended=time.monotonic(), sent=len(answer.body))
         await response.prepare(request)
         if action.cut is None and not action.cut_end:
@@ -279,7 +297,10 @@ class Emulator:
         return response
 
     async def _drip(self, transport: asyncio.Transport, answer: Answer, what: str, number: int) -> web.StreamResponse:
-        """The head, or the body behind it, a byte at a time, until the client hangs up."""
+        """Send the head at once, and then blanks, one byte at a time, until the client hangs up or all are sent.
+
+        `what`: "header", the blanks belong to a header that never ends; "body", to the body.
+        """
         self._recording.update(number, status=answer.status, ended=time.monotonic(), sent=0)
         head = f"HTTP/1.1 {answer.status} OK\r\nContent-Type: {answer.content_type}\r\n"
         transport.write(head.encode())
@@ -296,7 +317,7 @@ class Emulator:
         return web.Response()
 
     def _reset(self, request: web.Request, number: int) -> web.StreamResponse:
-        """Drop the connection with RST, which is what a lingering time of 0 makes of a close."""
+        """Drop the connection with RST: a close with SO_LINGER 0 sends it instead of FIN."""
         self._recording.update(number, ended=time.monotonic())
         if request.transport is not None:
             connection = request.transport.get_extra_info("socket")
@@ -304,11 +325,12 @@ class Emulator:
                 linger = struct.pack("HH" if sys.platform == "win32" else "ii", 1, 0)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             request.transport.abort()
-        # aiohttp wants a response to (fail to) send.
+        # aiohttp needs a response from the handler, although it can no longer send it.
         return web.Response()
 
     async def _administer(self, request: web.Request) -> web.Response:
-        # A page in the user's browser must neither read the prompts nor change anything (nor by DNS rebinding).
+        # The prompts are readable here, and faults can be set: refuse web pages in the user's browser. They send an
+        # Origin, and after DNS rebinding a foreign Host.
         if "Origin" in request.headers or request.host not in (f"{HOST}:{self._port}", f"localhost:{self._port}"):
             raise web.HTTPForbidden()
         what = (request.method, request.match_info["action"])

@@ -1,11 +1,12 @@
-"""Result files, served at /files/<unguessable>.png."""
+"""Result files, each served at /files/RANDOM.png."""
 
 import secrets
 import threading
 from dataclasses import dataclass
 
 PREFIX = "/files/"
-# A sandbox lives as long as its ComfyUI: beyond this the oldest results go, as they do at the real services.
+# The sandbox runs as long as its ComfyUI: beyond this size the oldest results are deleted, as the real services do
+# after some time.
 KEPT_BYTES = 512 * 1024 * 1024
 
 
@@ -17,6 +18,8 @@ class ResultFile:
 
 
 class ResultFiles:
+    """A thread-safe store of result files by path."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._files: dict[str, ResultFile] = {}
@@ -41,6 +44,6 @@ class ResultFiles:
 
 
 def damaged(data: bytes) -> bytes:
-    """The same number of bytes; the picture in it can no longer be decoded."""
+    """Return as many bytes, the middle third inverted: the picture can no longer be decoded."""
     third = len(data) // 3
     return data[:third] + bytes(byte ^ 0xFF for byte in data[third : 2 * third]) + data[2 * third :]

@@ -1,4 +1,4 @@
-"""Images as the services take them: base64 without a prefix, or a URL."""
+"""Reads images as the services take them: base64 without a prefix, or a URL."""
 
 import base64
 import binascii
@@ -10,18 +10,21 @@ from PIL import Image
 from ..message import ImageRefusedError
 from .files import PREFIX, ResultFiles
 
-# The emulator's own limit, against running out of memory; the services' are unknown.
+# The emulator's own limit, so that it does not run out of memory; the limits of the services are unknown.
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 class Loader:
+    """Loads the images of one request. All methods raise ImageRefusedError for an image that a service refuses."""
+
     def __init__(self, files: ResultFiles, base_url: str) -> None:
         self._files, self._base_url = files, base_url
 
     def data(self, text: str) -> bytes:
+        """Return the bytes of an image file, from its base64 or from the URL of an own result."""
         if text.startswith(("http://", "https://")):
-            # The emulator opens no connection of its own: the only URLs it knows are those of its results.
+            # The emulator opens no connections, so the only URLs that it can load are those of its own results.
             file = self._files.get(text.removeprefix(self._base_url))
             if not text.startswith(self._base_url + PREFIX) or file is None:
                 raise ImageRefusedError("the emulator takes no image URL but those of its own results")
@@ -41,6 +44,7 @@ class Loader:
 
 
 def decode(data: bytes) -> Image.Image:
+    """Return the decoded image. Raises: ImageRefusedError, if it is no PNG, JPEG or WEBP, damaged or too large."""
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
@@ -53,6 +57,7 @@ def decode(data: bytes) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
+    """Return the image in mode RGB, transparent parts over white."""
     if image.mode == "RGB":
         return image
     if "A" in image.getbands() or "transparency" in image.info:
@@ -63,7 +68,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def is_grey8_png(data: bytes) -> bool:
-    # Pillow reads 2 and 4 bit grey as "L" too, so ask the PNG header: bit depth 8, colour type 0.
+    # Pillow reads grey of 2 and 4 bits as "L", too, so look into the PNG header: bit depth 8, colour type 0.
     return data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:26] == b"\x08\x00"
 
 

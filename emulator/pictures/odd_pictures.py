@@ -1,4 +1,4 @@
-"""A result as it may lie in an object store: whole, and not what most readers expect."""
+"""Result files in forms that are valid, or nearly, but that a careless reader fails on."""
 
 import base64
 import gzip
@@ -11,18 +11,19 @@ from PIL import Image
 
 OddPicture = Literal["behind_end", "no_end", "on_its_side", "grey16", "gif", "avif", "heic"]
 
-# What really stands around the bytes; any other Content-Encoding is a label on a plain file.
+# The encodings that are applied. Any other Content-Encoding is sent as a label only, over unchanged bytes.
 _WRAPPED: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "base64": base64.b64encode}
 _TURNED_BY_EXIF_6 = Image.Transpose.ROTATE_90
 _ORIENTATION = 0x0112
 
 
 def encoded(data: bytes, encoding: str) -> bytes:
+    """Return the body for this Content-Encoding."""
     return _WRAPPED.get(encoding, bytes)(data)
 
 
 def odd(data: bytes, kind: OddPicture) -> tuple[bytes, str]:
-    """The picture of a PNG in another form, and its media type."""
+    """Return the picture of a PNG file in the form `kind`, and its media type."""
     picture = Image.open(io.BytesIO(data)).convert("RGB")
     if kind == "behind_end":
         return data + bytes(10_000), "image/png"

@@ -1,4 +1,4 @@
-"""The pictures. Each is made from the input, deterministic in its seed, and watermarked."""
+"""Makes the result pictures: each from its input, the same for the same seed, with the watermark."""
 
 import colorsys
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ Size = tuple[int, int]
 
 
 def outpaint(original: Image.Image, canvas: Size, position: tuple[int, int], seed: int) -> Image.Image:
+    """Return the canvas with the original at `position`, and new pixels around it."""
     (width, height), (x, y) = canvas, position
     picture = Image.fromarray(extension.extend(np.asarray(original), width, height, x, y, seed))
     new = Image.new("L", canvas, 255)
@@ -23,6 +24,7 @@ def outpaint(original: Image.Image, canvas: Size, position: tuple[int, int], see
 
 def outpaint_sides(original: Image.Image, top: float, bottom: float, left: float, right: float, limit: Size,
                    seed: int) -> Image.Image:
+    """Return the original extended by shares of its own size (0.5 = half of it), scaled down into `limit`."""
     width, height = original.size
     full = (round(width * (1 + left + right)), round(height * (1 + top + bottom)))
     scale = min(1.0, limit[0] / full[0], limit[1] / full[1])
@@ -35,6 +37,7 @@ def outpaint_sides(original: Image.Image, top: float, bottom: float, left: float
 
 
 def outpaint_canvas(canvas: Image.Image, mask: Image.Image, limit: Size, seed: int) -> Image.Image:
+    """Return the canvas with new pixels where the mask is not 0, scaled down into `limit`."""
     picture = Image.fromarray(extension.fill(np.asarray(canvas), np.asarray(mask) > 0, seed))
     scale = min(1.0, limit[0] / canvas.width, limit[1] / canvas.height)
     if scale < 1:
@@ -44,7 +47,7 @@ def outpaint_canvas(canvas: Image.Image, mask: Image.Image, limit: Size, seed: i
 
 
 def restyle(references: Sequence[Image.Image], size: Size, seed: int, index: int) -> Image.Image:
-    """The references, blended if there are several, in another style for every seed and index."""
+    """Return the references, blended if there are several, in a style that depends on the seed and the index."""
     base = ImageOps.fit(references[0], size, LANCZOS)
     for count, reference in enumerate(references[1:], start=2):
         base = Image.blend(base, ImageOps.fit(reference, size, LANCZOS), 1 / count)
@@ -80,7 +83,7 @@ def upscale(original: Image.Image, ratio: int) -> Image.Image:
 
 
 def variation(photo: Image.Image, size: Size, template: int, index: int) -> Image.Image:
-    """The photo, whole or closer, as it is or mirrored, in front of a studio wall."""
+    """Return picture number `index` of a set: the photo, whole or cropped, plain or mirrored, on a studio wall."""
     hue = (template * 0.137 + index * 0.23) % 1
     wall = Image.new("L", (1, 256))
     wall.putdata(range(256))
@@ -103,7 +106,7 @@ def variation(photo: Image.Image, size: Size, template: int, index: int) -> Imag
 
 
 def template(number: int, gender: str, size: Size) -> Image.Image:
-    """What a template shows: a figure in the studio of its variations, and its number."""
+    """Return the picture of a template: a figure in the colours of its variations, and its number."""
     width, height = size
     hue = number * 0.137 % 1
     picture = Image.new("RGB", size, _colour(hue, 0.25, 0.9))

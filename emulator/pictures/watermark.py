@@ -1,4 +1,4 @@
-"""The word SANDBOX, so that no picture of the emulator is taken for a service's."""
+"""Draws the word SANDBOX, so that nobody takes a picture of the emulator for one of a service."""
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
@@ -6,11 +6,11 @@ _TEXT = "SANDBOX"
 
 
 def tiled(picture: Image.Image, where: Image.Image) -> Image.Image:
-    """The word in rows, only where the mask `where` (mode L, 0 or 255) is white; all other pixels stay as they are."""
+    """Return a copy with rows of the word where `where` (mode L, 0 or 255) is white; all other pixels are unchanged."""
     word = lettering(_TEXT, max(9, min(picture.size) // 28))
     pattern = Image.new("L", picture.size)
-    # The first and the last row lie at the edges, and the rows are staggered so that together they reach every column:
-    # a narrow strip of new pixels gets its share on any side.
+    # The first and the last row lie at the edges, and every second row is shifted by a word, so that the rows together
+    # reach every column: a narrow strip of new pixels gets some of the word on any side.
     margin, gaps = word.height // 4, max(1, picture.height // (word.height * 4))
     for row in range(gaps + 1):
         y = margin + row * (picture.height - word.height - 2 * margin) // gaps
@@ -20,10 +20,11 @@ def tiled(picture: Image.Image, where: Image.Image) -> Image.Image:
 
 
 def corner(picture: Image.Image) -> Image.Image:
+    """Return a copy with the word in the lower right corner."""
     word = lettering(_TEXT, max(7, min(picture.size) // 24))
     left, top = picture.width - word.width - word.height // 2, picture.height - word.height * 3 // 2
     offset = _offset(picture)
-    # Only where it comes to lie: a large picture is not gone over for a word.
+    # Blend only the box of the word: blending the whole of a large picture takes long.
     right, bottom = left + word.width + offset, top + word.height + offset
     box = (max(0, left), max(0, top), max(0, min(picture.width, right)), max(0, min(picture.height, bottom)))
     part = picture.crop(box)
@@ -35,7 +36,7 @@ def corner(picture: Image.Image) -> Image.Image:
 
 
 def lettering(text: str, height: int) -> Image.Image:
-    """The text as a mask."""
+    """Return the text as a mask (mode L), `height` pixels high."""
     font = ImageFont.load_default()
     left, top, right, bottom = (int(edge) for edge in font.getbbox(text))
     word = Image.new("L", (right - left + 2, bottom - top + 2))
@@ -52,7 +53,7 @@ def _stamped(
 ) -> Image.Image:
     shadow = Image.new("L", picture.size)
     shadow.paste(pattern, (offset, offset))
-    # Dark below light: legible on any ground.
+    # A dark shadow below light letters is legible on any ground.
     for colour, shape in (("black", shadow), ("white", pattern)):
         visible = shape.point([round(level * strength) for level in range(256)])
         picture = Image.composite(Image.new("RGB", picture.size, colour), picture, ImageChops.multiply(visible, where))

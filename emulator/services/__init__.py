@@ -1,1 +1,1 @@
-"""The endpoints of both services, as their pages have them."""
+"""The endpoints of both services, as the vendors' pages describe them."""

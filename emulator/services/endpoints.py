@@ -1,4 +1,4 @@
-"""The table of endpoints: which path is what, and which headers its page lists."""
+"""The table of endpoints: the path of each, and the headers that its page lists."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,8 @@ class HiDreamEndpoint:
     path: str
     body: type[bodies.Body]
     headers: frozenset[str]
-    """Beyond Authorization and the ordinary ones; for the submit only: the result pages list Authorization alone."""
+    """Headers that a submit may have besides Authorization and the ordinary ones. The result pages list Authorization
+    alone."""
 
 
 HIDREAM_ENDPOINTS = (
@@ -37,6 +38,8 @@ GATEWAY_PATH = "/volcv/v1"
 
 @dataclass(frozen=True)
 class Target:
+    """What a request is for: endpoint and phase are the names of Recorded."""
+
     endpoint: str
     phase: str
     hidream: HiDreamEndpoint | None = None
@@ -60,7 +63,8 @@ _VOLCENGINE_TARGETS = {
 
 
 def target_of(method: str, path: str, action: str) -> Target:
+    """Return what a request is for; `action` is the Action of its query, if any."""
     if method == "POST" and path in (SIGNED_PATH, GATEWAY_PATH):
-        # An action that nobody knows is refused where CVProcess looks at its query.
+        # An unknown action goes to CVProcess, which refuses it when it checks its query.
         return _VOLCENGINE_TARGETS.get(action, _VOLCENGINE_TARGETS[CVPROCESS])
     return _TARGETS.get((method, path), UNKNOWN)

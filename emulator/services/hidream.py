@@ -1,4 +1,4 @@
-"""HiDream: submit, result query, and the exchange of an API key for a token."""
+"""HiDream: submit, result query, list of templates, and the exchange of an API key for a token."""
 
 import asyncio
 import hmac
@@ -29,7 +29,8 @@ LOGGER = logging.getLogger("hidream_volcengine.emulator")
 DAY = 24 * 60 * 60
 KEPT_TASKS = 1_000
 
-# 1051 is the one image code that a page names; what the others look like is unknown, so this one is the emulator's own.
+# 1051 is the only code for an image that a page names. The codes of a wrong parameter are unknown: 1001 is the
+# emulator's own.
 IMAGE_CODE, PARAMETER_CODE = 1051, 1001
 QUEUED, DONE, PROCESSING, FAILED, REJECTED = 0, 1, 2, 3, 4
 _WORDS = {FAILED: "emulated failure", REJECTED: "emulated content review: not passed",
@@ -38,9 +39,11 @@ _WORDS = {FAILED: "emulated failure", REJECTED: "emulated content review: not pa
 
 @dataclass(frozen=True)
 class SubTask:
+    """One picture of a task."""
+
     id: str
     due: float
-    """Seconds after the task's start."""
+    """When it is finished, in seconds after the beginning of the task's span."""
     final_status: int
     path: "Future[str]"
     """The path of the result file."""
@@ -54,16 +57,22 @@ class Task:
     span: Span
     subs: Sequence[SubTask]
     action: Action
+    """The fault of the submit; some of them show in its polls only."""
 
 
 class HiDream:
+    """Each method for an endpoint checks the key, the query, the headers and the body as the page has them.
+
+    None raises: a refusal is an answer.
+    """
+
     def __init__(self, credentials: Credentials, pace: Pace, files: ResultFiles, executor: Executor) -> None:
         self._credentials, self._pace, self._files, self._executor = credentials, pace, files, executor
         self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
         self._tokens: set[str] = set()
         self._token_numbers = itertools.count(1)
-        # The service's chance: equal requests give other pictures, yet a run can be repeated.
+        # A new seed for each submit: as at the service, equal requests give different pictures; a run can be repeated.
         self._seeds = itertools.count()
 
     def clear(self) -> None:
@@ -71,10 +80,12 @@ class HiDream:
             self._tasks.clear()
 
     def expire_tokens(self) -> None:
+        """Refuse all tokens that `token` has issued."""
         with self._lock:
             self._tokens.clear()
 
     def token(self, call: Call) -> Answer:
+        """Answer GET apikey2token: a new token for the API key in the header."""
         try:
             call.single_query(frozenset())
             _check_headers(call, {"api-key"})
@@ -89,6 +100,7 @@ class HiDream:
 
     async def submit(self, endpoint: HiDreamEndpoint, call: Call, action: Action, accept: Accept,
                      base_url: str) -> Answer:
+        """Make a task, start to draw its pictures, and answer with its ids."""
         if not self._authorized(call):
             return _unauthorized("the token is missing, wrong or expired")
         seed = next(self._seeds)
@@ -105,13 +117,14 @@ class HiDream:
         return _success({"task_id": task.id, "sub_task_ids": [sub.id for sub in task.subs]}, task.request_id)
 
     def result(self, endpoint: HiDreamEndpoint, call: Call, action: Action, base_url: str) -> Answer:
+        """Answer a poll; the task must be one of the same endpoint."""
         if not self._authorized(call):
             return _unauthorized("the token is missing, wrong or expired")
         try:
             query = call.single_query(frozenset({"task_id", "request_id"}))
             _check_headers(call, {"authorization"})
             if not query.get("task_id"):
-                # Not "task not found": a client must not take its own mistake for a lost task.
+                # A message other than "task not found", which a client takes for a lost task.
                 raise RefusedError("task_id is missing")
         except RefusedError as refusal:
             return _refused(refusal, "")
@@ -124,6 +137,7 @@ class HiDream:
         return _success({"task_id": task.id, "sub_task_results": results}, task.request_id)
 
     def templates(self, call: Call, action: Action, first_page: int, base_url: str) -> Answer:
+        """Answer with one page of the templates; `first_page` is the number of the first one."""
         if not self._authorized(call):
             return _unauthorized("the token is missing, wrong or expired")
         try:
@@ -152,7 +166,7 @@ class HiDream:
         subs = [
             SubTask(
                 id=str(uuid.uuid4()),
-                # The pictures of a set come one after another; the last when the latency is over.
+                # The pictures of a set are finished one after another, the last one when the latency is over.
                 due=span.seconds * (0.7 + 0.3 * (index + 1) / count),
                 final_status=statuses[index % len(statuses)],
                 path=self._executor.submit(self._draw, draw, action.sub_task_size(index), endpoint.name, task_id),
@@ -185,7 +199,7 @@ def _read(endpoint: HiDreamEndpoint, call: Call, load: Loader, seed: int) -> tup
 
 
 def first_problem(error: ValidationError) -> str:
-    """Names the field and the rule, never the value: it may be an image of megabytes."""
+    """Return the field and the rule of the first error, without the value: that may be an image of megabytes."""
     problem = error.errors()[0]
     return f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
 
@@ -205,6 +219,7 @@ def _sub_result(task: Task, index: int, poll: Action, base_url: str) -> dict[str
 
 
 def _progress(task: Task, sub: SubTask) -> tuple[int, float]:
+    """Return task_status and task_completion (0 to 1) of a sub-task now."""
     elapsed = time.monotonic() - task.span.begins
     if elapsed < task.span.seconds / 3:
         return QUEUED, 0.0

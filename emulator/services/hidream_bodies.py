@@ -1,4 +1,4 @@
-"""HiDream's four request bodies: what each page allows, and the pictures that it asks for."""
+"""HiDream's four request bodies: what each page allows, and the functions that draw the pictures it asks for."""
 
 import hashlib
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from ..pictures.images import Loader, as_rgb
 from .templates import TEMPLATES
 
 Draw = Callable[[], Image.Image]
-"""Makes one picture; called in a worker thread."""
+"""Draws one picture; called in a worker thread."""
 
-# The emulator's own limit, against running out of memory.
+# The emulator's own limit, so that it does not run out of memory.
 MAX_RESULT_PIXELS = 200_000_000
 MAX_CANVAS_SIDE = 1024
 MAX_PHOTO_SIDE = 2048
@@ -34,15 +34,21 @@ RATIO_SIZES = {
 
 
 class Body(BaseModel):
-    # strict: a bool or "2" is no int. forbid: a misspelt key is found here and not at the real service.
+    """What all four have in common."""
+
+    # strict: a bool or "2" is no int. forbid: a misspelt name fails here, before it reaches the real service.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     request_id: str = ""
-    # Checked and then ignored: the emulator opens no connection of its own.
+    # Checked, but never called: the emulator opens no connections.
     notify_url: str = Field("", pattern=r"^https://[^\s/]+(/\S*)?$")
 
     def draws(self, load: Loader, seed: int) -> list[Draw]:
-        """Check what the types cannot, and return one function per picture."""
+        """Check what the types cannot, and return one function for each picture; `seed` varies the pictures.
+
+        Raises:
+            RefusedError: the page does not allow it.
+        """
         raise NotImplementedError
 
 
@@ -74,7 +80,7 @@ class ImageToImage(Body):
     def draws(self, load: Loader, seed: int) -> list[Draw]:
         texts = [self.image] if isinstance(self.image, str) else self.image
         references = [load.rgb(text) for text in texts]
-        # Other prompts give other pictures; the service's chance comes on top.
+        # The prompts change the style, and so does the seed.
         digest = hashlib.sha256(f"{self.prompt}\n{self.negative_prompt}\n{seed}".encode()).digest()
         style = int.from_bytes(digest[:4], "big")
         size = RATIO_SIZES[self.aspect_ratio]

@@ -1,4 +1,4 @@
-"""Verification of Volcengine's V4 signature."""
+"""Verifies Volcengine's V4 signature (HMAC-SHA256)."""
 
 import hashlib
 import hmac
@@ -18,12 +18,19 @@ _AUTHORIZATION = re.compile(
 
 
 class SignatureError(Exception):
+    """The request is not signed as it must be; `code` and `status` (HTTP) belong into the answer."""
+
     def __init__(self, code: str, message: str, status: int = 401) -> None:
         super().__init__(message)
         self.code, self.status = code, status
 
 
 def verify(call: Call, access_key_id: str, secret_access_key: str, now: datetime | None = None) -> None:
+    """Check the signature of a request; `now` (UTC) is for tests of the clock's tolerance.
+
+    Raises:
+        SignatureError: it is missing, or wrong in any part.
+    """
     match = _AUTHORIZATION.fullmatch(call.headers.get("authorization", ""))
     if not match:
         raise SignatureError("InvalidAuthorization", "Authorization is missing or is not HMAC-SHA256 with"
@@ -63,6 +70,7 @@ def _check_date(x_date: str, scope_date: str, now: datetime) -> None:
 
 def canonical_request(method: str, path: str, query: Iterable[tuple[str, str]], headers: Mapping[str, str],
                       signed: Iterable[str], body_hash: str) -> str:
+    """Return the canonical request of the V4 signature; `signed` names the signed headers in lower case."""
     quoted = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in query)
     names = sorted(signed)
     return "\n".join([
@@ -77,6 +85,7 @@ def canonical_request(method: str, path: str, query: Iterable[tuple[str, str]], 
 
 
 def sign(secret_access_key: str, x_date: str, canonical: str) -> str:
+    """Return the signature of a canonical request, in hex; `x_date` is the header X-Date, YYYYMMDDTHHMMSSZ."""
     key = secret_access_key.encode()
     for part in (x_date[:8], REGION, SERVICE, "request"):
         key = _hmac(key, part)

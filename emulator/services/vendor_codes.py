@@ -1,4 +1,4 @@
-"""Volcengine's table of error codes."""
+"""Volcengine's error codes, with the HTTP status and the message of each."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ class VendorCode(NamedTuple):
     status: int
     message: str
     after_generation: bool = False
-    """The picture exists when this is said. Whether it is paid is unknown: the emulator counts it."""
+    """The picture exists already when this code is answered. Whether it is paid is unknown: the emulator bills it."""
 
 
 VENDOR_CODES = {

@@ -1,4 +1,4 @@
-"""Volcengine's i2i_outpainting, at once (CVProcess) or as a task (CVSync2Async…): signed, or with a gateway's key."""
+"""Volcengine's i2i_outpainting, synchronous (CVProcess) or as a task (CVSync2Async…); signed, or with a gateway key."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ from .vendor_codes import VENDOR_CODES
 from .volcengine_bodies import Outpainting, ResultQuery
 
 LOGGER = logging.getLogger("hidream_volcengine.emulator")
-# Not in the known table of codes: the emulator's own choice for a parameter that is refused.
+# For a parameter that is refused. No page has a code for that: this one is the emulator's own.
 PARAMETER_CODE = 50215
 SUCCESS_CODE, INTERNAL_CODE = 10000, 50500
 VERSION = "2022-08-31"
@@ -44,16 +44,17 @@ _SIGNED_HEADERS = frozenset({"authorization", "x-date", "x-content-sha256"})
 @dataclass(frozen=True)
 class Task:
     route: str
-    """The path it was submitted on: the gateway's account knows nothing of the signer's tasks."""
+    """The path of the submit. A poll on the other path does not find the task: the gateway has another account."""
     return_url: bool
     span: Span
     path: "Future[str]"
     """The path of the result file."""
     action: Action
+    """The fault of the submit; some of them show in its polls only."""
 
 
 class Envelope:
-    """What all answers to one request have in common."""
+    """Makes the answers to one request, with what they have in common: request id and elapsed time."""
 
     def __init__(self) -> None:
         self.request_id = f"{datetime.now(timezone.utc):%Y%m%d%H%M%S}{secrets.token_hex(10).upper()}"
@@ -74,11 +75,16 @@ class Envelope:
 
 
 class Volcengine:
+    """Each method for an action checks the key, the query, the headers and the body as the page has them.
+
+    None raises: a refusal is an answer.
+    """
+
     def __init__(self, credentials: Credentials, pace: Pace, files: ResultFiles, executor: Executor) -> None:
         self._credentials, self._pace, self._files, self._executor = credentials, pace, files, executor
         self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
-        # The service's choice where seed is -1: another picture each time, yet a run can be repeated.
+        # The seeds for seed -1: another picture each time, as at the service; a run can be repeated.
         self._chances = itertools.count(1 << 40)
 
     def clear(self) -> None:
@@ -86,6 +92,7 @@ class Volcengine:
             self._tasks.clear()
 
     async def process(self, call: Call, action: Action, accept: Accept, base_url: str) -> Answer:
+        """Answer CVProcess with the picture, when the latency is over."""
         envelope = Envelope()
         denied = self._denied(call, CVPROCESS, envelope)
         if denied:
@@ -105,6 +112,7 @@ class Volcengine:
         return envelope.success(self._data(body, data, action, base_url))
 
     async def submit(self, call: Call, action: Action, accept: Accept, base_url: str) -> Answer:
+        """Answer CVSync2AsyncSubmitTask: make a task, start to draw its picture, and return its id."""
         envelope = Envelope()
         denied = self._denied(call, ASYNC_SUBMIT, envelope)
         if denied:
@@ -121,6 +129,7 @@ class Volcengine:
         return envelope.success({"task_id": task_id})
 
     def result(self, call: Call, action: Action, base_url: str) -> Answer:
+        """Answer CVSync2AsyncGetResult, a poll of a task."""
         envelope = Envelope()
         denied = self._denied(call, ASYNC_RESULT, envelope)
         if denied:
@@ -151,11 +160,12 @@ class Volcengine:
         return envelope.success(self._finished(task, as_url, action, base_url))
 
     def _denied(self, call: Call, operation: str, envelope: Envelope) -> Answer | None:
+        """Return the answer to a wrong key or signature, or None if the request may go on."""
         if call.path == GATEWAY_PATH:
             expected = f"Bearer {self._credentials.gateway_api_key}"
             if hmac.compare_digest(call.headers.get("authorization", "").encode(), expected.encode()):
                 return None
-            # The gateway's real error body is unknown; its kind mostly answers in OpenAI's shape.
+            # The gateway's real error body is unknown; most gateways answer in OpenAI's shape.
             return Answer.json({"error": {"message": "Invalid API key", "type": "invalid_request_error"}}, 401)
         try:
             signature.verify(call, self._credentials.access_key_id, self._credentials.secret_access_key)
@@ -178,7 +188,7 @@ class Volcengine:
 
     def _start(self, route: str, body: Outpainting, draw: Callable[[], Image.Image], action: Action,
                span: Span) -> str:
-        # As the service has them: digits, more than a float can hold.
+        # Ids like the service's: digits, too many for a float to hold exactly.
         task_id = str(7 * 10**18 + secrets.randbelow(10**18))
         path = self._executor.submit(self._draw, draw, action, task_id)
         with self._lock:
@@ -206,7 +216,7 @@ class Volcengine:
         path = task.path.result()
         file = self._files.get(path)
         if file is None:
-            # It had to make room for newer ones.
+            # ResultFiles dropped it in favour of newer ones.
             return _no_picture(EXPIRED)
         images: list[str] = []
         if not (task.action.algorithm or task.action.no_image or poll.no_image):
@@ -214,7 +224,7 @@ class Volcengine:
             images = [url if as_url else base64.b64encode(file.data).decode()]
         return {
             "algorithm_base_resp": _algorithm(task.action),
-            # null is what the pages of its siblings show in the place of the other form.
+            # The pages of similar Volcengine calls show null for the form that was not asked for.
             "binary_data_base64": None if as_url else images,
             "image_urls": images if as_url else None,
             "status": DONE,
@@ -240,7 +250,7 @@ class Volcengine:
 
 
 def _refuses(action: Action) -> bool:
-    """The request is turned down before anything is generated."""
+    """Whether the fault is a code that refuses the request before anything is generated."""
     return action.vendor_code is not None and not VENDOR_CODES[action.vendor_code].after_generation
 
 

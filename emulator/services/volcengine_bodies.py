@@ -1,4 +1,4 @@
-"""Volcengine's request bodies: an outpainting, the same for CVProcess and the async submit, and a result query."""
+"""Volcengine's request bodies: Outpainting for CVProcess and for the async submit, ResultQuery for a poll."""
 
 import hashlib
 from collections.abc import Callable
@@ -51,7 +51,13 @@ class Outpainting(BaseModel):
     logo_info: LogoInfo | None = None
 
     def draw(self, load: Loader, chance: int) -> Callable[[], Image.Image]:
-        """Check what the types cannot, and return the function that makes the picture."""
+        """Check what the types cannot, and return the function that draws the picture.
+
+        `chance` is the seed where `seed` is -1.
+
+        Raises:
+            RefusedError: the page does not allow it.
+        """
         if None not in (self.prompt, self.custom_prompt) and self.prompt != self.custom_prompt:
             raise RefusedError("prompt and custom_prompt differ")
         texts = self.binary_data_base64 or self.image_urls or []
@@ -61,7 +67,7 @@ class Outpainting(BaseModel):
         if len(texts) == 1:
             if not any(sides):
                 raise RefusedError("one image needs the sides that are to be extended: top, bottom, left, right")
-            # What the service makes of a side that is left out is unknown (0 or 0.1). Here it is not extended.
+            # The service's default of a side that is left out is unknown (0 or 0.1). Here it is 0.
             top, bottom, left, right = (side or 0.0 for side in sides)
             return partial(pictures.outpaint_sides, load.rgb(texts[0]), top, bottom, left, right, limit, seed)
         if len(texts) != 2:
@@ -89,12 +95,12 @@ class ResultQuery(BaseModel):
 
     req_key: Literal["i2i_outpainting"]
     task_id: str = Field(min_length=1)
-    # JSON within a string, as the vendor has it; an object is refused.
+    # The vendor takes JSON within a string here; an object is refused.
     req_json: Json[ResultOptions] | None = None
 
     @property
     def return_url(self) -> bool | None:
-        """None: the query does not say, so what was submitted counts."""
+        """The query's own return_url; None if it has none, and that of the submit counts."""
         return self.req_json.return_url if self.req_json else None
 
 
