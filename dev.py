@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-if sys.version_info < (3, 10):  # noqa: UP036  (a clear word instead of a syntax error further on)
+if sys.version_info < (3, 10):  # noqa: UP036  (an older Python would fail below with a syntax error)
     sys.exit("Python 3.10 or later is needed, this is " + sys.version.split()[0])
 
 from devtools import environment
@@ -53,9 +53,12 @@ def host(arguments: list[str]) -> int:
 
 
 def hand_over(python: Path, *arguments: str) -> int:
-    """Go on in the project's own Python, which has everything installed."""
+    """Run the command in the project's own Python, which has everything installed; return its exit code.
+
+    On POSIX it does not return: the command takes the place of this process.
+    """
     os.chdir(environment.ROOT)
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every start of ComfyUI would cost 20 s instead of 8
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode each start of ComfyUI takes 20 s instead of 8
     command = [str(python), *arguments]
     if os.name == "posix":
         sys.stdout.flush()
@@ -65,7 +68,7 @@ def hand_over(python: Path, *arguments: str) -> int:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            continue  # the other Python got it, too, and cleans up
+            continue  # Ctrl-C reached the child as well: wait until it has cleaned up
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The project's own tooling behind `dev.py`. Nothing of it is shipped with the pack."""
+"""The commands of `dev.py`, and what releases need. Nothing of it is shipped with the pack."""

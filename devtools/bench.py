@@ -21,7 +21,7 @@ from benchmarks import Ratio, Table
 from devtools.environment import ROOT
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.ispkg)
-# Minutes each: measured only when asked for.
+# These take minutes each, and are measured only if named.
 LONG = {"scale"}
 JSON = ROOT / "out" / "bench.json"
 _RATIOS = ("what", "1 is", "this pack", "ComfyUI's partner nodes", "a plain pack")

@@ -37,13 +37,15 @@ OUT = ROOT / "out"
 WORKFLOWS = ROOT / "example_workflows"
 TEMPLATE_PICTURE = "example.png"
 LATENCY = 1.5  # seconds the emulator takes for a picture, so that there is progress to see
-GENERATED = "generated"  # the number of the node that saves what is pasted on
+GENERATED = "generated"  # node number of the SaveImage that saves the picture before the original is pasted back
 SECONDS_PER_NODE = 120
 SECONDS_PER_LIVE_NODE = 1500
 
 
 @dataclass(frozen=True)
 class Example:
+    """One example workflow of the demo, with the photograph it runs on and the check of its pictures."""
+
     node: str
     workflow: str
     photo: str
@@ -97,9 +99,9 @@ def main() -> int:
     parser.add_argument("--yes", action="store_true", help="with --live: the pictures may be paid for")
     options = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a console may know no Chinese
+        sys.stdout.reconfigure(errors="replace")  # a console's encoding may have no Chinese
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)  # also where a shell started us with Ctrl-C ignored
+        signal.signal(number, _stop)  # a shell's background job starts with SIGINT ignored
     try:
         with _emulator(options.live) as environment:
             return _demo(options, environment)
@@ -127,7 +129,7 @@ def _leave_if_stopped() -> None:
 
 @contextlib.contextmanager
 def _emulator(live: bool) -> Iterator[dict[str, str]]:
-    """The variables that make the pack talk to the emulator; none for the real services."""
+    """Run an emulator, and yield the variables that send the pack to it; yield none for the real services (live)."""
     if live:
         yield {}
         return
@@ -196,7 +198,10 @@ def _may_pay(prompts: dict[Example, Prompt], yes: bool) -> bool:
 
 
 def _base_directory(options: argparse.Namespace) -> Path:
-    """ComfyUI's files. What was paid for, and what someone saved while it was served, is kept for the next run."""
+    """Return ComfyUI's base directory. With --live and --serve it is kept for the next run, else emptied.
+
+    --live has paid pictures in it, --serve what the user saved.
+    """
     if options.live or options.serve:
         return HOST / ("live" if options.live else "serve")
     shutil.rmtree(HOST / "demo", ignore_errors=True)
@@ -204,18 +209,21 @@ def _base_directory(options: argparse.Namespace) -> Path:
 
 
 def _out_directory(options: argparse.Namespace) -> Path:
-    """Where the pictures go; what was paid for is never overwritten."""
+    """Return the folder for the pictures; with --live a new one, so that no paid picture is overwritten."""
     out = OUT / "live" / time.strftime("%Y%m%d-%H%M%S") if options.live else OUT
     out.mkdir(parents=True, exist_ok=True)
     return out
 
 
 def _lay_out_photos(folder: Path) -> dict[str, Image.Image]:
-    """Photographs that scikit-image ships, as files for LoadImage; and ComfyUI's own, which the templates name."""
+    """Write photographs of scikit-image into ``folder`` for LoadImage, and return them by name.
+
+    ComfyUI's own example picture, which the example workflows name, goes there, too.
+    """
     arrays = {name: getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")}
     arrays["hubble"] = skimage.data.hubble_deep_field()
     photos = {name: Image.fromarray(array) for name, array in arrays.items()}
-    photos["astronaut"] = photos["astronaut"].crop((32, 0, 416, 512))  # a portrait of 3:4, as the photo set wants it
+    photos["astronaut"] = photos["astronaut"].crop((32, 0, 416, 512))  # 3:4, which the photo set requires
     photos["rocket"] = photos["rocket"].crop((160, 27, 480, 427))
     folder.mkdir(parents=True, exist_ok=True)
     for name, photo in photos.items():
@@ -225,9 +233,9 @@ def _lay_out_photos(folder: Path) -> dict[str, Image.Image]:
 
 
 def _prompt(example: Example, object_info: dict[str, Any], template_id: int | None) -> Prompt:
-    """The workflow as users get it, on our photograph and with the keys of the environment.
+    """Return the prompt of the example workflow with our photograph and the profile ``default`` in it.
 
-    Where the original is pasted back, the picture before that is saved, too.
+    If the original is pasted back, the node GENERATED also saves the picture before that.
     """
     path = WORKFLOWS / f"{example.workflow}.json"
     prompt = to_prompt(json.loads(path.read_text(encoding="utf-8")), object_info)
@@ -246,7 +254,7 @@ def _prompt(example: Example, object_info: dict[str, Any], template_id: int | No
 
 
 def _inputs(example: Example, prompt: Prompt) -> dict[str, Any]:
-    """The remote node's values, and those of the node that pads or places for it."""
+    """Return the widget values of the remote node and of the node that pads or places for it."""
     wanted = (example.node, "RemoteOutpaintPlacement") if example.placed else ("ImagePadForOutpaint", example.node)
     nodes = [node for kind in wanted for node in prompt.values() if node["class_type"] == kind]
     return {name: value for node in nodes for name, value in node["inputs"].items() if not isinstance(value, list)}
@@ -289,7 +297,11 @@ def _run_all(
 
 
 def _pair(title: str, photo: Image.Image, corner: tuple[int, int], generated: Image.Image, pasted: Image.Image) -> Pair:
-    """The same pixels as they came and with the original's own back: at its left edge, where it has most detail."""
+    """Return the seam before and after the original was pasted back: at its left edge, where that has most detail.
+
+    Args:
+        corner: x and y of the original in the pasted picture.
+    """
     before = generated.resize(pasted.size, Image.Resampling.LANCZOS)
     rim = np.asarray(photo.convert("L"), np.float32)[:, :180]
     middles = range(90, photo.height - 89, 30)

@@ -13,7 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements-dev.lock"
-HOST = ROOT / ".host"  # everything that is downloaded or made on the way, never committed
+HOST = ROOT / ".host"  # what the tools download and make; in .gitignore
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
@@ -23,11 +23,15 @@ _SHIM = ROOT / "devtools" / "comfyui" / "torchvision_shim.py"
 
 
 class SetupError(Exception):
-    """Something could not be installed; the text says what and where to read on."""
+    """Something could not be installed; the text says what, why, and what to do or where to read on."""
 
 
 def ensure() -> Path:
-    """Make or mend the environment where needed and return its Python."""
+    """Create or repair the environment if needed, and return its Python.
+
+    Raises:
+        SetupError: pip failed.
+    """
     wanted = _fingerprint()
     installed = _STAMP.read_text(encoding="utf-8").split() if _STAMP.exists() else []
     if installed == wanted and PYTHON.exists():
@@ -37,7 +41,7 @@ def ensure() -> Path:
     _STAMP.unlink(missing_ok=True)
     if installed[:1] != wanted[:1] or not PYTHON.exists():
         logged("Making .venv", [sys.executable, "-m", "venv", "--clear", str(VENV)])
-    # The lock names every dependency, so that nothing is resolved; unpacking keeps two cores busy.
+    # The lock names every dependency, so pip need not resolve any. Unpacking takes most of the time: two pips share it.
     pip_install = [str(PYTHON), "-m", "pip", "install", "--no-deps", "--no-compile", "--progress-bar=off"]
     pinned = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     halves = [*pip_install, *pinned[::2]], [*pip_install, *pinned[1::2]]
@@ -48,7 +52,11 @@ def ensure() -> Path:
 
 
 def logged(doing: str, *commands: list[str]) -> None:
-    """Run silent and perhaps long commands side by side: what they say goes to a log, the terminal sees progress."""
+    """Run commands side by side to their ends; their output goes into the log, and the terminal shows the progress.
+
+    Raises:
+        SetupError: one of them failed.
+    """
     print(f"{doing} (log: {_LOG.relative_to(ROOT)}) ...", flush=True)
     started = shown = time.monotonic()
     with _LOG.open("a", encoding="utf-8") as log:
@@ -74,18 +82,20 @@ def tail(log: Path, lines: int) -> str:
 
 
 def _last_step() -> str:
+    """Return the last line of the log that says what pip is doing, or ""."""
     steps = ("Collecting", "Downloading", "Processing", "Installing")
     told = [line.strip() for line in tail(_LOG, 50).splitlines()]
     return next((line[:100] for line in reversed(told) if line.startswith(steps)), "")
 
 
 def _fingerprint() -> list[str]:
+    """Return what the environment is made of: Python's version, and a hash of the lock and the shim."""
     contents = LOCK.read_bytes() + _SHIM.read_bytes()
     return [sys.version.split()[0], hashlib.sha256(contents).hexdigest()]
 
 
 def _let_torchvision_import() -> None:
-    """torchvision's usual wheel expects CUDA operators; beside a CPU build of torch it needs the shim to import."""
+    """Install the shim if torchvision needs it: its usual wheel expects CUDA operators, which a CPU torch lacks."""
     check = subprocess.run([str(PYTHON), "-c", "import torchvision"], capture_output=True, encoding="utf-8")
     if "operator torchvision::nms does not exist" not in check.stderr:
         return

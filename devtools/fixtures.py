@@ -62,6 +62,7 @@ KEYS = Credentials(
     secret_access_key="fixture-secret-key",  # noqa: S106
 )
 _HOSTS = {"hidream_base_url": "https://hidream.example", "hidream_ec_base_url": "https://ec.hidream.example"}
+# Seconds: until a state must be reached, and for which an answer is held back (longer than this program runs).
 _PATIENCE = 60.0
 _HANG = 600.0
 _WIDTH, _HEIGHT = 96, 128
@@ -96,7 +97,7 @@ def main() -> int:
         shutil.copytree(made, target)
     print(f"{target}: {sum(path.stat().st_size for path in target.rglob('*') if path.is_file()) / 1000:.0f} kB")
     sys.stdout.flush()
-    os._exit(0)  # as after a crash: the calls that the journal shows as under way end with this process
+    os._exit(0)  # end the calls that are still under way without a word to the journal, as a crash does
 
 
 def _version() -> str:
@@ -129,7 +130,7 @@ def _make(made: Path, folder: Path, emulator: Emulator) -> None:
             check=True, capture_output=True, encoding="utf-8",
         ).stdout  # fmt: skip
     (made / "postgres").mkdir()
-    # Without psql's own commands and the settings of one server version: any later server takes the rest.
+    # Drop psql's own commands and the settings of this server's version: any later server accepts the rest.
     lines = [line for line in dump.splitlines() if not line.startswith(("\\", "SET ", "SELECT pg_catalog", "--"))]
     (made / "postgres" / "journal.sql").write_text("\n".join(filter(None, lines)) + "\n", encoding="utf-8")
     shutil.copytree(folder / "second" / "store", made / "postgres" / "store")
@@ -143,14 +144,14 @@ def _make(made: Path, folder: Path, emulator: Emulator) -> None:
 
 
 def _photo() -> Image.Image:
-    """Soft, so that the pictures made of it are small files."""
+    """Return a picture of gradients: what is made of it compresses into small files."""
     rows, columns = np.mgrid[0:_HEIGHT, 0:_WIDTH]
     shades = np.stack([rows * 255 // _HEIGHT, columns * 255 // _WIDTH, (rows + columns) % 256], axis=-1)
     return Image.fromarray(shades.astype(np.uint8))
 
 
 def _copy_sqlite(source: Path, target: Path) -> None:
-    """With what its WAL holds, in one file."""
+    """Copy the database with the content of its WAL into one file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new)
@@ -161,7 +162,7 @@ def _copy_sqlite(source: Path, target: Path) -> None:
 
 
 def environment_of(url: str) -> dict[str, str]:
-    """The variables of a server whose services are at ``url``."""
+    """Return the environment variables of a ComfyUI whose services are at ``url``."""
     return {
         "HIDREAM_BASE_URL": url,
         "HIDREAM_EC_BASE_URL": url,
@@ -169,7 +170,7 @@ def environment_of(url: str) -> dict[str, str]:
         "VOLCENGINE_GATEWAY_BASE_URL": url,
         "VOLCENGINE_GATEWAY_API_KEY": KEYS.gateway_api_key,
         "REMOTE_IMAGE_POLLS_PER_SECOND": "0",
-        # A second call waits for the first one: this is how one stays `prepared`.
+        # One place only: while a call holds it, the next one waits and stays `prepared`.
         "REMOTE_IMAGE_VOLCENGINE_AT_ONCE": "1",
     }
 
@@ -184,6 +185,7 @@ class _Shop:
         self.kept: list[Kept] = []
 
     def account(self, call: str, profile: str) -> Any:
+        """Return the account of a profile; ``call`` "sides" and "resumable" are Volcengine's, all others HiDream's."""
         environment = environment_of(self.emulator.url)
         if call == "resumable":
             environment["VOLCENGINE_RESUMABLE"] = "1"
@@ -217,7 +219,15 @@ class _Shop:
         interrupt_at: str = "",
         delivered: bool = False,
     ) -> None:
-        """Buy, and go on once the attempt is in ``state``; what it then waits for never comes."""
+        """Buy in a thread, return when the attempt is in ``state``, and add it to ``kept``.
+
+        Unless it is delivered or interrupted, the call goes on waiting until the program ends.
+
+        Args:
+            fault: phase and action of a fault of the emulator for this call.
+            interrupt_at: the state in which the call is cancelled.
+            delivered: wait for the end of the call, and mark its pictures as delivered.
+        """
         take = len(self.kept)
         if fault is not None:
             self.emulator.add_fault({"phase": fault[0], "do": fault[1]})
@@ -264,6 +274,7 @@ class _Shop:
 
 
 def _attempts(settings: JournalSettings, profiles_in: Path, emulator: Emulator) -> list[Kept]:
+    """Buy one attempt of every state into the journal, and write profiles.json; return the attempts."""
     shop = _Shop(settings, profiles_in, emulator)
     editor = ProfileEditor(Profiles({}, _no_sandbox, shop.file), shop.file)
     keys = {"hidream_token": KEYS.hidream_token}
@@ -292,7 +303,7 @@ def _attempts(settings: JournalSettings, profiles_in: Path, emulator: Emulator) 
     shop.buy("submitting", "submitting", "sides", fault=("submit", {"hang": _HANG}))
     shop.buy("cancelled", "cancelled", "sides", interrupt_at="prepared")
     shop.buy("prepared", "prepared", "sides")
-    # As people have them: at hosts of the internet, to which the keys are bound.
+    # As users' files are: with public hosts, to which the keys are bound.
     editor.change(shop.file.read().revision, "studio", _HOSTS, keys)
     gateway = {"volcengine_gateway_base_url": "https://gateway.example/volcv"}
     editor.add(

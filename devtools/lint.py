@@ -30,7 +30,10 @@ def _mypy() -> bool:
 
 
 def _stage_pack() -> None:
-    """The pack imports relatively across its folders, so mypy must see its root as a package: in a copy with a name."""
+    """Copy the pack into a folder whose name is an identifier.
+
+    Its folders import each other relatively, so mypy must see its root as a package, and needs a name for that.
+    """
     shutil.rmtree(_STAGE / PACK, ignore_errors=True)
     (_STAGE / PACK).mkdir(parents=True)
     for folder in FOLDERS:

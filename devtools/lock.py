@@ -1,6 +1,6 @@
-"""Renews requirements-dev.lock from pyproject's `dev` extra, and .github/publish.lock: what *Publish* runs.
+"""Renews requirements-dev.lock from pyproject's `dev` extra, and .github/publish.lock for the workflow *Publish*.
 
-`pip install uv`, then `python -m devtools.lock`.
+Run `pip install uv`, then `python -m devtools.lock`.
 
 One lock serves Python 3.10 and later on Linux, Windows and macOS. What torch itself brings along for CUDA is left
 out: it differs between builds of the same torch version, and pip finds it wherever a CUDA build is what it installs.

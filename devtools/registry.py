@@ -26,7 +26,7 @@ else:
 
 PYPROJECT = ROOT / "pyproject.toml"
 CHANGELOG = ROOT / "CHANGELOG.md"
-_GIT = ("git", "-c", f"safe.directory={ROOT.as_posix()}")  # in a container the files may be somebody else's
+_GIT = ("git", "-c", f"safe.directory={ROOT.as_posix()}")  # git refuses a folder of another user's
 _OWNERS = ("Repository", "Issues", "PublisherId", "Icon", "Banner")
 _REPOSITORY = re.compile(r"https://github\.com/[A-Za-z0-9-]+/[A-Za-z0-9._-]+?(?=\.git$|/$|$)")
 _PUBLISHER = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -40,13 +40,13 @@ class NotReadyError(Exception):
 
 
 def shipped() -> list[str]:
-    """What is in git and not in .comfyignore, with slashes."""
+    """Return the paths that are in git and not in .comfyignore, sorted, with slashes."""
     ignored = tracked("--cached", "--ignored", "--exclude-from=.comfyignore")
     return sorted(tracked() - ignored)
 
 
 def tracked(*options: str) -> set[str]:
-    """What is in git, with slashes."""
+    """Return the paths that are in git, with slashes; ``options`` of `git ls-files` select among them."""
     return {name for name in _git("ls-files", "-z", *options).split("\0") if name}
 
 
@@ -63,12 +63,16 @@ def pack(target: Path) -> list[str]:
 
 
 def project(text: str | None = None) -> dict[str, Any]:
-    """pyproject.toml, read."""
+    """Return pyproject.toml (or ``text``) parsed."""
     return tomllib.loads(PYPROJECT.read_text(encoding="utf-8") if text is None else text)
 
 
 def owned(text: str, address: str, publisher: str) -> str:
-    """pyproject's text with the owner's values in it."""
+    """Return pyproject's text with the owner's values in it.
+
+    Raises:
+        NotReadyError: the address or the publisher's id is not valid, or a line is missing.
+    """
     found = _REPOSITORY.match(address)
     if found is None:
         raise NotReadyError(f"{address!r} is no address of a GitHub repository (https://github.com/OWNER/REPOSITORY)")
@@ -85,7 +89,7 @@ def owned(text: str, address: str, publisher: str) -> str:
 
 
 def missing(read: dict[str, Any]) -> list[str]:
-    """What keeps this pyproject from being published, a sentence each."""
+    """Return what keeps the parsed pyproject from being published, a sentence each; empty if nothing does."""
     values = {**read["project"]["urls"], **read["tool"]["comfy"]}
     problems = [f"{name} in pyproject.toml is empty" for name in _OWNERS if not values.get(name)]
     if problems:
@@ -104,7 +108,11 @@ def missing(read: dict[str, Any]) -> list[str]:
 
 
 def changelog(version: str) -> str:
-    """What CHANGELOG.md says about a version, without its heading."""
+    """Return what CHANGELOG.md says about a version, without its heading.
+
+    Raises:
+        NotReadyError: it has no section for it.
+    """
     sections = re.split(r"^## ", CHANGELOG.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     told = next((section for section in sections if section.split()[0] == version), None)
     if told is None:
@@ -113,7 +121,7 @@ def changelog(version: str) -> str:
 
 
 def changed_since(commit: str) -> bool:
-    """Whether this version is another one than that commit's. With no commit, or an unknown one, it is."""
+    """Whether this version differs from that of the commit; also True with no commit or an unknown one."""
     if not commit:
         return True
     command = [*_GIT, "show", "--end-of-options", f"{commit}:pyproject.toml"]

@@ -40,14 +40,15 @@ _HIDREAM: dict[str, tuple[hidream.Endpoint, type[hidream.HiDreamRequest], dict[s
 }
 NODES = (*_HIDREAM, "VolcengineAPIOutpaint", "VolcengineAPIOutpaintCanvas")
 _PLAIN_HEADERS = re.compile("content-.*|date|expires|retry-after|transfer-encoding|x-accept-language", re.IGNORECASE)
-# Logins, queries and long names in addresses; pictures; tokens; and values of JSON under the name of a secret.
+# What is masked: logins, queries and long path segments in URLs; base64 of pictures; tokens; and in JSON the values of
+# fields with the name of a secret.
 _UNSHOWN = re.compile(
     r"(?<=://)[^\s\"'<>/]*@|\?[^\s()\"'<>]*=[^\s()\"'<>]*|(?<=[\w-]/)[\w.~%-]{17,}|[a-z0-9+/=]{60,}|[\w-]{40,}"
     r"|(\"[^\"]*(?:token|secret|passw|credential|authori[sz]|signature|cookie|(?<!req_)key)[^\"]*\": )"
     r"(?:\"(?:[^\"\\]|\\.)*\"|\[[^\]]*\])",
     re.IGNORECASE | re.ASCII,
 )
-_PART = 8  # characters of a secret: services like to repeat the beginning or the end of a key
+_PART = 8  # mask every piece of a secret of this many characters: error messages repeat the first or last of a key
 _read = received.read_answer
 
 
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None, env: Mapping[str, str] = os.environ,
 
 
 def _call(options: argparse.Namespace, profiles: api.Profiles) -> api.PaidCall:
-    """One small call, as its node would make it."""
+    """Return one small call, as the chosen node would make it."""
     y, x = np.mgrid[0:512, 0:384]
     picture = np.stack([120 + y // 5, 170 + y // 10, 235 - y // 7], axis=-1).astype(np.uint8)
     picture[(x - 280) ** 2 + (y - 110) ** 2 < 45**2] = (250, 220, 120)
@@ -99,7 +100,10 @@ def _call(options: argparse.Namespace, profiles: api.Profiles) -> api.PaidCall:
 
 
 def _run(batch: api.Batch, log: io.StringIO) -> tuple[bool, list[str]]:
-    """Whether all pictures came, and what is to be said. In a thread: Ctrl-C is an interrupt as in ComfyUI."""
+    """Run the call; return whether all pictures came, and the paragraphs for the report. The wire log goes to ``log``.
+
+    The call runs in a thread, so that Ctrl-C can interrupt it as ComfyUI's interrupt does.
+    """
     handler, logger, cancel = logging.StreamHandler(log), api.pack_logger().logger, api.CancelToken()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.addHandler(handler)
@@ -126,7 +130,7 @@ def _run(batch: api.Batch, log: io.StringIO) -> tuple[bool, list[str]]:
 
 
 def _recorded(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> received.Answer:
-    """Read an answer, and log both sides of its exchange; the scrub makes that fit for others."""
+    """Read and return an answer, and log the request and the answer; `scrub` removes the secrets later."""
     answer, sent = _read(response, limit, is_paid=is_paid), response.request
     for headers, body in ((sent.headers, getattr(sent.body, "data", sent.body)), (answer.headers, answer.body)):
         shown: Any = body and body[:300]
@@ -138,7 +142,7 @@ def _recorded(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -
 
 
 def scrub(text: str, env: Mapping[str, str]) -> str:
-    """``text`` without the secrets that the pack or the environment knows, and without what may be a picture."""
+    """Return ``text`` without the secrets of the pack and of the environment, and without anything like a picture."""
     text = _UNSHOWN.sub(lambda found: f"{found[1] or ''}({len(found[0])} characters)", redaction.redact(text))
     keys = (value for name, value in env.items() if re.match("(HIDREAM|VOLCENGINE)_.*(TOKEN|KEY|USER_ID)", name))
     logins = ":".join(login for value in env.values() for login in re.findall("(?://|^)([^@/]*:[^@/]*)@", value))

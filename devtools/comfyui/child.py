@@ -20,7 +20,7 @@ from pathlib import Path
 from devtools.comfyui import watched
 
 AVAILABLE = "forkserver" in multiprocessing.get_all_start_methods()
-# The fork server passes over what cannot be imported.
+# The fork server ignores names that cannot be imported.
 _LIBRARIES = [
     "torch", "torch._dynamo", "torchvision", "torchsde", "transformers", "transformers.models.clip", "tokenizers",
     "safetensors.torch", "spandrel", "einops", "numpy", "scipy.stats", "scipy.ndimage", "av", "PIL.Image",
@@ -35,7 +35,7 @@ class NewProcess:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, watched.__file__, *command], cwd=cwd, env=environment, stdin=subprocess.PIPE,
-                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,  # a Ctrl-C is ours to pass on
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,  # Ctrl-C reaches this process only
             )  # fmt: skip
         self.pid = self._process.pid
 
@@ -52,7 +52,7 @@ class NewProcess:
         return self._process.poll()
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Its exit code; None if it still runs after ``timeout`` seconds."""
+        """Return the exit code, or None if the process still runs after ``timeout`` seconds."""
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -63,7 +63,7 @@ class NewProcess:
 
 
 class PreloadedProcess:
-    """The same for a fork of a process that has the libraries."""
+    """The same interface for a fork of Python's fork server, which has imported the libraries."""
 
     def __init__(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str], log: Path) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -93,7 +93,7 @@ class PreloadedProcess:
 
 
 def _run(command: list[str], cwd: str, environment: dict[str, str], log: str, stdin: Connection) -> None:
-    os.setsid()  # a Ctrl-C in the terminal is the test's to pass on
+    os.setsid()  # Ctrl-C in the terminal reaches the parent only
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
@@ -102,10 +102,11 @@ def _run(command: list[str], cwd: str, environment: dict[str, str], log: str, st
     os.dup2(output, 1)
     os.dup2(output, 2)
     root = Path(__file__).resolve().parents[2]
-    sys.path[:] = [path for path in sys.path if path and Path(path).resolve() != root]  # or `nodes` would be ours
+    sys.path[:] = [path for path in sys.path if path and Path(path).resolve() != root]  # ComfyUI has `nodes`, too
     try:
         watched.run(command)
     finally:
-        # A forked process ends without what the interpreter does at its end, and the pack relies on it.
+        # multiprocessing ends a forked process with os._exit. The pack relies on what Python does at a normal exit:
+        # it joins the threads and runs the atexit functions.
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()

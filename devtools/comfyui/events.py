@@ -1,4 +1,4 @@
-"""Everything that ComfyUI tells its clients over the websocket, recorded with the time it arrived."""
+"""Records the events that ComfyUI sends over the websocket, with the time at which each arrived."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ class Event:
 
     @property
     def node(self) -> str | None:
+        """The number of the node that it is about, if any."""
         return self.data.get("node")
 
 
 class EventStream:
-    """Listens in a thread of its own from `open` to `close`."""
+    """The events of one client id, numbered from 0; a thread of its own listens from `open` to `close`."""
 
     def __init__(self, url: str) -> None:
         self.listeners: list[Callable[[Event], None]] = []
-        """Told of every event at once, in the stream's thread."""
+        """Called with each event as it arrives, in the stream's thread."""
         self._url = url
         self._events: list[Event] = []
         self._changed = threading.Condition()
@@ -47,6 +48,7 @@ class EventStream:
         self._thread = threading.Thread(target=self._run, name="comfyui-events", daemon=True)
 
     def open(self, timeout: float = 10) -> None:
+        """Connect. Raises: ConnectionError, if that fails or takes longer than ``timeout`` seconds."""
         self._thread.start()
         with self._changed:
             self._changed.wait_for(lambda: self._connected or self._ended, timeout)
@@ -60,17 +62,24 @@ class EventStream:
             self._thread.join(5)
 
     def count(self) -> int:
+        """Return the number that the next event will have."""
         return len(self._events)
 
     def since(self, start: int) -> list[Event]:
+        """Return the events from number ``start`` on."""
         return self._events[start:]
 
     def wait_for(self, matches: Callable[[Event], bool], timeout: float, start: int = 0) -> Event:
-        """The first event from number `start` on that matches."""
+        """Return the first event from number `start` on that matches; wait for it if need be.
+
+        Raises:
+            TimeoutError: none came within ``timeout`` seconds.
+            ConnectionError: the websocket was closed before one came.
+        """
         deadline = time.monotonic() + timeout
         while True:
             with self._changed:
-                # A connection that ended has recorded all it will ever record.
+                # Read before the events: if the connection has ended, `new` has its last ones.
                 ended = self._ended
                 self._changed.wait_for(partial(self._has_more, start), 1)
                 new = self.since(start)
@@ -114,6 +123,7 @@ class EventStream:
 
 
 def _event(frame: aiohttp.WSMsgType, content: Any) -> Event | None:
+    """Return the event of a websocket message; None for kinds that ComfyUI does not define as events."""
     at = time.monotonic()
     if frame is aiohttp.WSMsgType.TEXT:
         decoded = json.loads(content)

@@ -1,4 +1,4 @@
-"""The workflows of devtools.fixtures: one of every node, as both frontends save it, and run once."""
+"""The workflows of devtools.fixtures: one for every node, as both frontends save it, and run with each."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Part:
 
 
 def pixels_sha256(picture: np.ndarray[Any, Any]) -> str:
+    """Return the SHA-256 of a uint8 picture (height, width, channels), of its RGB only."""
     return hashlib.sha256(np.ascontiguousarray(picture[..., :3]).tobytes()).hexdigest()
 
 
@@ -62,7 +63,10 @@ _PLACED = {
 
 
 def workflows(task_id: str) -> dict[str, list[Part]]:
-    """A workflow of every node, with values that a new node does not have."""
+    """Return a workflow for every node, with other values than the defaults.
+
+    ``task_id`` is the journal id that the node RemoteTaskResult gets.
+    """
     return {
         "HiDreamAPIOutpaint": [_LOAD, Part("HiDreamAPIOutpaint", {**_CANVAS, "take": 1}, {"image": (0, 0)}), _saved(1)],
         "HiDreamAPIImageToImage": [
@@ -130,7 +134,11 @@ def _saved(part: int, slot: int = 0) -> Part:
 def save_workflows(
     made: Path, base: Path, environment: Mapping[str, str], emulator: Emulator
 ) -> dict[str, list[str]]:
-    """Save every workflow as both frontends do, and run it; returns the SHA-256 of each one's pictures."""
+    """Save every workflow as each frontend does, and run it; return the SHA-256 of the pictures of each, by node.
+
+    Raises:
+        AssertionError: the frontends queue different prompts, or the second run bought again.
+    """
     came: dict[str, list[str]] = {}
     for version, arguments in _frontends().items():
         with ComfyUI(base, environment=environment, arguments=arguments) as comfy, _page(comfy) as page:
@@ -167,7 +175,7 @@ def _write(path: Path, content: Any) -> None:
 
 
 def _frontends() -> dict[str, list[str]]:
-    """ComfyUI's arguments for each frontend."""
+    """Return ComfyUI's arguments for each frontend, by version."""
     return {"1.32.9": [], checkout.NEWER_FRONTEND: [f"--front-end-root={checkout.newer_frontend()}"]}
 
 

@@ -79,7 +79,7 @@ class Result:
     history: dict[str, Any]
     """The prompt's entry in /history."""
     events: tuple[Event, ...]
-    """What the websocket told from just before queueing to the end."""
+    """The events from just before queueing to the last one of this prompt; those of other prompts are left out."""
 
     @property
     def outputs(self) -> dict[str, dict[str, Any]]:
@@ -87,6 +87,7 @@ class Result:
 
     @property
     def seconds(self) -> float:
+        """From the start of the execution to its end."""
         started = next(event.at for event in self.events if event.type == "execution_start")
         return self.events[-1].at - started
 
@@ -99,13 +100,15 @@ class Result:
         return [event for event in self.events if event.type in types]
 
     def texts(self, node: str) -> list[str]:
+        """The lines of text that a node shows."""
         return self.outputs.get(node, {}).get("text", [])
 
     def accounts(self, node: str) -> list[str]:
-        """What a paid node's run cost, as JSON, one for each ``execute``."""
+        """The account of what a paid node's run cost, as JSON, one for each ``execute`` of the node."""
         return [json.dumps(account) for account in self.outputs.get(node, {}).get("account", [])]
 
     def files(self, node: str | None = None) -> list[OutputFile]:
+        """The pictures that a node (default: each node) has saved."""
         return [
             OutputFile(number, file["filename"], file["subfolder"], file["type"])
             for number, output in self.outputs.items()
@@ -115,9 +118,17 @@ class Result:
 
 
 class ComfyUI:
-    """Starts on entering the `with` block, is stopped on leaving it, and dies with this process in any case.
+    """One ComfyUI on 127.0.0.1. It starts with the `with` block, is stopped at its end, and dies with this process.
 
     Args:
+        base_directory: for its input, output, models, settings and log; it may be used again.
+        environment: variables beyond those of this process.
+        arguments: of ComfyUI's command line, beyond the usual ones.
+        port: 0 = any free one, another for each start.
+        pack: a folder whose shipped files are copied into custom_nodes at each start; None = no pack.
+        pack_folder: the name of that copy.
+        keep_keys: pass on the keys and settings of this process's environment; otherwise they are removed.
+        comfyui: another ComfyUI than that of `dev.py host`.
         preloaded: fork it from a process that has its libraries (devtools/comfyui/child.py) where the system can.
     """
 
@@ -157,7 +168,11 @@ class ComfyUI:
     # The process
 
     def start(self, timeout: float = 180) -> None:
-        """Start, also once more on the same base directory; the log goes on in the same file."""
+        """Start, and return when ComfyUI answers. A later start uses the same base directory and appends to the log.
+
+        Raises:
+            HostError: it runs already, ended while starting, or does not answer within ``timeout`` seconds.
+        """
         if self._process is not None:
             raise HostError("ComfyUI is running already")
         again, self._started = self._started, True
@@ -182,7 +197,7 @@ class ComfyUI:
             raise
 
     def stop(self, timeout: float = 20) -> None:
-        """End the process the way Ctrl-C does, and by force if that does not help."""
+        """End the process as Ctrl-C does, or kill it if it still runs after ``timeout`` seconds."""
         self.events.close()
         process, self._process = self._process, None
         if process is None:
@@ -193,7 +208,7 @@ class ComfyUI:
             process.wait()
 
     def kill(self) -> None:
-        """kill -9: it gets no chance to write anything down."""
+        """Kill the process at once (SIGKILL), so that it can write nothing more."""
         process, self._process = self._process, None
         if process is None:
             raise HostError("ComfyUI is not running")
@@ -203,7 +218,7 @@ class ComfyUI:
         self.events.close()
 
     def set_environment(self, **variables: str) -> None:
-        """For the next start."""
+        """Set variables for the next start."""
         self._environment |= variables
 
     def log(self) -> str:
@@ -222,7 +237,11 @@ class ComfyUI:
     # Prompts
 
     def queue(self, prompt: Prompt, *, workflow: dict[str, Any] | None = None) -> str:
-        """Queue and return the prompt's id. `workflow` is the UI format that ComfyUI writes into its PNGs."""
+        """Queue a prompt, and return its id. `workflow` is the UI format that ComfyUI writes into its PNGs.
+
+        Raises:
+            PromptRejectedError: the validation refused the prompt or a part of it.
+        """
         body: dict[str, Any] = {"prompt": prompt, "client_id": self.client_id}
         if workflow is not None:
             body["extra_data"] = {"extra_pnginfo": {"workflow": workflow}}
@@ -231,7 +250,7 @@ class ComfyUI:
             raise PromptRejectedError(answer.json())
         answer.raise_for_status()
         accepted = answer.json()
-        if accepted.get("node_errors"):  # part of the graph would be left out in silence
+        if accepted.get("node_errors"):  # ComfyUI would run the rest of the graph only
             raise PromptRejectedError(accepted)
         return accepted["prompt_id"]
 
@@ -243,7 +262,11 @@ class ComfyUI:
         expect: Status | None = "success",
         workflow: dict[str, Any] | None = None,
     ) -> Result:
-        """Queue and wait to the end. Another end than expected (None: any will do) is an error with the details."""
+        """Queue a prompt, and return its result when it has ended.
+
+        Raises:
+            HostError: it ended otherwise than `expect` says (None: any end will do), or not within ``timeout`` seconds.
+        """
         start = self.events.count()
         result = self.wait(self.queue(prompt, workflow=workflow), timeout=timeout, start=start)
         if expect not in (None, result.status):
@@ -252,7 +275,11 @@ class ComfyUI:
         return result
 
     def wait(self, prompt_id: str, *, timeout: float = 60, start: int = 0) -> Result:
-        """Wait for a queued prompt; `start` is the number of the first event that may belong to it."""
+        """Wait for a queued prompt; return its result. `start` is the number of the first event that may be its own.
+
+        Raises:
+            HostError: it did not end within ``timeout`` seconds, or ComfyUI died.
+        """
         try:
             final = self.events.wait_for(
                 lambda event: event.type in _FINAL and event.data.get("prompt_id") == prompt_id, timeout, start
@@ -267,9 +294,9 @@ class ComfyUI:
         return Result(prompt_id, _FINAL[final.type], self.history(prompt_id), tuple(told))
 
     def history(self, prompt_id: str) -> dict[str, Any]:
-        """The prompt's entry in /history."""
+        """Return the prompt's entry in /history."""
         deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:  # it is written a moment after the last event
+        while time.monotonic() < deadline:  # ComfyUI writes it a moment after the last event
             entry = self.request("GET", f"/history/{prompt_id}").json().get(prompt_id)
             if entry:
                 return entry
@@ -282,7 +309,7 @@ class ComfyUI:
     def forget_results(self) -> None:
         """Empty ComfyUI's cache of node outputs, so that the next prompt runs every node."""
         self.request("POST", "/free", json={"unload_models": True, "free_memory": True})
-        time.sleep(0.1)  # its worker thread does it; there is nothing to wait for
+        time.sleep(0.1)  # ComfyUI's worker thread does it later, and nothing tells when
 
     def object_info(self) -> dict[str, Any]:
         return self.request("GET", "/object_info", timeout=30).json()
@@ -290,7 +317,7 @@ class ComfyUI:
     # Pictures
 
     def upload(self, image: Image.Image | bytes | Path, name: str = "image.png") -> str:
-        """Put a picture into the input folder; returns the value for LoadImage's `image`."""
+        """Put a picture into the input folder; return the value for LoadImage's `image`."""
         if isinstance(image, Path):
             image = image.read_bytes()
         if isinstance(image, Image.Image):
@@ -305,7 +332,7 @@ class ComfyUI:
         return self.request("GET", "/view", params=where).content
 
     def images(self, result: Result, node: str | None = None) -> list[Image.Image]:
-        """The pictures of a result (of one node), decoded."""
+        """Return the decoded pictures of a result: of one node, or of all."""
         pictures: list[Image.Image] = [Image.open(io.BytesIO(self.view(file))) for file in result.files(node)]
         for picture in pictures:
             picture.load()
@@ -314,7 +341,7 @@ class ComfyUI:
     def request(
         self, method: str, path: str, *, timeout: float = 10, check: bool = True, **arguments: Any
     ) -> requests.Response:
-        """Any other call of ComfyUI's HTTP interface."""
+        """Call any route of ComfyUI. Raises: requests.HTTPError for a status from 400 on, unless ``check`` is off."""
         with requests.Session() as session:
             session.trust_env = False  # no proxy on the way to 127.0.0.1
             answer = session.request(method, self.url + path, timeout=timeout, **arguments)
@@ -325,7 +352,7 @@ class ComfyUI:
     # Inside
 
     def _choose_port(self) -> None:
-        # A free one was anybody's while this ComfyUI did not run: another for each start.
+        # Another free port for each start: another process may have taken the last one while ComfyUI did not run.
         self.port = self._chosen_port or port_or_free()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client_id = uuid.uuid4().hex
@@ -360,7 +387,7 @@ class ComfyUI:
 
 
 def copy_pack(source: Path, target: Path) -> None:
-    """What a user gets: the shipped files only, without bytecode."""
+    """Copy the shipped files of the pack, as a user gets them: without tests, tools and bytecode."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for name in SHIPPED:
@@ -372,7 +399,8 @@ def copy_pack(source: Path, target: Path) -> None:
 
 
 def _clean_environment(keep_keys: bool) -> dict[str, str]:
-    """Ours, without what would slow ComfyUI down, lead its imports astray or let a test spend money."""
+    """Return this process's environment without what slows ComfyUI down (no bytecode), changes its imports (PYTHONPATH)
+    or lets a test spend money (keys, unless ``keep_keys``)."""
     unwanted = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
     kept = {name: value for name, value in os.environ.items() if name not in unwanted}
     if keep_keys:
@@ -381,7 +409,7 @@ def _clean_environment(keep_keys: bool) -> dict[str, str]:
 
 
 def port_or_free(port: int = 0) -> int:
-    """This port of 127.0.0.1, or another one where it is taken."""
+    """Return ``port`` if it is free on 127.0.0.1, or else another free one; 0 = any."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", port))

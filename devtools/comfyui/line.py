@@ -1,4 +1,4 @@
-"""A line to a server on this machine with a bandwidth and a round trip time of its own, as users have them."""
+"""A forwarding proxy on loopback with the bandwidth and the round trip time of a user's line."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import time
 from contextlib import suppress
 
 _CHUNK = 16 * 1024
+# Seconds by which asyncio may wake up late without the line counting as idle meanwhile.
 _LATE = 0.01
 
 
 class Line:
-    """Forwards TCP connections to ``port`` on loopback; all of them share the bandwidth, each direction its own.
+    """Forwards TCP connections to ``port`` on loopback. All share the bandwidth, which each direction has for itself.
 
     Args:
         mbits: Mbit/s; ``None`` = as fast as it goes.
@@ -23,7 +24,7 @@ class Line:
         self._target = port
         self._seconds_per_byte = 8 / (mbits * 1e6) if mbits else 0.0
         self._one_way = round_trip / 2
-        # When the line is free again, by direction.
+        # When the line is free again (time.monotonic()), by direction.
         self._free = {"up": 0.0, "down": 0.0}
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,7 +62,7 @@ class Line:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The handshake takes a round trip before anything can be said.
+        # TCP's handshake takes a round trip before any data can be sent.
         await asyncio.sleep(2 * self._one_way)
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
         for source, sink, direction in ((reader, there_writer, "up"), (there_reader, writer, "down")):
@@ -70,7 +71,7 @@ class Line:
             task.add_done_callback(self._tasks.discard)
 
     async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, direction: str) -> None:
-        # Bounded: a sender feels the bandwidth, as on a real line.
+        # Bounded, so that a sender must wait for the line as for a real one.
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=64)
         arriving = asyncio.create_task(self._arrive(under_way, sink))
         try:
@@ -87,7 +88,7 @@ class Line:
             sink.close()
 
     def _begin(self, direction: str) -> float:
-        """When the line takes the next chunk: at once after the one before it, though we woke up a little later."""
+        """Return when the line takes the next chunk: right after the last one, even if we woke up a little later."""
         free, now = self._free[direction], time.monotonic()
         return free if now - free < _LATE else now
 

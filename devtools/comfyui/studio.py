@@ -1,4 +1,4 @@
-"""What benchmarks measure in: a ComfyUI with this pack, and the service that it calls, over a line like users'."""
+"""Where benchmarks run: a ComfyUI with this pack and an emulator, with a line like a user's between them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ RIVALS = ROOT / "benchmarks" / "rivals"
 
 
 class Studio:
-    """Running inside its `with` block.
+    """ComfyUI, emulator and line; they run inside of its `with` block.
 
     Args:
-        mbits, round_trip: of the line between both; without them it is this machine's loopback.
-        rivals: whether other packs' ways are there, too (``benchmarks/rivals``).
-        settings: of the server's owner, for the variables REMOTE_IMAGE_...; 0 = no limit.
+        mbits, round_trip: Mbit/s and seconds of the line; without them it is as fast as loopback.
+        rivals: also install the nodes that call the service as others do (``benchmarks/rivals``).
+        settings: values of the variables REMOTE_IMAGE_..., by the rest of their names; 0 = no limit.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Studio:
         self._running.close()
 
     def photos(self, side: int, count: int) -> list[str]:
-        """Uploaded square photos, by name."""
+        """Upload `count` square pictures of `side` pixels; return their names for LoadImage."""
         chance = np.random.default_rng(side)
         return [self.comfy.upload(_photo(chance, side), f"{side}-{number}.png") for number in range(count)]
 
 
 def loaded(graph: Prompt, names: Sequence[str]) -> list[object]:
-    """Load these pictures as one batch; returns its link."""
+    """Add nodes to the graph that load these pictures as one batch; return the link to it."""
     link: list[object] = []
     for number, name in enumerate(names):
         graph[f"load{number}"] = {"class_type": "LoadImage", "inputs": {"image": name}}
@@ -92,7 +92,7 @@ def preview(images: Sequence[object]) -> dict[str, object]:
 
 
 def _photo(chance: np.random.Generator, side: int) -> Image.Image:
-    """Smooth, with a sensor's noise: it compresses as a photograph does."""
+    """Return a smooth picture with a sensor's noise, which compresses as a photograph does."""
     coarse = Image.fromarray(chance.integers(0, 255, (8, 8, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC)).astype(np.int16)
     noisy = smooth + chance.normal(0, 3, smooth.shape).round().astype(np.int16)

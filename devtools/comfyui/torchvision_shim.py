@@ -1,12 +1,12 @@
 """Lets torchvision's CUDA wheel import beside a CPU build of torch, by declaring the operators it expects.
 
-`devtools.environment` installs this file into `.venv` as a `torch.backends` entry point, where it is needed only:
-torch then calls it at the end of its own import.
+If it is needed, `devtools.environment` installs this file into `.venv` as a `torch.backends` entry point, which torch
+calls at the end of its own import.
 """
 
 import torch
 
-_libraries: list[torch.library.Library] = []  # a library's declarations live as long as it does
+_libraries: list[torch.library.Library] = []  # the declarations last as long as these objects
 
 
 def declare_operators() -> None:

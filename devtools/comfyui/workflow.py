@@ -1,7 +1,7 @@
-"""A workflow as users have it (the UI format of example_workflows/) -> the prompt that ComfyUI's server takes.
+"""Turns a workflow (the UI format of example_workflows/) into the prompt that ComfyUI's server takes.
 
-The frontend does this in the browser; done here, demo and tests run the very files that users get. Subgraphs,
-reroutes and primitive nodes are not supported.
+The frontend does this in the browser; with this file demo and tests can run the example workflows without one.
+Subgraphs, reroutes and primitive nodes are not supported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ class Link(NamedTuple):
 
 
 def to_prompt(workflow: Json, object_info: Json) -> Json:
-    """`object_info` is the answer of the ComfyUI that will run it: it knows each node's inputs and their order."""
+    """Return the prompt of a workflow; muted and bypassed nodes are left out of it.
+
+    `object_info` is the answer of /object_info of the ComfyUI that will run it: it has each node's inputs in order.
+
+    Raises:
+        ValueError: ComfyUI has no such node, or a node has more values than widgets.
+    """
     nodes = {node["id"]: node for node in workflow["nodes"]}
     links = {link[0]: Link(link[1], link[2]) for link in workflow["links"]}
     prompt: Json = {}
@@ -45,7 +51,7 @@ def _widget_values(node: Json, info: Json) -> Json:
     values = node.get("widgets_values") or []
     if isinstance(values, dict):
         return dict(values)
-    while values and values[-1] is None:  # widgets of a pack's own that are not saved leave such holes
+    while values and values[-1] is None:  # a widget that a pack adds without saving it leaves None at the end
         values = values[:-1]
     names = list(_widgets(info))
     if len(values) > len(names):
@@ -54,7 +60,7 @@ def _widget_values(node: Json, info: Json) -> Json:
 
 
 def _widgets(info: Json) -> Iterator[str | None]:
-    """The names of a node's widgets in the order of their values; None is one that the frontend adds for itself."""
+    """Yield the names of a node's widgets in the order of their values; None for a widget that the frontend adds."""
     for group in ("required", "optional"):
         inputs: Json = info["input"].get(group, {})
         for name in info.get("input_order", {}).get(group, inputs):
@@ -73,7 +79,10 @@ def _has_upload(_kind: object, options: Json | None = None) -> bool:
 
 
 def _source(link: Link | None, nodes: dict[int, Json], links: dict[int, Link]) -> Link | None:
-    """Where a link really comes from: a bypassed node hands on its first input of that type, a muted one nothing."""
+    """Return the output that feeds a link in the end, or None.
+
+    A bypassed node passes on its first input of the type, a muted node nothing.
+    """
     while link:
         node = nodes[link.node]
         if node.get("mode") == _MUTED:

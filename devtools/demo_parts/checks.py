@@ -1,4 +1,4 @@
-"""What each of the demo's pictures must be, worked out from the workflow's own values and not by the pack's code."""
+"""Checks of the demo's pictures: they compute from the workflow's values what must come out, without the pack."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ Inputs = Mapping[str, Any]
 Pictures = Sequence[Image.Image]
 Box = tuple[int, int, int, int]
 Check = Callable[[Image.Image, Inputs, Pictures], str]
-"""Of what came from a photograph with these values; says what it saw, or raises."""
+"""A check of the photograph, the values of the workflow and the pictures that came: returns what it found in words, or
+raises CheckError."""
 
-MAX_MEAN_ERROR = 2.0  # of 255
+MAX_MEAN_ERROR = 2.0  # in levels of 255
 
 
 class CheckError(Exception):
@@ -23,7 +24,7 @@ class CheckError(Exception):
 
 
 def outpainted_on_canvas(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
-    """HiDreamAPIOutpaint: the canvas as asked for, the original at its place in it, `ratio` of the canvas large."""
+    """HiDreamAPIOutpaint: the canvas has its size, and the original its place in it, at `ratio` of the canvas."""
     canvas = (inputs["canvas_width"], inputs["canvas_height"])
     scale = inputs["ratio"] * min(canvas[0] / photo.width, canvas[1] / photo.height)
     width, height = round(photo.width * scale), round(photo.height * scale)
@@ -37,7 +38,7 @@ def outpainted_on_canvas(photo: Image.Image, inputs: Inputs, pictures: Pictures)
 
 
 def outpainted_by_sides(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
-    """VolcengineAPIOutpaint: each side longer by its share, the whole scaled down into the limits."""
+    """VolcengineAPIOutpaint: each side extended by its share of the original, and all scaled down into the limits."""
     width, height = photo.size
     left, right = round(inputs["left"] * width), round(inputs["right"] * width)
     top, bottom = round(inputs["top"] * height), round(inputs["bottom"] * height)
@@ -49,19 +50,19 @@ def outpainted_by_sides(photo: Image.Image, inputs: Inputs, pictures: Pictures) 
 
 
 def outpainted_by_mask(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
-    """VolcengineAPIOutpaintCanvas behind ImagePadForOutpaint, whose values are in `inputs`, too."""
+    """VolcengineAPIOutpaintCanvas behind ImagePadForOutpaint; `inputs` has the values of both."""
     width, height = photo.size
     left, top, right, bottom = (inputs[side] for side in ("left", "top", "right", "bottom"))
     canvas = (left + width + right, top + height + bottom)
     box = (left, top, left + width, top + height)
-    rim = inputs["feathering"]  # new pixels, too, where the picture was extended
+    rim = inputs["feathering"]  # the feathered rim is repainted at the extended sides
     inner = (rim if left else 0, rim if top else 0, width - (rim if right else 0), height - (rim if bottom else 0))
     return _outpainted(photo, pictures, inputs["variants"], canvas, box, inner)
 
 
 def pasted_back(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
-    """Placed in an aspect ratio, outpainted within the service's limits, and the original pasted back at its own size:
-    every pixel of it must be there, in the very canvas that was asked for.
+    """RemoteOutpaintPasteBack after an outpainting: the canvas has its aspect ratio, and the original lies in it at its
+    own size with every pixel unchanged.
     """
     canvas, corner = _laid_out(photo.size, inputs)
     _require_count(pictures, inputs["variants"])
@@ -76,12 +77,12 @@ def pasted_back(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
 
 
 def where(photo: Image.Image, inputs: Inputs) -> tuple[int, int]:
-    """The corner of an original that was pasted back."""
+    """Return x and y of an original that was pasted back."""
     return _laid_out(photo.size, inputs)[1]
 
 
 def _laid_out(size: tuple[int, int], inputs: Inputs) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The canvas of an aspect ratio in which an original has its own pixels, and its corner there."""
+    """Return the size of the canvas (of the aspect ratio, the original keeps its size), and the original's x and y."""
     _require(inputs["target"] == "aspect ratio", f"no check of the target {inputs['target']}")
     columns, rows = (float(part) for part in inputs["aspect_ratio"].split(":"))
     width, height = size
@@ -101,7 +102,7 @@ def _half_up(value: float) -> int:
 
 
 def restyled(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
-    """HiDreamAPIImageToImage: as many as asked for, in the aspect ratio asked for."""
+    """HiDreamAPIImageToImage: as many pictures as asked for, each in the aspect ratio and not the photograph again."""
     _require_count(pictures, inputs["img_count"])
     columns, rows = (int(part) for part in inputs["aspect_ratio"].split(":"))
     for picture in pictures:
@@ -112,6 +113,7 @@ def restyled(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
 
 
 def upscaled(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
+    """HiDreamAPIUpscale: one picture, `upscale_ratio` times as wide and high."""
     _require_count(pictures, 1)
     ratio = int(inputs["upscale_ratio"])
     _require_size(pictures[0], (photo.width * ratio, photo.height * ratio))
@@ -119,7 +121,7 @@ def upscaled(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
 
 
 def photo_set(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
-    """HiDreamAPIModelPhotoSet: how many and how large is the service's choice; pictures there must be."""
+    """HiDreamAPIModelPhotoSet: at least one picture, each 256 pixels a side or more; the service chooses how many."""
     _require(len(pictures) >= 1, "no picture came back")
     for picture in pictures:
         _require(min(picture.size) >= 256, f"{_size(picture)} is too small for a photo")
@@ -130,7 +132,7 @@ def photo_set(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
 def _outpainted(
     photo: Image.Image, pictures: Pictures, count: int, canvas: tuple[int, int], box: Box, inner: Box | None = None
 ) -> str:
-    """`box` is the original's place in the canvas; only `inner` of it (in the original's pixels) must be unchanged."""
+    """Check that the original lies in `box` of each canvas; with `inner` (in its own pixels), only that part."""
     _require_count(pictures, count)
     worst = 0.0
     for picture in pictures:

@@ -1,4 +1,4 @@
-"""One picture of all the demo's pictures: a card per workflow, before -> after, and details side by side below."""
+"""Draws the demo's overview: a card for each workflow, before -> after, and below them details side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shows on the terminal, line by line, what a running ComfyUI tells of its nodes and its log of accepted tasks."""
+"""Prints the progress of a running ComfyUI: the texts of its nodes, and the task ids from its log."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _TASK_ID = re.compile(r"task_id=([\w.:-]+)")
 
 @contextlib.contextmanager
 def shown(comfy: ComfyUI) -> Iterator[None]:
+    """Print the progress of everything that runs inside of the `with` block."""
     stop = threading.Event()
     tasks = threading.Thread(target=_show_tasks, args=(comfy.log_file, stop), daemon=True)
     lines = _Lines()
@@ -30,7 +31,7 @@ def shown(comfy: ComfyUI) -> Iterator[None]:
 
 
 class _Lines:
-    """A node's words as they come, with how far its progress bar was."""
+    """Prints each text of a node with the percentage of its progress bar."""
 
     def __init__(self) -> None:
         self._percent = 0.0
@@ -44,7 +45,7 @@ class _Lines:
 
 
 def _show_tasks(log: Path, stop: threading.Event) -> None:
-    """Task ids as soon as they are known: with one, a paid picture can be fetched whatever happens here."""
+    """Print each task id once, as soon as the log has it: with it a paid picture can be fetched if this run dies."""
     seen: set[str] = set()
     with log.open(encoding="utf-8", errors="replace") as lines:
         lines.seek(0, 2)

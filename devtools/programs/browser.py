@@ -1,4 +1,4 @@
-"""Finds a Chromium for the browser tests, or brings one: Playwright's own download, else Debian's package."""
+"""Finds a Chromium for the browser tests, or installs one: Playwright's own download, else Debian's package."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-"""What a headless Chromium needs in a container, and what keeps it from calling home."""
+"""Arguments that a headless Chromium needs in a container, and those that keep it from contacting its maker."""
 
 
 _DOWNLOAD = [sys.executable, "-m", "playwright", "install", "--no-shell", "chromium"]
 _DOWNLOAD_SECONDS = 600.0
-# How long it waits for an answer from each of the hosts that it tries in turn; its own default is 30 s.
+# How long Playwright waits for each of the hosts that it tries in turn; its default is 30 s.
 _CONNECT_MILLISECONDS = "5000"
 
 
 def ensure() -> Path:
-    """The program to start. When there is none, one is brought by what works first, and what does not is told.
+    """Return the program to start. If there is none, install one; print why a way to do so failed.
 
     Raises:
-        SetupError: there is none; it says what was tried, and what to do.
+        SetupError: there is none, and no way to install one worked; the text says what was tried, and what to do.
     """
     found = find()
     failures: list[str] = []
@@ -64,7 +64,11 @@ def ensure() -> Path:
 
 
 def find() -> Path | None:
-    """A Chromium that is there already, and starts."""
+    """Return a Chromium that is installed and starts, or None.
+
+    Raises:
+        SetupError: BROWSER_PATH names no file.
+    """
     chosen = os.environ.get("BROWSER_PATH")
     if chosen:
         if not Path(chosen).is_file():
@@ -91,7 +95,7 @@ def _playwrights_own() -> Path | None:
 
 
 def _starts(program: Path) -> bool:
-    """Ubuntu's `chromium-browser` may be a pointer to a snap, and a download may miss libraries of the system."""
+    """Whether the program runs: Ubuntu's `chromium-browser` may only refer to a snap, and libraries may be missing."""
     if os.name != "posix":
         return True  # `--version` would open a window there
     try:
@@ -101,7 +105,7 @@ def _starts(program: Path) -> bool:
 
 
 def _download_playwrights() -> None:
-    """Into Playwright's usual folder, where its other users find it, too."""
+    """Download Chromium into Playwright's usual folder, where other projects find it, too. Raises: SetupError."""
     print("No Chromium here: downloading Playwright's own (150 MB, at most 10 minutes).", flush=True)
     environment = {"PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": _CONNECT_MILLISECONDS, **os.environ}
     problem = run_bounded(_DOWNLOAD, _DOWNLOAD_SECONDS, environment)
@@ -112,8 +116,11 @@ def _download_playwrights() -> None:
 
 
 def run_bounded(command: list[str], seconds: float, environment: dict[str, str] | None = None) -> str | None:
-    """Run it with all that it starts, for so long at most; None, or in a line what went wrong."""
-    # Into a file: a pipe would be waited for as long as one of its grandchildren holds it.
+    """Run a command for at most ``seconds``, then kill it with all its children.
+
+    Return None if it succeeded, or else one line that says what went wrong.
+    """
+    # Output goes into a file: reading a pipe would last as long as any grandchild holds its other end.
     with tempfile.TemporaryFile() as log:
         process = psutil.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
@@ -130,7 +137,7 @@ def run_bounded(command: list[str], seconds: float, environment: dict[str, str] 
             return None
         log.seek(0)
         lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    # The first error is the cause; the rest are its repetitions and where in the program it was.
+    # The first error is the cause; after it come repetitions and a stack trace.
     return next((line for line in lines if line.startswith("Error:")), lines[-1] if lines else f"exit code {code}")
 
 
@@ -145,6 +152,6 @@ def _install_debians() -> None:
 def _is_debian_and_root() -> bool:
     if os.name != "posix" or os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
-    # Ubuntu's package of that name is only a pointer to a snap.
+    # Ubuntu's package `chromium` only refers to a snap, so it does not count as Debian here.
     release = Path("/etc/os-release")
     return release.is_file() and "ID=debian" in release.read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: finds its programs, or installs Debian's, and runs a private cluster.
+"""A PostgreSQL for the tests: finds its programs, or installs Debian's package, and runs a private cluster.
 
     with PostgreSQL(folder, password="canary") as server:
         url = server.new_database()
@@ -54,10 +54,10 @@ class PostgreSQLError(Exception):
 
 
 def ensure() -> Path:
-    """The folder of the server programs; on Debian, and as root, the package is installed when there are none.
+    """Return the folder of the server programs; if there are none, install the package (on Debian, as root).
 
     Raises:
-        SetupError: there are none, and it says what to do.
+        SetupError: there are none; the text says what to do.
     """
     found = find()
     if found is None and _can_install():
@@ -72,7 +72,11 @@ def ensure() -> Path:
 
 
 def find() -> Path | None:
-    """The folder of server programs that are there already; of several versions the newest."""
+    """Return the folder of the installed server programs, of several versions the newest, or None.
+
+    Raises:
+        SetupError: POSTGRES_BIN names a folder without them.
+    """
     chosen = os.environ.get("POSTGRES_BIN")
     if chosen:
         if not _is_complete(Path(chosen)):
@@ -86,7 +90,7 @@ def find() -> Path | None:
 
 def _usual_folders() -> Iterator[Path]:
     for pattern in map(Path, _USUAL_PLACES):
-        if pattern.is_absolute():  # the other system's are not
+        if pattern.is_absolute():  # a Windows path is not, on POSIX
             yield from Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
 
 
@@ -107,7 +111,7 @@ def _can_install() -> bool:
 
 @contextlib.contextmanager
 def _without_main_cluster() -> Iterator[None]:
-    """Debian's package would make and start a cluster of its own, on the standard port and for good."""
+    """Keep Debian's package from creating and starting a permanent cluster on the standard port."""
     made = [folder for folder in _NO_CLUSTER.parents if not folder.exists()]
     _NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
     _NO_CLUSTER.write_text("create_main_cluster = false\n", encoding="utf-8")
@@ -116,15 +120,15 @@ def _without_main_cluster() -> Iterator[None]:
     finally:
         _NO_CLUSTER.unlink()
         for folder in made:
-            with contextlib.suppress(OSError):  # the package put something there
+            with contextlib.suppress(OSError):  # not empty: the package has put files there
                 folder.rmdir()
 
 
 class PostgreSQL:
-    """A cluster in `base`, on 127.0.0.1 only, that dies with this process in any case.
+    """A cluster in `base`, on 127.0.0.1 only, that ends when this process does, however that ends.
 
     PostgreSQL refuses to run as root. Started by root it runs as another user, who becomes the owner of `base` and
-    must be able to reach it: below pytest's `tmp_path`, which is for pytest's user alone, it cannot start.
+    must be able to reach it: below pytest's `tmp_path`, which only pytest's user may enter, it cannot start.
     """
 
     def __init__(self, base: Path, *, password: str = "", fsync: bool = True, programs: Path | None = None) -> None:
@@ -148,7 +152,7 @@ class PostgreSQL:
 
     @property
     def url(self) -> str:
-        """Of the database `postgres`; it stays the same over kill() and start()."""
+        """The URL of the database `postgres`; it stays the same over kill() and start()."""
         return self._url("postgres")
 
     @property
@@ -163,13 +167,17 @@ class PostgreSQL:
     # The process
 
     def start(self, timeout: float = 60) -> None:
-        """Start on the cluster that is there, or on a new one, and wait until it answers."""
+        """Start the cluster, after creating it if need be, and return when it answers.
+
+        Raises:
+            PostgreSQLError: it runs already, ended while starting, or does not answer within ``timeout`` seconds.
+        """
         if self.is_running():
             raise PostgreSQLError("PostgreSQL is running already")
-        self.kill()  # what is left of one that ended by itself
+        self.kill()  # clear up after a server that ended by itself
         if not self._data.exists():
             self._make_cluster()
-        # Not one of the ports that the system hands to clients: now and then one of them would take it over a restart.
+        # Below the ports that the system gives to clients: a client could take one of those between kill() and start().
         self.port = self.port or port_or_free(20_000 + secrets.randbelow(12_000))
         command = [
             self._program("postgres"), "-D", str(self._data), f"--port={self.port}", "--listen-addresses=127.0.0.1",
@@ -178,7 +186,7 @@ class PostgreSQL:
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.base, env=_environment(), stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, start_new_session=True,  # a Ctrl-C is ours to pass on
+                stderr=subprocess.STDOUT, start_new_session=True,  # Ctrl-C reaches this process only
                 **_as_somebody(),
             )  # fmt: skip
         try:
@@ -192,7 +200,7 @@ class PostgreSQL:
             raise
 
     def stop(self, timeout: int = 30) -> None:
-        """End it in good order, whoever is connected, and by force if that does not help."""
+        """Shut it down (mode *fast* disconnects clients); kill it if that fails or takes over ``timeout`` seconds."""
         if self._process is not None and self.is_running():
             with contextlib.suppress(PostgreSQLError, subprocess.TimeoutExpired):
                 self._run("pg_ctl", "stop", f"--pgdata={self._data}", "--mode=fast", f"--timeout={timeout}")
@@ -200,7 +208,7 @@ class PostgreSQL:
         self.kill()
 
     def kill(self) -> None:
-        """kill -9 of all its processes at once; start() then has to recover the data."""
+        """Kill all its processes at once (SIGKILL); start() then has to recover the data."""
         process, self._process = self._process, None
         if process is not None:
             killed = _kill_tree(process.pid) if process.poll() is None else []
@@ -215,14 +223,14 @@ class PostgreSQL:
     # Databases
 
     def new_database(self) -> str:
-        """The URL of an empty database."""
+        """Create an empty database, and return its URL."""
         name = f"test_{next(self._numbers)}"
-        # template1 may be in use (by autovacuum), and then it cannot be copied.
+        # Not template1: it cannot be copied while something, such as autovacuum, is connected to it.
         self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         return self._url(name)
 
     def drop_database(self, url: str) -> None:
-        """Whoever is still connected loses the connection."""
+        """Drop a database of new_database(); clients that are connected to it lose their connections."""
         name = urlsplit(url).path.lstrip("/")
         self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -239,7 +247,7 @@ class PostgreSQL:
 
     def _make_cluster(self) -> None:
         self.base.mkdir(parents=True, exist_ok=True)
-        password_file = self.base / "password"  # no argument: those are for everyone to see
+        password_file = self.base / "password"  # not an argument: other users can read those
         password_file.touch(0o600)
         password_file.write_text(self.password, encoding="utf-8")
         if _is_root():
@@ -285,7 +293,7 @@ def _is_root() -> bool:
 
 
 def _as_somebody() -> dict[str, Any]:
-    """Arguments of subprocess that give up being root."""
+    """Return the arguments of subprocess that run a program as another user; none if we are not root."""
     if not _is_root():
         return {}
     user, group = _somebody()
@@ -293,7 +301,7 @@ def _as_somebody() -> dict[str, Any]:
 
 
 def _somebody() -> tuple[int, int]:
-    """A user who is not root, and his group."""
+    """Return the ids of a user who is not root, and of the user's group."""
     import pwd
 
     known = {entry.pw_name: entry for entry in pwd.getpwall()}
@@ -302,14 +310,15 @@ def _somebody() -> tuple[int, int]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without libpq's variables, and with English messages."""
+    """Return this process's environment without libpq's variables (PG...), and with English messages."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
 
 
 def _kill_tree(pid: int) -> list[psutil.Process]:
+    """Kill the postmaster and its children; return them, for _wait_until_gone."""
     try:
         postmaster = psutil.Process(pid)
-        postmaster.suspend()  # or it would start new children meanwhile
+        postmaster.suspend()  # so that it starts no new children meanwhile
         tree = [postmaster, *postmaster.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
@@ -329,13 +338,16 @@ def _wait_until_gone(processes: list[psutil.Process], timeout: float = 30) -> No
 
 def _is_alive(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE  # nobody's child in a container
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE  # in a container nobody may reap it
     except psutil.NoSuchProcess:
         return False
 
 
 def _guard(pid: int, data: Path) -> None:
-    """Wait until the parent closes our standard input, which it does only by dying; then clear up after it."""
+    """Kill the cluster and delete its data when the parent has died; runs in a process of its own.
+
+    The parent never closes this process's standard input before it dies, except after killing this process.
+    """
     while os.read(0, 1024):
         pass
     _wait_until_gone(_kill_tree(pid))
