@@ -2,8 +2,8 @@
 
     def table() -> Table: ...
 
-Whatever a table compares is measured by turns in one run, so that all sides meet the same disturbances, and only ratios
-are worth quoting.
+The sides that a table compares are measured by turns in one run, so that the same disturbances meet all of them. Quote
+ratios only: the times depend on the machine.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+# Rounds of side_by_side: at least, at most, and the seconds of both sides after which no more than MIN_ROUNDS are run.
 MIN_ROUNDS, MAX_ROUNDS, SECONDS = 5, 31, 3.0
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A line of the table in docs/speed.md: how many times ``one`` (what could be at best, or is allowed) it takes."""
+    """A line of the table in docs/speed.md: each way's figure divided by ``one``, the best possible or what is allowed.
+
+    ``ours``: this pack; ``partner``: ComfyUI's partner nodes; ``plain``: a plain pack.
+    """
 
     what: str
     one: str
@@ -30,9 +34,10 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Table:
-    """``rows``: a name and one cell per column. ``measured`` goes into the JSON. ``wrong``: what makes it worthless.
+    """What one benchmark found.
 
-    ``ratios``: what stands for it in the one table at the end.
+    ``rows``: one cell for each column. ``measured``: raw figures for the JSON. ``wrong``: problems that make the
+    figures worthless, and `dev.py bench` fail. ``ratios``: its lines of the table of ratios at the end.
     """
 
     title: str
@@ -45,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Case:
-    """Two functions that give the same: a faster way to something else is no benchmark."""
+    """Two functions to compare; ``same`` says whether their results are equal, without which the times mean nothing."""
 
     name: str
     ours: Callable[[], Any]
@@ -54,7 +59,7 @@ class Case:
 
 
 def side_by_side(title: str, cases: Iterable[Case]) -> Table:
-    """Both functions of each case by turns in this process."""
+    """Run both functions of each case by turns in this process; return the medians, and a ratio of the last case."""
     rows, measured, wrong, ratios = [], {}, [], []
     for case in cases:
         if not case.same(case.ours(), case.other()):  # also warms both up
@@ -75,10 +80,12 @@ def _enough(ours: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def timed(run: Callable[[], Any]) -> float:
+    """Return the seconds that a call of ``run`` takes."""
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
 
 
 def told(seconds: float) -> str:
+    """Return a time as text, in seconds or milliseconds."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

@@ -1,6 +1,6 @@
-"""How to write the picture of a request: the time to encode it against the time that its bytes take on the line.
+"""PNG encoders for the pictures of a request: time to encode, plus the time that the base64 takes on a line.
 
-Lossless only: the services paint from what they get, and the original's pixels shall be what they see.
+All are lossless, so that the services get the original's pixels.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ def _pictures() -> dict[str, Picture]:
 
 
 def photograph(side: int = SIDE) -> tensors.Pixels:
-    """A photograph with a sensor's noise, which is what takes the room."""
+    """Return a square photograph with a sensor's noise, which makes up most of the size of a file."""
     enlarged = Image.fromarray(skimage.data.astronaut()).resize((side, side), Image.Resampling.BICUBIC)
     noise = np.random.default_rng(0).normal(0, 2, (side, side, 3))
     return np.clip(np.asarray(enlarged) + noise, 0, 255).astype(np.uint8)
 
 
 def _banner() -> tensors.Pixels:
-    """Boxes, rings and letters in even colours."""
+    """Return boxes, rings and letters in flat colours."""
     picture = Image.new("RGB", (SIDE, SIDE), (250, 250, 245))
     draw = ImageDraw.Draw(picture)
     step = SIDE // 40

@@ -1,4 +1,4 @@
-"""Padding with a feathered mask: what the node Outpaint Placement does, and ComfyUI's ImagePadForOutpaint."""
+"""Padding with a feathered mask: the node Outpaint Placement beside ComfyUI's ImagePadForOutpaint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from devtools.comfyui import checkout
 
 TITLE = "padding with a feathered mask, beside ComfyUI's ImagePadForOutpaint"
 
-# Original, pixels on each side, feathering.
+# Width and height of the original, pixels added on each side, and pixels of feathering.
 _SIZES = ((512, 512, 128, 40), (1024, 1024, 256, 40), (1920, 1280, 320, 80), (6000, 4000, 512, 200))
 
 Padded = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -56,8 +56,8 @@ def _same(ours: Padded, comfyuis: Padded) -> bool:
 
 
 def _comfyuis_node() -> Any:
-    # Before our own folder, which has a package of that name, too.
+    # In front of our own folder, which has a package `nodes`, too.
     sys.path.insert(0, str(checkout.ensure()))
     importlib.import_module("comfy.cli_args").args.cpu = True
-    logging.getLogger().setLevel(logging.ERROR)  # it misses packages that this has no use for
+    logging.getLogger().setLevel(logging.ERROR)  # ComfyUI warns of missing packages that are not needed here
     return importlib.import_module("nodes").ImagePadForOutpaint()

@@ -1,7 +1,7 @@
 """What the pack adds to the start of a real ComfyUI: time, files read, connections.
 
-Loaded by ComfyUI's own loader when everything else is there, in forks of that process (so not on Windows): what ComfyUI
-has loaded already costs nothing here, as in life.
+ComfyUI's own loader loads the pack after everything else, in forks of that process (so not on Windows): modules that
+ComfyUI has loaded already take no time, as for users.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ TITLE = "The pack's import in ComfyUI, beyond what ComfyUI has loaded already"
 
 
 def table() -> Table:
-    rounds = _measure()[1:]  # the first one compiles
+    rounds = _measure()[1:]  # the first round compiles the modules
     wall, cpu = (median(one[name] for one in rounds) for name in ("wall", "cpu"))
     last = rounds[-1]
-    # ComfyUI itself looks into that of each pack.
+    # ComfyUI itself reads the pyproject.toml of each pack.
     read = [Path(name).name for name in last["read"] if not name.endswith("pyproject.toml")]
     rows = [
         ("time", told(wall), told(_LIMIT), f"{wall / _LIMIT:.2f}"),

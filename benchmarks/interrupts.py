@@ -1,6 +1,6 @@
-"""How soon a run with many waiting tasks in a real ComfyUI ends: when the user cancels it, and when one of them fails.
+"""How soon a run with many waiting tasks in a real ComfyUI ends after an interrupt, and after one task has failed.
 
-The tasks never end by themselves. A cancel counts from the call of /interrupt, a failure from the service's answer.
+The other tasks never end by themselves. Time runs from the call of /interrupt, or from the answer *failed*.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PATIENCE = 60.0
 
 
 def table() -> Table:
-    # Polls come as thick as they can, and rates do not end the benchmark.
+    # No limit of polls, so that as many as possible are under way, and none of rates, which would stop the benchmark.
     settings = {"hidream_at_once": 0, "polls_per_second": 0, "hidream_outpaint_per_minute": 0}
     felt: dict[str, list[float]] = {f"{CANCEL}: {OURS}": [], f"{FAILURE}: {OURS}": [], f"{CANCEL}: {PARTNER}": []}
     with Studio(Emulator(), rivals=True, **settings) as studio:
@@ -47,7 +47,7 @@ def table() -> Table:
 
 
 def _waiting(photo: str, tasks: int) -> Prompt:
-    """Each run resumes what the one before it left."""
+    """Return a graph of ``tasks`` upscales. It is the same in each run, so each resumes the tasks of the last one."""
     graph: Prompt = {"photo": {"class_type": "LoadImage", "inputs": {"image": photo}}}
     for number in range(tasks):
         graph[f"remote{number}"] = upscale(["photo", 0], take=number)
@@ -78,7 +78,7 @@ def _cancelled(studio: Studio, graph: Prompt) -> float:
     prompt_id, start = _all_wait(studio, graph)
     asked = time.monotonic()
     studio.comfy.interrupt()
-    # The client of the partner nodes tells of a cancel as of an error.
+    # The client of the partner nodes reports an interrupt as an error.
     return _end(studio, prompt_id, start, "interrupted", "error").events[-1].at - asked
 
 
@@ -91,11 +91,11 @@ def _failed(studio: Studio, graph: Prompt) -> float:
 
 
 def _all_wait(studio: Studio, graph: Prompt) -> tuple[str, int]:
-    """Queue, and come back when every task has been asked for."""
+    """Queue the graph, and return its id and first event's number when every task has been polled."""
     before, start = len(studio.service.requests), studio.comfy.events.count()
     studio.service.add_fault({"phase": "submit", "times": None, "do": {"never": True}})
     prompt_id = studio.comfy.queue(graph)
-    # Or more: the collector may look at one that an earlier run has left.
+    # There may be more: the background poller may poll a task of an earlier run.
     _until(lambda: len({r.task_id for r in studio.service.requests[before:] if r.phase == "result"}) >= TASKS)
     return prompt_id, start
 

@@ -1,7 +1,7 @@
-"""What it takes to write one purchase down: every state on the disk before the next step, in a fresh journal and among
-10,000 older rows, with SQLite and with PostgreSQL.
+"""How long it takes to journal one purchase, with every state on the disk before the next step.
 
-The floor is as many small writes as there are transactions, each made durable (fsync) as a database does.
+With SQLite and with PostgreSQL, in a new journal and in one of 10,000 older rows. The floor is one small write with
+fsync for each transaction.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ _STEPS = ("claim", "admit", "submitting", "accepted", "done", "stored", "deliver
 
 
 def _bought(journal: Journal, key: str) -> dict[str, float]:
+    """Journal one purchase as a call does; return the seconds of each step."""
     order = _order(key)
     picture = tensors.Encoded.of(tensors.encode(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)))
     claims: list[Claim] = []
@@ -121,7 +122,7 @@ def _order(key: str) -> Order:
 
 
 def _floor(path: Path) -> None:
-    """So many pages, each on the disk before the next one."""
+    """Write a page of 4 KiB for each step, with an fsync after each."""
     with path.open("ab", buffering=0) as file:
         for _ in _STEPS:
             file.write(bytes(4096))
@@ -139,7 +140,7 @@ def _journal(directory: Path, url: str = "") -> Iterator[Journal]:
 
 
 def _fill(journal: Journal, rows: int) -> None:
-    """Pictures of the last thirty days, delivered."""
+    """Insert ``rows`` delivered attempts of one picture each, spread over the last thirty days."""
     journal.open()
     now = time.time()
     numbers = range(rows)
@@ -153,7 +154,7 @@ def _fill(journal: Journal, rows: int) -> None:
         pictures = [{"attempt": f"rv-{number:016d}", "sha256": f"{number:064d}", **stored} for number in numbers]
         connection.execute(insert(results), pictures)
         if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql("ANALYZE")  # its autovacuum does, within a minute
+            connection.exec_driver_sql("ANALYZE")  # PostgreSQL's autovacuum does it by itself within a minute
 
 
 def _request(number: int, moment: float) -> dict[str, object]:

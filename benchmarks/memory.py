@@ -1,6 +1,6 @@
-"""What the pack holds in memory, in a real ComfyUI: many tasks that wait, a batch, a very large picture. Linux only.
+"""Memory of the pack in a real ComfyUI: with many waiting tasks, a batch, and a very large picture. Linux only.
 
-Figures are of the whole process, beyond what ComfyUI has before the node runs: its inputs are loaded by then.
+Figures are the growth of the whole process since just before the node runs, when its inputs are loaded.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from emulator import Credentials, Emulator
 TITLE = "Memory of ComfyUI's process, beyond what it has before the node runs"
 _COLUMNS = ("run", "added", "target", "of it")
 _MB = 1e6
-# Of the float output and the decoded bytes together.
+# The allowed peak, as a multiple of the float output and the decoded bytes together.
 _MOST = 1.3
 _TASKS, _MOST_OF_TASKS_MB = 200, 50
-# This pack's pools: calls; conversions; thumbnails. The warm-up has one of each.
+# The threads of this pack's pools that are allowed: calls, and all others (conversions, thumbnails). The warm-up has
+# started one of each.
 _CALLS, _OTHERS = 32, 3
 
 
@@ -71,7 +72,7 @@ def _waiting(comfy: ComfyUI, service: Emulator) -> list[_Added]:
     service.clear()
     service.add_fault({"endpoint": "upscale", "phase": "submit", "times": None, "do": {"never": True}})
     prompt = comfy.queue(_upscaled("512.png", _TASKS, 2))
-    # As many as can be under way are, and each has been asked for a few times.
+    # As many tasks as there are threads for calls, each polled a few times.
     _until(lambda: len(service.accepted) == _CALLS and len(service.requests) > 5 * _CALLS)
     added, more = process.resident() - before, process.threads() - threads
     comfy.interrupt()
@@ -94,7 +95,7 @@ def _peak(comfy: ComfyUI, side: int, count: int, ratio: int) -> _Added:
 
 
 def _ready(comfy: ComfyUI, side: int, count: int) -> _Process:
-    """ComfyUI with the inputs in its cache, and nothing of earlier runs."""
+    """Fill ComfyUI's cache with the inputs, and with nothing of earlier runs; return its process."""
     comfy.forget_results()
     name = f"{side}.png"
     comfy.upload(Image.fromarray(photograph(side)), name)
@@ -111,6 +112,8 @@ def _until(reached: Callable[[], bool], seconds: float = 60) -> None:
 
 
 class _Process:
+    """Figures of /proc. Memory in bytes."""
+
     def __init__(self, pid: int) -> None:
         self._folder = Path("/proc") / str(pid)
 
@@ -118,7 +121,7 @@ class _Process:
         return self._status("VmRSS") * 1024
 
     def peak(self) -> int:
-        """Since :meth:`forget_peak`."""
+        """Return the highest resident memory since forget_peak()."""
         return self._status("VmHWM") * 1024
 
     def forget_peak(self) -> None:
@@ -148,7 +151,7 @@ def _loaded(name: str, count: int) -> Prompt:
 
 
 def _corner_of(node: str) -> Prompt:
-    """A corner of it only: ComfyUI's own copies of a whole picture would hide ours."""
+    """Return nodes that show a corner of the picture only: ComfyUI's copies of the whole one would hide the pack's."""
     corner = {"image": [node, 0], "x": 0, "y": 0, "width": 16, "height": 16}
     first = {"image": ["4", 0], "batch_index": 0, "length": 1}
     return {

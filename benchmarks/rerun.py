@@ -1,8 +1,7 @@
-"""A finished graph, run again after a restart of ComfyUI: nothing is asked of the service, and what does it take?
+"""How long a finished graph takes when it is run again after a restart of ComfyUI, and that it sends no request.
 
-ComfyUI's own share are its nodes before and behind; the pictures must be decoded in any case, here by as many threads
-as there are cores. The first run is the one after the restart; the others follow in that ComfyUI, which has forgotten
-its results.
+Not counted as this pack's: ComfyUI's own nodes, and the decoding of the pictures by as many threads as there are cores.
+The first run follows the restart; before each of the others ComfyUI's cache is emptied.
 """
 
 from __future__ import annotations

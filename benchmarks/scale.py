@@ -2,10 +2,10 @@
 
     python dev.py bench scale     takes eight minutes, so that `bench` without names leaves it out
 
-The faults are those that a call must get over by itself and without another purchase: polls and downloads that fail or
-break off, and a token that is refused before it has run out. What leaves it unknown whether a request was accepted (an
-answer lost, a 5xx to a submit) is explained to the user instead, by intent; after a 429 the pack halves its own limits
-for ten minutes, which measures its manners and not its speed.
+The faults are those that a call must recover from by itself and without another purchase: polls and downloads that fail
+or break off, and a token that is refused before it has expired. Left out are faults after which it is not known whether
+a request was accepted (a lost answer, a 5xx to a submit), since such an attempt becomes ambiguous by design; and 429,
+after which the pack halves its own limits for ten minutes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLUMNS = (
     "N", "faults", "wall", "what the service takes", "share of its throughput", "CPU per picture",
     "memory beyond tensors",
 )  # fmt: skip
-# One of each in so many requests.
+# Phase, in how many requests of it the fault comes once, and the fault.
 _FAULTS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("result", 200, {"status": 503}),
     ("result", 200, {"reset": "before"}),
@@ -58,21 +58,24 @@ _FAULTS: tuple[tuple[str, int, dict[str, Any]], ...] = (
 
 @dataclass(frozen=True)
 class Measured:
+    """One run of a list of ``count`` pictures. Times are in seconds."""
+
     count: int
     wall: float
     ideal: float
+    """What the service alone takes."""
     cpu: float
-    """Seconds of ComfyUI's process."""
+    """Processor time of ComfyUI's process."""
     memory: int
-    """Bytes at the highest point, beyond what there was before and the pictures that go in and out."""
+    """Peak of the process in bytes, without what it had before and the tensors that go in and out."""
     before_first: float
-    """Seconds until the first submit."""
+    """Time until the first submit."""
     faults: int
-    """How many it met."""
+    """How many faults it met."""
 
 
 def table(counts: Sequence[int] = COUNTS, seconds: float = SECONDS) -> Table:
-    """Each count once, after one run to warm up."""
+    """Run each count once, after one run to warm up."""
     measured, wrong = [], []
     with _studio(seconds) as (comfy, service):
         comfy.run(_graph(AT_ONCE, 0), timeout=120)
@@ -132,6 +135,7 @@ def _graph(count: int, number: int) -> Prompt:
 
 
 def _problems(count: int, came: dict[str, Any], accepted: Sequence[Recorded]) -> list[str]:
+    """Return what is wrong with the pictures that came and with what was bought; empty if nothing is."""
     problems = []
     if came["numbers"] != list(range(count)):
         problems.append(f"{count}: not every picture came, or not in order")
@@ -149,7 +153,7 @@ def _what(record: Recorded) -> str:
 
 
 def _ideal(accepted: Sequence[Recorded]) -> float:
-    """All at the service at once, as its places allow."""
+    """Return the seconds that the service takes if it gets all requests at once."""
     free = [0.0] * AT_ONCE
     for record in accepted:
         if record.span is not None:
@@ -182,7 +186,7 @@ def _studio(seconds: float) -> Iterator[tuple[ComfyUI, _Service]]:
         shutil.copytree(ROOT / "benchmarks" / "crowd", base / "custom_nodes" / "crowd")
         service = running.enter_context(_Service(seconds))
         environment = {
-            # Exchanged for a token, which can be had anew when it is refused.
+            # An API key: the pack can exchange it for a new token when the token is refused.
             "HIDREAM_API_KEY": Credentials().hidream_api_key,
             "HIDREAM_BASE_URL": service.url,
             "REMOTE_IMAGE_HIDREAM_AT_ONCE": str(AT_ONCE),
@@ -192,11 +196,11 @@ def _studio(seconds: float) -> Iterator[tuple[ComfyUI, _Service]]:
 
 
 class _Service:
-    """The emulator in a process of its own, which ends with this one."""
+    """The emulator in a process of its own, so that it takes no time from this one; it ends with this process."""
 
     def __init__(self, seconds: float) -> None:
         self._pipe, self._end = multiprocessing.Pipe()
-        # Spawned: a fork of this process would hold both ends.
+        # Spawned: a fork would inherit both ends, and never see the pipe closed.
         spawn = multiprocessing.get_context("spawn")
         self._process = spawn.Process(target=_serve, args=(self._end, seconds), daemon=True)
 
@@ -211,6 +215,7 @@ class _Service:
         self._process.join()
 
     def ask(self, *what: object) -> Any:
+        """Send a command of _answer with its argument, and return the answer."""
         self._pipe.send(what)
         return self._pipe.recv()
 

@@ -1,10 +1,10 @@
 """Whole runs in a real ComfyUI over a line of limited bandwidth: this pack, ComfyUI's own client for its partner nodes,
 and the plain way of many packs (``rivals/``).
 
-A run counts until its last picture is handed on to the next node. The ideal is what the service takes with its places,
-and what the bytes take on the line, in the order in which they came: a picture goes up when a place is free, and back
-when it is done. No round trip and no local work is in it. They run by turns in several ComfyUIs at the same time, each
-with a service of its own: all of them mostly wait.
+A run ends when its last picture is handed on to the next node. The ideal is the time of the service with its places,
+plus that of the bytes on the line, in the order of the requests: a picture is sent when a place is free, and its result
+when it is done. Round trips and local work are not in it. Several ComfyUIs, each with a service of its own, run at the
+same time, since they mostly wait; in each the ways run by turns.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WAYS = (OURS, *RIVALS)
 ONE, FOUR, EIGHT = "one picture", f"{AT_ONCE} nodes side by side", f"a batch of {2 * AT_ONCE}"
 PICTURES = {ONE: 1, FOUR: AT_ONCE, EIGHT: 2 * AT_ONCE}
 LONG = f"one picture, {LONG_SECONDS:g} s"
-# What is measured beside the others, in about the same time each.
+# What each ComfyUI measures; the three take about the same time.
 LANES = (
     ((OURS, ONE), (OURS, FOUR), (OURS, EIGHT), (PLAIN, ONE)),
     ((PARTNER, ONE), (PARTNER, FOUR), (PARTNER, EIGHT)),
@@ -46,6 +46,8 @@ TITLE = (
 
 @dataclass(frozen=True)
 class Lap:
+    """One run: seconds that it took, seconds of the ideal, and how many pictures came."""
+
     seconds: float
     ideal: float
     pictures: int
@@ -77,7 +79,7 @@ def table() -> Table:
 
 def _in_ratios(name: str, laps: dict[str, Laps]) -> Ratio:
     ideal = median(lap.ideal for lap in laps[OURS])
-    # Who brings fewer pictures is no faster.
+    # Leave out a way that brings fewer pictures: its time cannot be compared.
     whole = {way: those for way, those in laps.items() if those[0].pictures == PICTURES.get(name, 1)}
     times = {way: median(lap.seconds for lap in those) / ideal for way, those in whole.items()}
     return Ratio(name, f"{ideal:.1f} s", times[OURS], times.get(PARTNER), times.get(PLAIN))
@@ -148,7 +150,7 @@ def _lap(studio: Studio, graph: Prompt) -> Lap:
 
 
 def _moment(result: Result, kind: str, node: str) -> float:
-    """When ComfyUI said that about the node, since the run began."""
+    """Return when ComfyUI sent an event of this kind about the node, in seconds since the run began."""
     started = next(event.at for event in result.events if event.type == "execution_start")
     return next(event.at for event in result.of_type(kind) if event.node == node) - started
 
@@ -166,14 +168,14 @@ def _batch(studio: Studio, way: str, photos: Sequence[str], run: int) -> Prompt:
     graph: Prompt = {}
     images = loaded(graph, photos)
     if way == PARTNER:
-        # Their nodes take one picture; ComfyUI runs an asynchronous node for all items of a list at once.
+        # Partner nodes take one picture each; ComfyUI runs an asynchronous node for all items of a list at once.
         graph["list"] = {"class_type": "RebatchImages", "inputs": {"images": images, "batch_size": 1}}
         images = ["list", 0]
     return {**graph, "remote": _remote(studio, way, images, run), "out": preview(["remote", 0])}
 
 
 def _remote(studio: Studio, way: str, image: Sequence[object], run: int) -> dict[str, object]:
-    """Each run buys anew."""
+    """Return the node of a way; another ``run`` makes it another purchase."""
     if way == OURS:
         return upscale(image, take=run)
     inputs = {"image": image, "url": studio.url, "token": TOKEN, "run_number": run}
@@ -184,7 +186,11 @@ def _remote(studio: Studio, way: str, image: Sequence[object], run: int) -> dict
 
 
 def _long(all_up: Barrier) -> tuple[Laps, dict[str, int], dict[str, list[float]]]:
-    """Some calls side by side: each is a lap. Their pictures are small, so that they do not share the line."""
+    """Run some calls side by side, each a lap, and a local node beside a waiting one.
+
+    Return the laps, the most polls in a second, and the seconds of the local node alone and beside a waiting node. The
+    pictures are small, so that the calls hardly wait for the line.
+    """
     service = Emulator(latency=LONG_SECONDS, spread=SPREAD)
     with Studio(service, mbits=MBITS, round_trip=ROUND_TRIP, hidream_at_once=0) as studio:
         photos = studio.photos(SMALL_SIDE, MIN_ROUNDS)
@@ -202,7 +208,7 @@ def _long(all_up: Barrier) -> tuple[Laps, dict[str, int], dict[str, list[float]]
 
 
 def _local_done(studio: Studio, graph: Prompt) -> float:
-    """When the local node was done; nobody waits for the other."""
+    """Return when the local node was done, in seconds since the run began; then interrupt the rest."""
     start = studio.comfy.events.count()
     prompt_id = studio.comfy.queue(graph)
     studio.comfy.events.wait_for(lambda event: event.type == "executed" and event.node == "local", _PATIENCE, start)
@@ -211,7 +217,7 @@ def _local_done(studio: Studio, graph: Prompt) -> float:
 
 
 def _local_chain(photo: str, run: int) -> Prompt:
-    side = 768 + run  # another one each time, or ComfyUI would have it already
+    side = 768 + run  # another size each time, or ComfyUI would have the result in its cache
     scale = {"upscale_method": "lanczos", "width": side, "height": side, "crop": "disabled"}
     return {
         "photo": {"class_type": "LoadImage", "inputs": {"image": photo}},
@@ -221,7 +227,7 @@ def _local_chain(photo: str, run: int) -> Prompt:
 
 
 def _long_laps(result: Result, requests: Sequence[Recorded]) -> Laps:
-    """In the order of their ends: all were submitted at once."""
+    """Pair ends and ideals by their order: all were submitted at once."""
     ends = sorted(_moment(result, "executing", node) for node in result.outputs if node.startswith("out"))
     images = {record.task_id: record.sent for record in requests if record.phase == "image"}
     ideals = sorted(
@@ -231,6 +237,7 @@ def _long_laps(result: Result, requests: Sequence[Recorded]) -> Laps:
 
 
 def _most_polls(requests: Sequence[Recorded]) -> dict[str, int]:
+    """Return the most polls of one task in any second, near its usual end (0.8 to 1.4 of it) and else."""
     most = {"near": 0, "else": 0}
     for bought in requests:
         if bought.span is None:
@@ -247,7 +254,7 @@ def _most_polls(requests: Sequence[Recorded]) -> dict[str, int]:
 
 
 def _ideal(requests: Sequence[Recorded]) -> float:
-    """One after the other up the line to the first free place, and one after the other back."""
+    """Return the ideal seconds of a run: requests are sent one after another as places get free, then the results."""
     images = {record.task_id: record.sent for record in requests if record.phase == "image"}
     up, free = 0.0, [0.0] * AT_ONCE
     done: list[tuple[float, int]] = []
@@ -268,4 +275,5 @@ def _size(record: Recorded) -> int:
 
 
 def _on_line(size: int) -> float:
+    """Return the seconds that so many bytes take on the line."""
     return size * 8 / (MBITS * 1e6)

@@ -1,6 +1,6 @@
-"""From a tensor to a request body, over the line, and from an answer to a tensor: how fast each step is.
+"""The speed of each step from a tensor to a request body, over the line, and from an answer to a tensor.
 
-MB are those of the 8-bit pixels, so that the steps of one way can be added up.
+MB/s count the bytes of the 8-bit pixels in every step, so that the steps can be compared and added up.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def table() -> Table:
     for _ in range(MIN_ROUNDS + 1):
         for name, step in steps.items():
             laps[name].append(timed(step))
-    typical = {name: median(seconds[1:]) for name, seconds in laps.items()}  # the first warms up
+    typical = {name: median(seconds[1:]) for name, seconds in laps.items()}  # the first round warms up
     for mbits in LINES_MBITS:
         typical[_UP, f"send at {mbits} Mbit/s"] = len(request.json_bytes()) * 8 / (mbits * 1e6)
         typical[_DOWN, f"download the PNG at {mbits} Mbit/s"] = len(png) * 8 / (mbits * 1e6)

@@ -1,5 +1,6 @@
-"""A throw-away node pack for benchmarks, copied into a ComfyUI's custom_nodes: a list of pictures that tell their
-number by their colour, and a look at what became of them.
+"""A throw-away node pack for benchmarks, copied into a ComfyUI's custom_nodes.
+
+BenchCrowd makes a list of pictures whose colour is their number; BenchRollCall reads the numbers and sizes of a list.
 """
 
 import torch
@@ -41,7 +42,7 @@ def _picture(number, side, run_number):
 
 
 def _number(image):
-    # A corner that no watermark reaches.
+    # The upper left corner: the emulator's watermark is in the lower right one.
     red, green, _ = (image[0, 4, 4] * 255).round().int().tolist()
     return red * 256 + green
 

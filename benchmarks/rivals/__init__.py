@@ -1,8 +1,8 @@
-"""A throw-away node pack for benchmarks, copied into a ComfyUI's custom_nodes: the same service, called as others do.
+"""A throw-away node pack for benchmarks, copied into a ComfyUI's custom_nodes: it calls the service as others do.
 
-Both upscale with HiDream's paths and bodies against whatever ``url`` says. ``BenchPartner`` uses the client of
-ComfyUI's own partner nodes, as it is in the host; ``BenchPlain`` has the habits of community packs: blocking, one after
-the other, a poll every five seconds, the first picture of a batch only.
+Both nodes upscale with HiDream's paths and bodies at ``url``. ``BenchPartner`` uses the client of ComfyUI's own partner
+nodes; ``BenchPlain`` does as community packs do: it blocks, polls every five seconds, and takes only the first picture
+of a batch.
 """
 
 import base64
@@ -54,7 +54,7 @@ class BenchPlain(_Bench):
 
 
 class BenchPartner(_Bench):
-    # The client asks its node class for the id that progress is shown at.
+    # ComfyUI's client reads from the node class at which node it shows progress.
     class hidden:
         unique_id = "0"
         auth_token_comfy_org = None

@@ -1,5 +1,6 @@
-"""A throw-away node pack for benchmarks: has ComfyUI's own loader load another pack, in several forks of the process
-as it is then, and writes down what each took.
+"""A throw-away node pack for benchmarks: ComfyUI's own loader loads another pack in several forks of the process.
+
+It loads the pack BENCH_PACK, BENCH_ROUNDS times, and writes a line of JSON for each into the file BENCH_REPORT.
 """
 
 import json
@@ -25,7 +26,7 @@ async def comfy_entrypoint():
     with suppress(ImportError):
         from comfy_config import config_parser
 
-        # ComfyUI does that for each pack, and the first one pays for the modules.
+        # ComfyUI does this for each pack, and the first pack loads the modules for it: do not count them.
         config_parser.extract_node_configuration(_PACK)
     for _ in range(int(_ROUNDS)):
         child = os.fork()
@@ -49,7 +50,8 @@ def _load():
     names = set(nodes.NODE_CLASS_MAPPINGS)
     begun = time.perf_counter(), time.process_time()
     try:
-        # Its coroutine waits for nothing: driven by hand, as this runs inside the loop of the process that was forked.
+        # The coroutine never waits, so send(None) runs it to its end. It cannot be awaited here: the event loop belongs
+        # to the process that was forked.
         nodes.load_custom_node(_PACK, names, module_parent="custom_nodes").send(None)
     except StopIteration as end:
         loaded = bool(end.value)
