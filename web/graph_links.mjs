@@ -1,10 +1,11 @@
-// Where an input of a node gets its value from: across Reroute nodes, bypassed nodes and the borders of subgraphs.
+// Finds where an input of a node gets its value from: through Reroute nodes, bypassed nodes and the borders of
+// subgraphs.
 import { rootGraph } from "./pack.js";
 
-/** LiteGraph's id for what comes into a subgraph from outside. */
+/** LiteGraph's node id for the inputs of a subgraph. */
 const SUBGRAPH_INPUTS = -10;
 const BYPASSED = 4;
-// A loop of links cannot run, but it can be drawn.
+// Links to follow at most: a user can draw a loop of links, although it cannot run.
 const LONGEST_WAY = 100;
 
 function linkOf(graph, id) {
@@ -16,14 +17,14 @@ function nodeIn(graph, id) {
   return graph?.getNodeById(id) ?? graph?.getNodeById(Number(id));
 }
 
-/** The node that is `subgraph` from outside; the first one where several are. */
+/** Return the subgraph node of `subgraph`; the first one if it has several instances. */
 function hostOf(subgraph) {
   const root = rootGraph();
   const graphs = [root, ...(root.subgraphs?.values() ?? [])];
   return graphs.flatMap((graph) => graph.nodes).find((node) => node.subgraph?.id === subgraph.id);
 }
 
-/** The input that a bypassed node passes on in place of an output. */
+/** Return the index of the input that a bypassed node passes on in place of the output `slot`; -1 if there is none. */
 function passedInput(node, slot) {
   const type = node.outputs?.[slot]?.type;
   const fits = (input) => input && input.type === type;
@@ -31,16 +32,16 @@ function passedInput(node, slot) {
   return node.inputs?.findIndex(fits) ?? -1;
 }
 
-/** Whether a link decides the input `name` (a widget's, too). */
+/** Whether the input `name` of a node is linked; it may be the input of a widget. */
 export function isLinked(node, name) {
   const input = node.inputs?.find((each) => each.name === name);
   return linkOf(node.graph, input?.link) !== undefined;
 }
 
-/** What feeds the input `name`.
+/** Return what feeds the input `name`.
  *
- * Returns {node, slot}: an output of a node; {node, widget}: a widget, shown on a subgraph's node for one inside it;
- * or undefined: nothing that can be found.
+ * {node, slot}: an output of a node. {node, widget}: a widget of a subgraph node that stands for one inside of it.
+ * undefined: nothing is linked, or the source cannot be found.
  */
 export function feederOf(node, name) {
   const index = node.inputs?.findIndex((input) => input.name === name) ?? -1;
@@ -62,7 +63,7 @@ function follow(node, index) {
     }
     let origin = nodeIn(node.graph, link.origin_id);
     while (origin?.subgraph && origin.mode !== BYPASSED) {
-      // Into the subgraph, from its output.
+      // Enter the subgraph: go on at what feeds its output.
       const last = linkOf(origin.subgraph, origin.subgraph.outputs?.[slot]?.linkIds?.[0]);
       [origin, slot] = [last && nodeIn(origin.subgraph, last.origin_id), Number(last?.origin_slot)];
     }

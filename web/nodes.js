@@ -1,10 +1,11 @@
-// What a node of this pack has from the moment it is made: its widgets, all but the server's own. Their places must be
-// there before a workflow is read into the node; what is in them comes with the modules that are imported then.
+// The widgets that the page adds to nodes of this pack: placement editor, picker button, status. They must be there
+// before a workflow is read into the node, so they are added at once; their content is in modules that are imported
+// later.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { FOLDER, after, chinese, importedInto, nodeOf, notLoaded } from "./pack.js";
 
-// Category and titles are translated by the frontend; the module that a node comes from is not.
+// Tells this pack's nodes from others: the frontend translates category and titles, but not the module.
 const MODULE = `custom_nodes.${FOLDER}`;
 const MARGIN = 10;
 
@@ -20,15 +21,17 @@ app.registerExtension({
 
   nodeCreated(node) {
     if (!ours.has(node.comfyClass)) return;
-    // From top to bottom.
+    // In the order from top to bottom.
     if (WITH_EDITOR.has(node.comfyClass)) addEditor(node);
     if (node.comfyClass === WITH_PICKER) addPicker(node);
     addStatus(node);
   },
 });
 
-/** Have `makeRoom()` called now, before the size is saved for the first time (growing later would be a change that
- * comes back with every undo), and whenever a workflow brings another size. */
+/** Call `makeRoom()`, which enlarges the node, now and whenever a workflow has set the node's size.
+ *
+ * Now is before the frontend first records the graph: growing later would be recorded as a change, again after every
+ * undo. */
 function makingRoom(node, makeRoom) {
   makeRoom();
   after(node, "onConfigure", makeRoom);
@@ -39,12 +42,12 @@ function makingRoom(node, makeRoom) {
 const WITH_EDITOR = new Set(["RemoteOutpaintPlacement", "HiDreamAPIOutpaint"]);
 const EDITOR_HEIGHT = 330;
 const NODE_WIDTH = 300;
-/** What a node needs when it is drawn, beyond what it computes. */
+/** Pixels that a drawn node needs beyond the height that computeSize() returns. */
 const SLACK = 10;
-/** A hundredth of the canvas, as the frontend would have it, is too coarse to drag. */
+/** Decimals of the widget `ratio`. The frontend's own two are too coarse for dragging. */
 const RATIO_DECIMALS = 3;
 
-/** The module, when it is there. */
+/** The module placement/editor.mjs; undefined until it is imported. */
 let editor;
 
 async function addEditor(node) {
@@ -66,12 +69,12 @@ app.registerExtension({
   name: "HiDreamVolcengine.PlacementEditor",
 
   setup() {
-    // Whatever changes a widget or a link has the canvas drawn anew, in both renderers.
+    // Every change of a widget or a link redraws the canvas, in both renderers.
     after(app.canvas, "onDrawForeground", () => editor?.refresh());
   },
 });
 
-// The button of the template picker, which is never saved
+// The button of the template picker; it is not saved with the workflow
 
 const WITH_PICKER = "HiDreamAPIModelPhotoSet";
 
@@ -80,8 +83,8 @@ function addPicker(node) {
   const tooltip = chinese()
     ? "显示服务端的模板，点击即填入 template_id。不产生费用。"
     : "Shows the service's templates; a click fills template_id. Nothing is bought.";
-  // Last of all that ComfyUI knows: in a file, values have no names but their places. Some renderers show the name of a
-  // button, and not its label.
+  // Behind all widgets that are saved: a workflow file lists widget values by position, without names. The text is the
+  // widget's name because some renderers show the name of a button, not its label.
   const button = node.addWidget("button", name, "", () => openPicker(node), { serialize: false });
   Object.assign(button, { serialize: false, tooltip });
   makingRoom(node, () => node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]));
@@ -99,7 +102,7 @@ async function openPicker(node) {
   picker.open(node);
 }
 
-// Below each node what it is doing, and what its last run had to say
+// The status below each node: what it is doing, and what its last run said
 
 const PROGRESS = "hidream_volcengine.progress";
 const HEARD = [
@@ -107,13 +110,13 @@ const HEARD = [
   "executing",
 ];
 
-/** The module, when it is there. */
+/** The module status/node_status.mjs; undefined until it is imported. */
 let status;
-/** What is to be told to it, in order: [name of its function, arguments]. */
+/** Calls of its functions that wait for it, in order: [name of the function, arguments]. */
 const untold = [];
 
-/** Call a function of the module: at once if it is there, else when it could be imported. The next call tries that
- * again where it fails. */
+/** Call a function of the module, after importing it if need be. If the import fails, the call stays in `untold`, and
+ * the next call tries the import again. */
 async function tellStatus(name, ...values) {
   untold.push([name, values]);
   try {
@@ -140,7 +143,9 @@ function addStatus(node) {
   after(node, "onExecuted", (output) => tellStatus("executed", node, output));
 }
 
-/** It says the same in less, and older frontends would save it with the workflow. Theirs are the first listeners. */
+/** Hide `progress_text` of this pack's nodes from the frontend, which would show it on the node although the status
+ * says the same, and in older versions save it with the workflow. The frontend's own listeners are called first, so a
+ * listener of ours could not stop them: the dispatch is replaced. */
 function keepProgressTextBack() {
   const dispatch = api.dispatchCustomEvent;
   api.dispatchCustomEvent = function (type, detail) {
@@ -155,12 +160,13 @@ app.registerExtension({
   setup() {
     for (const type of HEARD) {
       api.addEventListener(type, ({ detail }) => {
-        // As long as there is no node of this pack, nothing else is about one.
+        // Until a node of this pack was added, only the pack's own event can be about one: do not import the module for
+        // the others.
         if (type === PROGRESS || status || untold.length) tellStatus("hear", type, detail);
       });
     }
     keepProgressTextBack();
-    // Whatever changes a widget or a link has the canvas drawn anew, in both renderers.
+    // Every change of a widget or a link redraws the canvas, in both renderers.
     after(app.canvas, "onDrawForeground", () => status?.look());
   },
 });

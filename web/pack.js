@@ -1,12 +1,12 @@
-// What the modules of web/ share. ComfyUI imports every *.js of this folder with the page, and newer versions fetch each
-// anew every time: here, in nodes.js and in page.js is only what must be there at once. The rest is *.mjs, imported when
-// it is first used.
+// What the modules of web/ share. ComfyUI imports every *.js of this folder at page load, and newer versions fetch each
+// of them again every time: so pack.js, nodes.js and page.js have only what is needed at once. The rest is *.mjs,
+// imported when it is first used.
 import { app } from "../../scripts/app.js";
 
-/** The name of the pack's folder, which is the user's. */
+/** The name of the pack's folder in custom_nodes; the user may have chosen another one. */
 export const FOLDER = decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2));
 
-/** Have `run(...arguments)` called whenever `object[name]` is, after what is there already. */
+/** Wrap the method `object[name]`, if there is one: `run` is called after it with the same arguments. */
 export function after(object, name, run) {
   const before = object[name];
   object[name] = function (...received) {
@@ -16,12 +16,12 @@ export function after(object, name, run) {
   };
 }
 
-/** Whether the user reads Chinese. Changing the language loads the graph anew: nothing has to be said again. */
+/** Whether the page is in Chinese. A change of the language reloads the graph, so texts on nodes need no update. */
 export function chinese() {
   return String(app.ui.settings.getSettingValue("Comfy.Locale") ?? "").startsWith("zh");
 }
 
-/** What a user reads where a module could not be imported. */
+/** The text for a module that could not be imported. */
 export function notLoaded() {
   return chinese()
     ? "无法加载此部分界面：ComfyUI 服务器可能已停止或无法连接。请重试；若仍无法加载，请刷新页面。"
@@ -29,7 +29,8 @@ export function notLoaded() {
         "Try again; if that does not help, reload the page.";
 }
 
-/** The module that `load()` imports into `place`. As long as it cannot be had, `place` says so and offers to try again. */
+/** Return the module that `load()` imports. If that fails, show the reason and a button *Try again* in the element
+ * `place`, and go on when it was pressed. */
 export async function importedInto(place, load) {
   for (;;) {
     try {
@@ -59,7 +60,8 @@ export function rootGraph() {
   return app.rootGraph ?? app.graph;
 }
 
-/** The nodes of an execution id from the outermost to the innermost: "12:7" is node 7 in the subgraph of node 12. */
+/** Return the nodes of an execution id from the outermost to the innermost: "12:7" is node 7 in the subgraph of node
+ * 12. A node that is not in the open workflow is undefined or null. */
 export function pathOf(executionId) {
   const find = (graph, id) => graph?.getNodeById(id) ?? graph?.getNodeById(Number(id));
   const [first, ...rest] = String(executionId).split(":");
@@ -72,7 +74,8 @@ export function nodeOf(executionId) {
   return pathOf(executionId).at(-1) ?? undefined;
 }
 
-/** The canvas renderer lays elements over the canvas, which would not get to know of the wheel. */
+/** Pass a wheel event on to the canvas: the canvas renderer lays elements over it, so it does not get the event
+ * itself. */
 export function wheelToCanvas(event) {
   if (!LiteGraph.vueNodesMode) app.canvas.processMouseWheel(event);
 }

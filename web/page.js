@@ -1,5 +1,5 @@
-// What the page has from the start: the tab in the sidebar, the entry in the settings, the order of the examples. What is
-// in the tab and in the settings is imported when it is opened.
+// What the page needs at load: the tab in the sidebar, the entry in the settings, the order of the example workflows.
+// The content of tab and settings is imported when they are opened.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { FOLDER, chinese, importedInto } from "./pack.js";
@@ -16,15 +16,15 @@ function tabTooltip() {
     : "Remote tasks: what HiDream and Volcengine nodes have bought";
 }
 
-/** The module, when it is there. */
+/** The module tasks/panel.mjs; undefined until it is imported. */
 let tasks;
 
-/** Called anew whenever the frontend draws the sidebar. */
+/** Fill the tab's element. The frontend calls it whenever it draws the sidebar. */
 async function render(place) {
   place.style.height = "100%";
   if (!tasks) {
     tasks = await importedInto(place, () => import("./tasks/panel.mjs"));
-    // The tab was closed meanwhile.
+    // The tab was closed during the import.
     if (!place.isConnected) return;
   }
   tasks.render(place);
@@ -34,7 +34,7 @@ app.registerExtension({
   name: "HiDreamVolcengine.Tasks",
 
   setup() {
-    // Frontends complain about events that nobody ever listened for, and who does is imported later.
+    // Frontends warn about an event without any listener; the modules that listen for these are imported later.
     for (const changed of ["tasks", "profiles"]) api.addEventListener(`hidream_volcengine.${changed}`, () => {});
     app.extensionManager.registerSidebarTab({
       id: "hidream-volcengine-tasks",
@@ -54,8 +54,8 @@ app.registerExtension({
 
 // The profiles in the settings
 
-// One for all: a frontend that draws the row again must get what is there, with what was typed. It is defined by the
-// module that is imported when the dialog shows it.
+// One element for the whole page: when a frontend draws the row again, it must get the same element with what was typed
+// into it. profiles/panel.mjs, which is imported when the dialog shows it, defines the custom element.
 const profiles = document.createElement("hidream-volcengine-profiles");
 
 app.registerExtension({
@@ -74,10 +74,10 @@ app.registerExtension({
   ],
 });
 
-// The order of this pack's workflows in ComfyUI's template browser: by name, and last what needs something before it can
-// run. The server lists them as they lie on its disk.
+// The order of this pack's workflows in ComfyUI's template browser: by name, and last those that need something before
+// they can run. The server lists them in the order of its file system.
 
-/** Their notes say what: a checkpoint, or a task that was bought before. */
+/** Workflows that need a checkpoint, or a task that was bought before; their notes say what. */
 const NEEDS_SOMETHING = new Set(["fetch_a_paid_task_again", "old_photo_upscale_and_refine", "outpaint_any_size_local"]);
 
 const { getWorkflowTemplates } = api;

@@ -1,10 +1,11 @@
-// The pack's own routes in ComfyUI's server: questions, and orders with the token of this start.
+// Calls the pack's own routes in ComfyUI's server: GET, and POST with the token of the running server.
 import { api } from "../../scripts/api.js";
 import { chinese } from "./pack.js";
 
 const BASE = "/hidream_volcengine";
 
-/** What the server refused, in the user's language; `status` is HTTP's, 0 if there was no answer. */
+/** The server refused a call, or did not answer. `message` is in the user's language; `status` is the HTTP status, 0
+ * without an answer. */
 export class Refused extends Error {
   constructor(status, why) {
     super(why);
@@ -12,19 +13,19 @@ export class Refused extends Error {
   }
 }
 
-/** The address of a route, for an `<img>` say. */
+/** Return the URL of a route, for an `<img>` for example. */
 export function addressOf(path) {
   return api.apiURL(BASE + path);
 }
 
-/** GET; the answer's JSON. Throws Refused. */
+/** GET a route; return the answer's JSON. Throws Refused. */
 export async function ask(path) {
   return await exchange(path, {});
 }
 
-/** POST a JSON object; the answer's JSON. Throws Refused. */
+/** POST a JSON object to a route; return the answer's JSON. Throws Refused. */
 export async function order(path, content = {}) {
-  // Asked for each time: ComfyUI may have been started anew below this page.
+  // Get the token for each call: ComfyUI may have been restarted while this page was open.
   const { token } = await ask("/session");
   const headers = { "Content-Type": "application/json", "X-Remote-Image-Token": token };
   return await exchange(path, { method: "POST", headers, body: JSON.stringify(content) });

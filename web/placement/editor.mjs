@@ -1,5 +1,5 @@
-// The placement editor: the original inside its new canvas, to be moved and scaled with mouse, wheel and keys.
-// It only reads and writes the node's own widgets; nothing of it is saved.
+// The placement editor: shows the original in its new canvas; mouse, wheel and keys move and scale it.
+// It reads and writes the node's own widgets only; the editor itself saves nothing.
 import { app } from "../../../scripts/app.js";
 import { after, chinese, panWithMiddleButton, rootGraph, wheelToCanvas } from "../pack.js";
 import {
@@ -11,9 +11,10 @@ import { PIXELS_PER_SIDE, freedomOf, placementOf, readValues, widgetsOf } from "
 import { PlacementView } from "./view.mjs";
 import { writeValues } from "../widget_values.mjs";
 
+/** LiteGraph's mode of a node that is neither muted nor bypassed. */
 const ALWAYS = 0;
 const NONE = { move: false, scale: false };
-/** Stands in for an original that is not known yet. */
+/** The assumed size of an original that is not known yet. */
 const NEUTRAL = { width: 1024, height: 1024 };
 const SNAP_PIXELS = 5;
 const CLICK_PIXELS = 2;
@@ -25,32 +26,35 @@ const SCALING_KEYS = { "+": 0.01, "=": 0.01, "-": -0.01 };
 const WHEEL_BASE = 1.0005;
 const WHEEL_LINE_PIXELS = 33;
 const WHEEL_PAUSE_MS = 400;
-// By corner: which share of the original lies left of it and above it.
+// By corner: the shares of the original's width and height that lie left of it and above it.
 const SHARES = { "top-left": [0, 0], "top-right": [1, 0], "bottom-right": [1, 1], "bottom-left": [0, 1] };
 
 /** @type {WeakMap<object, PlacementEditor>} by node */
 const editorOf = new WeakMap();
-/** Sizes of pictures seen so far: undoing makes every node anew, and the picture must not jump until it is decoded. */
+/** Sizes of loaded pictures, by source key. An undo creates every node anew; without the size the original would jump
+ * until its picture is decoded again. */
 const sizes = new Map();
-/** The editor that had the focus when an undo began, and where: the one that is made in its place gets it back. */
+/** The editor that had the focus when an undo began, and its place: {editor, place}. The editor that the undo creates
+ * at the same place gets the focus back. */
 let lastFocused;
-/** The same for the node that an undo makes anew, and in no other workflow. */
+/** Identifies a node by workflow and position in it: an undo creates the node anew with the same place. */
 const placeOf = (node) => `${rootGraph().id} ${locatorOf(node)}`;
 
 class PlacementEditor {
   #node;
   #view;
   #shown;
-  /** What is on the screen: {read, original, placement, freedom}. */
+  /** What is shown: {read, original, placement, freedom}; see values.mjs. */
   #now = { freedom: NONE };
   #unreadable = new Set();
-  /** {move} while the pointer is down, {ratio, anchor} while the wheel turns or a key is held. */
+  /** {move} while the pointer is down, {ratio, anchor} while the wheel turns or a scaling key is held, else
+   * undefined. */
   #gesture;
   #graph;
   #before = {};
   #wheelPause;
 
-  /** `element`: the place that its widget has in the node. */
+  /** `element`: the element of the node's DOM widget. */
   constructor(node, element) {
     this.#node = node;
     const inChinese = chinese();
@@ -65,10 +69,11 @@ class PlacementEditor {
 
   // What is shown
 
-  /** Show what widgets and links say now, if that is something else than what is shown. */
+  /** Show the state of widgets and links, if it has changed. */
   refresh() {
     const node = this.#node;
-    // A picture may come when the node is gone (some frontends leave it its graph) and another one has its number.
+    // A picture may be loaded after the node was removed, when another node has its id. Some frontends leave
+    // `node.graph` set on a removed node, so look the id up.
     if (app.canvas.graph?.getNodeById(node.id) !== node) return;
     const { element } = this.#view;
     if (LiteGraph.vueNodesMode && !element.isConnected) this.#takePlace();
@@ -88,7 +93,7 @@ class PlacementEditor {
     const { placement, problem } = placementOf(read, original);
     const freedom = placement ? freedomOf(read) : NONE;
     this.#now = { read, original, placement, freedom };
-    // The newest renderer dims the whole of a bypassed node by itself.
+    // The Vue renderer dims a muted or bypassed node itself.
     const isOff = read.decided || (mode !== ALWAYS && !LiteGraph.vueNodesMode);
     this.#view.show(placement, size, freedom, isOff);
     this.#view.say(this.#notes(read, sources, source, size, problem), freedom, focused);
@@ -123,7 +128,8 @@ class PlacementEditor {
     this.#node.setDirtyCanvas(true, true);
   }
 
-  /** The newest renderer keeps the element of the node that was there before an undo, or outside of a subgraph. */
+  /** Put this editor's element into the page in place of the old one: after an undo, and on entering or leaving a
+   * subgraph, the Vue renderer still shows the element of the earlier node object. */
   #takePlace() {
     const { element } = this.#view;
     document.querySelector(`[data-node-id="${this.#node.id}"] [data-placement-editor]`)?.replaceWith(element);
@@ -131,14 +137,14 @@ class PlacementEditor {
 
   #takeFocusBack() {
     const { element } = this.#view;
-    // Where the user has gone on somewhere else, he stays there.
+    // The user has focused something else meanwhile: leave the focus there.
     if (document.activeElement !== document.body) lastFocused = undefined;
     if (!lastFocused || element.getClientRects().length === 0) return;
     lastFocused = undefined;
     element.focus({ preventScroll: true });
   }
 
-  // Gestures: each is one step to undo
+  // Gestures: each is one step of the undo history, from the first #write to #end
 
   #write(changes) {
     const node = this.#node;
@@ -244,7 +250,7 @@ class PlacementEditor {
     this.#wheelPause = setTimeout(() => this.#end(), WHEEL_PAUSE_MS);
   }
 
-  /** About the original's centre, or at the named position that it has. */
+  /** Scale around the original's centre, or keep its named position. `change`: old ratio -> new ratio. */
   #scaleBy(change) {
     const { read, original, placement } = this.#now;
     const isNamed = read.target !== PIXELS_PER_SIDE && read.values.position !== "offset";
@@ -261,7 +267,7 @@ class PlacementEditor {
       if (UNDO_KEYS.has(event.key.toLowerCase())) lastFocused = { editor: this, place: placeOf(this.#node) };
       return;
     }
-    // The canvas would delete, move or mute the selected node.
+    // Otherwise the canvas deletes, moves or mutes the selected node.
     event.stopPropagation();
     if (event.key === "Escape") {
       event.preventDefault();
@@ -284,13 +290,13 @@ class PlacementEditor {
   }
 }
 
-/** Put an editor into the element that is its place in the node. */
+/** Create the editor of a node in `element`, the element of its DOM widget. */
 export function add(node, element) {
   editorOf.set(node, new PlacementEditor(node, element));
   node.setDirtyCanvas(true, true);
 }
 
-/** Show what the nodes of the graph that is seen say now. */
+/** Refresh the editors of all nodes of the visible graph. */
 export function refresh() {
   for (const node of app.canvas.graph?.nodes ?? []) editorOf.get(node)?.refresh();
 }

@@ -1,8 +1,9 @@
 // Placement arithmetic, the same as `api/pixels/geometry.py`; `tests/vectors/placement.json` holds both to it.
 // A placement is {canvasWidth, canvasHeight, x, y, width, height}: a canvas and the rectangle of the original in it.
-// Centre is floor; a share of a side is rounded half up.
+// All are in pixels. A centred corner is rounded down; a share of a side is rounded half up. The functions that return
+// a placement throw PlacementError.
 
-/** There is no such placement: the original would leave the canvas. */
+/** The placement does not exist: the original would not lie within the canvas. */
 export class PlacementError extends Error {
   name = "PlacementError";
 }
@@ -25,7 +26,8 @@ function corner(freeX, freeY, position, xOffset, yOffset) {
   return [x, y];
 }
 
-/** Scale an original so that it spans `ratio` of the canvas on its tighter side, and put it at `position`. */
+/** Return the placement of an original that is scaled to span `ratio` of the canvas on its tighter side, at
+ * `position`. */
 export function place(width, height, canvasWidth, canvasHeight, ratio, position, xOffset = 0, yOffset = 0) {
   const scale = ratio * Math.min(canvasWidth / width, canvasHeight / height);
   const placedWidth = Math.max(1, roundHalfUp(width * scale));
@@ -34,7 +36,8 @@ export function place(width, height, canvasWidth, canvasHeight, ratio, position,
   return placement(canvasWidth, canvasHeight, x, y, placedWidth, placedHeight);
 }
 
-/** Put an original, at its own size, into the smallest canvas of an aspect ratio that holds it, divided by `ratio`. */
+/** Return the placement of an original at its own size: the canvas is the smallest one of the aspect ratio that holds
+ * it, with its sides divided by `ratio`. */
 export function placeInAspect(
   width, height, aspectWidth, aspectHeight, ratio, position, xOffset = 0, yOffset = 0,
 ) {
@@ -46,7 +49,7 @@ export function placeInAspect(
   return placement(canvasWidth, canvasHeight, x, y, width, height);
 }
 
-/** The canvas that adds pixels to each side of an original. */
+/** Return the placement in the canvas that adds pixels to each side of an original. */
 export function pad(width, height, left, top, right, bottom) {
   return placement(left + width + right, top + height + bottom, left, top, width, height);
 }
@@ -57,14 +60,15 @@ function scaledSpan(start, length, from, to) {
   return [begin, Math.min(end, to) - begin];
 }
 
-/** The same placement on a canvas of another size; both edges are rounded, so that sides add up. */
+/** Return the same placement on a canvas of another size. Both edges are rounded, not the length, so that the parts of
+ * a side add up to it. */
 export function scaledTo(placed, canvasWidth, canvasHeight) {
   const [x, width] = scaledSpan(placed.x, placed.width, placed.canvasWidth, canvasWidth);
   const [y, height] = scaledSpan(placed.y, placed.height, placed.canvasHeight, canvasHeight);
   return placement(canvasWidth, canvasHeight, x, y, width, height);
 }
 
-/** The same placement, scaled down uniformly as far as its canvas must be to fit; itself if it does. */
+/** Return the same placement, scaled down so that its canvas fits into the limits; unchanged if it fits. */
 export function within(placed, maxWidth, maxHeight) {
   const { canvasWidth, canvasHeight } = placed;
   const scale = Math.min(1, maxWidth / canvasWidth, maxHeight / canvasHeight);
@@ -72,7 +76,7 @@ export function within(placed, maxWidth, maxHeight) {
   return scaledTo(placed, fitted(canvasWidth, maxWidth), fitted(canvasHeight, maxHeight));
 }
 
-/** What is added at each side: {left, top, right, bottom}. */
+/** Return the pixels that are added at each side: {left, top, right, bottom}. */
 export function sidesOf({ canvasWidth, canvasHeight, x, y, width, height }) {
   return { left: x, top: y, right: canvasWidth - x - width, bottom: canvasHeight - y - height };
 }

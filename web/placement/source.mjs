@@ -1,4 +1,5 @@
-// Which picture a node gets: the file of the LoadImage before it, else what its last run has left.
+// Finds the picture to show as a node's original: the file of the LoadImage that feeds it, or the preview of its last
+// run.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { feederOf } from "../graph_links.mjs";
@@ -7,7 +8,7 @@ import { rootGraph } from "../pack.js";
 const LOADERS = new Set(["LoadImage", "LoadImageOutput"]);
 const ANNOTATION = / \[(input|output|temp)\]$/;
 
-/** "folder/name.png [output]" as the parts that /view asks for. */
+/** Split a value such as "folder/name.png [output]" into the parameters of the route /view; `type` is the default. */
 function fileOf(value, type) {
   const annotated = ANNOTATION.exec(value)?.[1];
   const path = value.replace(ANNOTATION, "").replaceAll("\\", "/");
@@ -26,16 +27,16 @@ function linkedOrOwnValue(node, name) {
   return (feederOf(node, name)?.widget ?? node.widgets?.find((widget) => widget.name === name))?.value;
 }
 
-/** What the frontend calls a node, also one inside a subgraph. */
+/** Return the frontend's locator of a node: its id, with the subgraph's id before it if it is in one. */
 export function locatorOf(node) {
   const inRoot = node.graph === rootGraph();
   return inRoot ? String(node.id) : `${node.graph?.id}:${node.id}`;
 }
 
-/** The pictures there are, the better one first: [{kind, key, file, size}].
+/** Return the available pictures, the better one first: [{kind, key, file, size}].
  *
- * `kind` is "loaded" (by a node before this one) or "run" (what the last run has left, reduced); `size` is the real
- * image's, where that is known without loading it.
+ * `kind`: "loaded" (the file of the LoadImage before the node) or "run" (a reduced preview of the last run). `key`
+ * identifies the file. `size`: that of the original, for "run" only; for "loaded" it is known when the file is loaded.
  */
 export function sourcesOf(node) {
   const sources = [];
@@ -50,7 +51,8 @@ function keyOf({ filename, subfolder, type }) {
   return [type, subfolder, filename].join("/");
 }
 
-/** Each file is fetched once while the page is open. */
+/** The URL of each file by key: it has a random part, so keep it, and the browser fetches the file once for each
+ * page. */
 const urls = new Map();
 
 export function urlOf({ key, file }) {

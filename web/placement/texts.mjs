@@ -1,4 +1,4 @@
-// What the placement editor says, in the user's language.
+// The texts of the placement editor, in English and Chinese.
 
 const EN = {
   label: "Placement editor: where the original lies in the new canvas",

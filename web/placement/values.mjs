@@ -1,4 +1,4 @@
-// What a node's widgets say about a placement, and how to say something else with them.
+// Reads a node's widgets as a placement, and tells which of them the user may change.
 import { PlacementError, pad, place, placeInAspect } from "./geometry.mjs";
 import { isLinked } from "../graph_links.mjs";
 import { valueBroughtTo } from "../widget_values.mjs";
@@ -9,7 +9,7 @@ export const PIXELS_PER_SIDE = "pixels per side";
 
 const SIDES = ["left", "top", "right", "bottom"];
 const MOVING = ["position", "x_offset", "y_offset"];
-/** The widgets that count, by target. */
+/** By target, the names of the widgets that have an effect. */
 const COUNTING = {
   [ASPECT_RATIO]: ["aspect_ratio", "ratio", ...MOVING],
   [CANVAS_SIZE]: ["canvas_width", "canvas_height", "ratio", ...MOVING],
@@ -21,14 +21,13 @@ export function widgetsOf(node) {
   return node.widgets?.filter((widget) => NAMES.has(widget.name)) ?? [];
 }
 
-/** What is in the widgets now.
+/** Read the widgets of a node. Returns an object:
  *
- * Returns:
- *   values: by name; of a linked widget what its link brings where that can be seen, else its own.
- *   target: which of them count.
- *   linked: names of those that count and that a link decides.
- *   unseen: those of `linked` whose value is only known when the graph runs.
- *   decided: whether the input `placement` is connected, which leaves nothing to any of them.
+ *   values: by name; for a linked widget the value of the link if it is known, else the widget's own.
+ *   target: decides which widgets have an effect (COUNTING).
+ *   linked: names of the linked ones among those.
+ *   unseen: those of `linked` whose value is known only when the graph runs.
+ *   decided: whether the input `placement` is linked; then no widget has any effect.
  */
 export function readValues(node) {
   const values = {};
@@ -53,7 +52,7 @@ export function readValues(node) {
   };
 }
 
-/** What the user may do with these values: links are not ours to change. */
+/** Return {move, scale}: whether the widgets that each of them writes are free, that is, not linked. */
 export function freedomOf({ linked, unseen, decided, target, values }) {
   const isFree = (...names) => !decided && !unseen.includes("target") && !names.some((name) => linked.includes(name));
   if (target === PIXELS_PER_SIDE) {
@@ -61,20 +60,21 @@ export function freedomOf({ linked, unseen, decided, target, values }) {
     return { move: free, scale: free };
   }
   const move = isFree(...MOVING);
-  // At a named position the ratio alone does it.
+  // At a named position scaling writes the ratio only.
   return { move, scale: isFree("ratio") && (move || (isFree("position") && values.position !== "offset")) };
 }
 
-/** The placement of an original of `width` × `height`; with an offset that leads out of the canvas, the nearest one.
+/** Return {placement, problem} of an original of `width` × `height`.
  *
- * Returns {placement, problem}: `problem` is undefined, or "outside"; `placement` is undefined where there is none.
+ * If the offset leads out of the canvas, `problem` is "outside", and the placement the nearest one inside. `placement`
+ * is undefined if there is none at all.
  */
 export function placementOf(read, { width, height }) {
   const placement = attempt(() => computed(read, width, height));
   return placement ? { placement } : { placement: attempt(() => nearest(read, width, height)), problem: "outside" };
 }
 
-/** What `compute` returns; undefined where there is no such placement. */
+/** Return the result of `compute`, or undefined if it throws PlacementError. */
 function attempt(compute) {
   try {
     return compute();

@@ -1,4 +1,5 @@
-// The elements of the placement editor: a stage with the canvas' frame and the original in it, and the numbers below.
+// The elements of the placement editor: a stage with the frame of the canvas and the original in it, numbers and a
+// note.
 import { sidesOf } from "./geometry.mjs";
 import { urlOf } from "./source.mjs";
 
@@ -85,7 +86,7 @@ const sizeText = (width, height) => `${width}×${height}`;
 const percent = (share) => `${share * 100}%`;
 
 export class PlacementView {
-  /** `element`: where it is built. */
+  /** `element`: the element that is filled. `language`: "en" or "zh". */
   constructor(element, texts, language) {
     addStyleOnce();
     this.texts = texts;
@@ -110,7 +111,7 @@ export class PlacementView {
     element.lang = language;
     element.tabIndex = 0;
     element.dataset.placementEditor = "";
-    // The newest renderer leaves the wheel to such an element while it has the focus.
+    // With this the Vue renderer does not zoom by the wheel while the element has the focus.
     element.dataset.captureWheel = "true";
     element.setAttribute("role", "application");
     element.setAttribute("aria-label", texts.label);
@@ -119,7 +120,7 @@ export class PlacementView {
     this.note.setAttribute("aria-live", "polite");
   }
 
-  /** The key of the picture in the original's place. */
+  /** The key of the picture that is shown as the original; undefined if there is none. */
   get shownKey() {
     return this.image.dataset.key;
   }
@@ -135,7 +136,8 @@ export class PlacementView {
     this.image.src = urlOf(source);
   }
 
-  /** Show a placement (undefined: there is none) of an original of `size` (undefined: not known yet). */
+  /** Show a placement (undefined: there is none) of an original of `size` (undefined: not known yet). `freedom`: as of
+   * freedomOf; `isOff`: dim it, since the editor has no effect. */
   show(placement, size, freedom, isOff) {
     const { element, texts, lines } = this;
     element.toggleAttribute("data-off", isOff);
@@ -161,7 +163,7 @@ export class PlacementView {
     lines.sides.textContent = texts.sides(sidesOf(placement));
   }
 
-  /** Notes: [{text, isProblem}]; where there are none, how to use this. */
+  /** Show the notes, [{text, isProblem}], or without any how to use the editor. */
   say(notes, freedom, isFocused) {
     const { note, texts } = this;
     const hint = !freedom.move ? "" : isFocused ? texts.focused : texts.unfocused;
@@ -171,7 +173,7 @@ export class PlacementView {
     note.toggleAttribute("data-problem", notes.some(({ isProblem }) => isProblem));
   }
 
-  /** Lines across the canvas: {x: shares of its width, y: shares of its height}. */
+  /** Show lines across the canvas in place of the last ones: {x: shares of its width, y: shares of its height}. */
   guide({ x = [], y = [] } = {}) {
     for (const line of this.frame.querySelectorAll(".guide")) line.remove();
     for (const share of x) this.frame.append(Object.assign(made("guide x"), { style: `left: ${percent(share)}` }));

@@ -1,4 +1,4 @@
-// Elements of the profiles in the settings dialog, and how they look in both frontends, light and dark.
+// Makes elements of the profiles in the settings dialog, and has their style sheet for both frontends, light and dark.
 
 const STYLE = `
 hidream-volcengine-profiles {
@@ -73,26 +73,26 @@ export function addStyleOnce() {
   styled = true;
 }
 
-/** An element with these properties and children. */
+/** Return a new element with these properties and children. */
 export function made(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 }
 
-/** A button that runs `click`, unless it is switched off. */
+/** Return a button that calls `click`, unless it is switched off with `enable`. */
 export function button(textContent, click, className = "") {
   const element = made("button", { type: "button", textContent, className });
   element.addEventListener("click", () => element.ariaDisabled !== "true" && click());
   return element;
 }
 
-/** Switch a button off or on. It keeps the focus, which a `disabled` one would drop outside of the dialog. */
+/** Switch a button off or on. Not with `disabled`: that would drop the focus out of the dialog. */
 export function enable(element, isOn) {
   element.ariaDisabled = isOn ? "false" : "true";
 }
 
-/** A place where something is told, also to who does not see it. */
+/** An element for messages; screen readers announce them. */
 export class Told {
   element = made("div", { className: "told" });
 

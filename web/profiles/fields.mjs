@@ -1,10 +1,10 @@
-// The fields of a profile: each knows what is stored, what was typed, and whether that differs.
+// The form fields of a profile: each has the stored value, the typed value, and whether they differ.
 import { made } from "./elements.mjs";
 
 const MOST = 999_999_999;
 let fields = 0;
 
-/** A label, a control below it and what there is to say of both. */
+/** A label, a control below it, and a hint. */
 class Field {
   constructor(name, texts) {
     this.name = name;
@@ -13,7 +13,7 @@ class Field {
     this.id = `hidream-volcengine-field-${++fields}`;
   }
 
-  /** Lay the field out around its control. */
+  /** Create the field's element around its control; `beside` goes into the same row. */
   build(control, ...beside) {
     control.id = this.id;
     control.dataset.field = this.name;
@@ -31,7 +31,7 @@ class Field {
   }
 }
 
-/** A setting: `show` what is stored; what was typed meanwhile stays, if it is to be kept. */
+/** A setting. `show` fills in the stored value; with `keep` a typed one stays. */
 class Setting extends Field {
   group = "settings";
   #stored = "";
@@ -70,7 +70,7 @@ export class NumberSetting extends Setting {
     this.build(made("input", { type: "number", min: 0, max: MOST, step: 1, autocomplete: "off", placeholder }));
   }
 
-  // What is no number leaves the value empty.
+  // The value of a number input is "" for a text that is no number: badInput tells the difference.
   get isChanged() {
     return super.isChanged || this.control.validity.badInput;
   }
@@ -83,7 +83,7 @@ export class NumberSetting extends Setting {
 export class ChoiceSetting extends Setting {
   #values = new Map();
 
-  /** `choices`: [[value, words]]; the first one is sent where the server decides. */
+  /** `choices`: [[value, text]]; the first one stands for the server's default. */
   constructor(name, texts, choices) {
     super(name, texts);
     for (const [value] of choices) this.#values.set(this.textOf(value), value);
@@ -95,7 +95,7 @@ export class ChoiceSetting extends Setting {
   }
 }
 
-/** A key: it goes to the server and never comes back, which only says whether there is one. */
+/** A key. It is sent to the server, which never sends it back and only says whether it has one. */
 export class Key extends Field {
   group = "keys";
   #has = false;
@@ -105,7 +105,7 @@ export class Key extends Field {
 
   constructor(name, texts) {
     super(name, texts);
-    // Neither the browser nor a password manager is to keep it, or to fill in one of its own.
+    // Keeps the browser and password managers from storing the key, or filling in another.
     const attributes = { autocomplete: "new-password", "data-1p-ignore": "", "data-lpignore": "true", "data-bwignore": "" };
     const input = made("input", { type: "password", maxLength: 4000, spellcheck: false });
     for (const [attribute, value] of Object.entries(attributes)) input.setAttribute(attribute, value);

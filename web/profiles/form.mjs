@@ -1,4 +1,4 @@
-// One profile in the settings dialog: its head in the list, and the form below it.
+// One profile in the settings dialog: its head in the list, and its form below.
 import { button, enable, made, Told } from "./elements.mjs";
 import { Groups, keyedServices, providersNamed } from "./groups.mjs";
 
@@ -7,13 +7,15 @@ const MOST_NAME = 64;
 let forms = 0;
 
 /**
+ * What a form needs of the panel.
+ *
  * @typedef {object} Desk
  * @property {object} texts
  * @property {"en" | "zh"} language
- * @property {object} defaults what applies where a setting is left empty
+ * @property {object} defaults the values that apply to settings that are left empty, by name
  * @property {(form: ProfileForm, action: string, content: object) => Promise<void>} send
  * @property {(form: ProfileForm, provider: string) => Promise<{sentences: string[], isProblem: boolean}>} check
- * @property {(form: ProfileForm) => void} drop a new profile that nobody wants any more
+ * @property {(form: ProfileForm) => void} drop removes the form of a new profile
  */
 export class ProfileForm {
   told = new Told();
@@ -75,28 +77,28 @@ export class ProfileForm {
     (this.isNew ? this.#nameInput : this.#save).focus();
   }
 
-  /** A sentence of the server's, with the fields by the names that they have here. */
+  /** Return a sentence of the server with the labels of the fields in place of their names. */
   labelled(sentence) {
     const label = (word) => {
       const field = this.#groups.fields.find(({ name }) => name === word);
       return field ? this.#desk.texts.quoted(field.said.label) : word;
     };
-    // Names of one word are words of the sentence, too.
+    // Only names with an underscore: one of a single word (language) may be a word of the sentence.
     return sentence.replace(/[a-z]+(_[a-z0-9]+)+/g, label);
   }
 
-  /** Say why a value was refused; go to the first field that it names. */
+  /** Show why the server refused a value, and focus the first field that the sentence names. */
   refuse(sentence) {
     this.told.say([this.labelled(sentence)], true);
     this.#groups.fields.find(({ name }) => sentence.split(/[^a-z0-9_]+/).includes(name))?.control.focus();
   }
 
-  /** What was asked is done: no question is open any more. */
+  /** Close the open question: the server has done it. */
   done() {
     for (const question of [this.#renaming, this.#removing]) question.hidden = true;
   }
 
-  /** Show what is stored. With `keep`, what was typed stays. */
+  /** Show the stored values of a profile; with `keep` typed ones stay. */
   show(profile, keep) {
     this.#profile = profile;
     for (const field of this.#groups?.fields ?? []) field.show(profile, keep);
@@ -105,7 +107,7 @@ export class ProfileForm {
     this.#draw();
   }
 
-  /** Its profile is gone; what was typed for it is not. */
+  /** The profile was removed elsewhere: turn this into a new profile that keeps what was typed. */
   becomeNew() {
     this.#profile = NOTHING;
     this.show(NOTHING, true);
@@ -161,7 +163,7 @@ export class ProfileForm {
     if (question === this.#renaming) question.querySelector("input").value = this.name;
     if (question.hidden) return;
     question.scrollIntoView({ block: "nearest" });
-    // For what cannot be undone, Cancel is the one at hand.
+    // *Remove* cannot be undone, so its question focuses *Cancel*.
     (question.querySelector("input") ?? question.querySelector("button:not(.main)")).focus();
   }
 
@@ -198,11 +200,12 @@ export class ProfileForm {
     this.#tags.replaceChildren(...words.map((textContent) => made("span", { className: "tag", textContent })));
   }
 
-  /** What an earlier version stored, what to set in its place, and a button that removes it. */
+  /** Show the settings that an earlier version stored and this one does not use: what they were, what to do instead,
+   * and a button that removes them. @param {{what, advice, part, name}[]} entries */
   #drawRetired(entries) {
     const { language } = this.#desk;
     const sentences = entries.flatMap(({ what, advice }) => [what[language], advice[language]]);
-    // Advice that several have in common stands behind the last of them.
+    // If several entries have the same advice, show it once, behind the last of them.
     const distinct = [...new Set(sentences.reverse())].reverse();
     this.#retired.parentElement.hidden = !entries.length;
     this.#retired.replaceChildren(...distinct.map((textContent) => made("p", { textContent })));
@@ -220,14 +223,14 @@ export class ProfileForm {
     this.told.say([]);
   }
 
-  /** Save what was typed, and `removed`, entries of an earlier version, as empty. */
+  /** Save the changed fields, and clear `removed`, entries of an earlier version. */
   async #submit(removed = []) {
     const { fields } = this.#groups;
     if (this.isNew && !this.#nameInput.value.trim()) {
       this.#nameInput.focus();
       return;
     }
-    // Only numbers can be wrong here: what else is allowed, the server says.
+    // The form checks numbers only; the server checks everything.
     if (!fields.every((field) => field.isValid)) return;
     const content = { settings: {}, keys: {} };
     for (const { part, name } of removed) content[part][name] = "";

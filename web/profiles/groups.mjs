@@ -1,4 +1,4 @@
-// The groups of fields that a profile has, and the free check of each of the two services.
+// The groups of a profile's fields, and the button of the free check of each service.
 import { button, enable, made, Told } from "./elements.mjs";
 import { ChoiceSetting, Key, NumberSetting, TextSetting } from "./fields.mjs";
 
@@ -35,10 +35,10 @@ const KEYS = new Set([
 ]);
 const NUMBERS = new Set(LIMITS.parts.flat());
 
-/** Whether a field comes from the environment where that has the provider's key. */
+/** Whether the field is taken from the environment if that has the provider's key. */
 const comesWithTheKey = (name) => KEYS.has(name) || name.endsWith("_base_url") || name === "hidream_user_id";
 
-/** The services that a profile has keys for, by their names in the user's language. */
+/** Return the names, in the user's language, of the services for which a profile itself has keys. */
 export function keyedServices(profile, texts) {
   const { keys, environment } = profile;
   const hidream = keys.hidream_token || keys.hidream_api_key;
@@ -47,7 +47,7 @@ export function keyedServices(profile, texts) {
   return providersNamed(texts, (provider) => has[provider] && !environment.includes(provider));
 }
 
-/** The names of the services whose provider passes. */
+/** Return the names, in the user's language, of the services for whose provider `passes(provider)` holds. */
 export function providersNamed(texts, passes) {
   const services = [[HIDREAM.provider, texts.groups.hidream], [VOLCENGINE.provider, texts.groups.volcengine]];
   return services.filter(([provider]) => passes(provider)).map(([, name]) => name);
@@ -67,12 +67,12 @@ function fieldOf(name, texts, defaults) {
   return new TextSetting(name, texts, defaults);
 }
 
-/** A service's free check: a button, and what came of it. */
+/** A service's free check: a button, and the result. */
 class Check {
   told = new Told();
   #hint = made("small");
 
-  /** `ask(provider)` brings the server's answer. */
+  /** `ask(provider)` runs the check, and returns a promise of {sentences, isProblem}. */
   constructor(provider, service, texts, ask) {
     this.provider = provider;
     this.texts = texts;
@@ -82,10 +82,10 @@ class Check {
     this.row = made("div", { className: "row" }, this.button, this.#hint);
   }
 
-  /** Only what is stored can be checked. */
+  /** Allow the check if everything is saved: it uses the stored values. */
   allow(isSaved) {
     enable(this.button, isSaved);
-    // What came of a check was about what was stored then.
+    // The last result was about other values.
     if (!isSaved) this.told.say([]);
     this.#hint.textContent = isSaved ? this.texts.free : this.texts.saveFirst;
   }
@@ -100,7 +100,10 @@ class Check {
   }
 }
 
-/** All fieldsets of a profile. Where the environment decides for a provider, its fields only show what that says. */
+/** All fieldsets of a profile. If the environment has a provider's key, the fields that come with the key are not
+ * editable.
+ *
+ * `environment`: those providers; `ask`: as of Check. */
 export class Groups {
   fields = [];
   checks = [];

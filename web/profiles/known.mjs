@@ -1,13 +1,14 @@
-// For which services each profile of the server has a key: asked when a node needs it, and again after each change.
+// Knows for which services each profile of the server has a key. Loaded when a node first needs it, and after each
+// change.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { ask } from "../server.mjs";
 
-/** @type {Map<string, string[]> | undefined} by profile; undefined where the server does not tell this machine. */
+/** @type {Map<string, string[]> | undefined} services by profile; undefined until loaded, and if the server refuses. */
 let services;
 let asked = false;
 
-/** The services that a profile has a key for; undefined as long as that is not known. */
+/** Return the services that a profile has a key for; undefined if that is not known, or there is no such profile. */
 export function servicesOf(profile) {
   if (!asked) learn();
   return services?.get(profile);
@@ -20,11 +21,11 @@ async function learn() {
   } catch {
     services = undefined;
   }
-  // Nodes look when they are drawn.
+  // Nodes update their warnings when the canvas is drawn.
   app.canvas?.setDirty(true, true);
 }
 
-// The server may have been started anew with other keys in its environment.
+// "reconnected": the server may have been restarted with other keys in its environment.
 for (const change of ["hidream_volcengine.profiles", "reconnected"]) {
   api.addEventListener(change, () => asked && learn());
 }

@@ -1,5 +1,5 @@
-// The category of this pack in ComfyUI's settings dialog: the server's profiles. The list lives on the server; of what
-// is typed here nothing is kept by the browser or by ComfyUI's own settings.
+// This pack's category in ComfyUI's settings dialog: the profiles. They are stored on the server; neither the browser
+// nor ComfyUI's own settings keep anything that is typed here.
 import { app } from "../../../scripts/app.js";
 import { chinese } from "../pack.js";
 import { addStyleOnce, button, made, Told } from "./elements.mjs";
@@ -8,19 +8,20 @@ import { textsFor } from "./texts.mjs";
 import { ask, order } from "../server.mjs";
 
 const TAG = "hidream-volcengine-profiles";
-// With these the dialog itself is used.
+// Keys that the dialog itself needs.
 const KEYS_OF_THE_DIALOG = new Set(["Escape", "Tab"]);
 
-/** Give the nodes on the canvas the names that there are now, and those to come their first value. Values stay. */
+/** Update the profile names in the combos of the nodes on the canvas, and the default of new nodes. Chosen values
+ * stay. */
 async function refreshNodes() {
-  // Where there is a way without a message at the corner of the page.
+  // reloadNodeDefs, where it exists, shows no message at the corner of the page.
   await (app.reloadNodeDefs ?? app.refreshComboInNodes).call(app);
 }
 
 class Panel {
   /** @type {Map<string, ProfileForm>} by name */
   #forms = new Map();
-  /** @type {ProfileForm | undefined} */
+  /** @type {ProfileForm | undefined} the form of a profile that is not saved yet */
   #new;
   #told = new Told();
   #list = made("ul", { className: "stack" });
@@ -83,12 +84,12 @@ class Panel {
     this.#forms = forms;
     this.#lay();
     this.#found(true);
-    // Where no key is set, a new node starts with the sandbox.
+    // The default of new nodes depends on whether any key is set: without one it is the sandbox.
     const isKeyed = answer.profiles.some(({ keys }) => Object.values(keys).some(Boolean));
     this.#tellNodes(JSON.stringify([isKeyed, answer.profiles.map(({ name }) => name)]));
   }
 
-  /** Another page removed a profile while something was typed for it here. */
+  /** Keep the form of a profile that another page removed while something was typed into it here. */
   #keep(name, form) {
     form.becomeNew();
     form.told.say([this.#desk.texts.gone(name)], true);
@@ -98,7 +99,7 @@ class Panel {
   #lay() {
     const wanted = [...this.#forms.values(), this.#new].filter(Boolean).map(({ element }) => element);
     const shown = [...this.#list.children];
-    // Moving an element would take the focus out of it.
+    // Moving an element drops its focus: move only those that are not in their place.
     for (const element of shown) if (!wanted.includes(element)) element.remove();
     for (const [index, element] of wanted.entries()) {
       if (this.#list.children[index] !== element) this.#list.insertBefore(element, this.#list.children[index] ?? null);
@@ -152,13 +153,14 @@ class Panel {
     const { texts } = this.#desk;
     const told = (answer.told ?? []).map((text) => form.labelled(text[this.language]));
     const name = content.new_name ?? content.name;
-    // What was typed is stored now, or of no use any more; renaming leaves the fields as they are.
+    // Take the form out of the old name before #show compares: its changes are saved or obsolete. After a rename the
+    // form, with what was typed into its fields, goes on under the new name.
     this.#forms.delete(content.name);
     if (action === "add") this.#new = undefined;
     if (action !== "remove") this.#forms.set(name, form);
     this.#show(answer);
     if (action === "remove") {
-      // `default` is always listed: it is there again, empty.
+      // The profile `default` is always listed: after its removal it is there again, empty.
       this.#told.say([texts.removed(name), ...told]);
       this.#add.focus();
       return;
@@ -181,7 +183,8 @@ class Panel {
   }
 }
 
-/** The frontends may take it out and put it back at once; only when it stays out, everything typed is forgotten. */
+/** The custom element of the settings row. Frontends may remove it and insert it again at once; only if it stays out,
+ * what was typed is dropped. */
 class ProfilesElement extends HTMLElement {
   #panel;
 
@@ -202,7 +205,7 @@ class ProfilesElement extends HTMLElement {
     });
   }
 
-  /** Typing is none of the canvas' business: its keys would queue, delete, paste. */
+  /** Stops keys before they reach the canvas, where they would queue, delete or paste. */
   constructor() {
     super();
     for (const type of ["keydown", "keyup", "copy", "cut", "paste"]) {
@@ -211,5 +214,5 @@ class ProfilesElement extends HTMLElement {
   }
 }
 
-// What ../page.js has put into the dialog becomes one now.
+// Turns the element that ../page.js has put into the dialog into a ProfilesElement.
 customElements.define(TAG, ProfilesElement);

@@ -1,4 +1,4 @@
-// What the profiles in the settings dialog say, in the user's language.
+// The texts of the profiles in the settings dialog, in English and Chinese.
 
 const EN = {
   intro:

@@ -1,10 +1,10 @@
-// Below each node of this pack: that its profile has no key, what it is doing while it runs, and what its last run has
-// to say: sizes, what was resized, what was reused. Nothing of it is ever saved with the workflow, and a node is no
-// higher in the file for it.
+// The status below each node of this pack: a warning if its profile has no key, what it is doing while it runs, and
+// what its last run said: sizes, what was resized, what was reused. None of it is saved with the workflow, and neither
+// is the height that it adds to the node.
 //
-// While it runs the server sends `hidream_volcengine.progress` (nodes/comfy/display.py says what is in it), at its end
-// `ui: {text: ["English\n中文", ...], account: [{bought, resumed, reused, seconds, free}, ...]}`. An error of it stands
-// here until its next run: the newest frontend hides the words of an exception behind a general message.
+// While a node runs the server sends `hidream_volcengine.progress` (nodes/comfy/display.py defines it), and at its end
+// `ui: {text: ["English\n中文", ...], account: [{bought, resumed, reused, seconds, free}, ...]}`. An error is shown
+// here until the next run: the newest frontend shows a general message in place of an exception's text.
 import { app } from "../../../scripts/app.js";
 import { RunBlock, StatusView } from "./view.mjs";
 import { textsFor, together } from "./texts.mjs";
@@ -14,19 +14,20 @@ import { servicesOf } from "../profiles/known.mjs";
 import { valueBroughtTo } from "../widget_values.mjs";
 
 const SANDBOX = "sandbox";
-/** Which services a node may ask, by the beginning of its id. */
+/** By the beginning of a node's id, the services that it may call; one with a key is enough. */
 const ASKS = { HiDream: ["HiDream"], Volcengine: ["Volcengine"], RemoteTaskResult: ["HiDream", "Volcengine"] };
-/** A node that is drawn may be a little higher than it computes. */
+/** Pixels by which a drawn node may be higher than computeSize() returns. */
 const SLACK = 14;
-// What a reader does inside a text; elsewhere on the canvas these keys act on the selected nodes.
+// Keys for scrolling and copying a text; outside of one they act on the selected nodes.
 const READING_KEYS = new Set(["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "PageUp", "PageDown", "Home", "End"]);
 const COPY_KEYS = new Set(["a", "c"]);
 
 /** @type {WeakMap<object, NodeStatus>} by node */
 const statusOf = new WeakMap();
-/** What runs now: {state, at} by execution id. Nodes are made anew by undoing and by changing workflows. */
+/** The runs under way: {state, at} by execution id; `at` is performance.now() of the last event. They are kept here
+ * because an undo, and a change of the workflow, create the nodes anew. */
 const runs = new Map();
-/** The workflow of each prompt that has told it. */
+/** By prompt id, the id of its workflow, as far as progress events named one. */
 const workflows = new Map();
 
 class NodeStatus {
@@ -34,7 +35,7 @@ class NodeStatus {
   #view;
   #widget;
   #lines = [];
-  /** What has to be known before it is queued. */
+  /** That the profile has no key, or "". */
   #warning = "";
   #isError = false;
   #promptId;
@@ -42,17 +43,18 @@ class NodeStatus {
   #blocks = new Map();
   #clock;
   #height = 0;
-  /** The node's own height, while this element may have made it higher. */
+  /** The node's height before this element was shown, as long as it is shown; else undefined. */
   #heightWithout;
 
-  /** `place`: {element, widget, height}: its widget in the node, and who is asked how high it is. */
+  /** `place`: {element, widget, height}: the element of the node's DOM widget, the widget, and the function that the
+   * widget calls for its height, which is set here. */
   constructor(node, place) {
     this.#node = node;
     this.#view = new StatusView(place.element);
     this.#widget = place.widget;
     place.height = () => this.#bodyHeight();
     this.#keepEventsOfReaders(place.element);
-    // The text wraps anew when the node is made wider or narrower.
+    // The text wraps at another width, and so needs another height, when the node is resized.
     new ResizeObserver(() => node.setDirtyCanvas(true, true)).observe(this.#view.body);
     after(node, "onConfigure", () => this.#goOn());
     after(node, "onRemoved", () => clearInterval(this.#clock));
@@ -61,7 +63,7 @@ class NodeStatus {
     this.#goOn();
   }
 
-  /** Whether its profile can pay: said before it is queued, and while it cannot. */
+  /** Show or remove the warning that the profile has no key. */
   look() {
     const warning = warningOf(this.#node);
     if (warning === this.#warning) return;
@@ -69,36 +71,37 @@ class NodeStatus {
     this.#show();
   }
 
-  /** A new run begins: what the last one said does not hold any more. */
+  /** A new run begins: remove what the last one said. */
   begin() {
     this.#say([]);
   }
 
-  /** @param {string[]} items  "English\n中文" */
+  /** The node has run: show its texts, and what it cost. @param {string[]} items  "English\n中文" */
   end(items, accounts) {
     const lines = items.map(inUsersLanguage);
     if (accounts.length) lines.push(textsFor(chinese()).account(together(accounts)));
     this.#say(lines);
   }
 
-  /** @param {string} message  of an exception, in one language or in two */
+  /** The node has failed. @param {string} message  of the exception, in one language or as "English\n中文" */
   fail(message) {
     this.#say([inUsersLanguage(message)], true);
   }
 
-  /** What became of an interrupted run, unless another one has begun since then. */
+  /** Show what became of the requests of an interrupted run (`left`: counts), unless another run has begun. */
   leave(left, promptId) {
     if (this.#promptId !== undefined && this.#promptId !== promptId) return;
     this.#say([textsFor(chinese()).left(left)]);
   }
 
+  /** Show the run with this execution id, whose state is in `runs`. */
   run(id, promptId) {
     this.#promptId = promptId;
     if (!this.#blocks.has(id)) this.#blocks.set(id, new RunBlock());
     this.#show();
   }
 
-  /** @param {number} parked  requests that go on at the service */
+  /** A run has ended. @param {number} parked  how many of its requests go on at the service */
   stop(id, parked = 0) {
     this.#blocks.delete(id);
     if (parked > 0) this.#say([textsFor(chinese()).parked(parked)]);
@@ -115,7 +118,7 @@ class NodeStatus {
     const isHigher = this.#isHigher();
     const wasSilent = this.#widget.hidden ?? true;
     const texts = textsFor(chinese());
-    // A run may have ended while another workflow was open, whose nodes have the same numbers.
+    // Remove the blocks of runs that ended while another workflow was open.
     for (const id of [...this.#blocks.keys()]) if (!runs.has(id)) this.#blocks.delete(id);
     for (const [id, block] of this.#blocks) {
       const { state, at } = runs.get(id);
@@ -138,7 +141,7 @@ class NodeStatus {
     else this.#clock = void clearInterval(this.#clock);
   }
 
-  /** Undoing mid-run leaves a new node. */
+  /** Show the runs of this node that are under way: an undo during a run creates the node anew. */
   #goOn() {
     for (const [id, { state }] of runs) {
       if (nodeOf(state.display_node) === this.#node) this.run(id, state.prompt_id);
@@ -148,13 +151,14 @@ class NodeStatus {
   // Height
 
   #bodyHeight() {
-    // One that is not shown has none, and one that has not got its place yet is narrow and high.
+    // Keep the last height while the element is hidden (0) or not laid out yet (narrow, so too high).
     const { offsetWidth, offsetHeight } = this.#view.body;
     if (offsetWidth > this.#node.size[0] / 2) this.#height = offsetHeight;
     return this.#widget?.hidden ? 0 : this.#height;
   }
 
-  /** Whether the node has just the height that it needs with this element, and more than before. */
+  /** Whether this element made the node higher: it is higher than before, and just as high as it must be. If the user
+   * has made it higher still, that is the user's height. */
   #isHigher() {
     if (this.#heightWithout === undefined) return false;
     const height = this.#node.size[1];
@@ -172,11 +176,12 @@ class NodeStatus {
 
   // The page
 
-  /** After undoing, the newest renderer goes on showing the element of the node that was there before. */
+  /** Put this element into the page in place of the old one: after an undo the Vue renderer still shows the element of
+   * the earlier node object. */
   #takePlace() {
     const { element } = this.#view;
     if (!LiteGraph.vueNodesMode || element.isConnected || this.#widget.hidden) return;
-    // A gone node goes on with its clock until the run ends, and another one may have its number.
+    // The clock of a removed node goes on until its run ends, and another node may have its id.
     if (app.canvas.graph?.getNodeById(this.#node.id) !== this.#node) return;
     document.querySelector(`[data-node-id="${this.#node.id}"] [data-node-status]`)?.replaceWith(element);
   }
@@ -191,7 +196,7 @@ class NodeStatus {
   }
 }
 
-/** @param {string} told  "English\n中文", or in one language */
+/** Return a text in the user's language. @param {string} told  "English\n中文", or in one language */
 function inUsersLanguage(told) {
   const [en, zh] = String(told).trim().split("\n");
   return (chinese() && zh) || en;
@@ -207,13 +212,13 @@ function warningOf(node) {
   return textsFor(chinese()).noKey(profile, wanted);
 }
 
-/** The subgraph node that a run belongs to. */
+/** Return the name of the subgraph node that a run belongs to; "" in the root graph. */
 function instanceOf(executionId) {
   const outer = pathOf(executionId).at(-2);
   return outer ? `${outer.title} #${outer.id}` : "";
 }
 
-/** Another workflow may be open by now, whose nodes have the same numbers. */
+/** Whether a state is of the open workflow: nodes of different workflows have the same ids. */
 function isOfThisWorkflow({ workflow }) {
   return !workflow || !rootGraph()?.id || workflow === String(rootGraph().id);
 }
@@ -237,7 +242,7 @@ function progressed(state) {
   status?.run(id, state.prompt_id);
 }
 
-/** What still runs, for the page, has ended. */
+/** End the runs under way for whose state `isOver` returns true. */
 function stop(isOver) {
   for (const [id, { state }] of [...runs]) {
     if (!isOver(state)) continue;
@@ -249,7 +254,7 @@ function stop(isOver) {
 function failed({ prompt_id, node_id, node_type, exception_message }) {
   if (!isOfThisWorkflow({ workflow: workflows.get(prompt_id) })) return;
   const node = nodeOf(node_id);
-  // A prompt that has told no workflow may be of another one, whose nodes have the same numbers.
+  // If the workflow of the prompt is not known, it may be another one, where the id is that of another node.
   if (node?.comfyClass === node_type) statusOf.get(node)?.fail(exception_message ?? "");
 }
 
@@ -257,7 +262,7 @@ function ended(detail) {
   stop((state) => state.prompt_id === detail?.prompt_id);
 }
 
-/** What an event of the server means for the nodes. */
+/** By event of the server, its handler; it gets the event's detail. */
 const ON = {
   "hidream_volcengine.progress": progressed,
   execution_start: (detail) => stop((state) => state.prompt_id !== detail?.prompt_id),
@@ -268,27 +273,29 @@ const ON = {
     failed(detail ?? {});
   },
   executed: (detail) => stop((state) => String(state.node) === String(detail?.node)),
-  // The end may have been missed while the connection was down.
+  // The queue is empty: end runs whose end was missed while the connection was down.
   status: (detail) => detail?.exec_info?.queue_remaining === 0 && stop(() => true),
   executing: (detail) => statusOf.get(nodeOf(detail))?.begin(),
 };
 
 // What ../nodes.js calls
 
+/** Create the status of a node; `place` as of NodeStatus. */
 export function add(node, place) {
   statusOf.set(node, new NodeStatus(node, place));
 }
 
+/** Handle an event of the server; `type` is one of ON. */
 export function hear(type, detail) {
   ON[type](detail);
 }
 
-/** A node has run: `output` is what it left for the page. */
+/** A node has run; `output` is its `ui`. */
 export function executed(node, output) {
   statusOf.get(node)?.end(output?.text ?? [], output?.account ?? []);
 }
 
-/** The graph is drawn anew: something may have changed a profile. */
+/** Update the warnings of the visible graph; called at each redraw, since a profile may have changed. */
 export function look() {
   for (const node of app.canvas.graph?.nodes ?? []) statusOf.get(node)?.look();
 }

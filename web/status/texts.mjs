@@ -1,4 +1,4 @@
-// What a node says of its run, in the user's language.
+// The texts of the status below a node, in English and Chinese.
 
 const EN = {
   language: "en",
@@ -89,7 +89,7 @@ function listed(parts) {
   return parts.filter(Boolean).join(" · ");
 }
 
-/** The accounts of all items of a mapped list as one; they run side by side. */
+/** Return one account for those of all items of a list: the sums, and the longest time, since they run side by side. */
 export function together(accounts) {
   const sum = (name) => accounts.reduce((total, account) => total + (Number(account?.[name]) || 0), 0);
   return {

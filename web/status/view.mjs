@@ -1,4 +1,4 @@
-// The element below a node: what it is doing now, a block for each of its runs, and what its last run had to say.
+// The elements of the status below a node: the warning, a block for each run under way, and what the last run said.
 import { api } from "../../../scripts/api.js";
 
 const THUMBNAIL = 48;
@@ -22,7 +22,7 @@ export class StatusView {
   #blocks = made("div", "display: grid; grid-template-columns: minmax(0, 1fr); gap: 8px;");
   #words = made("div", "");
 
-  /** `element`: where it is built. */
+  /** `element`: the element that is filled. */
   constructor(element) {
     this.element = element;
     element.style.cssText += STYLE;
@@ -60,7 +60,7 @@ export class StatusView {
   }
 }
 
-/** One run of the node: its state, a bar, its counts and the pictures that are there. */
+/** One run of the node: its stage, a bar, its counts and thumbnails of the finished pictures. */
 export class RunBlock {
   element = made("div", "");
   #title = made("div", "font-weight: bold;");
@@ -74,7 +74,7 @@ export class RunBlock {
 
   constructor() {
     this.element.dataset.progress = "";
-    // Told when they change; the seconds are not.
+    // Screen readers announce changes of these, but not of the seconds.
     for (const told of [this.#stage, this.#counts]) told.setAttribute("role", "status");
     this.#time.setAttribute("role", "timer");
     this.#bar.setAttribute("role", "progressbar");
@@ -84,13 +84,14 @@ export class RunBlock {
     this.element.append(this.#title, line, this.#bar, this.#counts, this.#strip);
   }
 
-  /** @param {object} state  as in nodes/comfy/display.py  @param {string} title  "" for a node's only run */
+  /** @param {object} state  as in nodes/comfy/display.py  @param {number} elapsed  seconds
+   *  @param {string} title  which instance of a subgraph; "" for a node's only run */
   show(state, elapsed, title, texts) {
     write(this.#title, title);
     this.#title.style.display = title ? "" : "none";
     write(this.#stage, state.stage?.[texts.language] ?? "");
     const times = [texts.seconds(Math.floor(elapsed))];
-    // Longer than usual: nobody knows how long it will be.
+    // It takes longer than usual: the estimate is worth nothing any more.
     const isLate = state.expected > 0 && elapsed > state.expected;
     if (state.expected > 0 && !isLate) times.push(texts.usual(Math.max(1, Math.round(state.expected))));
     write(this.#time, ["", ...times].join(" · "));
@@ -105,7 +106,7 @@ export class RunBlock {
     const bar = this.#bar;
     bar.setAttribute("aria-label", texts.bar);
     const percent = typeof share === "number" ? Math.round(100 * Math.min(Math.max(share, 0), 1)) : 0;
-    // The fill stays where it came to; only what is still true is said of it.
+    // A late estimate leaves the fill where it is, but its percentage is no longer said.
     this.#fill.style.width = `${percent}%`;
     this.#fill.style.background = estimate ? STRIPES : "var(--fg-color)";
     const isKnown = typeof share === "number" && !(estimate && isLate);
@@ -151,7 +152,7 @@ function countsOf({ done, total, buys, resumes, reused, failed }, texts) {
   return counts.join(" · ");
 }
 
-/** What stays as it is neither blinks nor is told again. */
+/** Set a text if it differs: setting the same one would make it blink, and screen readers say it again. */
 function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -1,4 +1,4 @@
-// What can be done about a task, as far as the server would take it now. What may cost something is asked about first.
+// The buttons of a task: the actions that the server accepts now. An action that may cost something asks first.
 import { Refused, order } from "../server.mjs";
 import { button, made } from "./elements.mjs";
 import { texts } from "./texts.mjs";
@@ -6,7 +6,7 @@ import { texts } from "./texts.mjs";
 const ACTIONS = ["collect", "stop-waiting", "submit-again"];
 
 export class TaskActions {
-  /** To be put into the row. */
+  /** For the row: the buttons, and the question. */
   elements;
   #task;
   #texts = texts();
@@ -18,7 +18,8 @@ export class TaskActions {
   #tell;
   #refresh;
 
-  /** `fallback`: the button beside these that gets the focus of one that goes away. */
+  /** `fallback`: a button beside these; it gets the focus when the focused one is hidden. `tell(text, isProblem)` shows
+   * a message; `refresh()` loads the list again. */
   constructor(fallback, tell, refresh) {
     this.#fallback = fallback;
     this.#tell = tell;
@@ -60,7 +61,7 @@ export class TaskActions {
     this.#question.replaceChildren(made("p", {}, why), made("div", { className: "buttons" }, agree, leave));
     this.#question.hidden = false;
     this.#asked = action;
-    // The one that costs nothing.
+    // The answer that costs nothing gets the focus.
     leave.focus();
   }
 
@@ -88,7 +89,7 @@ export class TaskActions {
     await this.#refresh();
   }
 
-  /** `disabled` would drop the focus, and what is typed next would go to the canvas. */
+  /** Not `disabled`: that would drop the focus, and the next keys would go to the canvas. */
   #setBusy(isBusy) {
     this.#isBusy = isBusy;
     for (const each of this.#buttons) each.ariaDisabled = String(isBusy);

@@ -19,7 +19,7 @@ export class TaskDetails {
   #ids = made("dl");
   #toCopy = made("textarea", { readOnly: true, rows: 3, hidden: true });
 
-  /** `row`: {addTask(), addPicture(position, place), tell(text)}. */
+  /** `row`: {addTask(), addPicture(position, place), tell(text)}, see TaskRow. */
   constructor(row) {
     this.#row = row;
     const buttons = made(
@@ -72,7 +72,7 @@ export class TaskDetails {
       aria: { label: `${this.#texts.addPicture} ${number}` },
     });
     const open = link(this.#texts.open, { target: "_blank", rel: "noopener" });
-    // Without an ending: the browser knows which one belongs to what comes.
+    // Without an extension: the browser adds the one of the Content-Type.
     const save = link(this.#texts.save, { download: `${this.#task.journal_id}_${position}` });
     for (const each of [open, save]) each.draggable = false;
     const item = made("li", {}, thumbnail.element, made("div", { className: "buttons" }, add, open, save));
@@ -84,7 +84,7 @@ export class TaskDetails {
   async #copy() {
     const text = this.#known().map((name) => `${name}: ${this.#task[name]}`).join("\n");
     try {
-      // Pages over plain http of another machine have no clipboard.
+      // A page over plain http from another machine has no navigator.clipboard.
       await navigator.clipboard.writeText(text);
       this.#toCopy.hidden = true;
       this.#row.tell(this.#texts.copied);

@@ -1,6 +1,6 @@
-// Elements of the Tasks tab, and how they look.
+// Makes elements of the Tasks tab, and has its style sheet.
 
-/** How tall and wide thumbnails are, pixels. */
+/** Width and height of thumbnails, pixels. */
 const THUMBNAIL = 64;
 
 const STYLE = `
@@ -106,7 +106,8 @@ export function addStyleOnce() {
   styled = true;
 }
 
-/** An element with these properties: `made("p", { className: "quiet" }, "text", child)`. */
+/** Return a new element with these properties and children: `made("p", { className: "quiet" }, "text", child)`. `data`,
+ * `aria` and `role` among the properties become attributes. */
 export function made(tag, properties = {}, ...children) {
   const { data = {}, aria = {}, role, ...own } = properties;
   const element = Object.assign(document.createElement(tag), own);
@@ -123,7 +124,7 @@ export function button(name, pressed, properties = {}) {
   return element;
 }
 
-/** Change a text only if it is another one: what the user has selected, and what a reader says, stays. */
+/** Set a text if it differs: setting the same one would drop the user's selection, and screen readers say it again. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -1,17 +1,18 @@
-// The task list as the server has it: asked for again whenever it may have changed, as long as somebody looks.
+// Loads the task list from the server, and again whenever it may have changed, as long as the page is visible.
 import { api } from "../../../scripts/api.js";
 import { Refused, ask } from "../server.mjs";
 
 const CHANGED = "hidream_volcengine.tasks";
-/** A server that is gone is told, and what happened meanwhile is asked for when it is back. */
+/** Events on which the list is loaded. On "reconnecting" the call fails, which shows that the server is gone. */
 const ASK_ON = [CHANGED, "reconnecting", "reconnected"];
-/** For what other servers of the same journal do; milliseconds. */
+/** Milliseconds between two loads without an event: other servers of the same journal send none to this page. */
 const EVERY = 15_000;
+/** How many tasks are loaded at first and more with each *Show more*, and at most. */
 const STEP = 200;
 const MOST = 1000;
 
 export class TaskFeed {
-  /** How many tasks are asked for. */
+  /** How many tasks are loaded. */
   limit = STEP;
   #told;
   #failed;
@@ -20,7 +21,7 @@ export class TaskFeed {
   #again = false;
   #over = false;
 
-  /** `told(list)` gets each answer of GET /tasks, `failed(refused)` each refusal. */
+  /** `told(list)` is called with each answer of GET /tasks, `failed(refused)` with each Refused. */
   constructor(told, failed) {
     this.#told = told;
     this.#failed = failed;
@@ -47,7 +48,7 @@ export class TaskFeed {
 
   refresh = async () => {
     if (document.hidden || this.#over) return;
-    // A change during an answer may not be in it.
+    // A change while a call is under way may not be in its answer: load again afterwards.
     this.#again = this.#asking;
     if (this.#asking) return;
     this.#asking = true;

@@ -1,28 +1,30 @@
-// A task's pictures and the task itself as nodes of the graph, by a button or dragged there.
+// Adds nodes to the graph: a LoadImage for a picture of a task, or a RemoteTaskResult for the task; and dragging for
+// both.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { addressOf } from "../server.mjs";
 import { texts } from "./texts.mjs";
 
 const ENDINGS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" };
-/** From one node to the next that is put at the same place. */
+/** Pixels that a node is moved if another one is at its place. */
 const CASCADE = 30;
 const TYPE = "application/x-hidream-volcengine-task";
 const NODES = "[data-node-id], .dom-widget";
 
-/** The address of a picture in its full size. */
+/** Return the URL of a picture in its full size. */
 export function pictureOf({ journal_id: id }, position) {
   return addressOf(`/tasks/${id}/pictures/${position}`);
 }
 
-/** Add a LoadImage with a copy of the picture; `place` is where, in the graph. Returns the node's title. */
+/** Copy a picture into ComfyUI's input folder, and add a LoadImage with it at `place`, [x, y] in the graph. Returns the
+ * node's title. Throws Error with a text for the user. */
 export async function addPicture(task, position, place) {
   const graph = app.canvas.graph;
   const name = await uploaded(task, position);
   return add(graph, "LoadImage", place, { image: name });
 }
 
-/** Add a RemoteTaskResult of the task. Returns the node's title. */
+/** Add a RemoteTaskResult of the task at `place`. Returns the node's title. Throws Error with a text for the user. */
 export function addTask({ journal_id: task_id, profile, endpoint }, place) {
   return add(app.canvas.graph, "RemoteTaskResult", place, { profile, endpoint, task_id });
 }
@@ -32,7 +34,7 @@ async function uploaded({ journal_id: id }, position) {
   const type = picture.headers.get("Content-Type")?.split(";")[0];
   if (!picture.ok || !ENDINGS[type]) throw new Error(texts().notRead);
   const form = new FormData();
-  // ComfyUI takes another name where another picture has this one.
+  // ComfyUI renames the file if another picture has this name already.
   form.append("image", await picture.blob(), `${id}_${position}.${ENDINGS[type]}`);
   form.append("type", "input");
   const answer = await api.fetchApi("/upload/image", { method: "POST", body: form });
@@ -45,7 +47,7 @@ function add(graph, type, place, values) {
   const node = LiteGraph.createNode(type);
   if (!node) throw new Error(texts().noNode(type));
   node.pos = freePlace(graph, place);
-  // One step to undo.
+  // One step of the undo history.
   app.canvas.emitBeforeChange();
   graph.beforeChange();
   try {
@@ -61,7 +63,7 @@ function add(graph, type, place, values) {
 
 function choose(node, name, value) {
   const widget = node.widgets.find((each) => each.name === name);
-  // A combo knows the files and profiles that were there when the page was loaded.
+  // A combo has the files and profiles of the time at which the page was loaded: add a newer one.
   const choices = widget.options?.values;
   if (Array.isArray(choices) && !choices.includes(value)) choices.push(value);
   widget.value = value;
@@ -73,12 +75,12 @@ function freePlace(graph, [x, y]) {
   return taken ? freePlace(graph, [x + CASCADE, y + CASCADE]) : [x, y];
 }
 
-/** Where a pointer is in the graph. */
+/** Return the position of a pointer event in the graph, [x, y]. */
 export function placeAt({ clientX, clientY }) {
   return app.clientPosToCanvasPos([clientX, clientY]);
 }
 
-/** The middle of what is seen of the graph beside the sidebar's panel. */
+/** Return the middle of the part of the graph that the sidebar's panel does not cover, [x, y] in the graph. */
 export function middleBeside(panel) {
   const whole = app.canvas.canvas.getBoundingClientRect();
   const covered = panel.getBoundingClientRect();
@@ -88,14 +90,14 @@ export function middleBeside(panel) {
   return placeAt({ clientX: (left + right) / 2, clientY: (whole.top + whole.bottom) / 2 });
 }
 
-// Dragging. The frontend would take a dropped picture for a workflow and replace the graph: while something of ours is
-// under way, it hears of no drop.
+// Dragging. The frontend would read a dropped picture as a workflow and replace the graph, so during a drag of ours the
+// drop events are stopped before it gets them.
 
-/** Have `dropped(place)` called when `element` is dropped onto the graph. */
+/** Make `element` draggable; `dropped(place)` is called when it is dropped onto the graph, with [x, y] in the graph. */
 export function makeDraggable(element, dropped) {
   element.draggable = true;
   element.addEventListener("dragstart", (event) => {
-    // The row around a thumbnail can be dragged, too.
+    // The row around a thumbnail is draggable, too, and would take over.
     event.stopPropagation();
     event.dataTransfer.clearData();
     event.dataTransfer.setData(TYPE, "remote");
@@ -119,12 +121,13 @@ function guardDrops(element, dropped) {
   const ended = () => {
     for (const [type, listener] of Object.entries(listeners)) window.removeEventListener(type, listener, true);
   };
-  // The drag of an element that was removed meanwhile has no end; the next movement of the pointer is one.
+  // If the element is removed during the drag, there is no dragend. During a drag the pointer sends no pointermove, so
+  // the next one shows that the drag is over.
   const listeners = { dragenter: over, dragover: over, drop, dragend: ended, pointermove: ended };
   for (const [type, listener] of Object.entries(listeners)) window.addEventListener(type, listener, true);
 }
 
-/** The canvas itself, or what a renderer lays over it. */
+/** Whether the target of an event is the canvas, or an element that a renderer lays over it. */
 function isGraph(target) {
   return target === app.canvas.canvas || !!target.closest?.(NODES);
 }

@@ -1,17 +1,17 @@
-// Above the task list: today's pictures against the budget, a damaged journal, and the filter.
+// Above the task list: today's pictures beside the budget, the banner of a damaged journal, and the filter.
 import { tabTitle } from "../page.js";
 import { Refused, order } from "../server.mjs";
 import { button, made, say } from "./elements.mjs";
 import { texts } from "./texts.mjs";
 
-/** From here on a budget is nearly used up. */
+/** From this share on the bar of a budget warns. */
 const NEAR = 0.8;
 
-/** What the filter was when the tab was closed; forgotten with the page. */
+/** The filter. It outlives the tab, but not the page. */
 const chosen = { group: "all", profile: "", search: "" };
 
 export class TasksHeader {
-  /** What scrolls away, and the filter, which stays in sight. */
+  /** The header, which scrolls away, and the filter, which stays visible. */
   elements;
   #texts = texts();
   #budgets = made("div", { className: "budgets" });
@@ -22,7 +22,7 @@ export class TasksHeader {
   #search = made("input", { type: "search", data: { filter: "search" } });
   #refresh;
 
-  /** `filtered()`: the filter is another one now; `refresh()`: asks for the list again. */
+  /** `filtered()` is called after a change of the filter; `refresh()` loads the list again. */
   constructor(filtered, refresh) {
     const { group, profile, search, groups } = this.#texts;
     this.#refresh = refresh;

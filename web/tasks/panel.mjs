@@ -1,4 +1,5 @@
-// What is in the Tasks tab while it is open: every remote task of the journal, live, and what can be done about it.
+// The content of the Tasks tab: the remote tasks of the journal, kept up to date while the tab is open, with their
+// actions.
 import { tabTitle } from "../page.js";
 import { addStyleOnce, button, made, say } from "./elements.mjs";
 import { TaskFeed } from "./feed.mjs";
@@ -15,10 +16,10 @@ class TasksPanel {
   #header;
   #feed;
   #ticks;
-  /** By journal id. */
+  /** @type {Map<string, TaskRow>} by journal id */
   #rows = new Map();
   #loaded = 0;
-  /** How far the server's clock is ahead of this one, seconds. */
+  /** Seconds by which the server's clock is ahead of the browser's. */
   #ahead = 0;
   #message = made("p", { className: "message", role: "status" });
   #list = made("ul", { className: "list", role: "list" });
@@ -28,7 +29,7 @@ class TasksPanel {
   #end;
   #renew;
 
-  /** `renew()`: have a new one made in its place. */
+  /** `renew()` replaces this panel by a new one; called when the language has changed. */
   constructor(renew) {
     addStyleOnce();
     this.#renew = renew;
@@ -46,7 +47,7 @@ class TasksPanel {
     refresh();
   }
 
-  /** Nothing of it goes on after this. */
+  /** Stop all timers and listeners, and remove the element. */
   end() {
     this.#feed.end();
     clearInterval(this.#ticks);
@@ -70,7 +71,7 @@ class TasksPanel {
     let place = this.#list.firstElementChild;
     for (const task of tasks) {
       const { element } = this.#updated(task);
-      // Moving an element takes its focus away: only those move that are not in their place.
+      // Moving an element drops its focus: move only those that are not in their place.
       if (element === place) place = place.nextElementSibling;
       else this.#list.insertBefore(element, place);
     }
@@ -110,7 +111,7 @@ class TasksPanel {
   #refused({ status, message }) {
     this.#say(message, true);
     if (status !== FORBIDDEN) return;
-    // Not for this page: nor is what it may have shown before.
+    // This page may not see the tasks: remove those that it shows.
     this.#rows.clear();
     this.#list.replaceChildren();
     this.#list.hidden = true;
@@ -125,7 +126,7 @@ class TasksPanel {
   }
 
   #tick() {
-    // Frontends take a tab's element away without a word when another tab takes its place.
+    // Some frontends remove a tab's element without calling destroy() when another tab is opened.
     if (!this.element.isConnected) return this.end();
     if (texts() !== this.#texts) return this.#renew();
     if (document.hidden) return;
@@ -133,7 +134,7 @@ class TasksPanel {
   }
 }
 
-/** The one that is open. */
+/** @type {TasksPanel | undefined} the open one */
 let panel;
 
 export function close() {
@@ -141,11 +142,11 @@ export function close() {
   panel = undefined;
 }
 
-/** Show the tasks in `place`, unless they are there. */
+/** Show the tasks in the element `place`, unless it shows them already. */
 export function render(place) {
   if (panel?.element.parentElement === place) return;
   close();
-  // In another language.
+  // The language has changed: make all elements anew.
   const renew = () => {
     close();
     render(place);

@@ -1,4 +1,4 @@
-// One task of the list. It is updated in place: focus, selected text and what is unfolded stay.
+// One task of the list. It is updated in place, so that focus, selected text and unfolded details stay.
 import { TaskActions } from "./actions.mjs";
 import { TaskDetails } from "./details.mjs";
 import { button, made, say } from "./elements.mjs";
@@ -36,7 +36,7 @@ export class TaskRow {
   #actions;
   #details;
 
-  /** `panel`: the tab's element; `now()`: the server's clock; `refresh()`: asks for the list again. */
+  /** `panel`: the tab's element; `now()` returns the server's time in seconds; `refresh()` loads the list again. */
   constructor({ panel, now, refresh }) {
     this.#panel = panel;
     this.#now = now;
@@ -80,6 +80,7 @@ export class TaskRow {
     this.tick();
   }
 
+  /** Return what the state means, for the details. */
   explanation() {
     const state = shownState(this.task);
     const [, , means] = this.#texts.states[state] ?? ["", "", ""];
@@ -87,7 +88,7 @@ export class TaskRow {
     return (this.task.sandbox && this.#texts.inSandbox[state]) || means;
   }
 
-  /** Whether the filter wants it. */
+  /** Whether the task matches the filter (TasksHeader.filter). */
   fits({ group, profile, words }) {
     const { task } = this;
     if (group !== "all" && groupOf(task) !== group) return false;
@@ -97,7 +98,7 @@ export class TaskRow {
     return words.every((word) => said.some((text) => text?.toLowerCase().includes(word)));
   }
 
-  /** The age, as time goes on. */
+  /** Update the age of the task. */
   tick() {
     const { created_at: created } = this.task;
     const age = Math.max(this.#now() - created, 0);

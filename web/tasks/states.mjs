@@ -1,4 +1,4 @@
-// What a task's state means for whoever looks: which words, which colour, and whether it waits for a decision.
+// What a task's state means in the tab: which state is shown, its colour, and the group of the filter.
 
 const KINDS = {
   prepared: "off", submitting: "open", submitted: "open", parked: "open", done: "open", stored: "good",
@@ -7,21 +7,25 @@ const KINDS = {
 const OPEN = new Set(["prepared", "submitting", "submitted", "parked", "done"]);
 const UNDECIDED = new Set(["ambiguous", "unanswered", "failed"]);
 
-/** The state to be shown. One whose process died while it was sending is as unclear as a lost answer. */
+/** Return the state to show: the journal's, or "partly" (some of the pictures are stored), or "unanswered" (the process
+ * ended while it was sending, so it is not known whether the service accepted the request). */
 export function shownState({ state, waiting, stored, pictures }) {
   if (state === "stored" && stored < pictures) return "partly";
   return state === "submitting" && waiting === false ? "unanswered" : state;
 }
 
+/** Return the colour class of a task: "open", "good", "warn", "bad" or "off". */
 export function kindOf(task) {
   return isSettled(task) ? "off" : KINDS[shownState(task)] ?? "off";
 }
 
-/** Somebody chose "submit again" already: the server would not take that once more. */
+/** Whether the user has chosen *Submit again* for it already: the state is undecided, but the server no longer offers
+ * it. */
 export function isSettled(task) {
   return UNDECIDED.has(shownState(task)) && !task.can?.includes("submit-again");
 }
 
+/** Return the group of the filter: "open", "attention" or "finished". */
 export function groupOf(task) {
   const state = shownState(task);
   if (OPEN.has(state)) return "open";

@@ -1,4 +1,4 @@
-// What the Tasks tab says, in the user's language. A state: its word, what it means for money, and what comes next.
+// The texts of the Tasks tab, in English and Chinese. `states`: a word, what it means for money, and an explanation.
 import { chinese } from "../pack.js";
 
 const EN = {

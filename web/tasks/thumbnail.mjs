@@ -1,14 +1,15 @@
-// A small picture of a task: of one position, or of the first one that is in the store.
+// A thumbnail of a task: of the picture at one position, or of the first one that is in the store.
 import { made } from "./elements.mjs";
 import { addressOf } from "../server.mjs";
 import { kindOf } from "./states.mjs";
 import { texts } from "./texts.mjs";
 
-/** Where there is no picture. */
+/** Icons in place of a missing picture, by kindOf. */
 const ICONS = {
   open: "pi-hourglass", good: "pi-image", warn: "pi-question-circle", bad: "pi-times-circle", off: "pi-minus-circle",
 };
 
+/** Return how many positions of a task may have a picture; 0 if none is stored. */
 export const picturesOf = ({ pictures, stored }) => (stored ? Math.max(pictures, stored) : 0);
 
 export class Thumbnail {
@@ -21,7 +22,8 @@ export class Thumbnail {
   #missing;
   #shown;
 
-  /** `position`: which picture; without one, the first that there is, and how many there are. `missing()`: none. */
+  /** `position`: which picture to show; without it the first that can be loaded, with a badge that says how many there
+   * are. `missing()` is called if there is none. */
   constructor(position, missing) {
     this.element = made("div", { className: "thumbnail" }, this.#icon);
     this.#first = position;
@@ -49,7 +51,7 @@ export class Thumbnail {
     image.addEventListener("error", () => {
       if (!image.isConnected) return;
       image.remove();
-      // A failed picture of a set leaves a gap.
+      // A picture of a set that failed has no file: try the next position.
       if (this.#first === undefined && position + 1 < total) this.#load(task, position + 1, total);
       else this.#missing?.();
     });

@@ -1,5 +1,5 @@
-// The template picker of HiDream Model Photo Set: it shows the service's templates, and a click fills `template_id`, as
-// if the number had been typed.
+// The template picker of HiDream Model Photo Set: it shows the service's templates, and a click writes the number into
+// the widget `template_id`, as if it had been typed.
 import { app } from "../../../scripts/app.js";
 import { feederOf, isLinked } from "../graph_links.mjs";
 import { chinese } from "../pack.js";
@@ -14,7 +14,8 @@ const NOT_FOUND = 404;
 const SHOWN = "shown";
 const NOT_LISTED = "not listed";
 
-/** What a click here would fill: the node's own widget, or the one of the subgraph's node that stands for it. */
+/** Return {node, name} of the widget that a click writes: the node's own, or that of the subgraph node that is linked
+ * to it. undefined if another node's output is linked. */
 function targetOf(node) {
   if (!isLinked(node, INPUT)) return { node, name: INPUT };
   const feeder = feederOf(node, INPUT);
@@ -30,7 +31,7 @@ class TemplatePicker {
   #view;
   #gender = FIRST_GENDER;
   #page = 1;
-  /** The last question; answers to earlier ones come too late. */
+  /** The number of the last call; answers to earlier calls are dropped. */
   #asked = 0;
 
   constructor(node) {
@@ -79,7 +80,8 @@ class TemplatePicker {
     if ((await this.#show(this.#gender, this.#page + by)) === SHOWN) this.#view.focus();
   }
 
-  /** Go to the template with this number. */
+  /** Show the page with the template of this number, and focus it. Returns SHOWN, NOT_LISTED, or something falsy if it
+   * failed or a later call replaced it. */
   async #find(text) {
     const id = Number(text.trim());
     if (!Number.isInteger(id) || id < 1) return this.#view.say(this.#texts.noNumber, true);
@@ -88,7 +90,8 @@ class TemplatePicker {
     return outcome;
   }
 
-  /** Show what a route answers; `id` is the template that is looked for, `words` are said beside the answer. */
+  /** Show the answer of a route. `id`: the template that is looked for; `words`: a note to show with the answer.
+   * Returns as #find. */
   async #load(path, { id, words = "" }) {
     const number = ++this.#asked;
     const isLate = () => number !== this.#asked || !this.#view.element.open;
@@ -127,7 +130,7 @@ class TemplatePicker {
   #choose(id) {
     const { node, name } = this.#target;
     const { graph } = node;
-    // One step to undo.
+    // One step of the undo history.
     app.canvas.emitBeforeChange();
     graph?.beforeChange(node);
     writeValues(node, { [name]: id });
@@ -137,7 +140,8 @@ class TemplatePicker {
   }
 }
 
-/** Show the picker of a node. While this module was being imported its button may have been pressed more than once. */
+/** Show the picker of a node, unless one is open: the button may be pressed again while this module is being
+ * imported. */
 export function open(node) {
   if (!document.querySelector("dialog[data-template-picker]")) new TemplatePicker(node);
 }

@@ -1,4 +1,4 @@
-// What the template picker says, in the user's language.
+// The texts of the template picker, in English and Chinese.
 
 const EN = {
   language: "en",

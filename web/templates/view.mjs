@@ -71,7 +71,7 @@ function button(text, run, title = "") {
 }
 
 export class PickerView {
-  /** @param actions {show(gender), turn(by), find(text), reload(), choose(id)} */
+  /** @param actions {show(gender), turn(by pages), find(text), reload(), choose(id)} */
   constructor(texts, actions) {
     addStyleOnce();
     this.texts = texts;
@@ -111,7 +111,7 @@ export class PickerView {
     this.#listen();
   }
 
-  /** Nothing can be chosen: only words. */
+  /** Show a text in place of everything else: nothing can be chosen. */
   only(words) {
     this.element.dataset.only = "";
     for (const part of [this.tools, this.grid, this.footer]) part.hidden = true;
@@ -137,13 +137,14 @@ export class PickerView {
     }
   }
 
-  /** No list. */
+  /** Remove the list. */
   clear() {
     this.grid.replaceChildren();
     this.footer.hidden = true;
   }
 
-  /** A page of the list; `chosen` is the number that the node has, `addressOf(id)` the picture of one. */
+  /** Show a page of the list. `chosen`: the number in the node; `addressOf(id)` returns the URL of a template's
+   * picture. */
   show({ templates, page, pages, total }, chosen, addressOf) {
     const options = templates.map(({ id }) => this.#option(id, id === chosen, addressOf(id)));
     this.grid.replaceChildren(...options);
@@ -155,7 +156,7 @@ export class PickerView {
     this.#mark(options.find(({ ariaSelected }) => ariaSelected === "true") ?? options[0]);
   }
 
-  /** Put the focus on a template, by default the one that Tab leads to. */
+  /** Focus the template `id`, by default the one that Tab leads to. */
   focus(id) {
     const option = id ? this.grid.querySelector(`[data-id="${id}"]`) : this.grid.querySelector('[tabindex="0"]');
     this.#mark(option);
@@ -177,19 +178,19 @@ export class PickerView {
     return option;
   }
 
-  /** The one option that Tab leads to. */
+  /** Make this option the only one that Tab leads to. */
   #mark(option) {
     if (!option) return;
     for (const each of this.grid.children) each.tabIndex = each === option ? 0 : -1;
   }
 
   #listen() {
-    // Outside of the box is the dialog itself.
+    // A click on the backdrop has the dialog itself as its target.
     this.element.addEventListener("click", (event) => event.target === this.element && this.element.close());
     this.number.addEventListener("keydown", (event) => event.key === "Enter" && this.actions.find(this.number.value));
     this.grid.addEventListener("keydown", (event) => this.#walk(event));
     for (const tab of this.tabs) tab.addEventListener("keydown", (event) => this.#walkTabs(event));
-    // The frontend would queue, delete or paste on the canvas below.
+    // Otherwise the frontend's shortcuts would queue, delete or paste on the canvas below.
     for (const type of ["keydown", "keyup", "copy", "cut", "paste", "wheel"]) {
       this.element.addEventListener(type, (event) => event.stopPropagation());
     }
