@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("thorough"):
         thinned.run_every_case()
-    # No example is failed for its time: machines are noisy.
+    # No deadline for an example: on a busy machine any of them may be slow.
     settings.register_profile(
         "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=thinned.examples(100)
     )
@@ -56,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without --thorough, leave out what repeats a kind of fault that another case shows already."""
+    """Without --thorough, deselect the cases marked `thorough`: they repeat a kind of fault that another case shows."""
     if thinned.every_case():
         return
     config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("thorough")])
@@ -64,9 +64,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class _Units(LoadFileScheduling):
-    """Each file is a unit; the browser tests are two, so that few workers start a ComfyUI and open a page.
+    """Gives a worker whole files. The browser tests are two units, so that few workers start a ComfyUI and a page.
 
-    What runs beside the tests of interrupts is one unit, so that it keeps one worker busy and no more.
+    The files of BESIDE_THEM are one unit, so that beside the tests of interrupts only one worker computes.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -85,12 +85,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Units 
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # torch and thousands of tests stay: each full collection would look at all of them
+    gc.freeze()  # torch and the tests are never freed: keep each full collection from visiting them
 
 
 @pytest.fixture(autouse=True)
 def _forget_secrets() -> Iterator[None]:
-    """A process knows every key it was ever given; what one test calls a key is a word in the next."""
+    """Remove the secrets that a test has registered: redaction would mask these words in the next test."""
     from hidream_volcengine.api.core import redaction
 
     known = dict(redaction._known)
@@ -110,7 +110,7 @@ def postgres() -> Iterator[PostgreSQL]:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(problem))
-    # Not below pytest's folder, which is for its owner alone: for root the server runs as another user.
+    # Not below pytest's folder, which only its owner may enter: under root the server runs as another user.
     with (
         tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as base,
         postgres.PostgreSQL(Path(base), password="canary-of-the-database", programs=programs) as server,

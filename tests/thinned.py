@@ -15,7 +15,7 @@ _VARIABLE = "PACK_TESTS_THOROUGH"
 
 
 def run_every_case() -> None:
-    """For this process and those that it starts, as the workers of xdist are."""
+    """Run every case, in this process and in those that it starts, such as the workers of xdist."""
     os.environ[_VARIABLE] = "1"
 
 
@@ -61,7 +61,7 @@ def in_one_test(
 
 
 def examples(number: int) -> int:
-    """How many a hypothesis test draws: a fifth of ``number`` without --thorough, at least five."""
+    """Return how many examples a hypothesis test draws: without --thorough a fifth of ``number``, at least five."""
     return number if every_case() else max(5, number // 5)
 
 

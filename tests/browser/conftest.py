@@ -1,6 +1,6 @@
 """The pack in real frontends: the host's own and a newer one, each served by a ComfyUI of its own, in a Chromium.
 
-The nodes use the profile `sandbox`, whose emulator the pack starts by itself. `default` is the fixture `service`.
+The nodes use the profile `sandbox`, whose emulator the pack starts itself. The fixture `service` sets up `default`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
-    """A service of this process, which counts what is asked of it and can be told to fail."""
+    """The emulator in this process: it counts requests, and a test can add faults."""
     with Emulator(port=0, latency=0.2, credentials=Credentials()) as emulator:
         yield emulator
 
@@ -131,7 +131,7 @@ def browser(window: Window) -> BrowserContext:
 def shared_frontend(
     window: Window, serve: Callable[[str], ComfyUI], version: str, look: str, request: pytest.FixtureRequest
 ) -> Frontend:
-    """One page for all tests with this look; the picture that the example workflows name is ComfyUI's own again."""
+    """One page for all tests with this look. `example.png`, which the example workflows name, is restored."""
     comfy = serve(version)
     comfy.upload(checkout.ensure() / "input" / "example.png", "example.png")
     return window.show(comfy, version, look, request.session.testsfailed)

@@ -17,7 +17,7 @@ SCREENSHOTS = ROOT / "out" / "screenshots"
 
 _OUR_WORDS = (PACK_FOLDER, "node_status", "NodeStatus", "HiDream", "Volcengine")
 READY = "!!window.app?.graph && !!window.LiteGraph?.registered_node_types.VolcengineAPIOutpaintCanvas"
-# The frontend opens the panel by itself when a run fails, and keeps it open for the next page.
+# The frontend opens the right panel when a run fails, and remembers that for the next page.
 CLOSED = {"Comfy.Minimap.Visible": False, "Comfy.RightSidePanel.IsOpen": False}
 _CHANGE_SETTINGS = """async (settings) => {
     for (const [name, value] of Object.entries(settings)) await app.extensionManager.setting.set(name, value);
@@ -58,16 +58,16 @@ class Frontend:
         return self.page.get_by_role("dialog").count() == 0
 
     def load(self, workflow: Json) -> None:
-        """Show it in the only tab: with each that stays open the page gets slower."""
+        """Open a workflow in the only tab: each further open tab makes the page slower."""
         self.page.evaluate(_LOAD, workflow)
         self.page.wait_for_function("(count) => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
 
     def refresh_choices(self) -> None:
-        """Have the page ask anew which files and profiles there are."""
+        """Make the page reload the lists of files and profiles."""
         self.page.evaluate("app.refreshComboInNodes()")
 
     def speak(self, locale: str) -> None:
-        """Change the language and wait until the page has the other words."""
+        """Change the language, and wait until the page shows it."""
         if self.page.evaluate(_LOCALE) == locale:
             return
         button = self.page.locator('[data-testid="queue-button"]').first
@@ -104,7 +104,7 @@ class Frontend:
         self.page.on("pageerror", lambda error: self._note(f"{error.message}\n{error.stack}"))
 
     def _note(self, text: str) -> None:
-        # With --disable-api-nodes the page may not ask the registry about our nodes; the refusal names them.
+        # With --disable-api-nodes the page's request to the registry about our nodes is blocked: the error names them.
         if any(word in text for word in _OUR_WORDS) and "Content Security Policy" not in text:
             self.problems.append(text)
 

@@ -1,4 +1,4 @@
-"""Where a browser test runs. A frontend, a renderer and a language together are a look: "newer-vue-zh".
+"""In which frontend a browser test runs. Frontend, renderer and language together are a look: "newer-vue-zh".
 
 "own" is the frontend that ComfyUI itself installs, "newer" is `checkout.NEWER_FRONTEND`. Each test runs once, in
 FIRST. Those marked `smoke` run in SMOKE, too: a few of each module, on its main path, so that a break of the old
@@ -36,7 +36,7 @@ def mark_thorough(items: list[pytest.Item]) -> None:
 
 
 def sort(items: list[pytest.Item]) -> None:
-    """Put together what runs in the same look, so that the modules share a page and a ComfyUI."""
+    """Sort the cases by look, so that test modules share a page and a ComfyUI."""
     places = [place for place, item in enumerate(items) if look_of(item)]
     chosen = sorted((items[place] for place in places), key=lambda item: (look_of(item) != FIRST, look_of(item)))
     for place, item in zip(places, chosen, strict=True):

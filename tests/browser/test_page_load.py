@@ -48,7 +48,7 @@ class NewPage:
     frontend: Frontend
     language: str
     fetched: list[str] = field(default_factory=list)
-    """The modules of the pack, as they were asked for."""
+    """The modules of the pack in the order of their requests."""
 
     @property
     def page(self) -> Page:
@@ -136,7 +136,7 @@ def test_each_part_is_fetched_when_it_is_first_used(new_page: NewPage) -> None:
         "tasks": use_tab, "profiles": use_dialog, "status": use_node, "placement": use_editor, "templates": use_picker,
     }  # fmt: skip
     for folder, use in uses.items():
-        # Nodes look up which profiles have a key, in one of the dialog's modules.
+        # Nodes use profiles/known.mjs to learn which profiles have a key, so it may be there before the dialog.
         before = new_page.of(folder) - {"profiles/known.mjs"}
         assert not before, f"fetched too early: {before}"
         use()
@@ -209,7 +209,7 @@ def test_nodes_whose_modules_come_late_lose_nothing(new_page: NewPage) -> None:
     expect(page.locator("[data-template-picker]")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("[data-template-picker]")).to_have_count(0)
-    # Another node asks for it again.
+    # Another node makes the page try the import again.
     new_page.add("HiDreamAPIUpscale")
     words = "kept" if language == "en" else "留着"
     page.wait_for_function(

@@ -12,7 +12,7 @@ from devtools.programs import browser as chromium
 from tests.browser.frontend import CLOSED, READY, Frontend
 from tests.host.buying import forget_purchases
 
-# Only against a hang: CI's machine is slow, and busy with other tests.
+# A limit for pages that hang only: CI's machine is slow, and busy with other tests.
 MILLISECONDS = 90_000
 expect.set_options(timeout=MILLISECONDS)
 _VIEWPORT = ViewportSize(width=1600, height=1000)
@@ -21,12 +21,13 @@ _PAGE = Path(__file__).with_name("page.js")
 
 
 class Window:
-    """Keeps its page from module to module: a new one costs seven seconds of a core, an open one a tenth of it."""
+    """Keeps its page for the next test module: a new one costs seven seconds of a core, an open one a tenth of that."""
 
     def __init__(self, program: Path, profile: Path) -> None:
-        """
+        """Chromium is started with the first use.
+
         Args:
-            profile: a folder for what Chromium has fetched and compiled of a frontend, which makes a new page cheaper.
+            profile: a folder in which Chromium caches what it fetched and compiled, which makes a new page cheaper.
         """
         self._program = program
         self._profile = profile
@@ -52,13 +53,13 @@ class Window:
         return self._context
 
     def show(self, comfy: ComfyUI, version: str, look: str, failures: int) -> Frontend:
-        """The page of this ComfyUI with this renderer and language ("vue-zh").
+        """Return the page of this ComfyUI with this renderer and language ("vue-zh"); earlier purchases are deleted.
 
         Args:
             failures: how many tests have failed so far. A page that was open while one failed is not used again.
         """
         wanted = (version, look, failures)
-        # Every module buys for itself.
+        # No module may reuse what an earlier one has bought.
         forget_purchases(comfy)
         if self._frontend is not None and self._shown == wanted and self._frontend.tidied():
             return self._frontend
@@ -78,7 +79,7 @@ class Window:
         settings = {"Comfy.Locale": locale, "Comfy.VueNodes.Enabled": renderer == "vue", **CLOSED}
         comfy.request("POST", "/settings", json=settings)
         page = self.context.new_page()
-        # It finds nothing that another has left in the browser.
+        # Delete what earlier pages have stored in the browser.
         self.context.new_cdp_session(page).send(
             "Storage.clearDataForOrigin", {"origin": comfy.url, "storageTypes": _STORES}
         )

@@ -1,9 +1,9 @@
-"""A child program that buys pictures from an emulator, and dies, stops or loses its tools where it is told to.
+"""A child program that buys pictures from an emulator, and can be killed, stopped or deprived of modules meanwhile.
 
-Run as a script it goes on the one errand in its argument; without one it is a nursery: it loads the pack once and forks
-a process of its own for every errand that comes over its standard input (a child costs 20 ms instead of 1 s).
-What an errand brought is appended to a file, line by line, so that a killed child's lines stay.
-Nothing of the product knows of this: death is arranged around SQLAlchemy's own commit.
+An ``Errand`` says what a child does. As a script with an errand (JSON) in its argument it does that one. Without one it
+is the *nursery*: it loads the pack once, and forks a child for each errand on its standard input, which takes 20 ms
+instead of 1 s. A child appends its results to a file line by line, so that those of a killed child stay.
+The pack has no code for this: the signals are sent around SQLAlchemy's own commit.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
-# Of a child, whatever happens to the test that started it.
+# Seconds after which a child ends itself, even if the test that started it is gone.
 LIFETIME = 180
-# Only what hangs takes so long.
+# Seconds that a test waits at most; only a child that hangs takes so long.
 PATIENCE = 90.0
 
 _T = TypeVar("_T")
@@ -43,9 +43,9 @@ class Errand:
     """What a child is to buy, and what is to happen to it meanwhile."""
 
     url: str
-    """Of the emulator."""
+    """The emulator's."""
     directory: str
-    """Of the journal."""
+    """The journal's."""
     provider: str = "hidream"
     """``hidream``, ``volcengine``, or ``resumable`` (Volcengine's submit and result)."""
     pictures: tuple[int, ...] = (1,)
@@ -54,14 +54,15 @@ class Errand:
     count: int = 0
     """0: each image is upscaled. More: image to image, so many pictures of each image."""
     together: bool = True
-    """One node with one call for each picture; else a node (and a batch) of its own for each, side by side."""
+    """One node (one batch) with a call for each picture; else a node for each picture, side by side."""
     prompt_id: str = "prompt-1"
     journal_url: str = ""
     store: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     at: int = 0
-    """Number of the database commit at which ``deadly`` is sent; 0 = never."""
+    """Number of the database commit at which the signal ``deadly`` is sent; 0 = never."""
     side: str = "before"
+    """Whether it is sent ``before`` or ``after`` the commit."""
     deadly: str = "SIGKILL"
     interrupt_at: str = ""
     """Stage in which the user interrupts."""
@@ -74,7 +75,7 @@ class Errand:
     seconds: float = 60.0
     """Deadline of queue, run and download."""
     file_limit: int = 0
-    """No file may grow beyond that many bytes, as on a full disk (EFBIG instead of ENOSPC)."""
+    """Bytes beyond which no file may grow, as on a full disk (with EFBIG in place of ENOSPC); 0 = no limit."""
     missing: tuple[str, ...] = ()
     """Modules that cannot be imported."""
     again: tuple[str, ...] = ()
@@ -86,7 +87,7 @@ class Errand:
 
 @dataclass(frozen=True)
 class Problem:
-    """A RemoteImageError, as it came through the report."""
+    """A RemoteImageError, read from the report. ``kinds``: the names of its class and its base classes."""
 
     kinds: tuple[str, ...]
     en: str
@@ -116,12 +117,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Visit:
-    """What a child did in its life."""
+    """What a child did: its report and its log."""
 
     outcomes: tuple[Outcome, ...]
     plan: tuple[int, int, int] | None
+    """How many requests the batch was to buy, reuse and resume."""
     commits: int
     died: bool
+    """It ended before it could report its outcomes."""
     log: str
 
     @property
@@ -161,7 +164,7 @@ class Child:
 
     @property
     def waits(self) -> bool:
-        """Whether a call of it has come to wait for an attempt that another one works on."""
+        """Whether a call of it waits, or has waited, for an attempt that another call works on."""
         path = Path(self.errand.report)
         return path.exists() and '"waits_for"' in path.read_text(encoding="utf-8")
 
@@ -170,7 +173,7 @@ class Child:
             os.kill(self.pid, number)
 
     def wait(self, seconds: float = PATIENCE) -> Visit:
-        """Its report, once it has ended; a child that does not end in time is killed and fails the test."""
+        """Wait for its end, and return its report; a child that does not end in time is killed and fails the test."""
         try:
             until(lambda: not self.alive, seconds)
         except AssertionError:
@@ -202,7 +205,7 @@ def _outcome(entry: Mapping[str, Any]) -> Outcome:
 
 
 def until(condition: Callable[[], _T], seconds: float = PATIENCE) -> _T:
-    """The first true value of ``condition``; fails when it stays false."""
+    """Wait for the first true value of ``condition``, and return it; fails after ``seconds``."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := condition():
@@ -222,13 +225,13 @@ def _nursery() -> subprocess.Popen[str]:
         cwd=ROOT,
         env={**_clean_environment(), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
     )
-    # It ends with its standard input.
+    # communicate() closes its standard input, at which it ends.
     atexit.register(process.communicate)
     return process
 
 
 def _clean_environment() -> dict[str, str]:
-    """The parent's, without any setting or key of this pack."""
+    """Return this process's environment without any setting or key of this pack."""
     prefixes = ("REMOTE_IMAGE_", "HIDREAM_", "VOLCENGINE_")
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
@@ -258,7 +261,7 @@ def _with_files(errand: Errand, **changes: Any) -> Errand:
 
 @contextlib.contextmanager
 def program(errand: Errand) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that is this process's own: until the block ends nobody collects it, and killed it is a zombie."""
+    """Run a child of this process, not of the nursery. Killed, it is a zombie until the block ends."""
     complete = json.dumps(asdict(_with_files(errand)))
     process = subprocess.Popen([sys.executable, str(Path(__file__).resolve()), complete], cwd=ROOT)
     try:
@@ -269,13 +272,13 @@ def program(errand: Errand) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def visit(errand: Errand, **changes: Any) -> Visit:
-    """A child on an errand, from birth to death."""
+    """Start a child on an errand, wait for its end, and return its report."""
     return start(errand, **changes).wait()
 
 
 @contextlib.contextmanager
 def children(*errands: Errand) -> Iterator[list[Child]]:
-    """Children side by side; none outlives the block, stopped or not."""
+    """Run children side by side; those that are alive or stopped at the end of the block are killed."""
     born: list[Child] = []
     try:
         born.extend(start(errand) for errand in errands)
@@ -288,12 +291,12 @@ def children(*errands: Errand) -> Iterator[list[Child]]:
 
 
 def submits(emulator: Any) -> list[Any]:
-    """What arrived as a submit, accepted or not."""
+    """Return all submits that arrived, accepted or not."""
     return [record for record in emulator.requests if record.phase == "submit"]
 
 
 def accepted(emulator: Any) -> Counter[str]:
-    """Accepted submits by what they asked for: the body without its request_id."""
+    """Count the accepted submits by what they asked for: the body without its request_id, as JSON."""
     found: Counter[str] = Counter()
     for record in submits(emulator):
         if record.accepted:
@@ -308,7 +311,7 @@ def polls(emulator: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def slow(emulator: Any) -> Iterator[Callable[[], None]]:
-    """Tasks run on until the block is left, or what it gets is called."""
+    """Let no task finish before the block ends, or before the yielded function is called."""
     running = {"json": {"code": 10000, "data": {"status": "generating"}}}
     emulator.add_fault({"phase": "result", "times": None, "do": {"task_status": [2]}})
     emulator.add_fault({"endpoint": "cvsync2async", "phase": "result", "times": None, "do": running})
@@ -320,7 +323,7 @@ def slow(emulator: Any) -> Iterator[Callable[[], None]]:
 
 
 def tasks(errand: Errand) -> list[Any]:
-    """The task list, as this process sees it."""
+    """Return the task list, read by this process from the errand's journal."""
     from hidream_volcengine.api import Journal
 
     journal = Journal(_settings(errand), clock=_clock(errand))
@@ -334,7 +337,7 @@ def states(errand: Errand) -> list[str]:
     return sorted(task.state for task in tasks(errand))
 
 
-# ---- in the child's process; the imports are here, so that the test's process does not need them twice
+# ---- in the child's process; it imports the pack within the functions, so that importing this file does not need it
 
 
 class _Fate:
@@ -363,12 +366,12 @@ class _Fate:
     def _strike(self, number: int, side: str) -> None:
         if (number, side) == (self._errand.at, self._errand.side):
             self._report({"struck": number, "side": side})
-            # To this thread: one to the process may be taken up by another, while this one goes on.
+            # To this thread: the kernel may deliver a signal of the process to another thread, while this one goes on.
             signal.pthread_kill(threading.get_ident(), getattr(signal, self._errand.deadly))
 
 
 def _tell_of_waits(report: Callable[[Mapping[str, Any]], None]) -> None:
-    """A line of the report for each call that finds another one at work, before it first looks whether that ended."""
+    """Report each call that waits for an attempt of another call, before it first looks whether that one has ended."""
     from hidream_volcengine.api.purchase.stop import StoppableCall
 
     on = StoppableCall.on
@@ -399,14 +402,14 @@ def _settings(errand: Errand) -> Any:
 
 
 def photo(seed: int) -> Any:
-    """The image that a number stands for."""
+    """Return the image of a seed: noise, 64 × 48."""
     import numpy as np
 
     return np.random.default_rng(seed).integers(0, 255, (48, 64, 3)).astype(np.uint8)
 
 
 def environment_of(errand: Errand) -> dict[str, str]:
-    """Keys that the emulator takes, its address as every host, and no budget or limit unless the errand sets one."""
+    """Return variables with the emulator's keys and address, without a budget or limits unless the errand has some."""
     seconds = {f"REMOTE_IMAGE_{name}_SECONDS": str(errand.seconds) for name in ("QUEUE", "RUN", "DOWNLOAD")}
     free = ("PICTURES_PER_DAY", "PICTURES_PER_RUN", "HIDREAM_AT_ONCE", "HIDREAM_OUTPAINT_PER_MINUTE",
             "HIDREAM_IMG2IMG_PER_MINUTE", "VOLCENGINE_AT_ONCE", "POLLS_PER_SECOND")  # fmt: skip
@@ -596,7 +599,7 @@ def _prepare(errand: Errand) -> None:
 
 
 def _live(errand: Errand) -> None:
-    """The whole life of a child."""
+    """Do the errand in this process, and write the report."""
     lock = threading.Lock()
     with Path(errand.report).open("a", encoding="utf-8") as file:
 
@@ -632,7 +635,7 @@ def _fork(errand: Errand) -> int:
     if pid:
         return pid
     try:
-        # The nursery's own pipes are not the child's: it must not hold them open.
+        # Close the nursery's pipes in the child, which would keep them open otherwise.
         nothing = os.open(os.devnull, os.O_RDWR)
         for inherited in (0, 1):
             os.dup2(nothing, inherited)
@@ -642,11 +645,11 @@ def _fork(errand: Errand) -> int:
 
 
 def _load_pack() -> None:
-    """As tests/conftest.py does, which is imported for it."""
+    """Load the pack by importing tests/conftest.py, and all that the pack imports with its first purchase."""
     sys.path.insert(0, str(ROOT))
     importlib.import_module("tests.conftest")
     pack = importlib.import_module("hidream_volcengine.api")
-    # What the pack loads with its first purchase: most of the work of a child that does it itself.
+    # A child that imported this itself would take most of its time for it.
     assert pack.Journal and pack.Batch and pack.BackgroundPoller
     for late in ("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "numpy.random", "psutil", "netrc"):
         importlib.import_module(late)
@@ -660,8 +663,8 @@ def _errand(line: str) -> Errand:
 
 def _serve() -> None:
     _load_pack()
-    gc.freeze()  # or each child's first collection would copy all that is loaded
-    # Ended children vanish by themselves, and with them their process ids.
+    gc.freeze()  # else the first collection in each child would write to, and so copy, all memory pages of the nursery
+    # The kernel reaps ended children, so that their process ids do not stay as zombies.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
         sys.stdout.write(f"{_fork(_errand(line))}\n")

@@ -1,6 +1,6 @@
-"""What other packs do to the package requests, and the purchases that must not notice it.
+"""Changes that other node packs make to the package requests, and purchases that they must not affect.
 
-As a script it does the one named in its argument before it loads the pack, and buys.
+As a script it applies the change named in its argument, loads the pack, and buys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _refused(*_: Any, **__: Any) -> Any:
 
 @contextlib.contextmanager
 def _cached() -> Iterator[None]:
-    """The real package, which replaces ``requests.Session``; it keeps every answer of every method for ever."""
+    """requests-cache, which replaces ``requests.Session``; here it caches every answer of every method for ever."""
     requests_cache.install_cache(
         backend="memory", allowable_methods=("GET", "POST"), allowable_codes=range(100, 600), expire_after=-1,
         ignored_parameters=["Authorization"],
@@ -39,7 +39,7 @@ def _cached() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _replaced() -> Iterator[None]:
-    """Methods and classes, as packs replace them that retry, set timeouts, choose proxies or record."""
+    """Replace the methods and classes that packs replace to retry, set timeouts, choose proxies or record."""
     session, adapter = requests.sessions.Session, requests.adapters.HTTPAdapter
     places: Sequence[tuple[Any, Sequence[str]]] = (
         (session, ("__init__", "request", "send", "get_adapter", "mount", "prepare_request")),
@@ -62,7 +62,7 @@ PATCHES: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
 
 
 def buy_everything(folder: Path) -> None:
-    """A task that is asked for several times, its download, a token exchange, and the same call in two takes."""
+    """Make every kind of call: a token exchange, a task with several polls, its download, and two takes of one call."""
     from tests.contract.paying import KEYS, A, Shop, brisk, cvprocess, delivery_of, upscale
 
     settings = {"HIDREAM_TOKEN": "", "HIDREAM_API_KEY": KEYS.hidream_api_key}

@@ -51,13 +51,13 @@ from emulator import Credentials, Emulator, Recorded
 from tests.contract.raw_servers import Connection, RawServer, photo, until
 
 PATIENCE = 40.0
-# Long: what ends early ends because of what the test did.
+# Deadlines that no test reaches: a call that ends before them ends because of the test.
 PATIENT = Deadlines(
     connect=10, upload_stall=10, hidream_answer=30, cvprocess_answer=30, poll=10, queue=60, run=60, download=20
 )
 SHORT = replace(PATIENT, queue=0.4, run=0.4)
 RUNNING = {"json": {"code": 10000, "data": {"status": "generating"}}}
-# No word of the pack or of a service: what is found of it anywhere has leaked.
+# The word canary is in no text of the pack or of a service: where it is found, a key has leaked.
 KEYS = Credentials(
     hidream_token="canary-hidream-token-2b7e",
     hidream_api_key="canary-hidream-api-key-9c1d",
@@ -71,12 +71,12 @@ UNLIMITED = {
     "REMOTE_IMAGE_HIDREAM_IMG2IMG_PER_MINUTE": "0",
     "REMOTE_IMAGE_VOLCENGINE_AT_ONCE": "0",
 }
-# Upright, 3:4 and small: every service takes them.
+# Small pictures of 3:4, which every service accepts.
 A, B, C, D = (photo(96, 128, seed) for seed in range(4))
 
 
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every back-off and every pause between polls fifty times shorter, wherever it is taken."""
+    """Make every back-off and every pause between polls fifty times shorter, in all modules of the pack."""
     for name, module in list(sys.modules.items()):
         if name.startswith("hidream_volcengine.api.") and hasattr(module, "jittered"):
             monkeypatch.setattr(module, "jittered", lambda seconds, *_: seconds / 50)
@@ -139,7 +139,7 @@ def cvprocess(account: VolcengineAccount, pixels: tensors.Pixels, take: int = 0,
 
 
 class Buying:
-    """The calls of one node under way, each in a thread of its own. A batch that is refused as a whole raises here."""
+    """The calls of one node under way, each in a thread of its own. The constructor raises what Batch raises."""
 
     def __init__(self, journal: Journal, calls: Sequence[PaidCall], run: Run | None = None) -> None:
         self.batch = Batch(journal, calls, run or Run())
@@ -163,6 +163,7 @@ class Buying:
         return [progress.stage for progress in self.progress[index]]
 
     def reaches(self, *stages: str) -> None:
+        """Wait until the first call has reported one of these stages."""
         until(lambda: not self.alive or set(stages) & set(self.stages()), PATIENCE)
         assert set(stages) & set(self.stages()), self._results
 
@@ -175,7 +176,7 @@ class Buying:
             cancel.cancel()
 
     def wait(self, seconds: float = PATIENCE) -> list[Result]:
-        """What became of each call, handed on; raises what one of them raised."""
+        """Wait for all calls; return their results, marked as delivered. Raises the first exception of a call."""
         end = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -197,7 +198,7 @@ def buy(journal: Journal, calls: Sequence[PaidCall], run: Run | None = None) -> 
 
 
 def trouble(journal: Journal, calls: Sequence[PaidCall], run: Run | None = None) -> RemoteImageError:
-    """The error of a batch of which nothing comes, wherever it shows."""
+    """Buy, and return the first error, raised or in a result; fails if any picture came."""
     try:
         results = buy(journal, calls, run)
     except RemoteImageError as error:
@@ -215,7 +216,7 @@ def errors_of(result: Result) -> tuple[RemoteImageError, ...]:
 
 
 def pictures(results: Sequence[Result]) -> list[tensors.Pixels]:
-    """All pictures in order."""
+    """Return the pictures of all results, in order."""
     return [pixels for result in results if result.delivery for pixels in result.delivery.pictures]
 
 
@@ -231,7 +232,7 @@ def idle_watch() -> CallHandle:
 
 
 class Clock:
-    """A database time that stands still until the test moves it."""
+    """A clock for the journal that stands still until the test sets ``now``."""
 
     def __init__(self, now: float = 1_780_000_000.0) -> None:
         self.now = now
@@ -272,12 +273,12 @@ class Shop:
         self.emulator.stop()
 
     def open(self) -> Journal:
-        """One more journal object on the same directory, as another process would have it."""
+        """Return one more journal object on the same directory, as another process would open it."""
         self._journals.append(Journal(JournalSettings(self.folder), clock=self.clock))
         return self._journals[-1]
 
     def restart(self) -> None:
-        """ComfyUI ends in peace and starts again."""
+        """Close the journal and open it again, as an orderly restart of ComfyUI does."""
         self.journal.close()
         self.journal = self.open()
 
@@ -292,7 +293,7 @@ class Shop:
             "HIDREAM_TOKEN": KEYS.hidream_token,
             "VOLCENGINE_GATEWAY_BASE_URL": host,
             "VOLCENGINE_GATEWAY_API_KEY": KEYS.gateway_api_key,
-            # Polls come as fast as the tests want them.
+            # 0: no limit of polls.
             "REMOTE_IMAGE_POLLS_PER_SECOND": "0",
             **self.settings,
         }
@@ -316,16 +317,16 @@ class Shop:
         self.emulator.add_fault({"phase": phase, "times": times, "do": do})
 
     def hold(self, status: int = 2) -> None:
-        """Every task stays queued (0) or goes on and on (2), until :meth:`mend`."""
+        """Let every poll answer that the task is queued (0) or running (2), until :meth:`mend`."""
         self.fault("result", None, task_status=[status])
 
     def mend(self) -> None:
-        """No fault is left; tasks and records stay."""
+        """Remove all faults; tasks and records stay."""
         self.emulator._faults.clear()
 
     @contextmanager
     def answers_held(self) -> Iterator[threading.Event]:
-        """Submits reach the emulator, their answers leave it once the event is set."""
+        """Within the block the answers to submits are held back until the yielded event is set."""
         may_answer = threading.Event()
         with RawServer(_relaying(self.emulator.url, may_answer)) as gate:
             self.host = gate.url
@@ -358,21 +359,21 @@ class Shop:
 
     @contextmanager
     def buys(self, number: int) -> Iterator[None]:
-        """In the block exactly so many submits are accepted."""
+        """Check that exactly so many submits are accepted within the block."""
         before = self.accepted
         yield
         assert self.accepted - before == number
 
     @contextmanager
     def sends_nothing(self) -> Iterator[None]:
-        """In the block no service hears of anything, not even a poll."""
+        """Check that no request reaches a service within the block, not even a poll."""
         before = len(self.emulator.requests)
         yield
         assert [(record.endpoint, record.phase) for record in self.emulator.requests[before:]] == []
 
     @property
     def states(self) -> list[str]:
-        """Of all attempts, newest first."""
+        """The states of all attempts, newest first."""
         return [task.state for task in self.journal.tasks()]
 
     def stored_pictures(self) -> list[Path]:
@@ -409,14 +410,14 @@ def _relaying(url: str, may_answer: threading.Event) -> Callable[[Connection], N
 
 
 def delivery_of(results: Sequence[Result]) -> Delivery:
-    """Of the only call."""
+    """Return the delivery of the only call; fails with its error."""
     [result] = results
     assert result.delivery is not None, result.error
     return result.delivery
 
 
 def park(shop: Shop, service: str) -> None:
-    """Buy A, and leave it to itself after it was accepted."""
+    """Buy A, and interrupt the call after its first poll, so that the attempt is parked."""
     if service == "cvsync2async":
         shop.settings["VOLCENGINE_RESUMABLE"] = "1"
         shop.fault("result", None, **RUNNING)

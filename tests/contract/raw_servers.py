@@ -1,6 +1,6 @@
 """Raw servers on 127.0.0.1 for the contract tests: one scripted handler per connection, TLS with a throw-away CA.
 
-What a server saw is counted where it matters for the money: ``whole`` is the number of requests whose last byte came.
+``RawServer.whole`` counts the requests that arrived to their last byte: only those may have been paid.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from PIL import Image
 
 TOKEN = "canary-token-5f1c"
 API_KEY = "canary-api-key-77d0"
-# What a server's owner sets who wants no budget and no limiter.
+# Settings without a budget and without a limiter.
 UNLIMITED = {
     "REMOTE_IMAGE_PICTURES_PER_RUN": "0",
     "REMOTE_IMAGE_HIDREAM_AT_ONCE": "0",
@@ -75,7 +75,7 @@ UNLIMITED = {
     "REMOTE_IMAGE_POLLS_PER_SECOND": "0",
 }
 PATIENCE = 10.0
-# Small enough that a hanging test ends, large enough for two busy cores.
+# Short enough that a test of a deadline ends soon, long enough for two busy cores.
 QUICK = Deadlines(connect=3, upload_stall=2, hidream_answer=2, cvprocess_answer=2, poll=2, queue=8, run=8, download=4)
 
 _T = TypeVar("_T")
@@ -85,7 +85,7 @@ _T = TypeVar("_T")
 
 
 def until(condition: Callable[[], _T], seconds: float = PATIENCE) -> _T:
-    """The first true value of ``condition``; fails when it stays false."""
+    """Wait for the first true value of ``condition``, and return it; fails after ``seconds``."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := condition():
@@ -95,7 +95,7 @@ def until(condition: Callable[[], _T], seconds: float = PATIENCE) -> _T:
 
 
 def brisk(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Make every back-off fifty times shorter; returns the list of what was asked for."""
+    """Make every back-off and pause fifty times shorter; return the list to which the intended seconds are appended."""
     asked: list[float] = []
 
     def short(seconds: float) -> float:
@@ -113,7 +113,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @dataclass
 class Connection:
-    """One accepted connection, as its handler drives it."""
+    """One accepted connection, with methods for its handler. ``whole``: the last byte of its request has arrived."""
 
     sock: socket.socket
     index: int
@@ -188,7 +188,7 @@ class Connection:
     def reset(self) -> None:
         """Close with RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        # Of the plain socket: no close_notify.
+        # Close the plain socket: an SSLSocket would send close_notify first.
         socket.socket.close(self.sock)
 
     def wait_for_close(self) -> None:
@@ -217,7 +217,7 @@ class RawServer:
         self._steps = steps
         self._tls = tls
         self._listener = socket.socket()
-        # Set, so that the kernel does not let it grow: what a server has not read, it has not got.
+        # A set size keeps the kernel from growing the buffer: what the server does not read stays with the client.
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(64)
@@ -233,7 +233,7 @@ class RawServer:
 
     @property
     def whole(self) -> int:
-        """Requests that arrived to their last byte."""
+        """How many requests arrived to their last byte."""
         return sum(connection.whole for connection in self.connections)
 
     @property
@@ -275,7 +275,7 @@ class RawServer:
                 connection.sock = self._tls.wrap_socket(connection.sock, server_side=True)
             self._steps[min(connection.index, len(self._steps) - 1)](connection)
         except (OSError, ValueError):
-            # The client went away, or the server stops: what was counted stays.
+            # The client is gone, or the server stops; the counts stay.
             pass
         finally:
             connection.sock.close()
@@ -429,7 +429,7 @@ def volcengine_account(
 
 
 def resumable_account(url: str, deadlines: Deadlines = QUICK) -> VolcengineAccount:
-    """One whose calls are submitted as tasks."""
+    """Return a Volcengine account whose calls are submitted as tasks."""
     keys = {"VOLCENGINE_GATEWAY_API_KEY": TOKEN, "VOLCENGINE_GATEWAY_BASE_URL": url, "VOLCENGINE_RESUMABLE": "1"}
     return volcengine_account(url, deadlines, keys)
 
@@ -446,7 +446,7 @@ def png(width: int = 64, height: int = 48, seed: int = 0) -> bytes:
 
 
 SMALL = base64.b64encode(png()).decode("ascii")
-# What goes up is another picture than what comes back.
+# The picture that is sent; it differs from the one that comes back.
 SENT = base64.b64encode(png(seed=9)).decode("ascii")
 PORTRAIT = base64.b64encode(png(96, 128)).decode("ascii")
 # Beyond what the socket buffers of both sides hold (Linux lets a send buffer grow to 4 MB).
@@ -506,13 +506,13 @@ def volcengine_call(
 
 
 def printed(image: str) -> str:
-    """What stands in the place of an image in the key of a request."""
+    """Return the fingerprint that stands for an image in a request's key."""
     return f"sha256:{hashlib.sha256(image.encode('ascii')).hexdigest()}:64x48"
 
 
 @contextmanager
 def fresh_journal() -> Iterator[Journal]:
-    """A journal that has never heard of anything."""
+    """Yield an empty journal."""
     with tempfile.TemporaryDirectory(prefix="journal-", ignore_cleanup_errors=True) as folder:
         journal = Journal(JournalSettings(Path(folder)))
         try:
@@ -522,9 +522,9 @@ def fresh_journal() -> Iterator[Journal]:
 
 
 def bought(call: PaidCall, watch: CallHandle, journal: Journal | None = None) -> Delivery:
-    """The delivery of one call, as a node with no other one has it; raises its error.
+    """Run one call as the only one of its node; return its delivery, or raise its error.
 
-    Without a journal it gets a fresh one: then the same request is bought anew.
+    Without a journal it gets an empty one, in which the same request is bought again.
     """
     with nullcontext(journal) if journal is not None else fresh_journal() as its_journal:
         return _bought(call, watch, its_journal)
@@ -541,7 +541,7 @@ def _bought(call: PaidCall, watch: CallHandle, journal: Journal) -> Delivery:
 
 
 def run(call: PaidCall, journal: Journal | None = None) -> Delivery:
-    """The call's delivery, in this thread."""
+    """Run a call in this thread, and return its delivery."""
     return bought(call, CallHandle(CancelToken(), lambda progress: None), journal)
 
 
@@ -565,7 +565,7 @@ class Running:
                 self.delivery = _bought(self._call, CallHandle(self.cancel, self.progress.append), journal)
             except BaseException as problem:
                 self.problem = problem
-            # Before a journal of its own is closed and deleted: nobody waits for that.
+            # Taken before a journal of its own is closed and deleted, which does not belong to the call.
             self.ended = time.monotonic()
 
     @property
@@ -581,7 +581,7 @@ class Running:
         assert not self._thread.is_alive(), "the call did not end in time"
 
     def felt(self, seconds: float = PATIENCE) -> float:
-        """Cancel; seconds until the call ended."""
+        """Cancel the call; return the seconds until it ended."""
         began = time.monotonic()
         self.cancel.cancel()
         self.join(seconds)
@@ -594,7 +594,7 @@ def accepted(task_id: str = "task-1", sub_task_ids: Sequence[str] = ("sub-1",), 
 
 
 def finished_picture(**data: Any) -> dict[str, Any]:
-    """CVProcess' answer with one picture."""
+    """Return CVProcess' answer with one picture; ``data`` replaces parts of its ``data``."""
     whole = {
         "algorithm_base_resp": {"status_code": 0, "status_message": "Success"},
         "binary_data_base64": [SMALL],
@@ -638,7 +638,7 @@ def serving_what_was_read(connection: Connection) -> None:
 
 
 def over_tls(context: ssl.SSLContext, step: Step) -> Step:
-    """For one connection what ``RawServer(tls=…)`` does for all."""
+    """Return the step over TLS: as ``RawServer(tls=…)``, for one connection only."""
 
     def wrapped(connection: Connection) -> None:
         connection.sock = context.wrap_socket(connection.sock, server_side=True)

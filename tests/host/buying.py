@@ -1,4 +1,4 @@
-"""What the tests of the journal buy with, how they count it, and the journal as the task list shows it."""
+"""For the tests about money: buying, counting what was bought, and reading and changing ComfyUI's journal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAID = [class_type for class_type, widgets in WIDGETS.items() if "take" in widge
 
 @contextmanager
 def buys(emulator: Emulator, number: int) -> Iterator[None]:
-    """In the block exactly so many submits are accepted."""
+    """Check that exactly so many submits are accepted within the block."""
     before = len(emulator.accepted)
     yield
     accepted = [record.endpoint for record in emulator.accepted[before:]]
@@ -30,25 +30,25 @@ def buys(emulator: Emulator, number: int) -> Iterator[None]:
 
 @contextmanager
 def sends_nothing(emulator: Emulator) -> Iterator[None]:
-    """In the block no service hears of anything, not even a poll."""
+    """Check that no request reaches a service within the block, not even a poll."""
     before = len(emulator.requests)
     yield
     assert [(record.endpoint, record.phase) for record in emulator.requests[before:]] == []
 
 
 def hold(emulator: Emulator, endpoint: str = "*") -> None:
-    """Every task goes on and on, until :func:`mend`."""
+    """Let every poll answer that the task is running, until :func:`mend`."""
     action = {"json": {"code": 10000, "data": {"status": "generating"}}} if endpoint == "cvsync2async" else None
     emulator.add_fault({"endpoint": endpoint, "phase": "result", "times": None, "do": action or {"task_status": [2]}})
 
 
 def mend(emulator: Emulator) -> None:
-    """No fault is left; tasks and records stay."""
+    """Remove all faults; tasks and records stay."""
     emulator._faults.clear()
 
 
 def most_at_once(emulator: Emulator) -> int:
-    """A task was under way from its submit until somebody came for its picture."""
+    """Return the highest number of tasks at a time; a task counts from its submit to the download of its picture."""
     fetched_at = {record.task_id: record.started for record in emulator.requests if record.phase == "image"}
     tasks_of = emulator.accepted
     return max(
@@ -56,7 +56,7 @@ def most_at_once(emulator: Emulator) -> int:
     )
 
 
-# In the account of a run.
+# To search for in the account of a run, as JSON.
 REUSED = re.compile('"reused": [1-9]')
 RESUMED = re.compile('"resumed": [1-9]')
 
@@ -83,7 +83,7 @@ def until_states(comfy: ComfyUI, *expected: str) -> list[dict[str, Any]]:
 
 
 def start_over(comfy: ComfyUI, emulator: Emulator) -> None:
-    """Nothing is cached, bought or recorded."""
+    """Empty ComfyUI's cache, the journal and the emulator's records."""
     comfy.forget_results()
     forget_purchases(comfy)
     emulator.clear()
@@ -97,10 +97,10 @@ _HELD = "SELECT 1 FROM attempts WHERE owner IS NOT NULL LIMIT 1"
 
 
 def forget_purchases(comfy: ComfyUI) -> None:
-    """Every test buys for itself: what an earlier one bought is no longer known to the journal."""
+    """Delete all purchases from the journal, so that no test reuses what an earlier one has bought."""
     journal = journal_folder(comfy) / "journal.sqlite3"
     if journal.exists():
-        # The row of an attempt that a thread still works on would be inserted again.
+        # Wait for attempts with an owner: a claim inserts a row again that it finds deleted.
         with suppress(AssertionError), closing(sqlite3.connect(journal, timeout=30)) as connection:
             until(lambda: not connection.execute(_HELD).fetchone(), "nobody works on a task", 5)
         tables = ("results", "attempts", "requests", "limits")
@@ -109,8 +109,8 @@ def forget_purchases(comfy: ComfyUI) -> None:
 
 @contextmanager
 def collector_kept_away(comfy: ComfyUI) -> Iterator[None]:
-    """What nobody waits for stays parked: within the block no task's turn comes by itself."""
-    tasks(comfy)  # the first look makes the journal
+    """Keep the background poller from parked tasks within the block: a trigger delays each new attempt's next poll."""
+    tasks(comfy)  # the first request of the task list creates the journal
     late = "UPDATE attempts SET next_poll_at = 1e12 WHERE id = NEW.id"
     change_journal(comfy, f"CREATE TRIGGER kept_away AFTER INSERT ON attempts BEGIN {late}; END")
     try:
@@ -120,6 +120,7 @@ def collector_kept_away(comfy: ComfyUI) -> Iterator[None]:
 
 
 def let_the_collector_come(comfy: ComfyUI) -> None:
+    """Make every parked task due for the background poller."""
     change_journal(comfy, "UPDATE attempts SET next_poll_at = 0")
 
 
@@ -148,7 +149,7 @@ class Bought:
         self.saved = self.graph.save(self.node[0])
 
     def run(self) -> list[Pixels]:
-        """Queue it with nothing in ComfyUI's own cache; what came."""
+        """Queue it with ComfyUI's cache emptied; return its pictures."""
         self._comfy.forget_results()
         self.result: Result = self._comfy.run(self.graph.prompt)
         return [pixels(picture) for picture in self._comfy.images(self.result, self.saved)]
@@ -158,7 +159,7 @@ class Bought:
         return Running(self._comfy, self.graph)
 
     def says(self, words: re.Pattern[str]) -> bool:
-        """Whether the account of its run does."""
+        """Whether an account of its last run matches."""
         return any(words.search(account) for account in self.result.accounts(self.node.id))
 
 
@@ -167,7 +168,7 @@ def same(first: list[Pixels], second: list[Pixels]) -> bool:
 
 
 def together(*workflows: Bought) -> Prompt:
-    """One prompt of several workflows: the node ``2`` of the first is ``0-2``."""
+    """Return one prompt of several workflows; node ``2`` of the first one is ``0-2`` in it."""
     prompt: Prompt = {}
     for index, workflow in enumerate(workflows):
         for number, node in workflow.graph.prompt.items():
@@ -180,7 +181,7 @@ def together(*workflows: Bought) -> Prompt:
 
 
 def explained(comfy: ComfyUI, workflow: Bought) -> list[str]:
-    """The error of a request that is not sent again."""
+    """Run a workflow whose request must be explained, not sent; return the error's text, [English, Chinese]."""
     told = failed(comfy, workflow.graph.prompt, "AmbiguousSubmitError")["exception_message"]
     english, chinese = told.strip().split("\n")
     assert english.startswith("Nothing was sent now (0 calls)"), english

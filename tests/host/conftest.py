@@ -17,7 +17,7 @@ from emulator import Credentials, Emulator
 from tests.host.buying import collector_kept_away, forget_purchases, start_over
 
 CANARY = "canary-5up3r-s3cr3t-k3y"
-"""Part of every key that ComfyUI is given here: it must turn up in nothing that leaves it but the services' headers."""
+"""Part of every key that ComfyUI gets here. It may leave ComfyUI in the headers for the services only."""
 
 
 @pytest.fixture(scope="session")
@@ -62,12 +62,12 @@ def comfy(comfyui: ComfyUI, emulator: Emulator) -> Iterator[ComfyUI]:
     start_over(comfyui, emulator)
     with collector_kept_away(comfyui):
         yield comfyui
-    forget_purchases(comfyui)  # or its collector would ask for parked tasks while others count requests
+    forget_purchases(comfyui)  # else its background poller asks for parked tasks while other tests count requests
 
 
 @pytest.fixture
 def make_comfyui(tmp_path: Path, service_environment: dict[str, str]) -> Iterator[Callable[..., ComfyUI]]:
-    """`make_comfyui(NAME="value", ...)`: another ComfyUI, whose environment differs from the usual one's by these."""
+    """`make_comfyui(NAME="value", ...)` starts another ComfyUI with these variables beyond `service_environment`."""
     with ExitStack() as running:
 
         def make(*arguments: str, **environment: str) -> ComfyUI:

@@ -18,10 +18,10 @@ Json = dict[str, Any]
 
 FOLDER = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
-# The side of the square that each is run on. A local model would sample the twofold of 768 for minutes without a GPU.
+# The side of the square picture that each runs on. Without a GPU the local model would take minutes for twice 768.
 _SIDES = {"old_photo_upscale_and_refine": 192}
 _SIDE = 768
-# How many pictures of which size come out of it.
+# The sizes of the pictures that each gives.
 RESULTS = {
     "banner_from_a_square": [(1792, 768)],
     "fetch_a_paid_task_again": [(1536, 1536)],
@@ -53,7 +53,7 @@ def ours(workflow: Json) -> Iterator[Json]:
 
 
 def charged(workflow: Json) -> list[Json]:
-    """Those among them that buy something."""
+    """Return those of them that buy something."""
     return [node for node in ours(workflow) if "take" in WIDGETS[node["type"]]]
 
 
@@ -64,7 +64,7 @@ def needs_something(workflow: Json) -> bool:
 
 
 def write_checkpoints(comfy: ComfyUI) -> None:
-    """The models that local nodes of the examples name, as tiny ones."""
+    """Write a tiny checkpoint under each name that a local node of the examples has."""
     for name in {
         node["widgets_values"][0]
         for workflow in map(load, NAMES)
@@ -75,7 +75,7 @@ def write_checkpoints(comfy: ComfyUI) -> None:
 
 
 def picture(name: str) -> Image.Image:
-    """ComfyUI's own `example.png`, at the size that this example is tested with."""
+    """Return ComfyUI's own `example.png` at the size that this example is tested with."""
     side = _SIDES.get(name, _SIDE)
     with Image.open(checkout.ensure() / "input" / "example.png") as whole:
         return whole.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)

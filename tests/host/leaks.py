@@ -1,4 +1,4 @@
-"""Everything that a ComfyUI tells or writes down, searched for a key."""
+"""Searches everything that ComfyUI answers, sends or writes for a key."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from devtools.comfyui.host import ComfyUI, Result
 
 
 def spellings(canary: str) -> list[str]:
-    """The key's middle, as it would look in a text, a URL or base64 (at each of the three alignments)."""
+    """Return the forms in which a key can be found: plain, in a URL, in hex, and in base64 at its three alignments."""
     encoded = [base64.b64encode(b" " * shift + canary.encode()).decode()[4:-4] for shift in range(3)]
     return [canary, quote(canary, safe=""), canary.encode().hex(), *encoded]
 
 
 def everything_told(comfy: ComfyUI, result: Result | None, *elsewhere: Path) -> dict[str, str]:
-    """All that leaves ComfyUI but the requests to the services; also the files of folders ``elsewhere``."""
+    """Return, by place, all that leaves ComfyUI except for requests to the services; and the files of ``elsewhere``."""
     told = {
         "entry": json.dumps(result.history, ensure_ascii=False) if result else "",
         "log": comfy.log(),
@@ -29,7 +29,7 @@ def everything_told(comfy: ComfyUI, result: Result | None, *elsewhere: Path) -> 
         "tasks": comfy.request("GET", "/hidream_volcengine/tasks").text,
     }
     for file in result.files() if result else ():
-        # Text chunks are not compressed; whatever is, is no place for a key either.
+        # The text chunks of a PNG are not compressed, so a key in them is found. The pixels are compressed: not searched.
         told[file.filename] = comfy.view(file).decode("latin-1")
     for folder in (*(comfy.base / name for name in ("user", "output", "temp", "input")), *elsewhere):
         for path in folder.rglob("*"):
@@ -41,7 +41,7 @@ def everything_told(comfy: ComfyUI, result: Result | None, *elsewhere: Path) -> 
 def check_no_key(
     comfy: ComfyUI, result: Result | None, canary: str, *elsewhere: Path, but_for: tuple[Path, ...] = ()
 ) -> None:
-    """``but_for``: files that may have it, and folders of such files."""
+    """Check that a key is nowhere in everything_told; ``but_for``: files and folders of files that may have it."""
     told = everything_told(comfy, result, *elsewhere)
     allowed = tuple(map(str, but_for))
     searched = {where: text for where, text in told.items() if not (allowed and where.startswith(allowed))}

@@ -27,7 +27,7 @@ HIDREAM_SUBMITS = {
     "HiDreamAPIUpscale": "upscale",
     "HiDreamAPIModelPhotoSet": "variation",
 }
-"""Node -> what the emulator calls its endpoint."""
+"""By node, the emulator's name of its endpoint."""
 
 _SAMPLING = {
     "profile": "default",
@@ -102,7 +102,7 @@ WIDGETS: dict[str, dict[str, Any]] = {
     "ImagePadForOutpaint": {"left": 0, "top": 0, "right": 0, "bottom": 0, "feathering": 0},
     "SaveImage": {"filename_prefix": "test"},
 }
-"""Each node's widgets as a new node has them, apart from a template and a prompt that a call needs."""
+"""By node, the values of its widgets: the defaults, except for a template and a prompt that a call needs."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Graph:
     def _load(self, picture: Image.Image | Pixels) -> Node:
         if not isinstance(picture, Image.Image):
             picture = Image.fromarray(picture)
-        # Named after its pixels: another graph's upload must not change what this one loads.
+        # The name is made of the pixels, so that no upload of another graph replaces the file.
         digest = hashlib.sha256(f"{picture.mode}{picture.size}".encode() + picture.tobytes()).hexdigest()
         name = self._comfy.upload(picture, f"{digest[:16]}.png")
         return self.add("LoadImage", image=name)
@@ -165,7 +165,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Outpainted:
-    """What an outpaint node gave, as seen by the nodes behind it."""
+    """The outputs of an outpaint node, as the nodes behind it got them."""
 
     result: Result
     node: Node
@@ -178,13 +178,13 @@ class Outpainted:
         return self.result.texts(self.node.id)
 
     def kept(self, index: int = 0) -> Pixels:
-        """The pixels of a picture where the placement says that the original lies."""
+        """Return the part of a picture in which, by the placement, the original lies."""
         place = self.placement
         rows = slice(place["y"], place["y"] + place["height"])
         return self.pictures[index][rows, place["x"] : place["x"] + place["width"]]
 
     def frame(self) -> Pixels:
-        """The mask that the placement stands for."""
+        """Return the mask of the placement: 0 where the original lies, else 255."""
         place = self.placement
         mask = np.full((place["canvas_height"], place["canvas_width"]), 255, np.uint8)
         mask[place["y"] : place["y"] + place["height"], place["x"] : place["x"] + place["width"]] = 0
@@ -205,7 +205,7 @@ def run_outpaint(comfy: ComfyUI, graph: Graph, node: Node) -> Outpainted:
 
 
 def fields_of(shown: str) -> dict[str, int]:
-    """A placement as PreviewAny writes it."""
+    """Parse a placement as PreviewAny shows it, ``Placement(name=value, ...)``."""
     call = ast.parse(shown.strip(), mode="eval").body
     assert isinstance(call, ast.Call), shown
     return {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in call.keywords}
@@ -232,17 +232,17 @@ class Running:
         self.prompt_id = comfy.queue(graph.prompt)
 
     def log(self) -> str:
-        """What ComfyUI wrote since the prompt was queued."""
+        """Return what ComfyUI has logged since the prompt was queued."""
         return self._comfy.log()[self._read :]
 
     def event(self, kind: str, node: str, timeout: float = 15) -> float:
-        """When an event of this node arrived."""
+        """Wait for an event of this node; return when it arrived (time.monotonic())."""
         return self._comfy.events.wait_for(
             lambda event: event.type == kind and event.node == node, timeout, self.start
         ).at
 
     def interrupt(self) -> float:
-        """Seconds until ComfyUI told of the interruption, which must be told as such and as nothing else."""
+        """Interrupt; return the seconds until ComfyUI reported it, which must be as an interrupt, not as an error."""
         called = time.monotonic()
         self._comfy.interrupt()
         result = self.end()
@@ -260,7 +260,7 @@ class Running:
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Soft shapes with fine detail on top, different for every seed: a shift by one pixel is seen."""
+    """Return soft shapes with fine detail, different for every seed, in which a shift by one pixel can be measured."""
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (6, 6, 3), np.uint8)).resize(
         (width, height), Image.Resampling.BICUBIC
@@ -278,7 +278,7 @@ def lanczos(image: Image.Image, width: int, height: int) -> Pixels:
 
 
 def mean_error(one: Pixels, other: Pixels) -> float:
-    """Mean absolute difference, of 255."""
+    """Return the mean absolute difference, in levels of 255."""
     assert one.shape == other.shape, (one.shape, other.shape)
     return float(np.abs(one.astype(float) - other.astype(float)).mean())
 
@@ -305,7 +305,7 @@ def overlap(requests: Sequence[Any]) -> bool:
 
 
 def until(condition: Callable[[], _T], what: str, timeout: float = 15) -> _T:
-    """The first true value of ``condition``; never sleeps longer than it takes."""
+    """Wait for the first true value of ``condition``, and return it; fails after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         value = condition()

@@ -31,7 +31,7 @@ def write(checkpoints: Path, name: str) -> Path:
     weights = {
         **{f"model.diffusion_model.{key}": value for key, value in _transformer().items()},
         **{f"first_stage_model.{key}": value for key, value in _autoencoder().items()},
-        # Any key of a text encoder makes ComfyUI hand out a CLIP; those that are looked for are missing.
+        # With any key of a text encoder ComfyUI returns a CLIP, although the weights that it looks for are missing.
         "text_encoders.clip_l.logit_scale": torch.tensor(4.6055),
     }
     save_file({key: value.contiguous() for key, value in weights.items()}, path)
@@ -50,7 +50,7 @@ def _transformer() -> Weights:
         "y_embedder.mlp.0": layer(_POOLED, _WIDTH),
         "y_embedder.mlp.2": layer(_WIDTH, _WIDTH),
         "context_embedder": layer(_TEXT, _WIDTH),
-        # The last block needs the text only to look at it.
+        # The last block only attends to the text, so it has fewer layers for it.
         "joint_blocks.0.context_block.adaLN_modulation.1": layer(_WIDTH, 2 * _WIDTH),
         "joint_blocks.0.context_block.attn.qkv": layer(_WIDTH, 3 * _WIDTH),
         "joint_blocks.0.x_block.adaLN_modulation.1": layer(_WIDTH, 6 * _WIDTH),
@@ -72,7 +72,7 @@ def _autoencoder() -> Weights:
     weights: Weights = {"vae_scale": torch.tensor(1.0), "vae_shift": torch.tensor(0.0)}
 
     def convolution(layer: str, into: int, out: int, size: int = 0, bias: bool = True) -> None:
-        """Hands on the three colours; averages over `size`×`size` pixels around (0: none at all)."""
+        """Add a layer that passes on three colours, averaged over `size`×`size` pixels; with `size` 0 only zeros."""
         kernel = torch.zeros(out, into, 3, 3)
         edge = slice(1, 1 + size) if size < 3 else slice(0, 3)
         for colour in range(3 if size else 0):
@@ -82,7 +82,7 @@ def _autoencoder() -> Weights:
             weights[f"{layer}.bias"] = torch.zeros(out)
 
     def block(layer: str) -> None:
-        """Adds nothing to what it gets."""
+        """Add a residual block whose weights are 0: its output is its input."""
         for number in (0, 2, 4):
             convolution(f"{layer}.conv.{number}", _FEATURES, _FEATURES)
 

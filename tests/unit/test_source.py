@@ -1,4 +1,4 @@
-"""Rules of the house that a reader of one file would not notice being broken."""
+"""Rules about the source as a whole, which a reader of one file would not see broken."""
 
 from __future__ import annotations
 

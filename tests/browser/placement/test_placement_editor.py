@@ -1,4 +1,4 @@
-"""The placement editor, driven with mouse, wheel and keys: it and the widgets say the same, and nothing of it is saved.
+"""The placement editor, driven with mouse, wheel and keys: it shows what the widgets say, and saves nothing of its own.
 
 The picture is 600×400. RemoteOutpaintPlacement starts with a canvas of 1000×800 in which it spans 0.6 of the width.
 """
@@ -56,7 +56,7 @@ _LOOK_AT = """(id) => {
 }"""
 _DRAWN = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 _UNDO_STEPS = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length"
-# For 50 ms after a step the newest frontend takes whatever changes for a part of it.
+# For 50 ms after a step of the undo history the newest frontend counts every change as a part of that step.
 _STEP_IS_OVER = "async () => { await app.extensionManager.workflow.activeWorkflow.changeTracker.squashState?.(); }"
 _CHANGED = "(before) => app.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length > before"
 
@@ -115,7 +115,7 @@ class Editor:
         return values
 
     def set(self, **values: Any) -> None:
-        """Change widgets from elsewhere than the editor."""
+        """Change widgets not by the editor, as a user does in the node."""
         self.page.evaluate(_SET, [self.node, values])
 
     def says(self, words: str) -> None:
@@ -306,7 +306,7 @@ def test_wheel_and_keys_only_with_the_focus(frontend: Frontend, editor: Editor) 
     scale = page.evaluate("app.canvas.ds.scale")
     page.mouse.wheel(0, -100)
     page.mouse.wheel(0, -100)
-    # At its named position it stays there: only the ratio changes.
+    # An original at a named position keeps it: only the ratio changes.
     editor.has(position="center", ratio=0.663)
     editor.shows(original="663×442 168 179")
     assert page.evaluate("app.canvas.ds.scale") == scale
@@ -330,7 +330,7 @@ def test_wheel_and_keys_only_with_the_focus(frontend: Frontend, editor: Editor) 
     assert len(frontend.graph()["nodes"]) == count
     assert page.evaluate("app.canvas.graph.getNodeById(2).mode") == 0
 
-    # Undo reaches the frontend, and the focus comes back to the node that was made anew.
+    # The editor lets Ctrl+Z through to the frontend; the node that the undo creates anew gets the focus back.
     page.keyboard.press("Control+z")
     editor.has(position="offset", x_offset=169, y_offset=169, ratio=0.663)
     expect(editor.root).to_be_focused()
@@ -520,7 +520,7 @@ def test_nothing_of_a_gone_node_reaches_the_next_workflow(frontend: Frontend, ed
     editor.focus()
     assert page.evaluate(_UNDO_STEPS) == 0
     page.keyboard.press("Control+z")
-    # The frontend looks at the key in the next frame: later, it would undo what comes now.
+    # The frontend handles the key in the next frame: wait for it, or it would undo what the test does next.
     page.evaluate("() => new Promise(requestAnimationFrame)")
     page.evaluate(
         """(id) => {

@@ -111,7 +111,7 @@ NO_KEY = {
 def explains(frontend: Frontend, panel: Panel) -> None:
     """Queueing says what to do, in the dialog or the panel of this frontend."""
     queue = frontend.page.locator('[data-testid="queue-button"] button, button[data-testid="queue-button"]').first
-    # A message of the frontend's may lie above it, and stays as long as a mouse is there.
+    # A message of the frontend may cover the button, and stays while the mouse is over it: click by script.
     queue.evaluate("(button) => button.click()")
     words = frontend.page.get_by_text(re.compile(panel.words["unknown"])).first
     # Newer frontends show a summary first, and may fold what a node said.
@@ -260,7 +260,7 @@ def test_only_what_was_changed_is_sent(frontend: Frontend, panel: Panel, emulato
     expect(form.button("save")).to_be_disabled()
     assert sent[-1]["settings"] == {"pictures_per_day": None}
 
-    # The server refuses what is no address; nothing is lost, and the field is at hand.
+    # The server refuses a value that is no address; what was typed stays, and the field has the focus.
     form.type(hidream_base_url="ftp://example.com", hidream_api_key=CANARY)
     form.save()
     expect(form.told).to_have_attribute("data-problem", "")
@@ -292,7 +292,7 @@ def test_a_key_is_forgotten_on_request_and_with_its_host(
     form.check("HiDream").click()
     expect(form.checked("HiDream")).to_contain_text(panel.words["all right"])
     form.type(hidream_base_url="http://127.0.0.1:9")
-    # It was about another host.
+    # The result was about another host, so it is removed.
     expect(form.checked("HiDream")).to_be_empty()
     form.save()
     expect(form.told).to_contain_text({"en": "the key “Token” was", "zh": "密钥 “令牌（token）”"}[language])
@@ -435,7 +435,7 @@ def test_closing_forgets_what_was_typed(frontend: Frontend, panel: Panel) -> Non
 
 @every_look
 def test_readable(frontend: Frontend, panel: Panel, look: str) -> None:
-    """Looked at by people; what can be told here is that nothing sticks out."""
+    """Takes the screenshots that people look at, and checks that nothing overflows."""
     comfy, page = frontend.comfy, frontend.page
     long_name = "很长的名称" * 12
     order(comfy, "add", name=long_name, settings={}, keys={"hidream_token": CANARY})
@@ -485,7 +485,7 @@ def test_a_profile_without_a_key_is_told_before_anything_is_queued(
 def test_only_a_new_node_starts_with_the_sandbox(
     frontend: Frontend, panel: Panel, emulator: Emulator
 ) -> None:
-    """As long as no key is set. What was saved, copied or undone keeps its value."""
+    """While no key is set. A node that is loaded, pasted or restored by an undo keeps its value."""
     page = frontend.page
     panel.close()
     assert page.evaluate(_STARTS_WITH, "HiDreamAPIUpscale") == "sandbox"

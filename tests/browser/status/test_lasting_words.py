@@ -20,7 +20,7 @@ NODE = 2
 _WIDGETS = "() => app.graph.nodes.filter((n) => n.widgets?.some((w) => w.name === 'node_status')).map((n) => +n.id)"
 _HIDDEN = "(id) => app.graph.getNodeById(id).widgets.find((widget) => widget.name === 'node_status').hidden"
 _SAY = "([id, text]) => app.graph.getNodeById(id).onExecuted({text})"
-# Ours listens since the start of the page, so that it has been told before this one is.
+# The pack's own listener was added when the page was loaded, so it is called before this one.
 _HIDDEN_WHEN_STARTED = """(id) => { window.hiddenWhenStarted = new Promise((resolve) => {
     const hear = ({detail}) => {
         if (String(detail) !== String(id)) return;
@@ -159,7 +159,7 @@ def test_an_error_stands_on_the_node_until_its_next_run(frontend: Frontend, look
     assert "rejected" not in str(frontend.graph()) and "审核" not in str(frontend.graph())
     frontend.page.evaluate(_TELL, ["executing", str(NODE)])
     expect(words(frontend)).to_be_hidden()
-    # In one language: what the server knows its only user to read.
+    # A message in one language only.
     frontend.page.evaluate(_TELL, ["execution_error", {**error, "exception_message": "Nur ein Satz."}])
     expect(told).to_have_text("Nur ein Satz.")
     frontend.page.evaluate(_TELL, ["executing", str(NODE)])

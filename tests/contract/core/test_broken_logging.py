@@ -28,7 +28,7 @@ def shop(tmp_path: Path, monkeypatch: MonkeyPatch) -> Iterator[Shop]:
 
 
 def on_a_thread_of_the_pack(*_: object) -> bool:
-    """Elsewhere are the emulator, which stands for another machine, and the test itself."""
+    """Whether this is a thread of the pack, and none of the test or of the emulator, which stands for another machine."""
     return threading.current_thread().name.startswith("hidream-volcengine")
 
 
@@ -104,7 +104,7 @@ BROKEN: dict[str, Callable[[MonkeyPatch], None]] = {
     "the record factory": record_factory,
     "http.client's printing": printing,
 }
-# At DEBUG these end the lines of urllib3 and Pillow before any filter of ours is asked.
+# At DEBUG these break the log lines of urllib3 and Pillow before a filter of the pack is called.
 ONLY_AT_INFO = ("Logger.handle", "Logger.makeRecord", "the record factory")
 
 

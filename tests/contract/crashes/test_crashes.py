@@ -24,9 +24,9 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="forks an
 EXPIRED = 16.0
 UNDECIDED = ("submitting", "ambiguous")
 PROVIDERS = ("hidream", "volcengine", "resumable")
-# A place that a dead process held is noticed where there is but one.
+# One place of the limiter: the next call shows whether a dead process still holds it.
 ONE_AT_ONCE = {"REMOTE_IMAGE_HIDREAM_AT_ONCE": "1", "REMOTE_IMAGE_VOLCENGINE_AT_ONCE": "1"}
-# More than any purchase commits; the loops end with the first child that lives.
+# More commits than any purchase makes; a loop over them ends with the first child that survives.
 MANY = 200
 
 
@@ -167,7 +167,7 @@ def test_killed_while_the_service_works(provider: str, emulator: Emulator, tmp_p
 
 
 def test_a_killed_process_that_nobody_collected_is_dead(emulator: Emulator, tmp_path: Path) -> None:
-    """A zombie keeps its process id and its start time, but it beats no more."""
+    """A zombie keeps its process id and its start time, but renews its lease no more."""
     wanted = errand(emulator, tmp_path)
     with ExitStack() as running:
         with slow(emulator):
@@ -229,7 +229,7 @@ def stopped_clock(folder: Path) -> Path:
 
 @thinned("provider", PROVIDERS, kept=(0, 1))
 def test_an_owner_stopped_after_any_commit_does_no_harm(provider: str, emulator: Emulator, tmp_path: Path) -> None:
-    """Each point on a journal of its own, all side by side: whoever takes over looks for some seconds first."""
+    """Each point has a journal of its own, and all run side by side: a take-over watches a lease for seconds."""
     commits = visit(errand(emulator, tmp_path / "alive", provider=provider, pictures=(999,))).commits
     assert commits > 4
     wanted, stopping = [], []
@@ -296,7 +296,7 @@ def test_an_owner_stopped_while_polling_is_relieved(emulator: Emulator, tmp_path
 
 
 def test_a_living_owner_keeps_its_task_however_long_it_takes(tmp_path: Path) -> None:
-    """It beats while it waits: who comes meanwhile joins, and only one of them asks the service."""
+    """It renews its lease while it waits: later calls wait for it, and only one process polls the service."""
     with Emulator(latency=4) as emulator:
         wanted = errand(emulator, tmp_path)
         with children(wanted) as [owner]:

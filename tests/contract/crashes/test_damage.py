@@ -136,7 +136,7 @@ def test_a_disk_that_became_read_only(emulator: Emulator, tmp_path: Path) -> Non
         assert visit(wanted).outcome.delivered
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         refused(visit(wanted, pictures=(2,)).outcome)
-        # To buy nothing it might do; but it need not.
+        # It may buy or refuse here: both are right.
         again = visit(wanted)
         assert again.outcome.delivered or refused(again.outcome)
         assert len(submits(emulator)) == 1
@@ -325,7 +325,7 @@ def test_a_damaged_journal(damage: str, by_hand: bool, emulator: Emulator, tmp_p
     destroy(file)
     ruin = file.read_bytes()
 
-    # Debts may be forgotten: nothing at all is bought until somebody says that he knows.
+    # Paid requests may be forgotten: nothing is bought before the damage is acknowledged.
     for _ in range(2):
         for seed in (1, 2, 4):
             told = refused(visit(wanted, pictures=(seed,)).outcome)
@@ -360,7 +360,7 @@ def test_a_damaged_journal(damage: str, by_hand: bool, emulator: Emulator, tmp_p
 
 
 def test_any_damaged_page(emulator: Emulator, tmp_path: Path) -> None:
-    """Noticed or not: before it is acknowledged nothing is bought, and a picture in the store never again."""
+    """Noticed or not: before the damage is acknowledged nothing is bought, and a stored picture never again."""
     original = past(emulator, tmp_path / "past")
     size = page_size(journal_file(original))
     noticed, step = 0, 1 if every_case() else 3
@@ -404,7 +404,7 @@ def test_a_journal_damaged_between_acceptance_and_answer(emulator: Emulator, tmp
 
 
 def test_a_damaged_journal_with_the_store_gone(emulator: Emulator, tmp_path: Path) -> None:
-    """Nothing is left, and it still takes somebody's word to buy again."""
+    """Even with nothing left, buying again needs an acknowledgement."""
     wanted = past(emulator, tmp_path)
     text(journal_file(wanted))
     shutil.rmtree(Path(wanted.directory) / "store")
@@ -515,7 +515,7 @@ def test_the_clock_jumps_while_an_answer_is_awaited(jump: float, emulator: Emula
         meanwhile = visit(wanted)
         first = owner.wait()
     assert first.outcome.delivered, first
-    # It lives and beats: whoever looks long enough sees that.
+    # The owner lives and renews its lease, which a take-over sees if it watches long enough.
     assert meanwhile.outcome.delivered, meanwhile
     assert len(submits(emulator)) == 1
 
@@ -538,7 +538,7 @@ def test_the_clock_jumps_between_two_runs(jump: float, emulator: Emulator, tmp_p
 
 @jumps
 def test_the_clock_jumps_after_the_owner_stopped(jump: float, emulator: Emulator, tmp_path: Path) -> None:
-    """A stopped owner's last beat lies hours ahead, or hours ago: nobody waits for hours."""
+    """The last renewal of a stopped owner's lease lies hours ahead or back: a take-over must not wait for hours."""
     wanted = errand(emulator, tmp_path, clock=clock_of(tmp_path))
     with slow(emulator) as finish, children(wanted) as [owner]:
         until(lambda: polls(emulator))

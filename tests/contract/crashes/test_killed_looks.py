@@ -1,4 +1,4 @@
-"""ComfyUI dies at each commit of a look at a task: nothing is lost or bought anew."""
+"""ComfyUI dies at each commit of a poll by the background poller: nothing is lost or bought again."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.contract.paying import A, Shop, park, pictures, upscale
 
 
 class Killed(BaseException):
-    """The process is gone: it writes nothing more."""
+    """Stands for the death of the process: after it, nothing more is written."""
 
 
 def mortal(journal: Journal, at: int, side: str) -> list[int]:
-    """Let it die before or after its so-many-th commit; how many there were."""
+    """Let the process "die" before or after commit number ``at``; return a list with an entry for each commit."""
     commits: list[int] = []
     original = journal._transactions.writing
     here = threading.get_ident()
@@ -50,7 +50,7 @@ def mortal(journal: Journal, at: int, side: str) -> list[int]:
 
 
 def buried(shop: Shop) -> None:
-    """Another process finds what the dead one left."""
+    """Void the dead process's lease, and open the journal anew, as another process does."""
     shop._journals.remove(shop.journal)
     shop.journal._closed = True
     with closing(sqlite3.connect(shop.folder / "journal.sqlite3", timeout=30)) as connection, connection:

@@ -1,4 +1,4 @@
-"""Many hands at once on two servers: nodes, the task list's buttons, and a service with bad days."""
+"""Random nodes and task list buttons at once on two servers, and a service with faults: nothing is bought twice."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def refused(shop: Shop, task_id: str, service: str = "upscale") -> RemoteImageEr
 
 
 def adopt(shop: Shop, task_id: str) -> str:
-    """A fetch that came no further."""
+    """Adopt a task, and do nothing more: the state after a fetch that was broken off."""
     call = upscale(shop.hidream, A)
     order = call.order("", 0)
     nothing = replace(order, purchase=replace(order.purchase, pictures=0))
@@ -116,7 +116,7 @@ def test_a_service_that_knows_the_task_later_is_asked_again(shop: Shop, tmp_path
 
 
 def test_what_a_service_says_of_itself_is_no_word_about_the_task(shop: Shop) -> None:
-    """Only its own "task not found" is one: a 404 may be a proxy's, and a lost connection nobody's."""
+    """Only the service's own "task not found" counts: a 404 may come from a proxy, a lost connection from anything."""
     shop.deadlines = SHORT
     for fault in ({"status": 404}, {"status": 500}, {"reset": "before"}, {"status": 401}):
         shop.fault("result", None, **fault)
@@ -194,7 +194,7 @@ def test_two_ask_for_the_same_unknown_task(shop: Shop) -> None:
 
 
 def test_one_that_was_overtaken_takes_nothing_away(shop: Shop) -> None:
-    """A process that stood still believes to own it, and the next one has found the task."""
+    """A process that was stopped still takes itself for the owner, after another one has found the task."""
     journal_id = adopt(shop, "some-task")
     claim = shop.journal.claim_task(journal_id)
     assert isinstance(claim, Claim)

@@ -26,7 +26,7 @@ HTML = "<html><body>task not found</body></html>"
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     paying.brisk(monkeypatch)
     with Shop(tmp_path / "journal", clock=Clock()) as running:
-        # One poll or two of each look, as the collector has it.
+        # One poll or two in each call, as the background poller makes.
         running.deadlines = replace(PATIENT, queue=0.1, run=0.1)
         yield running
 

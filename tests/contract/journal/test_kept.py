@@ -152,7 +152,7 @@ LAST_WORDS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("word", list(LAST_WORDS))
 def test_a_last_word_of_the_service_does_not_bury_a_picture_that_comes_back(tmp_path: Path, word: str) -> None:
-    """It is said about the task; the picture of that task was here already."""
+    """The service answers for the task that it failed, but its picture was stored before, and comes back."""
     kind, phase, fault = LAST_WORDS[word]
     clock = Clock(time.time() - 40 * 3600)
     with Shop(tmp_path, clock=clock) as shop:
@@ -711,7 +711,7 @@ def test_a_late_answer_settles_a_released_attempt(shop: Shop, kind: str, seen: b
 @seen_by_others
 @both_providers
 def test_an_answer_that_came_after_the_journal_was_closed_is_not_lost(shop: Shop, service: str, seen: bool) -> None:
-    """The process ends, but not before its thread has heard and written down what it had paid for."""
+    """The process ends only after its thread has received the answer and journalled what it paid for."""
     with shop.answers_held() as may_answer, shop.buys(1):
         first = shop.buying(ANY_CALL[service](shop, A))
         until(lambda: shop.accepted, PATIENCE)
@@ -790,7 +790,7 @@ def test_a_stale_word_that_could_not_be_written_in_time_is_dropped(shop: Shop, m
         assert journal._claims.unwritten() == [stale]
     owner = take_over(shop, "expired", task.journal_id)
     keep(owner, A)
-    # Either this or the heartbeat, whoever is first.
+    # This or the heartbeat writes it, whichever comes first.
     stale.write_again()
     assert journal._claims.unwritten() == []
     found = shop.journal.picture(task.journal_id, 0)

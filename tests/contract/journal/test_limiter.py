@@ -29,7 +29,7 @@ from tests.contract.paying import (
 )
 from tests.contract.raw_servers import photo, until
 
-# How long something is watched that must not happen.
+# Seconds for which a test watches that something does not happen.
 WATCHED = 0.6
 
 
@@ -278,7 +278,7 @@ def test_a_429_halves_what_runs_at_once_and_time_brings_it_back(still: Shop, ser
         return count
 
     assert running_together(1) == 4
-    # Slowly: not with the next breath, but within the hour.
+    # The limit grows again slowly: not at once, but within the hour.
     clock.now += 3600
     assert running_together(2) == 8
 

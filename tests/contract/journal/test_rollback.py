@@ -40,7 +40,7 @@ def main_file(shop: Shop) -> Path:
 
 
 def without_its_wal(shop: Shop) -> None:
-    """The main file alone, as a copy that forgot the rest has it; the last commits are in the -wal file."""
+    """The main file alone, as a careless backup copies it: the last commits are in the -wal file."""
     copy = shop.folder.parent / "main.sqlite3"
     shutil.copyfile(main_file(shop), copy)
     shop.journal.close()
@@ -341,7 +341,7 @@ def test_a_new_server_on_a_shared_store_is_no_lost_journal(shop: Shop, tmp_path:
 
 
 def test_an_older_copy_is_noticed_by_a_process_that_has_not_seen_the_last_changes(shop: Shop) -> None:
-    """What the other process has changed, it has noted beside the journal."""
+    """Each process writes a mark beside the journal after a change, which others compare."""
     idle = shop.open()
     idle.tasks()
     copy = copied(shop)

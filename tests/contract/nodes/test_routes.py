@@ -74,7 +74,7 @@ class FakeOverview:
 
 @dataclass(frozen=True)
 class FakeBudget:
-    """What `books.BudgetLine` has."""
+    """What `BudgetLine` of nodes/comfy/server_journal.py has."""
 
     profile: str = "default"
     pictures_today: int = 3
@@ -84,7 +84,7 @@ class FakeBudget:
 
 @dataclass
 class FakeDesk:
-    """Keeps what it was asked, and on which thread; raises `trouble` instead of answering."""
+    """The actions that the routes call. It records each call and its thread, and raises `trouble` if that is set."""
 
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     threads: set[str] = field(default_factory=set)
@@ -427,7 +427,7 @@ def test_acknowledge(served: Served, desk: FakeDesk) -> None:
     assert desk.asked == [("acknowledge",)]
 
 
-# ---- when the desk has trouble
+# ---- when an action fails
 
 
 ROUTES = [

@@ -1,4 +1,4 @@
-"""Check: one free request, and what stands in the way told apart. Nothing is bought, and no key is told."""
+"""The free check of a profile: one request, and a cause for each kind of failure. Nothing is bought, no key shown."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def test_a_socks_proxy_without_its_package(check: Checking, monkeypatch: MonkeyP
 
 
 def test_it_is_a_connection_of_its_own(check: Checking) -> None:
-    """One that is kept from before would say nothing of the way as it is now."""
+    """A kept connection would show nothing about the network as it is now."""
     with RawServer(answering(200, {"code": 0})) as server:
         for _ in range(2):
             assert check("token", server.url).cause == "ok"

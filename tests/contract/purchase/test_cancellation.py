@@ -1,4 +1,4 @@
-"""Cancelling a call at every phase: felt at once, nothing bought by halves, and nothing bought is forgotten."""
+"""Cancelling a call at every phase: it ends at once, nothing is half sent and paid, and nothing paid is lost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tests.contract.raw_servers import (
 )
 
 FELT = 0.3
-# Long: what ends early ends because of the cancel.
+# Deadlines that no test reaches: a call that ends before them ends because of the cancel.
 LONG = Deadlines(connect=5, upload_stall=5, hidream_answer=5, cvprocess_answer=5, poll=5, queue=60, run=60, download=60)
 
 CALLS: dict[str, Callable[..., Any]] = {"HiDream": raw.hidream_call, "Volcengine": raw.volcengine_call}
@@ -52,7 +52,7 @@ both_services = pytest.mark.parametrize("provider", list(CALLS))
 
 
 def felt(running: Running) -> float:
-    """Cancel and check that this, and nothing else, ended the call; seconds that took."""
+    """Cancel, and check that this and nothing else ended the call; return the seconds that it took."""
     assert running.alive, running.problem
     seconds = running.felt()
     assert type(running.problem) is CallCancelled, running.problem
@@ -285,7 +285,7 @@ def test_in_the_back_off_of_a_download() -> None:
 def test_a_cancel_at_the_last_byte_still_waits_for_the_answer(
     provider: str, monkeypatch: MonkeyPatch, caplog: LogCaptureFixture
 ) -> None:
-    """From here on the service may accept and bill: who closes the connection now loses the task id for good."""
+    """From here on the service may accept and bill: closing the connection now would lose the task id for good."""
     cancel = CancelToken()
     module = hidream if provider == "HiDream" else volcengine
 

@@ -1,4 +1,4 @@
-"""The collector: what nobody waits for is looked after, slowly and one by one, stored, and never bought."""
+"""The background poller: it polls parked tasks, slowly and one by one, stores their pictures, and never buys."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def shop(tmp_path: Path, clock: Clock) -> Iterator[Shop]:
 
 
 def collect(shop: Shop, **changes: str) -> int:
-    """One round of a collector, with the settings changed that way. It submits nothing."""
-    # What a node would wait: long enough to be told from a look, short enough for a test that fails.
+    """Run one round of a background poller with changed settings; check that it submits nothing."""
+    # The deadlines of a node: long enough to be told from those of the poller, short enough for a test that fails.
     of_a_node = {"REMOTE_IMAGE_QUEUE_SECONDS": "8", "REMOTE_IMAGE_RUN_SECONDS": "8"}
     profiles = Profiles({**shop.environment, **of_a_node, **changes}, lambda: pytest.fail("the sandbox was started"))
     submits = len(shop.submits)
@@ -86,7 +86,7 @@ def by_url(shop: Shop) -> PaidCall:
 
 
 def leave_a_picture_behind(shop: Shop, kind: str) -> PaidCall:
-    """A call that was accepted, and whose picture nobody has fetched; the service is ready to give it."""
+    """Leave an accepted, parked task whose picture the service has ready."""
     assert isinstance(shop.clock, Clock)
     shop.clock.now += 1
     if kind == "by url":
@@ -165,7 +165,7 @@ def test_everything_that_is_due_is_looked_at_in_one_round(shop: Shop) -> None:
 
 
 def test_a_look_that_hangs_holds_up_no_other(shop: Shop, monkeypatch: MonkeyPatch) -> None:
-    """A name server or a disk that does not answer; a poll that drips is cut (see test_deadlines)."""
+    """Such as by a name server or a disk that does not answer; a poll that drips is cut (see test_deadlines)."""
     monkeypatch.setattr(collector, "_LONGEST_LOOK", 0.2)
     hanging = leave_a_picture_behind(shop, "outpaint")
     other = leave_a_picture_behind(shop, "upscale")
@@ -303,7 +303,7 @@ def test_it_leaves_alone_what_somebody_waits_for(shop: Shop) -> None:
 
 
 def test_it_takes_over_what_a_dead_owner_left(shop: Shop) -> None:
-    """No one has parked it: its process was killed."""
+    """The attempt is not parked: its process was killed."""
     call = leave_a_picture_behind(shop, "upscale")
     [task] = shop.journal.tasks()
     shop.journal.claim_task(task.journal_id)
@@ -340,7 +340,7 @@ def test_each_look_makes_the_next_one_later(shop: Shop, clock: Clock) -> None:
 
 
 def test_a_look_takes_no_longer_than_a_moment(shop: Shop) -> None:
-    """Others wait for their turn behind it."""
+    """The other tasks wait for it to end."""
     shop.deadlines = PATIENT
     park(shop, "upscale")
     began = time.monotonic()
@@ -469,7 +469,7 @@ def test_two_collectors_do_not_fetch_the_same_task_twice_at_once(shop: Shop, mon
     def slow_download(url: str, **rest: Any) -> Any:
         downloads.append(url)
         downloading.set()
-        # Until the second one has left it alone, waits for it, or does the same.
+        # Until the second one has skipped the task, waits for it, or downloads it, too.
         until(lambda: len(downloads) > 1 or waiting.is_set() or not threads[1].is_alive(), PATIENCE)
         return download(url, **rest)
 

@@ -1,4 +1,4 @@
-"""What nobody waits for any more, or two wait for, or the store lost: had again by its task, never by a purchase."""
+"""A parked task, one that two calls wait for, or one whose picture is lost is resumed by its task id, never bought."""
 
 from __future__ import annotations
 

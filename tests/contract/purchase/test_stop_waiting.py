@@ -310,7 +310,7 @@ def test_what_it_submitted_itself_and_lost_to_another_server_was_submitted(shop:
         elsewhere._register(connection, now)
         [attempt] = read_attempts(connection, attempts.c.state == "submitted")
         taken = elsewhere._claims.own(elsewhere._take_over(connection, now, attempt))
-    # Its next word is refused, and then it waits for the other.
+    # Its next write is refused, since the claim is lost; then it waits for the other process.
     shop.mend()
     until(lambda: [call.works for call in shop.journal.waits._calls] == [False], PATIENCE)
     stop(shop)
@@ -320,7 +320,7 @@ def test_what_it_submitted_itself_and_lost_to_another_server_was_submitted(shop:
 
 
 def test_all_who_wait_for_it_here_stop(tmp_path: Path) -> None:
-    """Or the next of them would submit what was to be left."""
+    """If only one stopped, the next one would go on with the request."""
     with Shop(tmp_path, REMOTE_IMAGE_HIDREAM_AT_ONCE="1") as shop:
         shop.hold()
         first = shop.buying(upscale(shop.hidream, A))
@@ -405,7 +405,7 @@ def test_no_call_is_remembered_after_its_end(shop: Shop, fault: dict[str, object
 
 
 def stop_at(shop: Shop, call: Callable[[], PaidCall], moment: int, kind: str) -> bool:
-    """Buy, and stop at the so-many-th change of the journal or word of progress; whether there was such a moment."""
+    """Buy, and stop at change number N of the journal or progress; return whether the call made so many changes."""
     met: list[str] = []
     stopped: list[bool] = []
 

@@ -80,7 +80,7 @@ def test_an_image_changed_before_it_goes_up_is_not_bought(shop: Shop) -> None:
 
 
 class _Text(str):
-    """Can be watched, which a plain string cannot."""
+    """A str that allows weak references, which show when it is freed."""
 
     __slots__ = ("__weakref__",)
 
@@ -104,7 +104,7 @@ def test_what_went_up_is_not_held_while_its_task_waits(shop: Shop) -> None:
 
 def test_a_few_pictures_at_a_time_are_opened(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once, most, lock = 0, 0, threading.Lock()
-    # Two are in there together at some time, or this would prove nothing.
+    # Two calls must be in there at the same time, or the test shows nothing.
     met = threading.Barrier(2)
 
     def decode(stream: IO[bytes], max_pixels: int) -> tensors.Pixels:

@@ -1,4 +1,4 @@
-"""Templates on the server: asked for once, kept over restarts, shown when the service is away; damage is no cache."""
+"""The templates and their cache: fetched once, kept over restarts, used if the service is away, dropped if damaged."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MakeShelf = Callable[..., TemplateShelf]
 
 @pytest.fixture
 def make_shelf(emulator: Emulator, clock: Clock, tmp_path: Path) -> MakeShelf:
-    """A shelf of one start of the server; another one is the next start."""
+    """Make the TemplateShelf of one start of the server; the next one is that of the next start."""
 
     def make(url: str = "", **environment: str) -> TemplateShelf:
         url = url or emulator.url
@@ -293,7 +293,7 @@ def test_pictures_go_after_thirty_days(
     assert asked(emulator, "image") == asked_for + 1
 
 
-# ---- failures and crowds
+# ---- failures, and many calls at once
 
 
 def test_a_picture_that_failed_is_left_alone_for_a_minute(

@@ -1,4 +1,4 @@
-"""Whoever sends a header or a body byte by byte is cut off, and what came by then is read."""
+"""An answer that comes byte by byte, head or body, is cut off at its deadline, and what came by then is read."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_calls_that_wait_for_an_exchange_share_its_failure() -> None:
 
 
 def test_a_poll_is_cut_whatever_its_exchange_did(monkeypatch: MonkeyPatch) -> None:
-    """The exchange inside it is a request of the same thread, and may begin when the poll's time has passed."""
+    """A token exchange within a poll runs on the same thread, and may begin when the poll's time is over."""
     limits: list[transport.TimeLimit] = []
 
     class Watched(transport.TimeLimit):

@@ -78,7 +78,7 @@ def strict_comfyui(tmp_path_factory: pytest.TempPathFactory, service_environment
 def strict(strict_comfyui: ComfyUI, emulator: Emulator) -> Iterator[ComfyUI]:
     start_over(strict_comfyui, emulator)
     yield strict_comfyui
-    forget_purchases(strict_comfyui)  # or its collector would ask for parked tasks while others count requests
+    forget_purchases(strict_comfyui)  # else its background poller asks for parked tasks while other tests count
 
 
 @pytest.fixture

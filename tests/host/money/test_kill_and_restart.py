@@ -42,7 +42,7 @@ NOTICE = "JOURNAL-WAS-DAMAGED.txt"
 
 
 class Mortal:
-    """A ComfyUI that starts again and again; nothing is known of its environment but what the test asks for."""
+    """A ComfyUI that is started again and again, each time with the variables that the test asks for."""
 
     def __init__(self, comfy: ComfyUI) -> None:
         self.comfy = comfy

@@ -1,4 +1,4 @@
-"""What the page of whoever queued a prompt is told of a waiting node (nodes/comfy/display.py), over the websocket."""
+"""The progress events of a waiting node (nodes/comfy/display.py), which go to the client that queued the prompt."""
 
 from __future__ import annotations
 

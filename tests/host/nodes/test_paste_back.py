@@ -96,7 +96,7 @@ def probing_comfyui(tmp_path_factory: pytest.TempPathFactory, service_environmen
 def comfy(probing_comfyui: ComfyUI, emulator: Emulator) -> Iterator[ComfyUI]:
     start_over(probing_comfyui, emulator)
     yield probing_comfyui
-    forget_purchases(probing_comfyui)  # or its collector would ask for parked tasks while others count requests
+    forget_purchases(probing_comfyui)  # else its background poller asks for parked tasks while other tests count
 
 
 def placed(graph: Graph, image: Link, **widgets: Any) -> Node:

@@ -1,4 +1,4 @@
-"""The ground under all other host tests: ComfyUI runs, draws, tells, and has loaded the pack."""
+"""What all other host tests rely on: ComfyUI runs prompts, returns pictures, sends events, and has loaded the pack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is certainly dead, shown on real processes."""
+"""Which owners are certainly dead, shown with real processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ sys.stdin.read()
 
 
 class Child:
-    """A process that has told who it is, and waits."""
+    """A process that has printed its identity, and waits."""
 
     def __init__(self, told_by: str = "this_process") -> None:
         command = [sys.executable, "-c", CHILD, told_by]

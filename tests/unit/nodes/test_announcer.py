@@ -1,4 +1,4 @@
-"""Announcements: soon, never too many, never one too few, and no burden to whoever makes them."""
+"""ChangeNotifier: it announces changes soon, not too often, misses none, and never holds up its caller."""
 
 from __future__ import annotations
 

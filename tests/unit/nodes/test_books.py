@@ -1,4 +1,4 @@
-"""The journal at the end of a process, and the collector beside a second copy of the pack."""
+"""The server's journal at the end of a process, and its background poller beside a second copy of the pack."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ PICTURE: tensors.Pixels = np.zeros((4, 4, 3), np.uint8)
 
 
 class Recorder:
-    """A screen that keeps what it is told."""
+    """A UiSink that records what it is given."""
 
     def __init__(self) -> None:
         self.states: list[dict[str, Any]] = []
@@ -109,7 +109,7 @@ def test_four_times_a_second_at_most_while_much_does(display: NodeDisplay, scree
 def test_the_end_is_told_in_words_whoever_stops_nothing_before(
     display: NodeDisplay, screen: Recorder, clock: Clock
 ) -> None:
-    """One of two coroutines leaves when the other one's call has just ended, and nobody has been woken for it yet."""
+    """One of two coroutines is cancelled when the other one's call has just ended, and has not been woken yet."""
     first, second = begin(display, 1, 1)
     first.end(bought())
     display.refresh(at_once=True)

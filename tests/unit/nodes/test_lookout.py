@@ -1,4 +1,4 @@
-"""One look for all that wait, however many they are."""
+"""WakeUpTimer: one check wakes all that wait, however many they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets of pictures whose number nobody announced, and last words that meet another journal."""
+"""Sets of pictures whose number is not known before, and writes of a claim into a journal that was replaced."""
 
 from __future__ import annotations
 

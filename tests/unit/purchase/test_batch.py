@@ -59,7 +59,7 @@ def account() -> HiDreamAccount:
 
 @dataclass
 class Service:
-    """Answers one submit with ``outcome``, and a query with ``told``."""
+    """Answers one submit with ``outcome``, and a poll with ``told``."""
 
     outcome: Accepted | BaseException
     told: Sequence[SubTask] = ()

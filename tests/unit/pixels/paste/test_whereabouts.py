@@ -1,4 +1,4 @@
-"""Which of the places where the original can lie in a generated picture is the one where it does."""
+"""api.pixels.paste.locate: of the places where the original can lie in a generated picture, it finds the true one."""
 
 from __future__ import annotations
 
