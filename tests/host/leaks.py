@@ -29,7 +29,7 @@ def everything_told(comfy: ComfyUI, result: Result | None, *elsewhere: Path) -> 
         "tasks": comfy.request("GET", "/hidream_volcengine/tasks").text,
     }
     for file in result.files() if result else ():
-        # The text chunks of a PNG are not compressed, so a key in them is found. The pixels are compressed: not searched.
+        # The text chunks of a PNG are not compressed, so a key in them is found. The pixels are not searched.
         told[file.filename] = comfy.view(file).decode("latin-1")
     for folder in (*(comfy.base / name for name in ("user", "output", "temp", "input")), *elsewhere):
         for path in folder.rglob("*"):

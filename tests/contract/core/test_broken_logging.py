@@ -28,7 +28,7 @@ def shop(tmp_path: Path, monkeypatch: MonkeyPatch) -> Iterator[Shop]:
 
 
 def on_a_thread_of_the_pack(*_: object) -> bool:
-    """Whether this is a thread of the pack, and none of the test or of the emulator, which stands for another machine."""
+    """Whether this is a thread of the pack, not of the test or of the emulator, which stands for another machine."""
     return threading.current_thread().name.startswith("hidream-volcengine")
 
 
