@@ -25,25 +25,25 @@ _PATIENCE = 60.0
 def table() -> Table:
     # No limit of polls, so that as many as possible are under way, and none of rates, which would stop the benchmark.
     settings = {"hidream_at_once": 0, "polls_per_second": 0, "hidream_outpaint_per_minute": 0}
-    felt: dict[str, list[float]] = {f"{CANCEL}: {OURS}": [], f"{FAILURE}: {OURS}": [], f"{CANCEL}: {PARTNER}": []}
+    seconds: dict[str, list[float]] = {f"{CANCEL}: {OURS}": [], f"{FAILURE}: {OURS}": [], f"{CANCEL}: {PARTNER}": []}
     with Studio(Emulator(), rivals=True, **settings) as studio:
         photo = studio.photos(64, 1)[0]
         for number in range(MIN_ROUNDS):
-            cancels, failures, rival = felt.values()
+            cancels, failures, rival = seconds.values()
             cancels += [_cancelled(studio, _waiting(photo, TASKS)) for _ in range(CANCELS_A_ROUND)]
             failures.append(_failed(studio, _waiting(photo, TASKS - 1) | _failing(photo, number)))
             rival.append(_cancelled(studio, _rivals(studio, photo, number)))
     rows = [
         (name, str(len(laps)), told(median(laps)), told(max(laps)), f"≤ {told(_LIMIT)}" if OURS in name else "")
-        for name, laps in felt.items()
+        for name, laps in seconds.items()
     ]
-    cancel, failure, rival = felt.values()
+    cancel, failure, rival = seconds.values()
     ratios = [
         Ratio(f"{CANCEL}, the longest of {len(cancel)}", told(_LIMIT), max(cancel) / _LIMIT, max(rival) / _LIMIT),
         Ratio(FAILURE, told(_LIMIT), median(failure) / _LIMIT),
     ]
     columns = ("what", "runs", "median", "longest", "target")
-    return Table("How soon a run of waiting tasks ends", columns, rows, felt, ratios=ratios)
+    return Table("How soon a run of waiting tasks ends", columns, rows, seconds, ratios=ratios)
 
 
 def _waiting(photo: str, tasks: int) -> Prompt:

@@ -134,12 +134,12 @@ def _graph(count: int, number: int) -> Prompt:
     }
 
 
-def _problems(count: int, came: dict[str, Any], accepted: Sequence[Recorded]) -> list[str]:
+def _problems(count: int, output: dict[str, Any], accepted: Sequence[Recorded]) -> list[str]:
     """Return what is wrong with the pictures that came and with what was bought; empty if nothing is."""
     problems = []
-    if came["numbers"] != list(range(count)):
+    if output["numbers"] != list(range(count)):
         problems.append(f"{count}: not every picture came, or not in order")
-    if any(size != [1, 2 * SIDE, 2 * SIDE, 3] for size in came["sizes"]):
+    if any(size != [1, 2 * SIDE, 2 * SIDE, 3] for size in output["sizes"]):
         problems.append(f"{count}: a picture of another size")
     bought = Counter(_what(record) for record in accepted)
     if len(bought) != count or max(bought.values(), default=0) > 1:

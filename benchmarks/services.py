@@ -80,8 +80,8 @@ def table() -> Table:
 def _in_ratios(name: str, laps: dict[str, Laps]) -> Ratio:
     ideal = median(lap.ideal for lap in laps[OURS])
     # Leave out a way that brings fewer pictures: its time cannot be compared.
-    whole = {way: those for way, those in laps.items() if those[0].pictures == PICTURES.get(name, 1)}
-    times = {way: median(lap.seconds for lap in those) / ideal for way, those in whole.items()}
+    comparable = {way: those for way, those in laps.items() if those[0].pictures == PICTURES.get(name, 1)}
+    times = {way: median(lap.seconds for lap in those) / ideal for way, those in comparable.items()}
     return Ratio(name, f"{ideal:.1f} s", times[OURS], times.get(PARTNER), times.get(PLAIN))
 
 
@@ -94,8 +94,8 @@ def _row(name: str, laps: dict[str, Laps]) -> tuple[str, ...]:
 
 
 def _ratio(laps: Laps, ideal: float, pictures: int) -> str:
-    came = "" if laps[0].pictures == pictures else f" ({laps[0].pictures} of {pictures} pictures)"
-    return f"{median(lap.seconds for lap in laps) / ideal:.2f}{came}"
+    missing = "" if laps[0].pictures == pictures else f" ({laps[0].pictures} of {pictures} pictures)"
+    return f"{median(lap.seconds for lap in laps) / ideal:.2f}{missing}"
 
 
 def _local(seconds: dict[str, list[float]]) -> tuple[str, ...]:
@@ -105,8 +105,8 @@ def _local(seconds: dict[str, list[float]]) -> tuple[str, ...]:
 
 
 def _polled(most: dict[str, int]) -> tuple[str, ...]:
-    told = f"{most['near']} near its usual end, {most['else']} else"
-    return (f"polls of a task in any second ({LONG})", "", told, "", "", "", "2, 1")
+    most_polls = f"{most['near']} near its usual end, {most['else']} else"
+    return (f"polls of a task in any second ({LONG})", "", most_polls, "", "", "", "2, 1")
 
 
 def _wrong(ways: dict[str, dict[str, Laps]]) -> list[str]:

@@ -84,8 +84,8 @@ def tail(log: Path, lines: int) -> str:
 def _last_step() -> str:
     """Return the last line of the log that says what pip is doing, or ""."""
     steps = ("Collecting", "Downloading", "Processing", "Installing")
-    told = [line.strip() for line in tail(_LOG, 50).splitlines()]
-    return next((line[:100] for line in reversed(told) if line.startswith(steps)), "")
+    lines = [line.strip() for line in tail(_LOG, 50).splitlines()]
+    return next((line[:100] for line in reversed(lines) if line.startswith(steps)), "")
 
 
 def _fingerprint() -> list[str]:

@@ -42,10 +42,10 @@ def _stage_pack() -> None:
 
 
 def _run(tool: str, *arguments: str) -> bool:
-    told = subprocess.run([sys.executable, "-m", tool, *arguments], cwd=ROOT, capture_output=True, encoding="utf-8")
+    finished = subprocess.run([sys.executable, "-m", tool, *arguments], cwd=ROOT, capture_output=True, encoding="utf-8")
     staged = str((_STAGE / PACK).relative_to(ROOT)) + ("\\" if sys.platform == "win32" else "/")
-    print((told.stdout + told.stderr).replace(staged, ""), end="", flush=True)
-    return told.returncode == 0
+    print((finished.stdout + finished.stderr).replace(staged, ""), end="", flush=True)
+    return finished.returncode == 0
 
 
 if __name__ == "__main__":

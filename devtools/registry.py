@@ -96,10 +96,10 @@ def missing(read: dict[str, Any]) -> list[str]:
         how = "python -m devtools.registry own https://github.com/OWNER/REPOSITORY PUBLISHER"
         return [*problems, f"The owner fills them in with: {how}"]
     try:
-        told = owned("\n".join(f'{name} = ""' for name in _OWNERS), values["Repository"], values["PublisherId"])
+        filled_in = owned("\n".join(f'{name} = ""' for name in _OWNERS), values["Repository"], values["PublisherId"])
     except NotReadyError as problem:
         return [str(problem)]
-    wanted = dict(re.findall(r'^(\w+) = "(.*)"$', told, re.MULTILINE))
+    wanted = dict(re.findall(r'^(\w+) = "(.*)"$', filled_in, re.MULTILINE))
     return [
         f"{name} in pyproject.toml is {values[name]}, of this repository it would be {wanted[name]}"
         for name in _OWNERS
@@ -114,10 +114,10 @@ def changelog(version: str) -> str:
         NotReadyError: it has no section for it.
     """
     sections = re.split(r"^## ", CHANGELOG.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    told = next((section for section in sections if section.split()[0] == version), None)
-    if told is None:
+    section = next((section for section in sections if section.split()[0] == version), None)
+    if section is None:
         raise NotReadyError(f"CHANGELOG.md says nothing about {version}")
-    return told.partition("\n")[2].strip()
+    return section.partition("\n")[2].strip()
 
 
 def changed_since(commit: str) -> bool:

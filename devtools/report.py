@@ -123,10 +123,10 @@ def _run(batch: api.Batch, log: io.StringIO) -> tuple[bool, list[str]]:
     result = ended.result()
     batch.delivered([result])
     errors = [*filter(None, [result.error]), *(result.delivery.errors if result.delivery else ())]
-    told = [f"{type(error).__name__}, billed: {error.billed}: {error.text().en}" for error in errors]
+    paragraphs = [f"{type(error).__name__}, billed: {error.billed}: {error.text().en}" for error in errors]
     if result.delivery:
-        told.append(f"{result.delivery.source}: {[picture.shape for picture in result.delivery.pictures]}")
-    return not errors, told
+        paragraphs.append(f"{result.delivery.source}: {[picture.shape for picture in result.delivery.pictures]}")
+    return not errors, paragraphs
 
 
 def _recorded(response: requests.Response, limit: TimeLimit, *, is_paid: bool) -> received.Answer:

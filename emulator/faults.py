@@ -102,7 +102,7 @@ class Action(BaseModel):
         if self.html:
             return Answer.html(self.status or 200, self.headers)
         if self.gateway is not None:
-            return Answer.json(_of_a_gateway(self.gateway), self.status or 406, self.headers)
+            return Answer.json(_gateway_error(self.gateway), self.status or 406, self.headers)
         if self.status is not None or "json_body" in self.model_fields_set:
             status = self.status or 200
             body = self.json_body if "json_body" in self.model_fields_set else {"code": status, "message": "emulated"}
@@ -115,14 +115,14 @@ class Action(BaseModel):
         return (size[0], size[1]) if size else None
 
 
-def _of_a_gateway(upstream: int | str) -> dict[str, Any]:
+def _gateway_error(upstream: int | str) -> dict[str, Any]:
     """Return the body of a gateway whose upstream, Volcengine, failed: JSON in a string in JSON in a string.
 
     `upstream` is a code of VENDOR_CODES, or the gateway's own text.
     """
     if isinstance(upstream, int):
-        told = json.dumps({"code": upstream, "message": VENDOR_CODES[upstream].message, "data": None})
-        upstream = f"not ok match: {told}"
+        failure = json.dumps({"code": upstream, "message": VENDOR_CODES[upstream].message, "data": None})
+        upstream = f"not ok match: {failure}"
     inner = json.dumps({"code": -1, "message": upstream})
     return {"code": "upstream_error", "message": "", "upsream_message": inner, "data": None}
 

@@ -82,10 +82,10 @@ class Answer:
 
         Any other answer is returned as it is.
         """
-        told = json.loads(self.body)
-        if self.status != 200 or told.get("code") not in (0, 10000):
+        body = json.loads(self.body)
+        if self.status != 200 or body.get("code") not in (0, 10000):
             return self
-        return Answer.json({"code": 200, "message": "ok", "data": {**told, "code": "success"}}, 201, self.headers)
+        return Answer.json({"code": 200, "message": "ok", "data": {**body, "code": "success"}}, 201, self.headers)
 
 
 Accept = Callable[[int, str, Span], None]

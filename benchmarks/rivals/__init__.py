@@ -45,10 +45,10 @@ class BenchPlain(_Bench):
         task_id = submitted["result"]["task_id"]
         while True:
             time.sleep(5)
-            told = requests.get(f"{url}{_SUBMIT}/results", params={"task_id": task_id}, headers=headers, timeout=30)
-            if _status(told.json()) not in _WAITING:
+            polled = requests.get(f"{url}{_SUBMIT}/results", params={"task_id": task_id}, headers=headers, timeout=30)
+            if _status(polled.json()) not in _WAITING:
                 break
-        picture = requests.get(told.json()["result"]["sub_task_results"][0]["image"], timeout=60).content
+        picture = requests.get(polled.json()["result"]["sub_task_results"][0]["image"], timeout=60).content
         decoded = np.array(Image.open(io.BytesIO(picture)).convert("RGB")).astype(np.float32) / 255.0
         return (torch.from_numpy(decoded)[None],)
 
@@ -73,7 +73,7 @@ class BenchPartner(_Bench):
         body = {"image": tensor_to_base64_string(image[:1]), "upsale_ratio": 2, "version": "v1"}
         submitted = await sync_op_raw(type(self), ApiEndpoint(url + _SUBMIT, "POST", headers=headers), data=body)
         query = {"task_id": submitted["result"]["task_id"]}
-        told = await poll_op_raw(
+        polled = await poll_op_raw(
             type(self),
             ApiEndpoint(f"{url}{_SUBMIT}/results", query_params=query, headers=headers),
             status_extractor=_status,
@@ -81,7 +81,7 @@ class BenchPartner(_Bench):
             failed_statuses=[3, 4],
             queued_statuses=[0],
         )
-        return (await download_url_to_image_tensor(told["result"]["sub_task_results"][0]["image"]),)
+        return (await download_url_to_image_tensor(polled["result"]["sub_task_results"][0]["image"]),)
 
 
 NODE_CLASS_MAPPINGS = {"BenchPlain": BenchPlain, "BenchPartner": BenchPartner}

@@ -40,13 +40,13 @@ async def comfy_entrypoint():
 def _load():
     before, opened, connected = set(sys.modules), [], []
 
-    def heard(event, arguments):
+    def audit(event, arguments):
         if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
             opened.append(os.fsdecode(arguments[0]))
         elif event in ("socket.connect", "socket.getaddrinfo"):
             connected.append(repr(arguments[-1]))
 
-    sys.addaudithook(heard)
+    sys.addaudithook(audit)
     names = set(nodes.NODE_CLASS_MAPPINGS)
     begun = time.perf_counter(), time.process_time()
     try:

@@ -139,7 +139,7 @@ def save_workflows(
     Raises:
         AssertionError: the frontends queue different prompts, or the second run bought again.
     """
-    came: dict[str, list[str]] = {}
+    known: dict[str, list[str]] = {}
     for version, arguments in _frontends().items():
         with ComfyUI(base, environment=environment, arguments=arguments) as comfy, _page(comfy) as page:
             comfy.upload(made / "photo.png", "photo.png")
@@ -163,10 +163,10 @@ def save_workflows(
                 accepted = len(emulator.accepted)
                 result = comfy.run(prompt, workflow=built["workflow"])
                 pictures = [pixels_sha256(np.asarray(picture)) for picture in comfy.images(result)]
-                if name in came and (came[name] != pictures or len(emulator.accepted) != accepted):
+                if name in known and (known[name] != pictures or len(emulator.accepted) != accepted):
                     raise AssertionError(f"{name}: bought twice")
-                came[name] = pictures
-    return came
+                known[name] = pictures
+    return known
 
 
 def _write(path: Path, content: Any) -> None:

@@ -286,12 +286,12 @@ class ComfyUI:
             )
         except (TimeoutError, ConnectionError) as problem:
             raise HostError(f"{problem}. The end of {self.log_file}:\n{tail(self.log_file, 20)}") from problem
-        told = [
+        events = [
             event
             for event in self.events.since(start)
             if event.at <= final.at and event.data.get("prompt_id") in (None, prompt_id)
         ]
-        return Result(prompt_id, _FINAL[final.type], self.history(prompt_id), tuple(told))
+        return Result(prompt_id, _FINAL[final.type], self.history(prompt_id), tuple(events))
 
     def history(self, prompt_id: str) -> dict[str, Any]:
         """Return the prompt's entry in /history."""

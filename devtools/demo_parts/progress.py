@@ -51,8 +51,8 @@ def _show_tasks(log: Path, stop: threading.Event) -> None:
         lines.seek(0, 2)
         unread = ""
         while not stop.wait(0.1):
-            whole, newline, unread = (unread + lines.read()).rpartition("\n")
-            for task in _TASK_ID.findall(whole + newline):
+            complete, newline, unread = (unread + lines.read()).rpartition("\n")
+            for task in _TASK_ID.findall(complete + newline):
                 if task not in seen:
                     seen.add(task)
                     print(f"  task_id={task}", flush=True)

@@ -187,7 +187,7 @@ class PostgreSQL:
             self._process = subprocess.Popen(
                 command, cwd=self.base, env=_environment(), stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,  # Ctrl-C reaches this process only
-                **_as_somebody(),
+                **_as_unprivileged_user(),
             )  # fmt: skip
         try:
             self._guard = subprocess.Popen(
@@ -252,7 +252,7 @@ class PostgreSQL:
         password_file.write_text(self.password, encoding="utf-8")
         if _is_root():
             for path in (self.base, password_file):
-                os.chown(path, *_somebody())
+                os.chown(path, *_unprivileged_user())
         sync = () if self._fsync else ("--no-sync",)
         try:
             self._run(
@@ -272,14 +272,14 @@ class PostgreSQL:
                 return
             except psycopg.OperationalError as problem:
                 if time.monotonic() > deadline:
-                    told = f"PostgreSQL is not up after {timeout:.0f} s ({problem}):\n{tail(self.log_file, 20)}"
-                    raise PostgreSQLError(told) from problem
+                    message = f"PostgreSQL is not up after {timeout:.0f} s ({problem}):\n{tail(self.log_file, 20)}"
+                    raise PostgreSQLError(message) from problem
             time.sleep(0.05)
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
             [self._program(program), *arguments], cwd=self.base, env=_environment(), stdin=subprocess.DEVNULL,
-            capture_output=True, encoding="utf-8", errors="replace", timeout=120, **_as_somebody(),
+            capture_output=True, encoding="utf-8", errors="replace", timeout=120, **_as_unprivileged_user(),
         )  # fmt: skip
         if done.returncode:
             raise PostgreSQLError(f"{program} failed:\n{done.stdout}{done.stderr}")
@@ -292,15 +292,15 @@ def _is_root() -> bool:
     return os.name == "posix" and os.geteuid() == 0
 
 
-def _as_somebody() -> dict[str, Any]:
+def _as_unprivileged_user() -> dict[str, Any]:
     """Return the arguments of subprocess that run a program as another user; none if we are not root."""
     if not _is_root():
         return {}
-    user, group = _somebody()
+    user, group = _unprivileged_user()
     return {"user": user, "group": group, "extra_groups": ()}
 
 
-def _somebody() -> tuple[int, int]:
+def _unprivileged_user() -> tuple[int, int]:
     """Return the ids of a user who is not root, and of the user's group."""
     import pwd
 
