@@ -109,7 +109,7 @@ def _run(batch: api.Batch, log: io.StringIO) -> tuple[bool, list[str]]:
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     with patch.object(received, "read_answer", _recorded):
-        ended = api.DaemonPool(1).submit(lambda: batch.run(0, api.CallHandle(cancel, lambda progress: None)))
+        ended = api.DaemonPool(1).start(lambda: batch.run(0, api.CallHandle(cancel, lambda progress: None)))
         try:
             while not wait([ended], 0.2).done:  # Windows does not interrupt a wait without a limit
                 pass

@@ -39,7 +39,7 @@ class DaemonPool:
         self._waiting = 0
         self._abandoned: set[Future[Any]] = set()
 
-    def submit(self, job: Callable[[], _T]) -> Future[_T]:
+    def start(self, job: Callable[[], _T]) -> Future[_T]:
         """Queue ``job`` and return the future of its result; it runs with a copy of the caller's context variables."""
         future: Future[_T] = Future()
         context = contextvars.copy_context()
@@ -129,7 +129,7 @@ def on_codec_pool(function: Callable[..., _T], *args: Any, cancel: CancelToken |
             cancel.check()
         return function(*args)
 
-    return _large_work.submit(work).result()
+    return _large_work.start(work).result()
 
 
 _PROC = Path("/proc")

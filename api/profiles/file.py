@@ -45,7 +45,7 @@ class StaleRevisionError(Exception):
 
 
 @dataclass(frozen=True)
-class StoredKey:
+class StoredSecret:
     """A key, and the addresses that it was entered for, as :func:`fields.is_bound_to` reads them."""
 
     value: Secret
@@ -65,7 +65,7 @@ class StoredProfile:
     name: str
     account_id: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    keys: Mapping[str, StoredKey] = field(default_factory=dict)
+    keys: Mapping[str, StoredSecret] = field(default_factory=dict)
     other_keys: frozenset[str] = frozenset()
 
 
@@ -309,7 +309,7 @@ def _profile(entry: dict[str, Any]) -> StoredProfile:
     if not isinstance(settings, dict):
         raise TypeError
     stored = {
-        name: StoredKey(Secret(_word(key["value"])), tuple(map(_word, key["for"])))
+        name: StoredSecret(Secret(_word(key["value"])), tuple(map(_word, key["for"])))
         for name, key in keys.items()
         if name in KEY_NAMES
     }

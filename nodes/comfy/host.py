@@ -88,7 +88,7 @@ async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
         InterruptProcessingException: the user interrupted.
         Exception: whatever the function raises.
     """
-    future = _local_pool.submit(partial(function, *args))
+    future = _local_pool.start(partial(function, *args))
     try:
         await _until_done([future])
     except BaseException:
@@ -166,7 +166,7 @@ def _report_abandoned_calls(batch: api.Batch, display: NodeDisplay) -> None:
 
     # One thread for all: the items of a mapped list are interrupted at the same time.
     with contextlib.suppress(Exception):
-        _interrupt_report_pool.submit(look)
+        _interrupt_report_pool.start(look)
 
 
 def _as_shown(text: Text) -> str:
@@ -305,10 +305,10 @@ async def _run_jobs(
     handles = [api.CallHandle(token, call.report) for token, call in zip(tokens, shown_calls, strict=True)]
 
     def start(index: int) -> Future[_T]:
-        return pool.submit(partial(_run_and_show, jobs[index], handles[index], shown_calls[index]))
+        return pool.start(partial(_run_and_show, jobs[index], handles[index], shown_calls[index]))
 
     reads: dict[int, Future[Any]] = {
-        index: _store_read_pool.submit(partial(_read_and_show, read, handles[index], shown_calls[index]))
+        index: _store_read_pool.start(partial(_read_and_show, read, handles[index], shown_calls[index]))
         for index, read in stored.items()
     }
     started = {index: start(index) for index in range(len(jobs)) if index not in reads}
@@ -445,7 +445,7 @@ class _NodeUi:
                 there(file)
 
         with contextlib.suppress(Exception):
-            _thumbnail_pool.submit(make)
+            _thumbnail_pool.start(make)
 
     def _display_node(self) -> str | None:
         with contextlib.suppress(Exception):

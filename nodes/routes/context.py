@@ -41,6 +41,6 @@ def own_threads(size: int) -> OffLoop:
     pool = DaemonPool(size)
 
     async def off_loop(function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.wrap_future(pool.submit(partial(function, *args)))
+        return await asyncio.wrap_future(pool.start(partial(function, *args)))
 
     return off_loop

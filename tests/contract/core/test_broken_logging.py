@@ -120,7 +120,7 @@ def test_a_paid_picture_is_handed_on_whatever_is_broken(shop: Shop, monkeypatch:
             call = ANY_CALL[service](shop, A, take)
             with monkeypatch.context() as patching, at(level, root), shop.buys(1):
                 BROKEN[what](patching)
-                result = pool.submit(partial(buy, shop, call)).result(PATIENCE)
+                result = pool.start(partial(buy, shop, call)).result(PATIENCE)
             assert result.error is None and len(pictures([result])) == 1, (level, service)
 
 

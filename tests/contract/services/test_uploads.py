@@ -130,7 +130,7 @@ def test_a_few_pictures_at_a_time_are_opened(shop: Shop, monkeypatch: pytest.Mon
 def test_a_call_stopped_before_its_turn_is_not_encoded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     pool, free = workers.DaemonPool(1), threading.Event()
     monkeypatch.setattr(workers, "_large_work", pool)
-    pool.submit(lambda: free.wait(paying.PATIENCE))
+    pool.start(lambda: free.wait(paying.PATIENCE))
     encodings: list[str] = []
 
     def encode() -> dict[str, str]:
@@ -164,7 +164,7 @@ def test_nor_is_the_body_made_of_what_was_encoded(service: str, shop: Shop, monk
     call = ANY_CALL[service](shop, A)
 
     def encode() -> Mapping[str, Any]:
-        pool.submit(lambda: free.wait(paying.PATIENCE))  # whatever comes next has to wait
+        pool.start(lambda: free.wait(paying.PATIENCE))  # whatever comes next has to wait
         return call.encode()
 
     with shop.sends_nothing():
