@@ -20,31 +20,3 @@ from .model import (
 )
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store, file_name
 from .task_list import Overview, StopRegistry, Task
-
-__all__ = [
-    "ANY_PICTURE",
-    "UNKNOWN_MEDIA",
-    "Attempt",
-    "Busy",
-    "Claim",
-    "ClaimLost",
-    "DamagedPictureError",
-    "Decision",
-    "Explained",
-    "Finished",
-    "Found",
-    "Journal",
-    "JournalError",
-    "Kept",
-    "MissingPictureError",
-    "Order",
-    "Overview",
-    "Purchase",
-    "State",
-    "StopRegistry",
-    "Store",
-    "StoredResult",
-    "Task",
-    "file_name",
-    "retold",
-]

@@ -6,19 +6,3 @@ from .collect import Delivery
 from .fetch import fetch_task
 from .order import PaidCall
 from .words import deliver, may_still_come, notes_of, sources_of
-
-__all__ = [
-    "AbandonedCalls",
-    "BackgroundPoller",
-    "Batch",
-    "Delivery",
-    "PaidCall",
-    "Plan",
-    "Result",
-    "Run",
-    "deliver",
-    "fetch_task",
-    "may_still_come",
-    "notes_of",
-    "sources_of",
-]

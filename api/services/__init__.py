@@ -6,20 +6,3 @@ from .hidream_templates import Template, fetch_templates, fetch_thumbnail
 from .model import WireRequest, checked
 from .outcome import Meaning, Outcome, refusal
 from .volcengine import SUCCESS, VolcengineService, ask_for_result
-
-__all__ = [
-    "SUCCESS",
-    "HiDreamService",
-    "Meaning",
-    "NotAccepted",
-    "Outcome",
-    "Template",
-    "VolcengineService",
-    "WireRequest",
-    "ask_for_result",
-    "checked",
-    "endpoint_named",
-    "fetch_templates",
-    "fetch_thumbnail",
-    "refusal",
-]

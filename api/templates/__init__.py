@@ -1,8 +1,3 @@
 """HiDream's templates for model photo sets: the lists and pictures that the template picker shows."""
 
 from .shelf import TemplatePage, TemplateShelf
-
-__all__ = [
-    "TemplatePage",
-    "TemplateShelf",
-]
