@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Request, expect
 
 from devtools.environment import ROOT
-from devtools.host import PACK_FOLDER
+from devtools.comfyui.host import PACK_FOLDER
 from tests.browser.frontend import READY, Frontend
 from tests.browser.looks import looks
 from tests.browser.settings_dialog import Panel

@@ -332,7 +332,7 @@ class LocalWork:
         return {"required": {"image": ("IMAGE", {}), "folder": ("STRING", {})}}
 
     async def work(self, image, folder):
-        host = next(module for name, module in sys.modules.items() if name.endswith(".nodes.host"))
+        host = next(module for name, module in sys.modules.items() if name.endswith(".nodes.comfy.host"))
         (Path(folder) / f"{uuid.uuid4().hex}.queued").touch()
         await host.off_loop(work, Path(folder))
         return {"ui": {"text": ["done"]}}
