@@ -13,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Request, expect
 
-from devtools.environment import ROOT
 from devtools.comfyui.host import PACK_FOLDER
+from devtools.environment import ROOT
 from tests.browser.frontend import READY, Frontend
 from tests.browser.looks import looks
 from tests.browser.settings_dialog import Panel
