@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ..core import (
     Accepted,
@@ -22,15 +21,25 @@ from ..core import (
     pack_logger,
     redact,
 )
-from ..journal import Attempt, Busy, ClaimLost, Decision, Explained, Finished, Found, JournalError, Order, State
+from ..journal import (
+    Attempt,
+    Busy,
+    Claim,
+    ClaimLost,
+    Decision,
+    Explained,
+    Finished,
+    Found,
+    Journal,
+    JournalError,
+    Order,
+    State,
+)
 from .collect import Delivery, PicturesGoneError, TaskForgottenError, check_room, collect, keep_beside_an_error
 from .fetch import delivered_again, resume, reuse, wait_while_busy
 from .order import PaidCall, orders_of, together
 from .stop import StoppableCall, stoppable_call
 from .submit import submit_until_decided
-
-if TYPE_CHECKING:
-    from ..journal import Claim, Journal
 
 
 class Run:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ..core import (
     CallCancelled,
@@ -28,15 +28,21 @@ from ..core import (
     on_codec_pool,
     pack_logger,
 )
-from ..journal import Attempt, DamagedPictureError, JournalError, MissingPictureError, Store, StoredResult, retold
+from ..journal import (
+    Attempt,
+    Claim,
+    DamagedPictureError,
+    Journal,
+    JournalError,
+    MissingPictureError,
+    Store,
+    StoredResult,
+    retold,
+)
 from ..pixels import Pixels, UndecodableImageError, decode
 from .pictures import MOST_BYTES, Downloads
 from .poll import poll_until_done
 from .submit import BesideError, Service
-
-if TYPE_CHECKING:
-    # Imported for the types only: SQLAlchemy is loaded with the first purchase.
-    from ..journal import Claim, Journal
 
 # Pixels: no limit for a stored picture, whose bytes are known by their hash.
 _ANY_SIZE = 2**40

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..core import CallHandle, InvalidInputError, Progress, ServiceError, TaskRef, Text
-from ..journal import ANY_PICTURE, Attempt, Busy, ClaimLost, Explained, Finished
+from ..journal import ANY_PICTURE, Attempt, Busy, Claim, ClaimLost, Explained, Finished, Journal
 from .collect import Delivery, PicturesGoneError, TaskForgottenError, collect, from_store, picture_lost
 from .order import key_of, order_of
 from .stop import StoppableCall, stoppable_call
 from .submit import Service
-
-if TYPE_CHECKING:
-    from ..journal import Claim, Journal
-
 
 # Seconds after which a call that waits for another one looks again.
 _LOOK_AGAIN = 0.2

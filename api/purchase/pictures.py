@@ -7,7 +7,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from ..core import (
@@ -24,15 +24,11 @@ from ..core import (
     on_codec_pool,
     pack_logger,
 )
-from ..journal import UNKNOWN_MEDIA, file_name
+from ..journal import UNKNOWN_MEDIA, Kept, file_name
 from ..pixels import Encoded, Pixels, UndecodableImageError, decode, is_picture, unwrapped
 from ..transport import DownloadError, RefusedUrlError, TooLargeError, downloaded, is_loopback, without_query
 from .poll import jittered
 from .submit import Service
-
-if TYPE_CHECKING:
-    from ..journal import Kept
-
 
 # Bytes of pixels that the pictures of one task may take together in memory.
 MOST_BYTES = 4 * 2**30

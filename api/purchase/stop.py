@@ -7,14 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from ..core import Billed, CallCancelled, CancelToken, NotSubmitted, TaskTimeoutError, Text
-from ..journal import State, StopRegistry
-
-if TYPE_CHECKING:
-    # Imported for the types only: SQLAlchemy is loaded with the first purchase.
-    from ..journal import Claim
+from ..journal import Claim, State, StopRegistry
 
 
 class StoppableCall:

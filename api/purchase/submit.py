@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import timezone
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ..core import (
     Accepted,
@@ -23,15 +23,11 @@ from ..core import (
     redact_data,
     shortened,
 )
-from ..journal import UNKNOWN_MEDIA, file_name
+from ..journal import UNKNOWN_MEDIA, Claim, Journal, file_name
 from ..pixels import Encoded
 from ..services import HiDreamService, Meaning, NotAccepted, Outcome, VolcengineService, WireRequest, refusal
 from ..transport import NoAnswerError, NotSentError, Phases, unreachable
 from .poll import jittered
-
-if TYPE_CHECKING:
-    # Imported for the types only: SQLAlchemy is loaded with the first purchase.
-    from ..journal import Claim, Journal
 
 # Tries after the first one that did not reach the service whole.
 MAX_RESENDS = 3
