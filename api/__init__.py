@@ -15,28 +15,18 @@ import requests
 from .core import (
     AmbiguousSubmitError,
     AuthenticationError,
-    Budget,
-    CallCancelled,
-    CallHandle,
-    CancelToken,
     ConfigurationError,
     ConnectionFailedError,
     DaemonPool,
-    Deadlines,
     InvalidInputError,
-    JournalSettings,
-    Limits,
     ModerationError,
-    Progress,
     QuotaError,
     RateLimitError,
     RemoteImageError,
     ServiceError,
     TaskFailedError,
-    TaskRef,
     TaskTimeoutError,
     Text,
-    checks,
     choices,
     made_once,
     pack_logger,
@@ -45,6 +35,18 @@ from .core import (
 from .profiles import ProfileFile, first_profile, profile_names
 
 if TYPE_CHECKING:
+    from .core import (
+        Budget,
+        CallCancelled,
+        CallHandle,
+        CancelToken,
+        Deadlines,
+        JournalSettings,
+        Limits,
+        Progress,
+        TaskRef,
+        checks,
+    )
     from .journal import Journal, JournalError, Overview, Task
     from .pixels import Pictures, Placement, Thumbnails, Upload, geometry, padding, tensors
     from .pixels.paste import locate, paste
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
 
 # The imports under TYPE_CHECKING again, for run time: from a package to its names, separated by blanks.
 _LAZY = {
+    "core": "Budget CallCancelled CallHandle CancelToken Deadlines JournalSettings Limits Progress TaskRef",
     "journal": "Journal JournalError Overview Task",
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",
@@ -81,6 +84,7 @@ _LAZY = {
 }
 # From a name to the module that it stands for: `api.tensors.encode`.
 _WHOLE = {
+    "checks": "core.checks",
     "geometry": "pixels.geometry",
     "hidream": "services.hidream",
     "tensors": "pixels.tensors",

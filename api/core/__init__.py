@@ -1,9 +1,11 @@
 """What every other package uses: texts, errors, redaction, cancellation, checks, limits, threads, files.
 
-It imports nothing for the network, the journal's database or tensors.
-"""
+It imports nothing for the network, the journal's database or tensors."""
 
-from .cancel import CallCancelled, CancelToken, NotSubmitted
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from .choices import (
     DEFAULT_PROFILE,
     GENDERS,
@@ -41,9 +43,27 @@ from .errors import (
     TaskTimeoutError,
     show_as,
 )
-from .limits import Budget, Ceiling, Deadlines, JournalSettings, Limits
-from .reading import as_object, base64_bytes, code_of, decoded, excerpt, json_object, json_value
 from .redaction import Secret, hide_address, pack_logger, redact, redact_data, shortened, words_of
-from .task import Accepted, CallHandle, PollError, Progress, Stage, SubTask, TaskRef, UnknownTaskError, Usual
 from .text import SETTINGS_DIALOG, Text
 from .threads import DaemonPool, Process, is_dead, made_once, on_codec_pool, this_process
+
+if TYPE_CHECKING:
+    from .cancel import CallCancelled, CancelToken, NotSubmitted
+    from .limits import Budget, Ceiling, Deadlines, JournalSettings, Limits
+    from .reading import as_object, base64_bytes, code_of, decoded, excerpt, json_object, json_value
+    from .task import Accepted, CallHandle, PollError, Progress, Stage, SubTask, TaskRef, UnknownTaskError, Usual
+
+# The imports above, once more for the time when the pack runs: ComfyUI's start does not need them.
+_LATER = {
+    "Accepted", "Budget", "CallCancelled", "CallHandle", "CancelToken", "Ceiling", "Deadlines", "JournalSettings",
+    "Limits", "NotSubmitted", "PollError", "Progress", "Stage", "SubTask", "TaskRef", "UnknownTaskError", "Usual",
+    "as_object", "base64_bytes", "code_of", "decoded", "excerpt", "json_object", "json_value",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import cancel, limits, reading, task
+
+    return next(getattr(module, name) for module in (cancel, limits, reading, task) if hasattr(module, name))

@@ -15,9 +15,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .cancel import CancelToken
+if TYPE_CHECKING:
+    # ComfyUI's start does not load it.
+    from .cancel import CancelToken
 
 _T = TypeVar("_T")
 

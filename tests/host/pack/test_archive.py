@@ -52,8 +52,8 @@ HOME_VARIABLES = ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "X
 MEGABYTES = 4
 
 AT_START = {
-    *("core", "core.cancel", "core.checks", "core.choices", "core.disk", "core.errors", "core.limits", "core.reading"),
-    *("core.redaction", "core.task", "core.text", "core.threads", "profiles", "profiles.file"),
+    *("core", "core.choices", "core.disk", "core.errors", "core.redaction", "core.text", "core.threads"),
+    *("profiles", "profiles.file"),
 }
 MODULES_PROBE = """
 import sys
