@@ -14,9 +14,6 @@ from aiohttp import web
 from hidream_volcengine.api import ConfigurationError, ProfileEditor, ProfileFile, Profiles
 from hidream_volcengine.api.profiles.fields import RETIRED_SECRETS, SECRETS, SETTINGS
 from hidream_volcengine.api.transport.auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
-from hidream_volcengine.nodes.routes.guard import (
-    BODY_LIMIT,
-)  # isort: skip  # after test_routes, which makes it importable
 
 from tests.contract import raw_servers as raw
 from tests.contract.nodes.test_routes import (
@@ -34,7 +31,9 @@ from tests.contract.nodes.test_routes import (
     serving,
 )
 
+# After test_routes, which makes these importable.
 from hidream_volcengine.nodes.routes import register  # isort: skip
+from hidream_volcengine.nodes.routes.guard import BODY_LIMIT  # isort: skip
 
 CANARY = "canary+key/of=a&profile%41"
 ALL_KEYS = {
