@@ -1,6 +1,6 @@
 """What every other package uses: texts, errors, redaction, cancellation, checks, limits, threads, files.
 
-It imports nothing for the network, the journal's database or tensors."""
+It imports neither requests, SQLAlchemy, numpy nor torch."""
 
 from __future__ import annotations
 

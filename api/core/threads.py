@@ -166,7 +166,10 @@ def this_process() -> Process:
 
 
 def is_dead(process: Process) -> bool:
-    """``True`` if ``process`` has certainly ended; ``False`` if it runs, or if that cannot be known here."""
+    """``True`` if ``process`` has certainly ended; ``False`` if it runs, or if that cannot be known here.
+
+    A wrong ``True`` lets two processes buy one request; a wrong ``False`` only waits until the lease is void.
+    """
     here = this_process()
     if process.machine != here.machine or process == here or not 0 < process.pid <= _MAX_PID:
         return False

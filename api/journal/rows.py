@@ -185,7 +185,9 @@ def read_durations(connection: Connection, endpoint: str, sandbox: bool) -> list
 
 # Names in the table ``meta``: this prefix and a journal id.
 _PREFIX = "unknown:"
-# A task counts as forgotten after at least so many answers that it is unknown, over at least so many seconds.
+# A task counts as forgotten after at least so many answers that it is unknown, over at least so many seconds. No page
+# documents HiDream's words for an unknown task, and the result paths are inferred: a wrong path must not make every paid
+# task look forgotten, for a forgotten task may be bought again.
 _ANSWERS = 4
 _OVER = 3600.0
 

@@ -1,4 +1,4 @@
-"""From an accepted task to its pictures: poll, download, store, decode. Free of charge, and may be repeated."""
+"""From an accepted task to its pictures: poll, download, decode, store. Free of charge, and may be repeated."""
 
 from __future__ import annotations
 
@@ -184,7 +184,8 @@ def collect(
     """Poll an accepted task until it ends, then fetch its pictures, store each one, and write the attempt's end.
 
     In this order: poll; write ``done`` if all have ended (not for a synchronous answer with the bytes); for each
-    picture take it from the store if it is there, else download it, put it into the store and decode it; at last write
+    picture take it from the store if it is there, else download and decode it and put it into the store (bytes of
+    the answer itself: first into the store); at last write
     ``stored`` if every picture is stored or will never come, or ``failed`` if none will. If a picture may still come (a
     deadline, a failed download, a full store), no end is written: the end of the claim parks the attempt.
 
