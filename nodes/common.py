@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from .. import api
 from ..api import InvalidInputError, ServiceError, Text, pack_logger, profile_names
-from .comfy.host import PROFILE_FILE, Account, Bought, profiles
+from .comfy.host import PROFILE_FILE, Bought, RunCounts, profiles
 
 CATEGORY = "HiDream & Volcengine"
 
@@ -69,7 +69,7 @@ class Notes:
 
     def __init__(self, notes: Sequence[Text] = ()) -> None:
         self._notes: list[Text] = list(notes)
-        self._account: Account | None = None
+        self._account: RunCounts | None = None
 
     def add(self, note: Text) -> None:
         # Worker threads call this, too: list.append() is atomic, and ui() drops repetitions.

@@ -13,9 +13,9 @@ from sqlalchemy import Connection, and_, delete, select, update
 
 from ..core import AmbiguousSubmitError, CallCancelled, RemoteImageError, TaskRef, Text, pack_logger
 from ..pixels import Encoded
-from .model import Attempt, ClaimLost, DamagedError, JournalError, State, StoredResult, moment_of
+from .model import Attempt, ClaimLost, DamagedError, JournalError, Mark, State, StoredResult, moment_of
 from .rows import drop_unknown, json_of, note_known, put_attempt, put_request, put_result, task_values
-from .store import Mark, SideCar, Store
+from .store import SideCar, Store
 from .tables import attempts, request_rows, storable
 
 Kept = Literal["stored", "again", "lost"]

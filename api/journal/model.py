@@ -397,3 +397,24 @@ def may_submit_again(decision: Decision, about: Known, *, busy: bool, forgotten:
     return decision is Decision.EXPLAIN or (
         decision is Decision.RESUME and not busy and about.journal_id in forgotten and about.state in ACCEPTED
     )
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How far a journal has come: its id (empty = not known), and how many transactions have changed it.
+
+    Marks are kept beside the journal and in the store. A journal behind its mark is an older copy, or another journal.
+    """
+
+    journal: str = ""
+    count: int = 0
+
+    def is_behind(self, other: Mark) -> bool:
+        """Whether a journal with this mark lacks what one with the mark ``other`` has: another id, or a lower count."""
+        return bool(other.journal) and (self.journal != other.journal or self.count < other.count)
+
+    def or_later(self, other: Mark) -> Mark:
+        """The mark with the higher count; ``other`` if it is of another journal, which has replaced this one."""
+        if not other.journal or (self.journal == other.journal and self.count > other.count):
+            return self
+        return other

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Delete, Insert, Update, event
 from ..core import JournalSettings, in_container, pack_logger
 from . import salvage
 from .lease import HEARTBEAT
-from .model import DamagedError
-from .store import Mark, Store
+from .model import DamagedError, Mark
+from .store import Store
 from .tables import Database, attempts, older_copy, request_rows, results
 
 # Tables whose changes a task list shows.

@@ -11,8 +11,8 @@ from typing import Any, cast
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from ..core import Provider, RemoteImageError, TaskRef
-from .model import ANY_PICTURE, Attempt, ErrorRecord, State, StoredResult
-from .store import Mark, SideCar
+from .model import ANY_PICTURE, Attempt, ErrorRecord, Mark, State, StoredResult
+from .store import SideCar
 from .tables import Database, attempts, meta, read_meta, request_rows, results, storable, write_meta
 
 _LAST_TASKS = 10
@@ -184,12 +184,12 @@ def read_durations(connection: Connection, endpoint: str, sandbox: bool) -> list
 
 
 # Names in the table ``meta``: this prefix and a journal id.
-_PREFIX = "unknown:"
+_UNKNOWN_PREFIX = "unknown:"
 # A task counts as forgotten after at least so many answers that it is unknown, over at least so many seconds. No page
-# documents HiDream's words for an unknown task, and the result paths are inferred: a wrong path must not make every paid
-# task look forgotten, for a forgotten task may be bought again.
-_ANSWERS = 4
-_OVER = 3600.0
+# documents HiDream's words for an unknown task, and the result paths are inferred: a wrong path must not make every
+# paid task look forgotten, for a forgotten task may be bought again.
+_FORGOTTEN_AFTER_ANSWERS = 4
+_FORGOTTEN_AFTER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -217,31 +217,32 @@ def note_unknown(connection: Connection, now: float, journal_id: str, submitted:
     before = _read_unknown(connection, journal_id) or Unknown(submitted)
     first = before.first if before.answers else now
     series = replace(before, first=first, last=now, answers=before.answers + 1)
-    enough = series.answers >= _ANSWERS and now - first >= _OVER and now - series.since >= kept_for
+    often = series.answers >= _FORGOTTEN_AFTER_ANSWERS
+    enough = often and now - first >= _FORGOTTEN_AFTER_SECONDS and now - series.since >= kept_for
     series = replace(series, forgotten=series.forgotten or enough)
-    write_meta(connection, _PREFIX + journal_id, json.dumps(asdict(series)))
+    write_meta(connection, _UNKNOWN_PREFIX + journal_id, json.dumps(asdict(series)))
     return series
 
 
 def note_known(connection: Connection, now: float, journal_id: str) -> None:
     """End the series of answers that the task is unknown: the service answered with a state of it at ``now``."""
-    write_meta(connection, _PREFIX + journal_id, json.dumps(asdict(Unknown(now))))
+    write_meta(connection, _UNKNOWN_PREFIX + journal_id, json.dumps(asdict(Unknown(now))))
 
 
 def drop_unknown(connection: Connection, journal_id: str) -> None:
     """Delete the series of a task that has ended."""
-    connection.execute(delete(meta).where(meta.c.name == _PREFIX + journal_id))
+    connection.execute(delete(meta).where(meta.c.name == _UNKNOWN_PREFIX + journal_id))
 
 
 def forgotten_ids(connection: Connection) -> frozenset[str]:
     """The journal ids of all tasks that the service has probably forgotten."""
-    rows = connection.execute(select(meta.c.name, meta.c.value).where(meta.c.name.startswith(_PREFIX)))
-    series = {row.name.removeprefix(_PREFIX): _parsed_unknown(row.value) for row in rows}
+    rows = connection.execute(select(meta.c.name, meta.c.value).where(meta.c.name.startswith(_UNKNOWN_PREFIX)))
+    series = {row.name.removeprefix(_UNKNOWN_PREFIX): _parsed_unknown(row.value) for row in rows}
     return frozenset(journal_id for journal_id, unknown in series.items() if unknown is not None and unknown.forgotten)
 
 
 def _read_unknown(connection: Connection, journal_id: str) -> Unknown | None:
-    return _parsed_unknown(read_meta(connection, _PREFIX + journal_id))
+    return _parsed_unknown(read_meta(connection, _UNKNOWN_PREFIX + journal_id))
 
 
 def _parsed_unknown(value: str | None) -> Unknown | None:

@@ -22,9 +22,9 @@ from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..core import AmbiguousSubmitError, ConfigurationError, JournalSettings, Secret, Text, alone, pack_logger
-from .model import ANY_PICTURE, DamagedError, JournalError, State
+from .model import ANY_PICTURE, DamagedError, JournalError, Mark, State
 from .rows import insert_pictures, insert_tasks, json_of
-from .store import Mark, Store, read_mark, write_mark
+from .store import Store, read_mark, write_mark
 from .tables import Database, attempts, limits, request_rows, results, write_meta
 
 _JOURNAL = "journal.sqlite3"

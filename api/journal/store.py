@@ -25,6 +25,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from ..core import TEMPORARY, pack_logger, sync_folder, write_whole
+from .model import Mark
 
 # The media type of bytes that were paid and that Pillow cannot read here.
 UNKNOWN_MEDIA = "application/octet-stream"
@@ -488,25 +489,6 @@ def _remove(picture: _Stored) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Mark:
-    """How far a journal has come: its id (empty = not known), and how many transactions have changed it.
-
-    Marks are kept beside the journal and in the store. A journal behind its mark is an older copy, or another journal.
-    """
-
-    journal: str = ""
-    count: int = 0
-
-    def is_behind(self, other: Mark) -> bool:
-        """Whether a journal with this mark lacks what one with the mark ``other`` has: another id, or a lower count."""
-        return bool(other.journal) and (self.journal != other.journal or self.count < other.count)
-
-    def or_later(self, other: Mark) -> Mark:
-        """The mark with the higher count; ``other`` if it is of another journal, which has replaced this one."""
-        if not other.journal or (self.journal == other.journal and self.count > other.count):
-            return self
-        return other
 
 
 def read_mark(path: Path) -> Mark:

@@ -42,8 +42,7 @@ from sqlalchemy import (
 )
 
 from ..core import Text, on_network, shortened
-from .model import DamagedError, JournalError, State
-from .store import Mark
+from .model import DamagedError, JournalError, Mark, State
 
 
 def storable(text: str) -> str:

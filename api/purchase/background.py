@@ -8,9 +8,8 @@ from dataclasses import replace
 from ..core import CallHandle, CancelToken, pack_logger
 from ..journal import Attempt, Claim, Journal
 from ..profiles import Profiles
-from ..services import HiDreamService, VolcengineService, endpoint_named
+from ..services import HiDreamService, Service, VolcengineService, endpoint_named
 from .fetch import check_account, resume
-from .submit import Service
 
 # Seconds between two rounds; tasks that one round takes at most.
 _EVERY = 15.0

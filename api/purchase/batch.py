@@ -150,7 +150,7 @@ class Batch:
                 self.plan.resume,
             )
 
-    def stored(self, index: int, watch: CallHandle) -> Result | None:
+    def stored(self, index: int, handle: CallHandle) -> Result | None:
         """One call's pictures from the store; nothing is sent, claimed or written.
 
         Returns:
@@ -161,11 +161,11 @@ class Batch:
         """
         try:
             attempt = self._journal.finished(self._orders[index].key)
-            return None if attempt is None else Result(delivered_again(self._journal, attempt, watch))
+            return None if attempt is None else Result(delivered_again(self._journal, attempt, handle))
         except (PicturesGoneError, RemoteImageError):
             return None
 
-    def run(self, index: int, watch: CallHandle) -> Result:
+    def run(self, index: int, handle: CallHandle) -> Result:
         """Run one call to its pictures or its error; after a failure no other call of this batch is submitted.
 
         While it waits for an attempt, ``journal.waits`` can stop it, which counts as a failure.
@@ -183,16 +183,16 @@ class Batch:
         with self._idle:
             self._running += 1
         try:
-            return self._run(call, order, watch)
+            return self._run(call, order, handle)
         finally:
             with self._idle:
                 self._running -= 1
                 self._idle.notify_all()
 
-    def _run(self, call: PaidCall, order: Order, watch: CallHandle) -> Result:
+    def _run(self, call: PaidCall, order: Order, handle: CallHandle) -> Result:
         try:
-            with stoppable_call(self._journal.waits, watch.cancel, self._failed.set) as handle:
-                return Result(self._get(call, order, watch, handle))
+            with stoppable_call(self._journal.waits, handle.cancel, self._failed.set) as stoppable:
+                return Result(self._get(call, order, handle, stoppable))
         except NotSubmitted:
             return Result()
         except RemoteImageError as error:
@@ -203,7 +203,7 @@ class Batch:
             self._failed.set()
             raise
 
-    def _get(self, call: PaidCall, order: Order, watch: CallHandle, handle: StoppableCall) -> Delivery:
+    def _get(self, call: PaidCall, order: Order, handle: CallHandle, stoppable: StoppableCall) -> Delivery:
         """Claim the request until this call has its pictures: work on it, wait for the call that does, or reuse it.
 
         Raises:
@@ -215,7 +215,7 @@ class Batch:
         waited_for = ""
         lost: Attempt | None = None
         while True:
-            watch.cancel.check()
+            handle.cancel.check()
             try:
                 # An attempt that was sent is resumed by its journal id; claim() might find no row and buy it again.
                 found = journal.claim_task(lost.journal_id) if lost else journal.claim(order, waited_for)
@@ -227,21 +227,21 @@ class Batch:
                 raise found.error
             if isinstance(found, Busy):
                 waited_for = found.journal_id
-                handle.on(waited_for)
+                stoppable.on(waited_for)
                 try:
-                    wait_while_busy(self._journal, waited_for, watch)
+                    wait_while_busy(self._journal, waited_for, handle)
                 except JournalError as error:
                     # The call that this one waited for may be buying the request at this moment.
                     error.billed = "unknown"
                     raise
             elif isinstance(found, Finished):
-                if (delivery := reuse(self._journal, found.attempt, watch)) is not None:
+                if (delivery := reuse(self._journal, found.attempt, handle)) is not None:
                     return delivery
             else:
-                handle.on(found.journal_id, found)
+                stoppable.on(found.journal_id, found)
                 try:
                     with found as claim:
-                        delivery = self._work(call, order, claim, watch)
+                        delivery = self._work(call, order, claim, handle)
                 except ClaimLost:
                     lost = found.attempt if found.was_sent else None
                     continue
@@ -249,12 +249,12 @@ class Batch:
                     lost = None
                     continue
                 # After an interrupt the pictures are in the store for the next run; nobody waits for this delivery.
-                watch.cancel.check()
+                handle.cancel.check()
                 if delivery.errors:
                     self._failed.set()
                 return delivery
 
-    def _work(self, call: PaidCall, order: Order, claim: Claim, watch: CallHandle) -> Delivery:
+    def _work(self, call: PaidCall, order: Order, claim: Claim, handle: CallHandle) -> Delivery:
         """Work on a claimed attempt: resume it if it was accepted before; else admission, room, submit, collection.
 
         Raises:
@@ -264,32 +264,32 @@ class Batch:
         """
         service, journal = call.service, self._journal
         if claim.attempt.state is not State.PREPARED:
-            return resume(claim, service, journal, watch)
-        watch.report(Progress("waiting"))
+            return resume(claim, service, journal, handle)
+        handle.report(Progress("waiting"))
         self._check()
-        admit = partial(journal.admit, claim, order.purchase, watch.cancel)
+        admit = partial(journal.admit, claim, order.purchase, handle.cancel)
         admit()
         self._check()
         check_room(journal.store, call.expected_pixels * call.pictures)
-        watch.report(Progress("preparing"))
-        accepted = self._submit(call, claim, watch, admit)
+        handle.report(Progress("preparing"))
+        accepted = self._submit(call, claim, handle, admit)
         picture = accepted.picture
         if accepted.task.task_id or (picture is not None and picture.image):
             claim.accepted(accepted.task, picture.image if picture is not None else "")
         else:
             # A synchronous answer with the picture's bytes: they are put into the store before the journal is written.
             claim.answered(accepted.task)
-        delivery = collect(claim, service, journal, watch, source="bought", answered=picture)
+        delivery = collect(claim, service, journal, handle, source="bought", answered=picture)
         return replace(delivery, note=accepted.note or delivery.note)
 
-    def _submit(self, call: PaidCall, claim: Claim, watch: CallHandle, admit: Callable[[], None]) -> Accepted:
+    def _submit(self, call: PaidCall, claim: Claim, handle: CallHandle, admit: Callable[[], None]) -> Accepted:
         # A method of its own, so that the encoded images are freed when it returns, before the wait for the task.
         service, journal = call.service, self._journal
-        request = call.request.model_copy(update=dict(on_codec_pool(call.encode, cancel=watch.cancel)))
+        request = call.request.model_copy(update=dict(on_codec_pool(call.encode, cancel=handle.cancel)))
         usual = journal.usual_seconds(service.name, sandbox=service.account.sandbox)
         expected = usual.median if usual else None
-        keep = partial(keep_beside_an_error, claim, service, watch)
-        return submit_until_decided(service, request, claim, journal, watch, self._check, admit, keep, expected)
+        keep = partial(keep_beside_an_error, claim, service, handle)
+        return submit_until_decided(service, request, claim, journal, handle, self._check, admit, keep, expected)
 
     def _check(self) -> None:
         """Check that this call may still be submitted; raises NotSubmitted, or as Run.check()."""

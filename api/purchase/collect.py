@@ -40,9 +40,10 @@ from ..journal import (
     retold,
 )
 from ..pixels import Pixels, UndecodableImageError, decode
+from ..services import Service
 from .pictures import MOST_BYTES, Downloads
 from .poll import poll_until_done
-from .submit import BesideError, Service
+from .submit import BesideError
 
 # Pixels: no limit for a stored picture, whose bytes are known by their hash.
 _ANY_SIZE = 2**40
@@ -176,7 +177,7 @@ def collect(
     claim: Claim,
     service: Service,
     journal: Journal,
-    watch: CallHandle,
+    handle: CallHandle,
     *,
     source: Source,
     answered: SubTask | None = None,
@@ -209,7 +210,7 @@ def collect(
     if attempt.complete:
         # The attempt was reopened because files were missing: use them if they have come back.
         with suppress(PicturesGoneError):
-            delivery = from_store(journal.store, attempt, watch.cancel)
+            delivery = from_store(journal.store, attempt, handle.cancel)
             claim.stored()
             return delivery
     if answered is None and attempt.result_url:
@@ -217,20 +218,20 @@ def collect(
     if answered is not None:
         sub_tasks: Sequence[SubTask] = (answered,)
     else:
-        sub_tasks = _wait_or_use_stored(claim, service, journal, watch)
+        sub_tasks = _wait_or_use_stored(claim, service, journal, handle)
     if attempt.resumable and not any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks):
         # A synchronous answer with the picture's bytes skips "done": it has no task, so the bytes are stored first.
         claim.done(len(sub_tasks))
     downloading = Progress("downloading", 1.0, task.task_id, pictures=len(sub_tasks))
-    watch.report(downloading)
+    handle.report(downloading)
     note = None
     if len(sub_tasks) > _MOST_PICTURES:
         note = _more_than_fetched(len(sub_tasks))
         sub_tasks = sub_tasks[:_MOST_PICTURES]
-    known_pictures = KnownPictures(attempt)
+    known_pictures = _KnownPictures(attempt)
     # A synchronous answer's link that is older than a day: there is no task to ask for a new link.
     dead_link = not task.task_id and journal.age(attempt) > _LINK_LIVES
-    fetcher = Downloads(service, task, attempt.expected_pixels, watch.cancel)
+    fetcher = Downloads(service, task, attempt.expected_pixels, handle.cancel)
     pictures: list[Pixels] = []
     errors: list[RemoteImageError] = []
     is_settled = True
@@ -267,14 +268,14 @@ def collect(
                     _about_missing_file(attempt, error)
                 continue
         pictures.append(picture)
-        watch.report(replace(downloading, picture=picture))
+        handle.report(replace(downloading, picture=picture))
     timed_out = any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks)
     if attempt.complete or (is_settled and pictures and not timed_out):
         # A complete attempt whose files were missing stays "stored", whatever the service answers: they may come back.
         claim.stored()
     elif is_settled and not timed_out:
         claim.failed(errors[0])
-    watch.report(Progress("done", 1.0, task.task_id))
+    handle.report(Progress("done", 1.0, task.task_id))
     return Delivery(task, tuple(pictures), tuple(errors), attempt.journal_id, source, note)
 
 
@@ -285,13 +286,13 @@ def _more_than_fetched(listed: int) -> Text:
     )
 
 
-def keep_beside_an_error(claim: Claim, service: Service, watch: CallHandle, picture: SubTask) -> BesideError:
+def keep_beside_an_error(claim: Claim, service: Service, handle: CallHandle, picture: SubTask) -> BesideError:
     """Fetch and store a picture that came with an error; returns what became of it, and raises nothing for a failure.
 
     The attempt's state is left to the caller.
     """
     # tries_for=0: one download only, for a link beside an error may lead anywhere.
-    fetcher = Downloads(service, claim.attempt.task, claim.attempt.expected_pixels, watch.cancel, tries_for=0.0)
+    fetcher = Downloads(service, claim.attempt.task, claim.attempt.expected_pixels, handle.cancel, tries_for=0.0)
     try:
         encoded = fetcher.in_answer(picture)
         if encoded is None:
@@ -304,14 +305,14 @@ def keep_beside_an_error(claim: Claim, service: Service, watch: CallHandle, pict
     return "stored" if claim.keep_beside_an_error(encoded) else "lost"
 
 
-def _wait_or_use_stored(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -> Sequence[SubTask]:
+def _wait_or_use_stored(claim: Claim, service: Service, journal: Journal, handle: CallHandle) -> Sequence[SubTask]:
     """As :func:`_wait`; if that times out and some pictures are stored already, each sub task with the timeout error.
 
     So the stored pictures are delivered. For a complete attempt the error is raised.
     """
     attempt = claim.attempt
     try:
-        return _wait(claim, service, journal, watch)
+        return _wait(claim, service, journal, handle)
     except TaskTimeoutError as error:
         if attempt.complete or not attempt.was_stored:
             raise
@@ -321,7 +322,7 @@ def _wait_or_use_stored(claim: Claim, service: Service, journal: Journal, watch:
         return awaited if attempt.task.sub_task_ids else [*awaited, SubTask("", error=error)]
 
 
-def _wait(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -> Sequence[SubTask]:
+def _wait(claim: Claim, service: Service, journal: Journal, handle: CallHandle) -> Sequence[SubTask]:
     """Poll the task until it ends; returns its sub tasks, and treats answers that the task is unknown.
 
     Such an answer ends the wait for: the sandbox (TaskForgottenError); an adopted task, after 4 of them
@@ -334,7 +335,7 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -
 
     def query() -> Sequence[SubTask]:
         nonlocal unknown
-        journal.poll_turn(account.account_id, account.limits.polls_per_second, watch.cancel)
+        journal.poll_turn(account.account_id, account.limits.polls_per_second, handle.cancel)
         try:
             states = service.query(task)
         except UnknownTaskError as problem:
@@ -360,7 +361,7 @@ def _wait(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -
     # No usual time for an adopted task: when it was submitted is not known.
     usual = None if claim.attempt.adopted else journal.usual_seconds(service.name, sandbox=account.sandbox)
     try:
-        return poll_until_done(task, query, account.deadlines, watch, usual, age)
+        return poll_until_done(task, query, account.deadlines, handle, usual, age)
     except TaskTimeoutError as error:
         raise _about_missing_file(claim.attempt, error) from None
 
@@ -435,7 +436,7 @@ def _not_found_error(task: TaskRef) -> ServiceError:
     )
 
 
-class KnownPictures:
+class _KnownPictures:
     """The results of an attempt by sub task id, or by position for those without one."""
 
     def __init__(self, attempt: Attempt) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from ..core import CallHandle, InvalidInputError, Progress, ServiceError, TaskRef, Text
 from ..journal import ANY_PICTURE, Attempt, Busy, Claim, ClaimLost, Explained, Finished, Journal
+from ..services import Service
 from .collect import Delivery, PicturesGoneError, TaskForgottenError, collect, from_store, picture_lost
 from .order import key_of, order_of
 from .stop import StoppableCall, stoppable_call
-from .submit import Service
 
 # Seconds after which a call that waits for another one looks again.
 _LOOK_AGAIN = 0.2
 
 
-def fetch_task(journal: Journal, service: Service, wanted: str, watch: CallHandle) -> Delivery:
+def fetch_task(journal: Journal, service: Service, wanted: str, handle: CallHandle) -> Delivery:
     """The pictures of a task that was paid before: from the store, or from the service. Never submits.
 
     If another call works on the task, this one waits for it.
@@ -30,16 +30,16 @@ def fetch_task(journal: Journal, service: Service, wanted: str, watch: CallHandl
         JournalError: the journal cannot be used.
         CallCancelled: cancelled.
     """
-    with stoppable_call(journal.waits, watch.cancel) as handle:
-        return _fetch(journal, service, wanted, watch, handle)
+    with stoppable_call(journal.waits, handle.cancel) as stoppable:
+        return _fetch(journal, service, wanted, handle, stoppable)
 
 
-def _fetch(journal: Journal, service: Service, wanted: str, watch: CallHandle, handle: StoppableCall) -> Delivery:
+def _fetch(journal: Journal, service: Service, wanted: str, handle: CallHandle, stoppable: StoppableCall) -> Delivery:
     is_journal_id = journal.task(wanted) is not None
     if wanted.startswith("rv-") and not is_journal_id:
         raise _unknown(wanted)
     while True:
-        watch.cancel.check()
+        handle.cancel.check()
         journal_id = wanted if is_journal_id else _adopt(journal, service, wanted)
         found = journal.claim_task(journal_id)
         if found is None:
@@ -51,18 +51,18 @@ def _fetch(journal: Journal, service: Service, wanted: str, watch: CallHandle, h
         if isinstance(found, Explained):
             raise found.error
         if isinstance(found, Busy):
-            handle.on(journal_id)
-            wait_while_busy(journal, journal_id, watch)
+            stoppable.on(journal_id)
+            wait_while_busy(journal, journal_id, handle)
         elif isinstance(found, Finished):
             check_account(found.attempt, service)
-            if (delivery := reuse(journal, found.attempt, watch)) is not None:
+            if (delivery := reuse(journal, found.attempt, handle)) is not None:
                 return delivery
         else:
-            handle.on(journal_id, found)
+            stoppable.on(journal_id, found)
             try:
                 with found as claim:
                     check_account(claim.attempt, service)
-                    return resume(claim, service, journal, watch)
+                    return resume(claim, service, journal, handle)
             except ClaimLost:
                 continue
             except TaskForgottenError:
@@ -109,20 +109,20 @@ def _fetched_by_task_id(task_id: str) -> Text:
     )
 
 
-def resume(claim: Claim, service: Service, journal: Journal, watch: CallHandle) -> Delivery:
+def resume(claim: Claim, service: Service, journal: Journal, handle: CallHandle) -> Delivery:
     """Collect a task that was accepted before; raises as :func:`collect`.
 
     A task that the sandbox does not know is ``refused`` first, so that it may be submitted again.
     """
     try:
-        return collect(claim, service, journal, watch, source="resumed")
+        return collect(claim, service, journal, handle, source="resumed")
     except TaskForgottenError:
         error = ServiceError(Text("The sandbox was restarted.", "沙盒已重启。"), task_id=claim.attempt.task.task_id)
         claim.refused(error)
         raise
 
 
-def reuse(journal: Journal, attempt: Attempt, watch: CallHandle) -> Delivery | None:
+def reuse(journal: Journal, attempt: Attempt, handle: CallHandle) -> Delivery | None:
     """The pictures of a finished attempt from the store.
 
     Returns:
@@ -134,7 +134,7 @@ def reuse(journal: Journal, attempt: Attempt, watch: CallHandle) -> Delivery | N
         ConfigurationError, CallCancelled: as :func:`from_store`.
     """
     try:
-        return delivered_again(journal, attempt, watch)
+        return delivered_again(journal, attempt, handle)
     except PicturesGoneError:
         if not attempt.resumable:
             raise picture_lost(attempt) from None
@@ -142,16 +142,16 @@ def reuse(journal: Journal, attempt: Attempt, watch: CallHandle) -> Delivery | N
         return None
 
 
-def delivered_again(journal: Journal, attempt: Attempt, watch: CallHandle) -> Delivery:
+def delivered_again(journal: Journal, attempt: Attempt, handle: CallHandle) -> Delivery:
     """The pictures of a finished attempt from the store; nothing is written; raises as :func:`from_store`."""
-    delivery = from_store(journal.store, attempt, watch.cancel)
-    watch.report(Progress("done", 1.0, attempt.task.task_id))
+    delivery = from_store(journal.store, attempt, handle.cancel)
+    handle.report(Progress("done", 1.0, attempt.task.task_id))
     return delivery
 
 
-def wait_while_busy(journal: Journal, journal_id: str, watch: CallHandle) -> None:
+def wait_while_busy(journal: Journal, journal_id: str, handle: CallHandle) -> None:
     """Wait until no other call works on an attempt any more; raises CallCancelled, JournalError."""
-    watch.report(Progress("running"))
+    handle.report(Progress("running"))
     while journal.is_busy(journal_id):
-        watch.cancel.check()
+        handle.cancel.check()
         journal.wait_for_change(_LOOK_AGAIN)

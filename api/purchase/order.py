@@ -11,8 +11,7 @@ from typing import Any
 
 from ..core import RemoteImageError, shortened
 from ..journal import Order, Purchase
-from ..services import WireRequest
-from .submit import Service
+from ..services import Service, WireRequest
 
 KEY_VERSION = 1
 

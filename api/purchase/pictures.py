@@ -26,9 +26,9 @@ from ..core import (
 )
 from ..journal import UNKNOWN_MEDIA, Kept, file_name
 from ..pixels import Encoded, Pixels, UndecodableImageError, decode, is_picture, unwrapped
+from ..services import Service
 from ..transport import DownloadError, RefusedUrlError, TooLargeError, downloaded, is_loopback, without_query
 from .poll import jittered
-from .submit import Service
 
 # Bytes of pixels that the pictures of one task may take together in memory.
 MOST_BYTES = 4 * 2**30

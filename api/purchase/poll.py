@@ -50,7 +50,7 @@ def poll_until_done(
     task: TaskRef,
     query: Callable[[], Sequence[SubTask]],
     deadlines: Deadlines,
-    watch: CallHandle,
+    handle: CallHandle,
     usual: Usual | None = None,
     age: float = 0.0,
 ) -> tuple[SubTask, ...]:
@@ -88,7 +88,7 @@ def poll_until_done(
             # last.
             pause = max(pause, last_two[0] + _SECOND - time.monotonic())
         first_pause = answered_in = 0.0
-        watch.cancel.sleep(min(pause, deadline - time.monotonic()))
+        handle.cancel.sleep(min(pause, deadline - time.monotonic()))
         asked = time.monotonic()
         try:
             states = _in_order(query(), task.sub_task_ids)
@@ -116,7 +116,7 @@ def poll_until_done(
             return _at_deadline(task, known, time.monotonic() - begun, last_problem)
         stage: Stage = "running" if running else "queued"
         expected = usual.median if usual else None
-        watch.report(Progress(stage, _fraction(known), task.task_id, expected, len(task.sub_task_ids)))
+        handle.report(Progress(stage, _fraction(known), task.task_id, expected, len(task.sub_task_ids)))
 
 
 def _timetable(usual: Usual, age: float) -> tuple[float, tuple[float, float]]:

@@ -25,7 +25,7 @@ from ..core import (
 )
 from ..journal import UNKNOWN_MEDIA, Claim, Journal, file_name
 from ..pixels import Encoded
-from ..services import HiDreamService, Meaning, NotAccepted, Outcome, VolcengineService, WireRequest, refusal
+from ..services import Meaning, NotAccepted, Outcome, Service, WireRequest, refusal
 from ..transport import NoAnswerError, NotSentError, Phases, unreachable
 from .poll import jittered
 
@@ -34,7 +34,6 @@ MAX_RESENDS = 3
 # Bytes from which on an answer that is not understood may contain a picture.
 _MAY_HOLD_A_PICTURE = 64 * 1024
 
-Service = HiDreamService | VolcengineService
 # What became of a picture that came with an error; "lost": it may have been a picture, but is not in the store.
 BesideError = Literal["stored", "lost", "no picture"]
 
@@ -44,7 +43,7 @@ def submit_until_decided(
     request: WireRequest,
     claim: Claim,
     journal: Journal,
-    watch: CallHandle,
+    handle: CallHandle,
     check: Callable[[], None],
     admit: Callable[[], None],
     keep: Callable[[SubTask], BesideError],
@@ -80,13 +79,13 @@ def submit_until_decided(
     provider, request_id = service.provider, claim.attempt.request_id
     deadline = time.monotonic() + service.account.deadlines.queue
     sent = Progress("running" if service.works_while_asked else "submitting", expected=expected)
-    phases = Phases(watch.cancel, claim.submitting, lambda: watch.report(sent))
+    phases = Phases(handle.cancel, claim.submitting, lambda: handle.report(sent))
     resends = busy_answers = 0
     renewed = False
     while True:
         check()
-        watch.cancel.check()
-        watch.report(Progress("submitting"))
+        handle.cancel.check()
+        handle.report(Progress("submitting"))
         try:
             return service.submit(request, request_id, phases)
         except CallCancelled:
@@ -98,7 +97,7 @@ def submit_until_decided(
                 raise unreachable(provider, problem) from problem
             claim.write_unsent()
             resends += 1
-            watch.cancel.sleep(jittered(0.5 * 2 ** (resends - 1)))
+            handle.cancel.sleep(jittered(0.5 * 2 ** (resends - 1)))
         except NoAnswerError as problem:
             error: RemoteImageError = AmbiguousSubmitError(
                 _with_kept_answer(
@@ -114,7 +113,7 @@ def submit_until_decided(
                 request_id=request_id,
             )
             claim.ambiguous(error)
-            raise _logged_after_cancel(error, watch) from problem
+            raise _logged_after_cancel(error, handle) from problem
         except NotAccepted as answer:
             if answer.picture is not None:
                 kept = keep(answer.picture)
@@ -123,7 +122,7 @@ def submit_until_decided(
                 if kept != "no picture" or not answer.is_known:
                     error = _with_a_picture(provider, answer, request_id, kept=kept == "stored")
                     claim.ambiguous(error)
-                    raise _logged_after_cancel(error, watch) from None
+                    raise _logged_after_cancel(error, handle) from None
             # The status 401 alone does not prove that the key was refused: a gateway may have wrapped a failure.
             key_refused = answer.status == 401 and answer.outcome is Outcome.REFUSED
             if answer.outcome is Outcome.BUSY or key_refused:
@@ -137,15 +136,15 @@ def submit_until_decided(
                 pause = _pause_when_busy(answer.retry_after, busy_answers)
                 busy_answers += 1
                 if time.monotonic() + pause < deadline:
-                    watch.report(Progress("queued"))
-                    watch.cancel.sleep(pause)
+                    handle.report(Progress("queued"))
+                    handle.cancel.sleep(pause)
                     admit()
                     continue
             error = _error_of(provider, answer, request_id)
             if answer.outcome is Outcome.AMBIGUOUS and answer.status < 300:
                 error.what = _with_kept_answer(claim, answer.body, error.what)
             _settle(claim, answer.outcome, error)
-            raise _logged_after_cancel(error, watch) from None
+            raise _logged_after_cancel(error, handle) from None
 
 
 def _settle(claim: Claim, outcome: Outcome, error: RemoteImageError) -> None:
@@ -158,9 +157,9 @@ def _settle(claim: Claim, outcome: Outcome, error: RemoteImageError) -> None:
         claim.refused(error)
 
 
-def _logged_after_cancel(error: RemoteImageError, watch: CallHandle) -> RemoteImageError:
+def _logged_after_cancel(error: RemoteImageError, handle: CallHandle) -> RemoteImageError:
     """``error``; logged if the call was cancelled: nobody waits for it then, and only log and journal show it."""
-    if watch.cancel.cancelled:
+    if handle.cancel.cancelled:
         pack_logger().warning("after the interrupt: %s", error.text().en)
     return error
 

@@ -6,3 +6,6 @@ from .hidream_templates import Template, fetch_templates, fetch_thumbnail
 from .model import WireRequest, checked
 from .outcome import Meaning, Outcome, refusal
 from .volcengine import SUCCESS, VolcengineService, ask_for_result
+
+Service = HiDreamService | VolcengineService
+"""How one of the services is asked: submit, query and results of one endpoint, for one account."""

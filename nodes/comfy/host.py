@@ -59,7 +59,7 @@ _WAKE_UPS = WakeUpTimer(_LOOK_EVERY_S, lambda: bool(comfy.model_management.proce
 
 
 @dataclass(frozen=True)
-class Account:
+class RunCounts:
     """How many pictures one ``execute`` got and from where, its seconds, and whether it was free (the sandbox)."""
 
     bought: int
@@ -75,7 +75,7 @@ class Bought:
 
     deliveries: list[api.Delivery]
     notes: list[Text]
-    account: Account
+    account: RunCounts
 
 
 async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
@@ -136,7 +136,7 @@ async def buy(
         later()
     await off_loop(batch.delivered, results)
     seconds, service = round(time.monotonic() - began, 1), calls[0].service
-    account = Account(**asdict(api.sources_of(results)), seconds=seconds, free=service.account.sandbox)
+    account = RunCounts(**asdict(api.sources_of(results)), seconds=seconds, free=service.account.sandbox)
     api.pack_logger().info("%s: %s", service.name, account)
     return Bought(deliveries, [*api.notes_of(results), *missing], account)
 

@@ -16,9 +16,10 @@ from typing import Any
 import psycopg
 import pytest
 from hidream_volcengine.api import Journal, JournalError, JournalSettings, RemoteImageError, Text
+from hidream_volcengine.api.journal.model import Mark
 from hidream_volcengine.api.journal.opening import JournalTransactions
 from hidream_volcengine.api.journal.salvage import NOTICE, write_marks
-from hidream_volcengine.api.journal.store import Mark, read_mark
+from hidream_volcengine.api.journal.store import read_mark
 
 from emulator import Emulator
 from tests.contract import buyer, paying
