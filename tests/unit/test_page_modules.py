@@ -1,4 +1,4 @@
-"""The modules of web/: which are fetched with the page, how they are served, how many lie in a folder."""
+"""The modules of web/: which are fetched with the page and how they are served."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import mimetypes
 import re
 import sys
 import types
-from collections import Counter
 from pathlib import Path
 
 import aiohttp
@@ -26,7 +25,6 @@ from hidream_volcengine.nodes.routes import serve_as_script  # noqa: E402
 WEB = ROOT / "web"
 WITH_THE_PAGE = sorted(WEB.rglob("*.js"))
 IMPORTED = re.compile(r'^(?:import|\}) .*from "(.+)";$', re.MULTILINE)
-MOST_IN_A_FOLDER = 11
 
 
 def test_few_modules_come_with_the_page() -> None:
@@ -37,13 +35,6 @@ def test_few_modules_come_with_the_page() -> None:
         assert imported
         ours = {(path.parent / name).resolve() for name in imported if "/scripts/" not in name}
         assert ours <= set(WITH_THE_PAGE), path
-
-
-@pytest.mark.parametrize("folder", [WEB, ROOT / "tests" / "browser"], ids=lambda path: path.name)
-def test_no_folder_has_many_modules(folder: Path) -> None:
-    modules = Counter(path.parent for path in folder.rglob("*.*") if path.suffix in {".js", ".mjs", ".py"})
-    assert len(modules) > 5
-    assert {path: count for path, count in modules.items() if count > MOST_IN_A_FOLDER} == {}
 
 
 def test_every_module_is_served_fresh_and_as_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,12 @@ def relative_imports(path: Path) -> Iterator[str]:
                 yield ".".join(parts)
 
 
+def is_module(*names: str) -> bool:
+    """Whether what is imported is a file or folder of the pack, and no name of a face."""
+    path = ROOT.joinpath(*names)
+    return path.with_suffix(".py").exists() or path.is_dir()
+
+
 def test_packages_of_api_import_faces_below_them_only() -> None:
     assert {path.parent.name for path in (ROOT / "api").glob("*/__init__.py")} == PACKAGES.keys()
     for package, allowed in PACKAGES.items():
@@ -51,7 +57,7 @@ def test_packages_of_api_import_faces_below_them_only() -> None:
             for imported in relative_imports(path):
                 top, *names = imported.split(".")
                 assert top == "api" and names, f"{path} imports {imported}"
-                by_its_face = names[0] in allowed and len(names) <= 2
+                by_its_face = names[0] in allowed and len(names) == 2 and not is_module(*imported.split("."))
                 assert names[0] == package or by_its_face, f"{path} imports {imported}"
 
 
@@ -70,7 +76,7 @@ def test_nodes_import_from_the_facade_only() -> None:
     for path in (ROOT / "nodes").rglob("*.py"):
         for imported in relative_imports(path):
             package, *names = imported.split(".")
-            of_a_face = package in ("api", "emulator") and len(names) <= 1
+            of_a_face = package in ("api", "emulator") and len(names) <= 1 and not is_module(package, *names)
             assert package == "nodes" or of_a_face, f"{path} imports {imported}"
 
 

@@ -66,7 +66,7 @@ def test_every_setting_is_named_as_in_the_page() -> None:
     """The frontend looks a setting up by its id, with other dots, and a category by its English name."""
     names = json.loads((LOCALES / "en" / "settings.json").read_text(encoding="utf-8"))
     categories = json.loads((LOCALES / "en" / "main.json").read_text(encoding="utf-8"))["settingsCategories"]
-    scripts = [path.read_text(encoding="utf-8") for path in (LOCALES.parent / "web").rglob("*.js")]
+    scripts = [path.read_text(encoding="utf-8") for path in (LOCALES.parent / "web").rglob("*.*js")]
     settings = [found for script in scripts for found in _SETTING.findall(script)]
     assert len(settings) == sum(script.count("settings: [") for script in scripts) > 0
     assert {setting.replace(".", "_"): {"name": name} for setting, _, _, name in settings} == names

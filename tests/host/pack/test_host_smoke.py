@@ -7,6 +7,7 @@ from PIL import Image
 
 from devtools.comfyui.host import PACK_FOLDER, ComfyUI, HostError, Prompt, PromptRejectedError
 from devtools.comfyui.workflow import to_prompt
+from devtools.environment import ROOT
 
 REMOTE_NODES = {
     "HiDreamAPIOutpaint",
@@ -25,6 +26,16 @@ def padding(image: str, left: int = 16) -> Prompt:
         "2": {"class_type": "ImagePadForOutpaint", "inputs": {"image": ["1", 0], **sides}},
         "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "padded"}},
     }
+
+
+def test_each_later_module_of_the_page_is_a_fresh_script(comfy: ComfyUI) -> None:
+    """Whatever this ComfyUI sends for *.mjs by itself: a browser must run the modules of this version of the pack."""
+    modules = [path.relative_to(ROOT / "web").as_posix() for path in (ROOT / "web").rglob("*.mjs")]
+    assert len(modules) > 20
+    for module in modules:
+        served = comfy.request("GET", f"/extensions/{PACK_FOLDER}/{module}").headers
+        assert served["Content-Type"].partition(";")[0] == "text/javascript", module
+        assert served["Cache-Control"] == "no-cache", module
 
 
 def test_a_prompt_of_core_nodes_runs(comfy: ComfyUI) -> None:
