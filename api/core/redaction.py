@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 LOGGER_NAME = "hidream_volcengine"
 # How the names of the pack's threads begin.
-THREADS = "hidream-volcengine"
+THREAD_PREFIX = "hidream-volcengine"
 MASK = "***"
 # Characters of a key's beginning that are enough to be hidden without its rest: services cut what they repeat, and
 # connections end in the middle of it.
@@ -205,7 +205,7 @@ class _SilentLibrary(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not threading.current_thread().name.startswith(THREADS)
+        return not threading.current_thread().name.startswith(THREAD_PREFIX)
 
 
 for _library in ("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.response",

@@ -96,7 +96,7 @@ class Journal:
         self.store = Store(settings.store or settings.directory / "store", settings.store_max_bytes)
         self._on_change = on_change
         self._transactions = JournalTransactions(settings, self.store, clock, self._say_changed)
-        self.waits = StopRegistry(self._say_changed)
+        self.stop_registry = StopRegistry(self._say_changed)
         self._leases = Leases()
         self._claims = Claims(lambda: self._transactions.writing(), self.store, lambda: self._transactions.mark)
         self._changed = self._claims.changed
@@ -560,7 +560,7 @@ class Journal:
                 return attempt.journal_id not in mine
             return attempt.owner not in living
 
-        return Look(is_free, self._has_pictures, self.waits.ids(), forgotten_ids(connection))
+        return Look(is_free, self._has_pictures, self.stop_registry.ids(), forgotten_ids(connection))
 
     def collectable(self, journal_id: str) -> Attempt | None:
         """The attempt, if it is accepted and no call works on it; else ``None``."""

@@ -168,7 +168,7 @@ class Batch:
     def run(self, index: int, handle: CallHandle) -> Result:
         """Run one call to its pictures or its error; after a failure no other call of this batch is submitted.
 
-        While it waits for an attempt, ``journal.waits`` can stop it, which counts as a failure.
+        While it waits for an attempt, ``journal.stop_registry`` can stop it, which counts as a failure.
 
         Args:
             index: of the call, in the order of the constructor's ``calls``.
@@ -191,7 +191,7 @@ class Batch:
 
     def _run(self, call: PaidCall, order: Order, handle: CallHandle) -> Result:
         try:
-            with stoppable_call(self._journal.waits, handle.cancel, self._failed.set) as stoppable:
+            with stoppable_call(self._journal.stop_registry, handle.cancel, self._failed.set) as stoppable:
                 return Result(self._get(call, order, handle, stoppable))
         except NotSubmitted:
             return Result()

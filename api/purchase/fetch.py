@@ -25,12 +25,12 @@ def fetch_task(journal: Journal, service: Service, wanted: str, handle: CallHand
     Raises:
         InvalidInputError: there is no such journal id, or it belongs to another account or endpoint; or the service
             does not know the ``task_id``.
-        TaskTimeoutError: the task did not end in time, or ``journal.waits`` stopped this call.
+        TaskTimeoutError: the task did not end in time, or ``journal.stop_registry`` stopped this call.
         RemoteImageError: the task failed, or was never accepted.
         JournalError: the journal cannot be used.
         CallCancelled: cancelled.
     """
-    with stoppable_call(journal.waits, handle.cancel) as stoppable:
+    with stoppable_call(journal.stop_registry, handle.cancel) as stoppable:
         return _fetch(journal, service, wanted, handle, stoppable)
 
 

@@ -120,7 +120,7 @@ class ServerJournal:
 
     def stop_waiting(self, journal_id: str) -> bool:
         """End the calls of this process that wait for a task; ``False`` if there is none."""
-        return self.open().waits.stop(journal_id)
+        return self.open().stop_registry.stop(journal_id)
 
     def acknowledge(self) -> None:
         """Note that the user knows of a damaged journal that was replaced; paid nodes work again."""

@@ -250,8 +250,13 @@ async def _read(request: web.Request) -> bytes:
     return bytes(body)
 
 
+def text_json(text: Text) -> dict[str, str]:
+    """A text in both languages; the page shows the one of its user."""
+    return {"en": text.en, "zh": text.zh}
+
+
 def _refuse(request: web.Request, status: int, why: Text) -> Answer:
-    refused = answer({"error": {"en": why.en, "zh": why.zh}}, status)
+    refused = answer({"error": text_json(why)}, status)
     if request.can_read_body:
         # Close the connection: the rest of the unread body would be parsed as the next request.
         refused.force_close()

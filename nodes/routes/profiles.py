@@ -10,7 +10,7 @@ from aiohttp import web
 from ... import api
 from ...api import ConfigurationError, Text
 from .context import BASE, RouteContext
-from .guard import Answer, Refusal, answer, body_of
+from .guard import Answer, Refusal, answer, body_of, text_json
 
 _MOST_REVISION = 64
 _BAD_BODY = Text("The request has other fields than it should have.", "请求字段不符合要求。")
@@ -95,9 +95,9 @@ def add(context: RouteContext, actions: Callable[[], ProfileActions], tell: Call
             found: api.Diagnosis = await context.run(lambda: actions().check(body["name"], body["provider"]))
         except api.RefusedEditError as refused:
             raise Refusal(400, refused.why) from None
-        advice = _text_json(found.advice) if found.advice is not None else None
+        advice = text_json(found.advice) if found.advice is not None else None
         return answer(
-            {"ok": found.cause == "ok", "cause": found.cause, "text": _text_json(found.text), "advice": advice}
+            {"ok": found.cause == "ok", "cause": found.cause, "text": text_json(found.text), "advice": advice}
         )
 
 
@@ -127,10 +127,10 @@ def _values(body: Mapping[str, Any]) -> tuple[dict[str, object], dict[str, objec
 def _profiles_json(profiles: api.ShownProfiles) -> dict[str, Any]:
     return {
         "revision": profiles.revision,
-        "protection": _text_json(profiles.protection),
+        "protection": text_json(profiles.protection),
         "profiles": [_profile_json(profile) for profile in profiles.profiles],
         "defaults": dict(profiles.defaults),
-        "told": [_text_json(text) for text in profiles.told],
+        "told": [text_json(text) for text in profiles.told],
     }
 
 
@@ -144,11 +144,7 @@ def _profile_json(profile: api.ShownProfile) -> dict[str, Any]:
         "keys": dict(profile.keys),
         "settings": dict(profile.settings),
         "retired": [
-            {"part": entry.part, "name": entry.name, "what": _text_json(entry.what), "advice": _text_json(entry.advice)}
+            {"part": entry.part, "name": entry.name, "what": text_json(entry.what), "advice": text_json(entry.advice)}
             for entry in profile.retired
         ],
     }
-
-
-def _text_json(text: Text) -> dict[str, str]:
-    return {"en": text.en, "zh": text.zh}

@@ -12,7 +12,7 @@ from aiohttp import web
 from ... import api
 from ...api import Text
 from .context import BASE, RouteContext
-from .guard import Answer, Refusal, answer
+from .guard import Answer, Refusal, answer, text_json
 
 if TYPE_CHECKING:
     from ..comfy.server_journal import BudgetLine
@@ -48,10 +48,18 @@ class TaskActions(Protocol):
 
     def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine]]: ...
     def task(self, journal_id: str) -> api.Task | None: ...
-    def submit_again(self, journal_id: str) -> bool: ...
-    def collect(self, journal_id: str) -> bool: ...
-    def stop_waiting(self, journal_id: str) -> bool: ...
-    def acknowledge(self) -> None: ...
+    def submit_again(self, journal_id: str) -> bool:
+        """The next time the request is queued it is submitted; ``False`` if that is not to be had now."""
+
+    def collect(self, journal_id: str) -> bool:
+        """Ask the service for the task now, in the background; ``False`` if there is nothing to ask for."""
+
+    def stop_waiting(self, journal_id: str) -> bool:
+        """End the calls of this server that wait for the task; ``False`` if there are none."""
+
+    def acknowledge(self) -> None:
+        """Let the paid nodes buy again after the journal was damaged or lost."""
+
 
     def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
         """The bytes and the media type; ``None`` if the store lacks the picture."""
@@ -178,7 +186,7 @@ def _task_json(task: api.Task) -> dict[str, Any]:
         "summary": task.summary,
         "created_at": task.created_at,
         "changed_at": task.changed_at,
-        "error": {"en": error.en, "zh": error.zh} if error is not None else None,
+        "error": text_json(error) if error is not None else None,
         "stored": task.stored,
         "waiting": task.waiting,
         "can": list(task.can),

@@ -11,7 +11,7 @@ from aiohttp import web
 from ... import api
 from ...api import Text, choices
 from .context import BASE, RouteContext, own_threads
-from .guard import Answer, Refusal, answer
+from .guard import Answer, Refusal, answer, text_json
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 _MAX_INT = 2**31 - 1
@@ -100,5 +100,5 @@ def _page_json(page: api.TemplatePage) -> dict[str, Any]:
         "page": page.number,
         "pages": page.pages,
         "total": page.total,
-        "offline": {"en": offline.en, "zh": offline.zh} if offline is not None else None,
+        "offline": text_json(offline) if offline is not None else None,
     }

@@ -108,7 +108,7 @@ class Day:
         elif what == "collect":
             self.collectors[server].ask_now(task.journal_id)
         else:
-            journal.waits.stop(task.journal_id)
+            journal.stop_registry.stop(task.journal_id)
         self.did += [what] if task else []
 
     def disturb(self, chance: random.Random) -> None:
@@ -120,7 +120,7 @@ class Day:
     def settle(self) -> None:
         self.shop.mend()
         for journal in self.servers:
-            until(lambda journal=journal: not journal.waits._calls and not journal._claims.ids(), PATIENCE)
+            until(lambda journal=journal: not journal.stop_registry._calls and not journal._claims.ids(), PATIENCE)
         for number in sorted(self.bought):
             [result] = self.shop.buy(self.wish(number))
             assert pictures([result]) or isinstance(result.error, AmbiguousSubmitError), result.error

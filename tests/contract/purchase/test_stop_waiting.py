@@ -56,7 +56,7 @@ def back_offs(monkeypatch: MonkeyPatch) -> None:
 def shop(tmp_path: Path) -> Iterator[Shop]:
     with Shop(tmp_path) as running:
         yield running
-        until(lambda: not running.journal.waits._calls, PATIENCE)
+        until(lambda: not running.journal.stop_registry._calls, PATIENCE)
 
 
 def newest(shop: Shop) -> str:
@@ -64,7 +64,7 @@ def newest(shop: Shop) -> str:
 
 
 def stop(shop: Shop, journal_id: str = "") -> None:
-    assert shop.journal.waits.stop(journal_id or newest(shop))
+    assert shop.journal.stop_registry.stop(journal_id or newest(shop))
 
 
 def error_of(results: list[Result]) -> TaskTimeoutError:
@@ -222,12 +222,12 @@ def test_what_the_service_said_meanwhile_is_told_instead(shop: Shop) -> None:
 def test_a_task_that_failed_meanwhile_is_not_said_to_go_on(shop: Shop) -> None:
     shop.fault("submit", task_status=[3])
     journal = Journal(
-        JournalSettings(shop.folder), on_change=lambda: journal.waits.stop(*journal.waits.ids()) if failed() else None
+        JournalSettings(shop.folder), on_change=lambda: journal.stop_registry.stop(*journal.stop_registry.ids()) if failed() else None
     )
     shop._journals.append(journal)
 
     def failed() -> bool:
-        return bool(journal.waits.ids()) and shop.states == ["failed"]
+        return bool(journal.stop_registry.ids()) and shop.states == ["failed"]
 
     error = error_of(paying.buy(journal, [upscale(shop.hidream, A)]))
     assert error.billed == "unknown" and "You stopped waiting" in error.text().en
@@ -292,7 +292,7 @@ def test_waiting_for_another_server_ends_and_that_one_goes_on(shop: Shop) -> Non
         working = paying.Buying(elsewhere, [upscale(shop.hidream, A)])
         until(lambda: polled(shop), PATIENCE)
         waiting = shop.buying(upscale(shop.hidream, A))
-        until(lambda: shop.journal.waits.ids(), PATIENCE)
+        until(lambda: shop.journal.stop_registry.ids(), PATIENCE)
         stop(shop)
         error = error_of(waiting.wait())
         assert error.billed == "unknown" and "submitted nothing" in error.text().en
@@ -312,7 +312,7 @@ def test_what_it_submitted_itself_and_lost_to_another_server_was_submitted(shop:
         taken = elsewhere._claims.own(elsewhere._take_over(connection, now, attempt))
     # Its next write is refused, since the claim is lost; then it waits for the other process.
     shop.mend()
-    until(lambda: [call.works for call in shop.journal.waits._calls] == [False], PATIENCE)
+    until(lambda: [call.works for call in shop.journal.stop_registry._calls] == [False], PATIENCE)
     stop(shop)
     assert_parked(error_of(buying.wait()), shop)
     with taken:
@@ -327,7 +327,7 @@ def test_all_who_wait_for_it_here_stop(tmp_path: Path) -> None:
         until(lambda: polled(shop), PATIENCE)
         with shop.buys(0):
             buyings = [shop.buying(upscale(shop.hidream, B)) for _ in range(3)]
-            until(lambda: len(shop.journal.waits._calls) == 4, PATIENCE)
+            until(lambda: len(shop.journal.stop_registry._calls) == 4, PATIENCE)
             stop(shop)
             for buying in buyings:
                 error_of(buying.wait())
@@ -349,7 +349,7 @@ def test_fetching_a_task_by_its_id_stops(shop: Shop) -> None:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    until(lambda: shop.journal.waits.ids(), PATIENCE)
+    until(lambda: shop.journal.stop_registry.ids(), PATIENCE)
     with shop.buys(0):
         stop(shop)
         thread.join(PATIENCE)
@@ -363,13 +363,13 @@ def test_fetching_a_task_by_its_id_stops(shop: Shop) -> None:
 
 
 def test_nobody_waits(shop: Shop) -> None:
-    assert not shop.journal.waits.stop("rv-0000000000000000")
-    assert not shop.journal.waits.stop("")
+    assert not shop.journal.stop_registry.stop("rv-0000000000000000")
+    assert not shop.journal.stop_registry.stop("")
     shop.buy(upscale(shop.hidream, B))
-    assert not shop.journal.waits.stop(newest(shop))
+    assert not shop.journal.stop_registry.stop(newest(shop))
     shop.emulator.clear()
     park(shop, "upscale")
-    assert not shop.journal.waits.stop(newest(shop))
+    assert not shop.journal.stop_registry.stop(newest(shop))
 
 
 def test_an_interrupted_call_is_not_stopped_once_more(shop: Shop) -> None:
@@ -377,7 +377,7 @@ def test_an_interrupted_call_is_not_stopped_once_more(shop: Shop) -> None:
         buying = shop.buying(upscale(shop.hidream, A))
         until(lambda: shop.accepted, PATIENCE)
         buying.interrupt()
-        assert not shop.journal.waits.stop(newest(shop))
+        assert not shop.journal.stop_registry.stop(newest(shop))
         may_answer.set()
         with pytest.raises(CallCancelled):
             buying.wait()
@@ -388,7 +388,7 @@ def test_only_the_first_stop_counts(shop: Shop) -> None:
         buying = shop.buying(upscale(shop.hidream, A))
         until(lambda: shop.accepted, PATIENCE)
         stop(shop)
-        assert not shop.journal.waits.stop(newest(shop))
+        assert not shop.journal.stop_registry.stop(newest(shop))
         may_answer.set()
         error_of(buying.wait())
 
@@ -398,7 +398,7 @@ def test_no_call_is_remembered_after_its_end(shop: Shop, fault: dict[str, object
     if fault:
         shop.fault("submit", **fault)
     shop.buy(upscale(shop.hidream, A))
-    assert not shop.journal.waits._calls
+    assert not shop.journal.stop_registry._calls
 
 
 # ---- at any moment: never lost, never bought twice
@@ -412,8 +412,8 @@ def stop_at(shop: Shop, call: Callable[[], PaidCall], moment: int, kind: str) ->
     def meet(what: str) -> None:
         met.append(what)
         if len(met) == moment and not stopped:
-            ids = journal.waits.ids()
-            stopped.append(bool(ids) and journal.waits.stop(*ids))
+            ids = journal.stop_registry.ids()
+            stopped.append(bool(ids) and journal.stop_registry.stop(*ids))
 
     journal = Journal(
         JournalSettings(shop.folder), on_change=lambda: meet("change") if kind == "journal" else None
@@ -429,7 +429,7 @@ def stop_at(shop: Shop, call: Callable[[], PaidCall], moment: int, kind: str) ->
     try:
         result = batch.run(0, CallHandle(CancelToken(), heard))
     finally:
-        assert not journal.waits._calls
+        assert not journal.stop_registry._calls
     assert (result.error is not None) == (stopped == [True]), (result, stopped)
     if result.error is not None:
         assert type(result.error) is TaskTimeoutError
