@@ -1,6 +1,6 @@
 """The project's tasks. Needs only Python 3.10 or later: everything else is installed into .venv and .host/ here.
 
-  python dev.py demo [--serve | --live --yes]  real pictures out of a real ComfyUI, through all six remote nodes
+  python dev.py demo [--serve | --live --yes]  real pictures out of a real ComfyUI, through all six paid nodes
   python dev.py test [--thorough] [pytest arguments]  lint and all tests; --thorough: every case, as every night
   python dev.py report NODE [--yes]            one real call with your keys, told in a redacted file for a bug report
   python dev.py bench [name ...]               this pack's ways and others' side by side, as ratios

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from .core import (
+    THREAD_PREFIX,
     AmbiguousSubmitError,
     AuthenticationError,
     ConfigurationError,

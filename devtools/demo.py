@@ -1,4 +1,4 @@
-"""`dev.py demo`: the example workflows in a real ComfyUI, on photographs, through all six remote nodes into out/.
+"""`dev.py demo`: the example workflows in a real ComfyUI, on photographs, through all six paid nodes into out/.
 
 Outpainting at any size is one of them: the original's own pixels are back in the result, which is checked.
 """

@@ -43,7 +43,7 @@ from .errors import (
     TaskTimeoutError,
     show_as,
 )
-from .redaction import Secret, hide_address, pack_logger, redact, redact_data, shortened, words_of
+from .redaction import THREAD_PREFIX, Secret, hide_address, pack_logger, redact, redact_data, shortened, words_of
 from .text import SETTINGS_DIALOG, Text
 from .threads import DaemonPool, Process, is_dead, made_once, on_codec_pool, this_process
 

@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .redaction import THREAD_PREFIX
+
 if TYPE_CHECKING:
     # ComfyUI's start does not load it.
     from .cancel import CancelToken
@@ -65,7 +67,7 @@ class DaemonPool:
         for _ in range(min(missing, -self._surplus())):
             self._threads += 1
             self._waiting += 1
-            name = f"hidream-volcengine-{self._threads}"
+            name = f"{THREAD_PREFIX}-{self._threads}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _surplus(self) -> int:

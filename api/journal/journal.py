@@ -19,6 +19,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, and_, or_, select, update
 
 from ..core import (
+    THREAD_PREFIX,
     AmbiguousSubmitError,
     CallCancelled,
     CancelToken,
@@ -712,7 +713,7 @@ class Journal:
         with self._changed:
             if not self._beating and not self._closed:
                 self._beating = True
-                threading.Thread(target=self._beat, name="hidream-volcengine-heartbeat", daemon=True).start()
+                threading.Thread(target=self._beat, name=f"{THREAD_PREFIX}-heartbeat", daemon=True).start()
 
     def _beat(self) -> None:
         """The heartbeat's thread, until the journal is closed; it acts every ``HEARTBEAT`` seconds.

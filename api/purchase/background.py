@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from ..core import CallHandle, CancelToken, pack_logger
+from ..core import THREAD_PREFIX, CallHandle, CancelToken, pack_logger
 from ..journal import Attempt, Claim, Journal
 from ..profiles import Profiles
 from ..services import HiDreamService, Service, VolcengineService, endpoint_named
@@ -19,7 +19,7 @@ _SLOWEST = 600.0
 # Looks that may run at a time; seconds for which a round waits for the end of one, and for a free place.
 _LOOKS_AT_ONCE = 4
 _LONGEST_LOOK = 300.0
-_LOOK_NAME = "hidream-volcengine-look"
+_LOOK_NAME = f"{THREAD_PREFIX}-look"
 # Deadlines of one look in seconds: for one poll (_ONE_LOOK); for the second poll that a set of pictures needs whose
 # number was not announced (_ONE_RUN); for a download with its tries.
 _ONE_LOOK = 0.1
@@ -50,7 +50,7 @@ class BackgroundPoller:
         with self._starting:
             if not self._started:
                 self._started = True
-                threading.Thread(target=self._work, name="hidream-volcengine-collector", daemon=True).start()
+                threading.Thread(target=self._work, name=f"{THREAD_PREFIX}-collector", daemon=True).start()
 
     def stop(self) -> None:
         """Make no further round; a look under way goes on."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 
+from ..core import THREAD_PREFIX
 from .connection import LiveConnection
 
 # Bytes per second. A transfer that is slower than this over its whole length is cut.
@@ -58,7 +59,7 @@ class _Cutter:
         with self._changed:
             self._limits.add(limit)
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="hidream-volcengine-limits", daemon=True)
+                self._thread = threading.Thread(target=self._work, name=f"{THREAD_PREFIX}-limits", daemon=True)
                 self._thread.start()
             self._changed.notify()
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ...api import pack_logger
+from ...api import THREAD_PREFIX, pack_logger
 
 _PAUSE = 1.0
 
@@ -37,7 +37,7 @@ class ChangeNotifier:
 
     def _start(self) -> bool:
         try:
-            threading.Thread(target=self._work, name="hidream-volcengine-announcer", daemon=True).start()
+            threading.Thread(target=self._work, name=f"{THREAD_PREFIX}-announcer", daemon=True).start()
         except RuntimeError as problem:
             pack_logger().debug("no announcements for now: %s", problem)
             return False

@@ -261,7 +261,8 @@ def test_what_is_listed_is_what_would_be_taken(shop: Shop, action: str) -> None:
         for row, (_, owner, _) in zip(rows, cases, strict=True):
             if owner == "a call that can be stopped":
                 calls.enter_context(pytest.raises(TaskTimeoutError) if action == "stop-waiting" else nullcontext())
-                calls.enter_context(stoppable_call(shop.journal.stop_registry, CancelToken())).on(row.journal_id, claims[row])
+                call = calls.enter_context(stoppable_call(shop.journal.stop_registry, CancelToken()))
+                call.on(row.journal_id, claims[row])
         listed = {task.journal_id: task for task in shop.journal.tasks(1000)}
         taken = set()
         for number, case in enumerate(cases):

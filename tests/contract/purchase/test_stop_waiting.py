@@ -221,10 +221,11 @@ def test_what_the_service_said_meanwhile_is_told_instead(shop: Shop) -> None:
 
 def test_a_task_that_failed_meanwhile_is_not_said_to_go_on(shop: Shop) -> None:
     shop.fault("submit", task_status=[3])
-    journal = Journal(
-        JournalSettings(shop.folder), on_change=lambda: journal.stop_registry.stop(*journal.stop_registry.ids()) if failed() else None
-    )
+    journal = Journal(JournalSettings(shop.folder), on_change=lambda: stop_all() if failed() else None)
     shop._journals.append(journal)
+
+    def stop_all() -> None:
+        journal.stop_registry.stop(*journal.stop_registry.ids())
 
     def failed() -> bool:
         return bool(journal.stop_registry.ids()) and shop.states == ["failed"]
