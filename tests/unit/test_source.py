@@ -76,7 +76,7 @@ def test_nodes_import_from_the_facade_only() -> None:
     for path in (ROOT / "nodes").rglob("*.py"):
         for imported in relative_imports(path):
             package, *names = imported.split(".")
-            of_a_face = package in ("api", "emulator") and len(names) <= 1 and not is_module(package, *names)
+            of_a_face = package in ("api", "emulator") and (not names or (len(names) == 1 and not is_module(package, *names)))
             assert package == "nodes" or of_a_face, f"{path} imports {imported}"
 
 
