@@ -76,8 +76,8 @@ def test_nodes_import_from_the_facade_only() -> None:
     for path in (ROOT / "nodes").rglob("*.py"):
         for imported in relative_imports(path):
             package, *names = imported.split(".")
-            of_a_face = package in ("api", "emulator") and (not names or (len(names) == 1 and not is_module(package, *names)))
-            assert package == "nodes" or of_a_face, f"{path} imports {imported}"
+            by_its_face = not names or (len(names) == 1 and not is_module(package, *names))
+            assert package == "nodes" or (package in ("api", "emulator") and by_its_face), f"{path} imports {imported}"
 
 
 def test_all_names_of_the_facade_are_there() -> None:
