@@ -277,7 +277,8 @@ class Claim:
         The request id is written with the next change; :meth:`keep` stores the picture, then :meth:`stored` ends it.
         """
         self.attempt = replace(self.attempt, task=task)
-        self._pending["request_id"] = task.request_id
+        with self._lock:
+            self._pending["request_id"] = task.request_id
         pack_logger().info("%s answered: %s request_id=%s", task.endpoint, self.journal_id, task.request_id)
 
     def done(self, total: int) -> None:
@@ -311,7 +312,7 @@ class Claim:
             return "again"
         # A lost picture gets a result, too: queueing again then finds it missing and says so, and buys none.
         sha256 = stored.sha256 if stored is not None else hashlib.sha256(encoded.data).hexdigest()
-        self._pending_results.append((position, sub_task_id, sha256, None))
+        self._add_result(position, sub_task_id, sha256)
         self._kept = True
         return "stored" if stored is not None else "lost"
 
@@ -322,7 +323,7 @@ class Claim:
         """
         stored = self._put(0, "", encoded)
         if stored is not None:
-            self._pending_results.append((0, "", stored.sha256, None))
+            self._add_result(0, "", stored.sha256)
         return stored is not None
 
     def _put(self, position: int, sub_task_id: str, encoded: Encoded) -> SideCar | None:
@@ -374,11 +375,11 @@ class Claim:
 
     def moved(self, position: int, result: StoredResult) -> None:
         """The service lists the stored picture ``result`` at another position now; written with the next change."""
-        self._pending_results.append((position, result.sub_task_id, result.sha256, None))
+        self._add_result(position, result.sub_task_id, result.sha256)
 
     def missing(self, position: int, sub_task_id: str, error: RemoteImageError) -> None:
         """The picture at ``position`` will never come; its error is written with the next change."""
-        self._pending_results.append((position, sub_task_id, "", error))
+        self._add_result(position, sub_task_id, "", error)
 
     def stored(self) -> None:
         """End the attempt as ``stored``: every picture that will come was kept or is known to be missing.
@@ -389,6 +390,15 @@ class Claim:
         self._end(State.STORED, **ended)
 
     # ---- writing
+
+    def _add_result(self, position: int, sub_task_id: str, sha256: str, error: RemoteImageError | None = None) -> None:
+        """Have a result written with the next change.
+
+        Under the lock: :meth:`write_again` in another thread drops all pending results once its transaction has ended,
+        and would drop this one without having written it.
+        """
+        with self._lock:
+            self._pending_results.append((position, sub_task_id, sha256, error))
 
     def _write_or_raise(self, **values: Any) -> float:
         """Write these columns now, if this process still owns the row; returns the database's time.

@@ -250,7 +250,7 @@ class Journal:
                 # Its owner has ended: only the store may know whether the request was accepted.
                 attempt = self._settle_orphan(connection, now, attempt)
             if attempt is not None and attempt.state in FINISHED:
-                return Finished(attempt)
+                return Finished(self._with_lost_results(connection, attempt))
             if decision is Decision.EXPLAIN and attempt is not None:
                 return Explained(told_again(attempt))
             # Renew the lease last, so that a claim that only reads does not sync to disk.
@@ -282,7 +282,7 @@ class Journal:
                 return None
             attempt = found[0]
             if attempt.state in FINISHED:
-                return Finished(attempt)
+                return Finished(self._with_lost_results(connection, attempt))
             if attempt.state in UNDER_WAY and not self._is_free(connection, now, attempt):
                 return Busy(attempt.journal_id)
             if attempt.state is State.SUBMITTING:
@@ -442,6 +442,19 @@ class Journal:
             values = {"state": State.AMBIGUOUS, "error": json_of(error), **released}
             connection.execute(update(attempts).where(mine).values(**values))
         return read_attempts(connection, mine)[0]
+
+    def _with_lost_results(self, connection: Connection, attempt: Attempt) -> Attempt:
+        """A finished attempt, with the results that the journal lacks and the side-cars in the store have.
+
+        Earlier versions could drop a result while another call of the same request wrote the claim.
+        """
+        if attempt.complete:
+            return attempt
+        known = {result.position for result in attempt.results}
+        for side_car in self.store.side_cars_of(attempt.journal_id):
+            if side_car.position not in known:
+                put_result(connection, attempt.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
+        return read_attempts(connection, attempts.c.id == attempt.journal_id)[0]
 
     def reopen(self, attempt: Attempt) -> None:
         """Park a finished attempt whose pictures are missing in the store, so that its task is asked for them again.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,11 @@ from hidream_volcengine.api import (
     ServiceError,
     TaskFailedError,
     TaskTimeoutError,
+    Text,
     fetch_task,
+    tensors,
 )
+from hidream_volcengine.api.journal import Claim, StoredResult
 from pytest import MonkeyPatch
 
 from tests.contract import paying
@@ -233,6 +239,81 @@ def test_the_same_request_at_once_is_bought_once(shop: Shop, service: str) -> No
         brought = [pictures(buying.wait()) for buying in together]
     assert all(equal(some, brought[0]) and len(some) == 1 for some in brought)
     assert len(shop.journal.tasks()) == 1
+
+
+class _WatchedLock:
+    """A lock that tells that a thread waits for it."""
+
+    def __init__(self) -> None:
+        self._lock, self.awaited = threading.Lock(), threading.Event()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self.awaited.set()
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+@pytest.mark.parametrize("change", ["kept", "kept beside an error", "answered", "moved", "missing"])
+def test_what_changes_while_another_thread_writes_the_claim_is_written_too(
+    change: str, shop: Shop, monkeypatch: MonkeyPatch
+) -> None:
+    """A call that wants the same writes the claim again: what the claim gets meanwhile must not be dropped with it."""
+    encoded = tensors.Encoded.of(tensors.encode(B))
+    stored = StoredResult(0, "", hashlib.sha256(encoded.data).hexdigest(), None)
+    changes: dict[str, Callable[[Claim], object]] = {
+        "kept": lambda claim: claim.keep(0, "", encoded),
+        "kept beside an error": lambda claim: claim.keep_beside_an_error(encoded),
+        "answered": lambda claim: claim.answered(replace(claim.attempt.task, request_id="request-1")),
+        "moved": lambda claim: claim.moved(0, stored),
+        "missing": lambda claim: claim.missing(0, "", ServiceError(Text("Gone.", "已丢失。"))),
+    }
+    write, inside, may_end = Claim._write, threading.Event(), threading.Event()
+
+    def held(claim: Claim, values: Any, **more: Any) -> float:
+        now = write(claim, values, **more)
+        inside.set()
+        assert may_end.wait(PATIENCE)
+        return now
+
+    found = shop.journal.claim(cvprocess(shop.volcengine, A).order("", 0))
+    assert isinstance(found, Claim)
+    with found as claim:
+        claim.submitting()
+        claim._lock = lock = _WatchedLock()  # type: ignore[assignment]
+        with monkeypatch.context() as patch:
+            patch.setattr(Claim, "_write", held)
+            others = [threading.Thread(target=claim.write_again, daemon=True)]
+            others[0].start()
+            assert inside.wait(PATIENCE)
+            others.append(threading.Thread(target=lambda: changes[change](claim), daemon=True))
+            others[1].start()
+            until(lambda: lock.awaited.is_set() or not others[1].is_alive(), PATIENCE)
+            may_end.set()
+            for thread in others:
+                thread.join(PATIENCE)
+        claim.stored()
+    [attempt] = [shop.journal.finished(claim.attempt.key)]
+    assert attempt is not None
+    assert (attempt.task.request_id == "request-1") if change == "answered" else (len(attempt.results) == 1)
+
+
+@pytest.mark.parametrize("by", ["queueing again", "journal id"])
+def test_a_picture_whose_result_the_journal_has_lost_comes_from_the_store(by: str, shop: Shop) -> None:
+    """Earlier versions could drop the row of a result; the side-car beside the picture names its attempt."""
+    call = cvprocess(shop.volcengine, A)
+    bought = pictures(shop.buy(call))
+    with closing(sqlite3.connect(shop.folder / "journal.sqlite3")) as connection, connection:
+        assert connection.execute("DELETE FROM results").rowcount == 1
+    [task] = shop.journal.tasks()
+    with shop.sends_nothing():
+        if by == "journal id":
+            found = fetch_task(shop.journal, call.service, task.journal_id, idle_watch()).pictures
+        else:
+            found = pictures(shop.buy(call))
+    assert equal(found, bought)
 
 
 @pytest.mark.parametrize("journals", ["one process", "two processes"])
