@@ -102,9 +102,9 @@ def poll_until_done(
         listed = bool(known) and sum(not sub_task.is_further for sub_task in known) >= len(task.sub_task_ids)
         all_ended = listed and all(sub_task.ended for sub_task in known)
         # If the submit's answer did not list the sub tasks, their number is not known: it is taken as final when two
-        # polls in a row find the same number, all ended.
+        # polls in a row find the same number, all ended. A poll that failed has found nothing.
         announced = bool(task.sub_task_ids) or not any(sub_task.sub_task_id for sub_task in known)
-        if all_ended and (announced or len(known) == ended_before):
+        if all_ended and (announced or (not failures and len(known) == ended_before)):
             return known
         ended_before = len(known) if all_ended else 0
         if not running and any(sub_task.started for sub_task in known):
