@@ -39,7 +39,7 @@ from .collect import Delivery, PicturesGoneError, TaskForgottenError, check_room
 from .fetch import delivered_again, resume, reuse, wait_while_busy
 from .order import PaidCall, orders_of, together
 from .stop import StoppableCall, stoppable_call
-from .submit import submit_until_decided
+from .submit import Submission, submit_until_decided
 
 
 class Run:
@@ -289,7 +289,8 @@ class Batch:
         usual = journal.usual_seconds(service.name, sandbox=service.account.sandbox)
         expected = usual.median if usual else None
         keep = partial(keep_beside_an_error, claim, service, handle)
-        return submit_until_decided(service, request, claim, journal, handle, self._check, admit, keep, expected)
+        submission = Submission(service, request, claim, journal, handle, self._check, admit, keep, expected)
+        return submit_until_decided(submission)
 
     def _check(self) -> None:
         """Check that this call may still be submitted; raises NotSubmitted, or as Run.check()."""
