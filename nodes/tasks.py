@@ -67,12 +67,15 @@ class RemoteTaskResult(RemoteNode):
         journal = await host.off_loop(host.SERVER_JOURNAL.open)
         service = await host.off_loop(_service, journal, profile, endpoint, wanted)
         delivery = await host.fetch(journal, service, wanted)
-        deliveries, missing = api.deliver([api.Result(delivery)], accept_partial=True)
+        result = api.Result(delivery)
+        deliveries, missing = api.deliver([result], accept_partial=True)
         await host.off_loop(journal.mark_delivered, [delivery.journal_id])
         if missing:
             _incomplete_fetches[task_id] += 1
         pictures = pictures_of(deliveries)
-        return io.NodeOutput(await host.off_loop(api.tensors.image_tensors, pictures), ui=Notes(missing).ui())
+        return io.NodeOutput(
+            await host.off_loop(api.tensors.image_tensors, pictures), ui=Notes([*api.notes_of([result]), *missing]).ui()
+        )
 
 
 def _service(
