@@ -289,7 +289,9 @@ class Batch:
         usual = journal.usual_seconds(service.name, sandbox=service.account.sandbox)
         expected = usual.median if usual else None
         keep = partial(keep_beside_an_error, claim, service, handle)
-        submission = Submission(service, request, claim, journal, handle, self._check, admit, keep, expected)
+        submission = Submission(
+            service, request, claim, journal, handle, check=self._check, admit=admit, keep=keep, expected=expected
+        )
         return submit_until_decided(submission)
 
     def _check(self) -> None:

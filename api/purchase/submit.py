@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import timezone
 from enum import Enum
 from typing import Literal
@@ -96,6 +96,7 @@ class Submission:
     claim: Claim
     journal: Journal
     handle: CallHandle
+    _: KW_ONLY
     check: Callable[[], None]
     admit: Callable[[], None]
     keep: Callable[[SubTask], BesideError]
