@@ -43,6 +43,7 @@ from .model import (
     Busy,
     ClaimLost,
     Decision,
+    Event,
     Explained,
     Finished,
     Found,
@@ -54,10 +55,12 @@ from .model import (
     decide,
     may_submit_again,
     told_again,
+    transition,
 )
 from .opening import JournalTransactions
 from .rows import (
     attempt_of,
+    change_state,
     forgotten_ids,
     json_of,
     note_unknown,
@@ -242,25 +245,19 @@ class Journal:
             decision, attempt, busy = self._decide(connection, now, order.key)
             if attempt is not None and attempt.journal_id == waited_for and attempt.state is State.REFUSED:
                 return Explained(told_again(attempt))
-            if busy and attempt is not None:
+            if attempt is not None and busy:
                 return Busy(attempt.journal_id)
             if decision is Decision.NEW and sent:
                 return Busy(sent[0].journal_id)
-            if attempt is not None and attempt.state is State.SUBMITTING:
-                # Its owner has ended: only the store may know whether the request was accepted.
-                attempt = self._settle_orphan(connection, now, attempt)
-            if attempt is not None and attempt.state in FINISHED:
-                return Finished(self._with_lost_results(connection, attempt))
-            if decision is Decision.EXPLAIN and attempt is not None:
-                return Explained(told_again(attempt))
-            # Renew the lease last, so that a claim that only reads does not sync to disk.
-            self._register(connection, now)
-            anew = decision is Decision.NEW and attempt is not None and attempt.state in ACCEPTED
-            if attempt is None or anew or attempt.state not in (State.PREPARED, *ACCEPTED):
-                attempt = self._new_attempt(connection, now, order)
-            else:
-                attempt = self._take_over(connection, now, attempt)
-            return own(attempt)
+            if attempt is not None:
+                attempt = self._settled(connection, now, attempt)
+                if attempt.state in FINISHED:
+                    return Finished(attempt)
+                if decision is Decision.EXPLAIN:
+                    return Explained(told_again(attempt))
+                if attempt.state is State.PREPARED or (attempt.state in ACCEPTED and decision is not Decision.NEW):
+                    return own(connection, now, self._take_over(connection, now, attempt))
+            return own(connection, now, self._new_attempt(connection, now, order))
 
     def claim_task(self, journal_id: str) -> Claim | Busy | Finished | Explained | None:
         """Claim one attempt by its journal id, to fetch its task; never makes an attempt that could be submitted.
@@ -281,18 +278,14 @@ class Journal:
             if not found:
                 return None
             attempt = found[0]
-            if attempt.state in FINISHED:
-                return Finished(self._with_lost_results(connection, attempt))
             if attempt.state in UNDER_WAY and not self._is_free(connection, now, attempt):
                 return Busy(attempt.journal_id)
-            if attempt.state is State.SUBMITTING:
-                attempt = self._settle_orphan(connection, now, attempt)
-                if attempt.state in FINISHED:
-                    return Finished(attempt)
+            attempt = self._settled(connection, now, attempt)
+            if attempt.state in FINISHED:
+                return Finished(attempt)
             if attempt.state not in ACCEPTED:
                 return Explained(told_again(attempt))
-            self._register(connection, now)
-            return own(self._take_over(connection, now, attempt))
+            return own(connection, now, self._take_over(connection, now, attempt))
 
     def _begin(self) -> None:
         """Check that something paid may be begun.
@@ -306,14 +299,16 @@ class Journal:
         self.open()
 
     @contextmanager
-    def _owning(self) -> Iterator[Callable[[Attempt], Claim]]:
-        """A function that makes the claim inside the transaction; the claim is withdrawn if the block raises.
+    def _owning(self) -> Iterator[Callable[[Connection, float, Attempt], Claim]]:
+        """A function that makes the claim inside a transaction; the claim is withdrawn if the block raises.
 
         Without it the heartbeat could see the committed row before its claim exists, and release it.
         """
         made: list[Claim] = []
 
-        def own(attempt: Attempt) -> Claim:
+        def own(connection: Connection, now: float, attempt: Attempt) -> Claim:
+            # Renew the lease last, so that a claim that only reads does not sync to disk.
+            self._register(connection, now)
             made.append(self._claims.own(attempt))
             return made[0]
 
@@ -344,12 +339,9 @@ class Journal:
             if known:
                 return known[-1].journal_id
             attempt = self._new_attempt(connection, now, order)
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.id == attempt.journal_id)
-                # The service's own request_id is not known, and an invented one would be asked for.
-                .values(task_id=task.task_id, request_id="", state=State.PARKED, owner=None)
-            )
+            # The service's own request_id is not known, and an invented one would be asked for.
+            this = attempts.c.id == attempt.journal_id
+            change_state(connection, now, Event.LATE_TASK, this, task_id=task.task_id, request_id="")
             return attempt.journal_id
 
     def places_of(self, task_id: str) -> list[tuple[str, str]]:
@@ -390,19 +382,30 @@ class Journal:
         return attempt
 
     def _take_over(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
-        """Make this process the owner of an attempt and raise its fence; ``parked`` becomes ``submitted``.
+        """Make this process the owner of an attempt and raise its fence.
 
         An accepted one takes a place of the limiter, without waiting for it.
         """
-        state = State.SUBMITTED if attempt.state is State.PARKED else attempt.state
-        fence = attempt.fence + 1
-        holds_slot = state in ACCEPTED
-        connection.execute(
-            update(attempts)
-            .where(attempts.c.id == attempt.journal_id)
-            .values(owner=self._leases.owner, fence=fence, state=state, holds_slot=holds_slot, changed_at=now)
-        )
-        return replace(attempt, owner=self._leases.owner, fence=fence, state=state)
+        owned = {"owner": self._leases.owner, "fence": attempt.fence + 1}
+        this, holds_slot = attempts.c.id == attempt.journal_id, attempt.state in ACCEPTED
+        change_state(connection, now, Event.CLAIM, this, holds_slot=holds_slot, **owned)
+        return replace(attempt, state=transition(attempt.state, Event.CLAIM).state, **owned)
+
+    def _settled(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
+        """An attempt on which no call works, after what the store has of it is in the journal.
+
+        One in ``submitting`` gets the state that follows from it. A finished one gets results that it lacks: earlier
+        versions could drop one while another call of the same request wrote the claim.
+        """
+        if attempt.state is State.SUBMITTING:
+            attempt = self._settle_orphan(connection, now, attempt)
+        if attempt.state not in FINISHED or attempt.complete:
+            return attempt
+        known = {result.position for result in attempt.results}
+        for side_car in self.store.side_cars_of(attempt.journal_id):
+            if side_car.position not in known:
+                put_result(connection, attempt.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
+        return read_attempts(connection, attempts.c.id == attempt.journal_id)[0]
 
     def _settle_orphan(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
         """Settle an attempt in ``submitting`` whose process has ended: what the store has of it decides.
@@ -413,23 +416,11 @@ class Journal:
         kept = self.store.side_cars_of(attempt.journal_id)
         task = self.store.task(attempt.journal_id)
         mine = attempts.c.id == attempt.journal_id
-        released = {"owner": None, "holds_slot": False, "changed_at": now}
         if task is not None:
-            values = {"state": State.PARKED, **task_values(attempt_of(task, now)), **released}
-            connection.execute(update(attempts).where(mine).values(**values))
+            change_state(connection, now, Event.LATE_TASK, mine, **task_values(attempt_of(task, now)))
         elif kept:
-            for side_car in kept:
-                put_result(connection, attempt.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
-            connection.execute(
-                update(attempts)
-                .where(mine)
-                .values(
-                    state=State.STORED,
-                    done_at=now,
-                    total=len({side_car.position for side_car in kept}),
-                    **released,
-                )
-            )
+            total = len({side_car.position for side_car in kept})
+            change_state(connection, now, Event.LATE_PICTURE, mine, done_at=now, total=total)
         else:
             error = AmbiguousSubmitError(
                 Text(
@@ -439,22 +430,8 @@ class Journal:
                 provider=attempt.task.provider,
                 request_id=attempt.request_id,
             )
-            values = {"state": State.AMBIGUOUS, "error": json_of(error), **released}
-            connection.execute(update(attempts).where(mine).values(**values))
+            change_state(connection, now, Event.UNCLEAR, mine, error=json_of(error))
         return read_attempts(connection, mine)[0]
-
-    def _with_lost_results(self, connection: Connection, attempt: Attempt) -> Attempt:
-        """A finished attempt, with the results that the journal lacks and the side-cars in the store have.
-
-        Earlier versions could drop a result while another call of the same request wrote the claim.
-        """
-        if attempt.complete:
-            return attempt
-        known = {result.position for result in attempt.results}
-        for side_car in self.store.side_cars_of(attempt.journal_id):
-            if side_car.position not in known:
-                put_result(connection, attempt.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
-        return read_attempts(connection, attempts.c.id == attempt.journal_id)[0]
 
     def reopen(self, attempt: Attempt) -> None:
         """Park a finished attempt whose pictures are missing in the store, so that its task is asked for them again.
@@ -462,11 +439,7 @@ class Journal:
         Changes nothing if another call has reopened it. If the files come back before it is claimed, they are used.
         """
         with self._transactions.writing() as (connection, now):
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.id == attempt.journal_id, attempts.c.state.in_(FINISHED))
-                .values(state=State.PARKED, owner=None, changed_at=now)
-            )
+            change_state(connection, now, Event.REOPEN, attempts.c.id == attempt.journal_id)
 
     # ---- budget and limiter
 
@@ -629,8 +602,7 @@ class Journal:
                 return False
             if not may_submit_again(decision, attempt, busy=busy, forgotten=forgotten_ids(connection)):
                 return False
-            if attempt.state is State.SUBMITTING:
-                self._settle_orphan(connection, now, attempt)
+            self._settled(connection, now, attempt)
             connection.execute(update(request_rows).where(request_rows.c.key == attempt.key).values(submit_again=True))
             return True
 
@@ -644,11 +616,7 @@ class Journal:
             return
         try:
             with self._transactions.writing() as (connection, now):
-                connection.execute(
-                    update(attempts)
-                    .where(attempts.c.id.in_(chosen), attempts.c.state == State.STORED)
-                    .values(state=State.DELIVERED, changed_at=now)
-                )
+                change_state(connection, now, Event.DELIVER, attempts.c.id.in_(chosen))
             self.store.evict(self._may_go)
         except (JournalError, OSError) as problem:
             # The node has its pictures: a failure here must not keep it from returning them.
@@ -769,15 +737,11 @@ class Journal:
         self._release(connection, now, unsent)
 
     def _release(self, connection: Connection, now: float, which: Any) -> None:
-        """Remove owner and place of the limiter of the attempts ``which`` (an SQL condition), and raise their fence.
+        """Let the owner of the attempts ``which`` (an SQL condition) leave them, and raise their fence.
 
-        Accepted ones become ``parked``, ``prepared`` ones ``cancelled``; other states stay.
+        One that is ``submitting`` keeps its state: its answer may still come.
         """
-        accepted = and_(which, attempts.c.state.in_(ACCEPTED))
-        connection.execute(update(attempts).where(accepted).values(state=State.PARKED, changed_at=now))
-        unsent = and_(which, attempts.c.state == State.PREPARED)
-        connection.execute(update(attempts).where(unsent).values(state=State.CANCELLED, counted=0, changed_at=now))
-        # Raise the fence, so that a thread that still works on the attempt cannot write ``submitting`` and send it.
-        connection.execute(
-            update(attempts).where(which).values(owner=None, holds_slot=False, fence=attempts.c.fence + 1)
-        )
+        # The fence first, so that a thread that still works on the attempt cannot write ``submitting`` and send it.
+        connection.execute(update(attempts).where(which).values(fence=attempts.c.fence + 1))
+        change_state(connection, now, Event.LEAVE, which)
+        connection.execute(update(attempts).where(which).values(owner=None, holds_slot=False))
