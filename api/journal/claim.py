@@ -66,8 +66,20 @@ class Claims:
         self.store = store
         self.mark = mark
         self.changed = threading.Condition()
+        self.closed = False
         self._held: dict[str, Claim] = {}
         self._unwritten: set[Claim] = set()
+
+    def close(self) -> None:
+        """From now on nothing may be claimed: wake the threads that wait for a change."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+    def wait_for_change(self, seconds: float) -> None:
+        """Wait until a claim of this process writes or ends, or the journal is closed; ``seconds`` at most."""
+        with self.changed:
+            self.changed.wait(seconds)
 
     def own(self, attempt: Attempt) -> Claim:
         """Make the claim on an attempt whose row names this process as its owner."""

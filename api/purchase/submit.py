@@ -132,7 +132,7 @@ def submit_until_decided(
                 renewed = True
                 continue
             if answer.outcome is Outcome.BUSY:
-                journal.slow_down(service.account.account_id, provider)
+                journal.limiter.slow_down(service.account.account_id, provider)
                 pause = _pause_when_busy(answer.retry_after, busy_answers)
                 busy_answers += 1
                 if time.monotonic() + pause < deadline:
