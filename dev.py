@@ -5,6 +5,7 @@
   python dev.py report NODE [--yes]            one real call with your keys, told in a redacted file for a bug report
   python dev.py bench [name ...]               this pack's ways and others' side by side, as ratios
   python dev.py lint                           ruff and mypy
+  python dev.py generate                       write what is derived from the code: tables, test vectors
   python dev.py host [PATH | pinned]           which ComfyUI demo and tests use
 """
 
@@ -25,14 +26,14 @@ from devtools.comfyui import checkout
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("demo", "test", "bench", "report", "lint", "host"))
+    parser.add_argument("command", choices=("demo", "test", "bench", "report", "lint", "generate", "host"))
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     chosen = parser.parse_args()
     try:
         if chosen.command == "host":
             return host(chosen.arguments)
         python = environment.ensure()
-        if chosen.command not in ("lint", "report"):
+        if chosen.command not in ("lint", "generate", "report"):
             checkout.ensure()
     except environment.SetupError as problem:
         print(problem, file=sys.stderr)

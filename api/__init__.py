@@ -96,5 +96,10 @@ _MODULES = {name: package for package, names in _LAZY.items() for name in names.
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f".{_MODULES[name]}", __name__)
+    path = __name__
+    for part in _MODULES[name].split("."):
+        # Packages before their modules: two threads that import one package in different orders would wait for each
+        # other, and Python ends that with an ImportError.
+        path = f"{path}.{part}"
+        module = import_module(path)
     return module if name in _WHOLE else getattr(module, name)

@@ -82,7 +82,7 @@ def _bought(journal: Journal, key: str) -> dict[str, float]:
 
     def looks() -> None:
         journal.look_up([key])
-        journal.check_budget(order.purchase)
+        journal.limiter.check_budget(order.purchase)
         for _ in range(2):
             journal.usual_seconds(_ENDPOINT, sandbox=False)
 
@@ -95,7 +95,7 @@ def _bought(journal: Journal, key: str) -> dict[str, float]:
     with claims[0] as mine:
         task = TaskRef("HiDream", _ENDPOINT, f"task-{key}", str(uuid.uuid4()), ("sub-1",))
         steps: dict[str, Callable[[], object]] = {
-            "admit": lambda: journal.admit(mine, order.purchase, CancelToken()),
+            "admit": lambda: journal.limiter.admit(mine, order.purchase, CancelToken()),
             "submitting": mine.submitting,
             "accepted": lambda: mine.accepted(task),
             "done": lambda: mine.done(1),

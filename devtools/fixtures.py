@@ -232,7 +232,7 @@ class _Shop:
         if fault is not None:
             self.emulator.add_fault({"phase": fault[0], "do": fault[1]})
         batch = Batch(self.journal, [self.paid(call, profile, take)], Run(f"run-{name}"))
-        before = {task.journal_id for task in self.journal.tasks()}
+        before = {task.journal_id for task in self.journal.task_list.tasks()}
         cancel, ended = CancelToken(), threading.Event()
         results: list[Result] = []
 
@@ -247,7 +247,7 @@ class _Shop:
         threading.Thread(target=work, daemon=True).start()
 
         def mine() -> Any:
-            return next((task for task in self.journal.tasks() if task.journal_id not in before), None)
+            return next((task for task in self.journal.task_list.tasks() if task.journal_id not in before), None)
 
         if interrupt_at:
             _until(lambda: mine() is not None and mine().state == interrupt_at, name)

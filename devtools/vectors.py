@@ -1,4 +1,4 @@
-"""`python -m devtools.vectors`: write tests/vectors/placement.json, with which web/ is held to api/pixels/geometry.py.
+"""tests/vectors/placement.json, with which web/ is held to api/pixels/geometry.py: `dev.py generate` writes it.
 
 Each vector has a function, its arguments by position, and the placement that it returns, or `"error": true` for an
 InvalidInputError. A placement among the arguments is an object.
@@ -115,11 +115,7 @@ def _scaled_to() -> Iterator[Arguments]:
         yield placement, placement.canvas_width, placement.canvas_height
 
 
-def main() -> None:
+def text() -> str:
+    """The content of :data:`FILE`."""
     lines = ",\n".join(json.dumps(vector) for vector in vectors())
-    FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
-
-
-if __name__ == "__main__":
-    main()
+    return f"[\n{lines}\n]\n"

@@ -85,10 +85,10 @@ def _service(
     In this order: the endpoint of the journal's task ``wanted``; the endpoint of a task of that id that the account of
     ``profile`` bought, the widget's endpoint first; the widget's endpoint.
     """
-    known = journal.task(wanted)
+    known = journal.task_list.task(wanted)
     if known is not None:
         return _of_endpoint(profile, known.endpoint)
-    for name, account in sorted(journal.places_of(wanted), key=lambda place: place[0] != endpoint):
+    for name, account in sorted(journal.task_list.places_of(wanted), key=lambda place: place[0] != endpoint):
         # A task of the same id of another account is another task. Suppressed: the profile has no key for the
         # endpoint's service, or a later version of the pack wrote the endpoint.
         with suppress(ConfigurationError):

@@ -1,4 +1,4 @@
-"""The rules of admission: budget, limiter, and the pace of polls. All but the last work in a transaction."""
+"""The rules of admission: budget, limiter, and the pace of polls."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, or_, select, update
 
 from ..core import SETTINGS_DIALOG, CancelToken, QuotaError, Text
-from .model import Purchase
+from .claim import Claim, Claims
+from .lease import Heartbeat, Leases, release_unsent
+from .model import ClaimLost, JournalError, Purchase
+from .opening import JournalTransactions
 from .tables import attempts, limits, owners, request_rows
 
 # Seconds in which the rate counts pictures, and seconds to wait before asking again for a place.
@@ -201,6 +205,101 @@ def slow_down(connection: Connection, now: float, account: str, provider: str) -
         connection.execute(delete(limits).where(mine))
     halved = max(_SMALLEST_FACTOR, factor / 2)
     connection.execute(insert(limits).values(account=account, provider=provider, factor=halved, changed_at=now))
+
+
+class Limiter:
+    """Who may submit now: budget, places of the limiter, and the pace of polls; thread-safe.
+
+    Args:
+        begin: checks that something paid may be begun: see Journal.
+    """
+
+    def __init__(
+        self,
+        transactions: JournalTransactions,
+        leases: Leases,
+        claims: Claims,
+        heartbeat: Heartbeat,
+        begin: Callable[[], None],
+    ) -> None:
+        self._transactions = transactions
+        self._leases = leases
+        self._claims = claims
+        self._heartbeat = heartbeat
+        self._begin = begin
+        self._admission_locks: dict[tuple[str, str], threading.Lock] = {}
+        self._poll_queues: dict[str, PollPacer] = {}
+
+    def check_budget(self, purchase: Purchase) -> None:
+        """Check the budget for a purchase, after releasing what dead processes have reserved; reserves nothing.
+
+        Raises:
+            QuotaError: the budget does not hold these pictures.
+        """
+        with self._transactions.writing() as (connection, now):
+            release_unsent(connection, now, self._leases.living(connection, now))
+            check_budget(connection, now, purchase)
+
+    def admit(self, claim: Claim, purchase: Purchase, cancel: CancelToken) -> None:
+        """Wait until the limiter has room; then take a place and reserve the pictures, in the transaction that checks.
+
+        May be called again for a claim that has given its place up; its pictures count once.
+
+        Raises:
+            QuotaError: the budget does not hold these pictures.
+            CallCancelled: cancelled, or the journal is closed.
+            ClaimLost: another claim has the attempt.
+            JournalError: it could not be written; or as :meth:`open`.
+        """
+        lock = self._admission_locks.setdefault((purchase.account, purchase.endpoint), threading.Lock())
+        # One call of this process at a time asks the database for this account and endpoint; the others wait here.
+        while not lock.acquire(timeout=_LOOK_AGAIN):
+            cancel.check()
+        try:
+            while pause := self._try_to_admit(claim, purchase):
+                self._claims.wait_for_change(min(pause, _LOOK_AGAIN))
+                cancel.check()
+        finally:
+            lock.release()
+
+    def _try_to_admit(self, claim: Claim, purchase: Purchase) -> float:
+        """Seconds until the limiter should be asked again; 0.0 if the attempt was admitted and that is written."""
+        self._begin()
+        with self._transactions.writing() as (connection, now):
+            mine = and_(attempts.c.id == claim.journal_id, attempts.c.fence == claim.fence)
+            if connection.execute(select(attempts.c.id).where(mine)).first() is None:
+                raise ClaimLost
+            check_budget(connection, now, purchase, claim.journal_id)
+            pause = pause_until_room(
+                connection, now, claim.journal_id, purchase, lambda owner: self._leases.is_living(owner, now)
+            )
+            if not pause:
+                connection.execute(
+                    update(attempts)
+                    .where(mine)
+                    .values(
+                        counted=purchase.pictures,
+                        holds_slot=True,
+                        admitted_at=now,
+                        prompt_id=purchase.prompt_id,
+                        pictures=purchase.pictures,
+                        profile=purchase.profile,
+                    )
+                )
+            return pause
+
+    def slow_down(self, account: str, provider: str) -> None:
+        """Halve the limits of an account after the service answered 429; a failure to write that is ignored."""
+        with suppress(JournalError), self._transactions.writing() as (connection, now):
+            slow_down(connection, now, account, provider)
+
+    def poll_turn(self, account: str, per_second: int | None, cancel: CancelToken) -> None:
+        """Wait for the turn of one poll; ``per_second`` holds for all processes together; raises CallCancelled.
+
+        Each process takes an equal share; it counts the others at each heartbeat.
+        """
+        queue = self._poll_queues.setdefault(account, PollPacer())
+        queue.pass_through(per_second / self._heartbeat.living_processes if per_second else None, cancel)
 
 
 class PollPacer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,8 +13,31 @@ from sqlalchemy import Connection, and_, delete, select, update
 
 from ..core import AmbiguousSubmitError, CallCancelled, RemoteImageError, TaskRef, Text, pack_logger
 from ..pixels import Encoded
-from .model import Attempt, ClaimLost, DamagedError, JournalError, Mark, State, StoredResult, moment_of
-from .rows import drop_unknown, json_of, note_known, put_attempt, put_request, put_result, task_values
+from .model import (
+    ENDED,
+    NOW,
+    Attempt,
+    ClaimLost,
+    DamagedError,
+    Event,
+    JournalError,
+    Mark,
+    State,
+    StoredResult,
+    moment_of,
+    transition,
+)
+from .rows import (
+    at_time,
+    change_state,
+    drop_unknown,
+    json_of,
+    note_known,
+    put_attempt,
+    put_request,
+    put_result,
+    task_values,
+)
 from .store import SideCar, Store
 from .tables import attempts, request_rows, storable
 
@@ -23,8 +46,6 @@ Kept = Literal["stored", "again", "lost"]
 _SENT = frozenset(State) - {State.PREPARED, State.REFUSED, State.CANCELLED}
 # States after which nothing is to be fetched any more: the task's side-car is deleted.
 _SETTLED = (State.STORED, State.FAILED, State.REFUSED)
-# States in which another process may have given the attempt up: an answer that comes late still replaces them.
-_GIVEN_UP = (State.PREPARED, State.SUBMITTING, State.AMBIGUOUS, State.CANCELLED)
 
 
 class Claims:
@@ -45,8 +66,20 @@ class Claims:
         self.store = store
         self.mark = mark
         self.changed = threading.Condition()
+        self.closed = False
         self._held: dict[str, Claim] = {}
         self._unwritten: set[Claim] = set()
+
+    def close(self) -> None:
+        """From now on nothing may be claimed: wake the threads that wait for a change."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+    def wait_for_change(self, seconds: float) -> None:
+        """Wait until a claim of this process writes or ends, or the journal is closed; ``seconds`` at most."""
+        with self.changed:
+            self.changed.wait(seconds)
 
     def own(self, attempt: Attempt) -> Claim:
         """Make the claim on an attempt whose row names this process as its owner."""
@@ -107,13 +140,12 @@ class Claim:
         self._claims = claims
         self.attempt = attempt
         self.fence = attempt.fence
-        self._state = attempt.state
         self._lock = threading.Lock()
         self._pending: dict[str, Any] = {}
         self._pending_results: list[tuple[int, str, str, RemoteImageError | None]] = []
         self._kept = False
         self._known = False
-        self._ended = False
+        self._deleted = False
 
     @property
     def journal_id(self) -> str:
@@ -122,35 +154,35 @@ class Claim:
     @property
     def state(self) -> State:
         """The attempt's state as this claim knows it; the journal may not have it yet."""
-        return self._state
+        return self.attempt.state
 
     @property
     def was_sent(self) -> bool:
         """Whether the service may have accepted the attempt, in this claim or before."""
-        return self._state in _SENT
+        return self.state in _SENT
 
     def __enter__(self) -> Claim:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         try:
-            if not self._ended:
+            if self.state not in ENDED and not self._deleted:
                 self._leave(error)
         finally:
             self._claims.let_go(self)
 
     def _leave(self, error: BaseException | None) -> None:
-        if self._state is State.PREPARED:
-            self._end(State.CANCELLED, counted=0, error=json_of(error) if isinstance(error, RemoteImageError) else None)
-        elif self._state is State.SUBMITTING and self._kept:
+        if self.state is State.PREPARED:
+            self._apply(Event.LEAVE, error=json_of(error) if isinstance(error, RemoteImageError) else None)
+        elif self.state is State.SUBMITTING and self._kept:
             # A synchronous answer brought the picture, and it is in the store or known to be lost.
             self.stored()
-        elif self._state is State.SUBMITTING:
-            self._end(State.AMBIGUOUS, error=json_of(_interrupted_error(self.attempt, error)))
+        elif self.state is State.SUBMITTING:
+            self._apply(Event.UNCLEAR, error=json_of(_interrupted_error(self.attempt, error)))
         else:
             if isinstance(error, CallCancelled):
                 self._log_that_it_is_parked()
-            self._end(State.PARKED)
+            self._apply(Event.LEAVE)
 
     def _log_that_it_is_parked(self) -> None:
         task = self.attempt.task
@@ -170,13 +202,13 @@ class Claim:
         Raises:
             JournalError, ClaimLost: it is not certain that this was written; nothing may be sent.
         """
-        now = self._write_or_raise(state=State.SUBMITTING, submitting_at=...)
-        self.attempt = replace(self.attempt, tried_at=now)
-        self._state = State.SUBMITTING
+        change = transition(self.state, Event.SEND)
+        now = self._write_or_raise(change.columns)
+        self.attempt = replace(self.attempt, state=change.state, tried_at=now)
 
     def unsent(self) -> None:
         """This try was certainly not accepted: go back to ``prepared``. Writes nothing; :meth:`write_unsent` does."""
-        self._state = State.PREPARED
+        self._change(Event.RETRY)
 
     def write_unsent(self, *, holds_slot: bool = True) -> None:
         """Write ``prepared`` before the pause to the next try: a process that dies in it leaves nothing ambiguous.
@@ -187,11 +219,11 @@ class Claim:
         Raises:
             JournalError, ClaimLost: it was not written.
         """
-        self._write_or_raise(state=State.PREPARED, holds_slot=holds_slot)
+        self._write_or_raise({"holds_slot": holds_slot})
 
     def refused(self, error: RemoteImageError) -> None:
         """End the attempt as ``refused``: certainly not accepted, for good. It no longer counts against the budget."""
-        self._end(State.REFUSED, counted=0, error=json_of(error))
+        self._apply(Event.REFUSE, error=json_of(error))
 
     def ambiguous(self, error: RemoteImageError) -> None:
         """End the attempt as ``ambiguous``: it may have been accepted, and is never sent again without the user's word.
@@ -199,7 +231,7 @@ class Claim:
         It still counts against the budget. Sets ``error.journal_id`` and ``error.sent_at``, so that the user can look
         at the bill and submit again.
         """
-        self._end(State.AMBIGUOUS, error=json_of(error))
+        self._apply(Event.UNCLEAR, error=json_of(error))
         error.journal_id, error.sent_at = self.journal_id, moment_of(self.attempt.tried_at)
 
     def failed(self, error: RemoteImageError) -> None:
@@ -207,7 +239,7 @@ class Claim:
 
         Sets ``error.journal_id``, so that the user can submit again, unless the task was submitted elsewhere.
         """
-        self._end(State.FAILED, error=json_of(error), done_at=...)
+        self._apply(Event.FAIL, error=json_of(error))
         if not self.attempt.adopted:
             error.journal_id = self.journal_id
 
@@ -223,12 +255,11 @@ class Claim:
             ClaimLost: another claim has the attempt; the side-car is written all the same.
         """
         self.attempt = replace(self.attempt, task=task, result_url=result_url)
-        self._state = State.SUBMITTED
         pack_logger().info(
             "%s accepted: %s task_id=%s request_id=%s", task.endpoint, self.journal_id, task.task_id, task.request_id
         )
         try:
-            self._write_or_keep(state=State.SUBMITTED, error=None, submitted_at=...)
+            self._apply(Event.ACCEPT, error=None)
         finally:
             self._put_task()
 
@@ -248,7 +279,7 @@ class Claim:
         self._known = True
         if self.attempt.unconfirmed:
             self.attempt = replace(self.attempt, submitted_at=self.attempt.tried_at)
-            self._write_or_keep(submitted_at=...)
+            self._write_or_keep({"submitted_at": NOW})
 
     def forget(self) -> None:
         """Delete the row of an adopted task that the service does not know: nothing was bought, and nothing is billed.
@@ -269,7 +300,7 @@ class Claim:
                         request_rows.c.key == self.attempt.key, request_rows.c.key.not_in(select(attempts.c.key))
                     )
                 )
-            self._ended = True
+            self._deleted = True
 
     def answered(self, task: TaskRef) -> None:
         """A synchronous answer brought the picture itself. Writes nothing: the state stays ``submitting``.
@@ -290,10 +321,9 @@ class Claim:
         Raises:
             ClaimLost: another claim has the attempt.
         """
-        self._state = State.DONE
         # An adopted task was not submitted here, so it counts against no budget of this server.
         counted = {} if self.attempt.adopted else {"counted": total}
-        self._write_or_keep(state=State.DONE, done_at=..., total=total, holds_slot=False, **counted)
+        self._apply(Event.FINISH, total=total, holds_slot=False, **counted)
 
     def keep(self, position: int, sub_task_id: str, encoded: Encoded) -> Kept:
         """Put one picture into the store, synced to disk; its result is written into the journal with the next change.
@@ -386,8 +416,8 @@ class Claim:
 
         Without a ``done`` before it (a synchronous answer) this also writes the end's time, and a total of 1.
         """
-        ended = {} if self._state is State.DONE or self.attempt.complete else {"done_at": ..., "total": 1}
-        self._end(State.STORED, **ended)
+        is_done = self.state is State.DONE or self.attempt.complete
+        self._apply(Event.STORE, **({} if is_done else {"done_at": NOW, "total": 1}))
 
     # ---- writing
 
@@ -400,27 +430,43 @@ class Claim:
         with self._lock:
             self._pending_results.append((position, sub_task_id, sha256, error))
 
-    def _write_or_raise(self, **values: Any) -> float:
-        """Write these columns now, if this process still owns the row; returns the database's time.
+    def _change(self, event: Event, **values: Any) -> None:
+        """Change the state, and have it written with the next change."""
+        change = transition(self.state, event, **values)
+        self.attempt = replace(self.attempt, state=change.state)
+        with self._lock:
+            self._pending.update(change.columns)
 
-        A value of ``...`` stands for that time.
+    def _apply(self, event: Event, **values: Any) -> None:
+        """Change the state and write it: see :meth:`_write_or_keep`.
+
+        Raises:
+            ClaimLost: another claim has the attempt, and this event does not end the own one.
+        """
+        change = transition(self.state, event, **values)
+        self.attempt = replace(self.attempt, state=change.state)
+        with suppress(ClaimLost) if change.state in ENDED else nullcontext():
+            self._write_or_keep(change.columns)
+
+    def _write_or_raise(self, columns: Mapping[str, Any]) -> float:
+        """Write these columns and the pending ones, if this process still owns the row; returns the database's time.
 
         Raises:
             JournalError, ClaimLost: it is not certain that they were written.
         """
         with self._lock:
-            now = self._write({**self._pending, **values}, must_own=True)
+            now = self._write({**self._pending, **columns}, must_own=True)
             self._pending = {}
             return now
 
-    def _write_or_keep(self, **values: Any) -> None:
-        """Write these columns together with those that could not be written before; a failure is logged and they wait.
+    def _write_or_keep(self, columns: Mapping[str, Any]) -> None:
+        """Write these columns together with the pending ones; a failure is logged, and they stay pending.
 
         Raises:
             ClaimLost: another claim has the attempt.
         """
         with self._lock:
-            self._pending.update(values)
+            self._pending.update(columns)
             self._flush()
 
     def _flush(self) -> None:
@@ -451,7 +497,7 @@ class Claim:
             raise
         self._pending, self._pending_results = {}, []
         self._claims.note(self, written=True)
-        if self._ended and self._state in _SETTLED and self.attempt.resumable:
+        if self.state in _SETTLED and self.attempt.resumable:
             with suppress(OSError):
                 self._claims.store.forget_task(self.journal_id)
 
@@ -460,19 +506,12 @@ class Claim:
         with self._lock, suppress(ClaimLost):
             self._flush()
 
-    def _end(self, state: State, **values: Any) -> None:
-        """Write a last state, without owner and place of the limiter; ignored if another claim has the attempt."""
-        self._ended = True
-        self._state = state
-        with suppress(ClaimLost):
-            self._write_or_keep(state=state, owner=None, holds_slot=False, **values)
-
-    def _write(self, values: Mapping[str, Any], *, must_own: bool = False) -> float:
+    def _write(self, columns: Mapping[str, Any], *, must_own: bool = False) -> float:
         """Write columns and pending results in one transaction; returns the database's time.
 
         The row is updated if it has this claim's fence, or inserted if the journal has lost it. Else another claim has
-        the attempt: then only a task or a stored picture is still written, and only into a row that has no task and
-        was given up (``_GIVEN_UP``): it becomes ``parked`` or ``stored``.
+        the attempt: then only a task or a stored picture is still written, and only into a row without a task,
+        where LATE_TASK or LATE_PICTURE may happen.
 
         Args:
             must_own: also require that the row has this process as its owner.
@@ -483,7 +522,7 @@ class Claim:
         """
         mine = attempts.c.id == self.journal_id
         with self._claims.writing() as (connection, now):
-            filled = {name: now if value is ... else value for name, value in values.items()}
+            filled = at_time(columns, now)
             if self.attempt.resumable:
                 # Write the task's ids in every update: the row may come from a restored older copy, without them.
                 filled |= task_values(self.attempt)
@@ -492,27 +531,27 @@ class Claim:
                 # Another process may have released the attempt, and the user may have asked to submit it again.
                 guarded = and_(guarded, attempts.c.owner == self.attempt.owner)
             if connection.execute(update(attempts).where(guarded).values(changed_at=now, **filled)).rowcount or (
-                self._state in _SENT and self._insert_lost_row(connection, now, filled)
+                self.state in _SENT and self._insert_lost_row(connection, now, filled)
             ):
                 self._put_results(connection)
                 self._update_unknown_series(connection, now)
                 return now
             # The attempt was given up, and its answer came late: a paid picture or task goes into the row even so.
-            late = and_(mine, attempts.c.task_id == "", attempts.c.state.in_(_GIVEN_UP))
-            settled = {**filled, "owner": None, "holds_slot": False, "error": None, "changed_at": now}
+            late = and_(mine, attempts.c.task_id == "")
+            filled["error"] = None
             if filled.get("state") is State.STORED:
-                if connection.execute(update(attempts).where(late).values(settled)).rowcount:
+                if change_state(connection, now, Event.LATE_PICTURE, late, **filled):
                     self._put_results(connection)
                     return now
             elif self.attempt.resumable:
-                connection.execute(update(attempts).where(late).values({**settled, "state": State.PARKED}))
+                change_state(connection, now, Event.LATE_TASK, late, **filled)
         raise ClaimLost
 
     def _update_unknown_series(self, connection: Connection, now: float) -> None:
         """Update the series of "unknown task" answers: deleted at the end, ended if the service knew the task."""
-        if self._state in _SETTLED and self.fence > 1:
+        if self.state in _SETTLED and self.fence > 1:
             drop_unknown(connection, self.journal_id)
-        elif self._ended and self._known and self._state is State.PARKED:
+        elif self._known and self.state is State.PARKED:
             note_known(connection, now, self.journal_id)
 
     def _insert_lost_row(self, connection: Connection, now: float, filled: Mapping[str, Any]) -> bool:
@@ -529,8 +568,8 @@ class Claim:
         this_request = request_rows.c.key == self.attempt.key
         connection.execute(update(request_rows).where(this_request).values(submit_again=False))
         known = {
-            "state": self._state,
-            "holds_slot": self._state in (State.SUBMITTING, State.SUBMITTED),
+            "state": self.state,
+            "holds_slot": self.state in (State.SUBMITTING, State.SUBMITTED),
             "counted": self.attempt.pictures,
             "admitted_at": self.attempt.tried_at,
             "submitting_at": self.attempt.tried_at,

@@ -7,22 +7,19 @@ is one picture of an attempt, or the reason why it is missing.
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from statistics import median
-from typing import Any, cast
+from typing import cast
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, and_, select, update
 
 from ..core import (
-    THREAD_PREFIX,
     AmbiguousSubmitError,
     CallCancelled,
-    CancelToken,
     JournalSettings,
     Provider,
     TaskRef,
@@ -30,34 +27,33 @@ from ..core import (
     Usual,
     pack_logger,
 )
-from ..pixels import Encoded, UndecodableImageError
 from . import salvage
-from .budget import PollPacer, check_budget, counted_today, pause_until_room, slow_down
+from .budget import Limiter
 from .claim import Claim, Claims
-from .lease import HEARTBEAT, Leases
+from .lease import Heartbeat, Leases, release
 from .model import (
     ACCEPTED,
     FINISHED,
     UNDER_WAY,
     Attempt,
     Busy,
-    ClaimLost,
     Decision,
+    Event,
     Explained,
     Finished,
     Found,
     JournalError,
-    Known,
     Order,
-    Purchase,
     State,
     decide,
     may_submit_again,
     told_again,
+    transition,
 )
 from .opening import JournalTransactions
 from .rows import (
     attempt_of,
+    change_state,
     forgotten_ids,
     json_of,
     note_unknown,
@@ -68,11 +64,11 @@ from .rows import (
     read_durations,
     task_values,
 )
-from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
-from .tables import attempts, owners, request_rows, results
-from .task_list import Look, Overview, StopRegistry, Task, read_tasks
+from .store import Store
+from .tables import attempts, request_rows, results
+from .task_list import StopRegistry, TaskList
 
-_LOOK_AGAIN = 0.25
+_Own = Callable[[Connection, float, Attempt], Claim]
 
 
 class Journal:
@@ -98,14 +94,11 @@ class Journal:
         self._on_change = on_change
         self._transactions = JournalTransactions(settings, self.store, clock, self._say_changed)
         self.stop_registry = StopRegistry(self._say_changed)
-        self._leases = Leases()
         self._claims = Claims(lambda: self._transactions.writing(), self.store, lambda: self._transactions.mark)
-        self._changed = self._claims.changed
-        self._beating = False
-        self._closed = False
-        self._living_processes = 1
-        self._admission_locks: dict[tuple[str, str], threading.Lock] = {}
-        self._poll_queues: dict[str, PollPacer] = {}
+        self._leases = Leases(self._claims.ids)
+        self._heartbeat = Heartbeat(self._transactions, self._leases, self._claims)
+        self.limiter = Limiter(self._transactions, self._leases, self._claims, self._heartbeat, self._begin)
+        self.task_list = TaskList(self._transactions, self._leases, self.store, self.stop_registry, self._notices)
 
     # ---- opening and closing
 
@@ -136,12 +129,10 @@ class Journal:
         Accepted attempts become ``parked``, unsent ones ``cancelled``; one that is ``submitting`` keeps its state, and
         its answer is written if it still comes. From now on nothing can be claimed.
         """
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._claims.close()
         if self._transactions.is_open:
             with suppress(JournalError), self._transactions.writing() as (connection, now):
-                self._release(connection, now, attempts.c.owner == self._leases.owner)
+                release(connection, now, attempts.c.owner == self._leases.owner)
                 self._leases.end(connection)
             self._transactions.close()
 
@@ -173,23 +164,10 @@ class Journal:
         return decide(
             known,
             again=bool(again),
-            is_free=lambda attempt: self._is_free(connection, now, attempt),
-            has_pictures=self._has_pictures,
+            is_free=self._leases.free_test(connection, now),
+            has_pictures=self.store.has_any,
             forgotten=forgotten_ids(connection) if known else frozenset(),
         )
-
-    def _has_pictures(self, attempt: Known) -> bool:
-        """Whether the store has a picture or the task of an attempt."""
-        return bool(self.store.side_cars_of(attempt.journal_id)) or self.store.task(attempt.journal_id) is not None
-
-    def _is_free(self, connection: Connection, now: float, attempt: Known) -> bool:
-        """Whether no call works on an attempt: it has no owner, a dead one, or this process without a claim on it."""
-        if attempt.owner is None:
-            return True
-        if attempt.owner == self._leases.owner:
-            return attempt.journal_id not in self._claims.ids()
-        row = connection.execute(select(owners).where(owners.c.id == attempt.owner)).first()
-        return row is None or not self._leases.is_living(row, now)
 
     def is_busy(self, journal_id: str) -> bool:
         """Whether a call of any process works on this attempt, or this process could not write its end yet."""
@@ -197,7 +175,7 @@ class Journal:
             return True
         with self._transactions.reading() as (connection, now):
             found = read_attempts(connection, attempts.c.id == journal_id)
-            return bool(found) and found[0].state in UNDER_WAY and not self._is_free(connection, now, found[0])
+            return bool(found) and found[0].state in UNDER_WAY and not self._leases.free_test(connection, now)(found[0])
 
     def finished(self, key: str) -> Attempt | None:
         """The finished attempt whose pictures queueing this request would take from the store; ``None`` if it has none.
@@ -234,33 +212,41 @@ class Journal:
             JournalError: nothing can be written, so nothing may be submitted; or as :meth:`open`.
         """
         self._begin()
-        # First restore the rows of attempts that this process has sent, in case the journal has lost them.
-        sent = [claim for claim in self._claims.of(order.key) if claim.was_sent]
-        for claim in sent:
-            claim.write_again()
+        sent = self._written_again(order.key)
         with self._owning() as own, self._transactions.writing() as (connection, now):
             decision, attempt, busy = self._decide(connection, now, order.key)
             if attempt is not None and attempt.journal_id == waited_for and attempt.state is State.REFUSED:
                 return Explained(told_again(attempt))
-            if busy and attempt is not None:
-                return Busy(attempt.journal_id)
             if decision is Decision.NEW and sent:
                 return Busy(sent[0].journal_id)
-            if attempt is not None and attempt.state is State.SUBMITTING:
-                # Its owner has ended: only the store may know whether the request was accepted.
-                attempt = self._settle_orphan(connection, now, attempt)
-            if attempt is not None and attempt.state in FINISHED:
-                return Finished(self._with_lost_results(connection, attempt))
-            if decision is Decision.EXPLAIN and attempt is not None:
-                return Explained(told_again(attempt))
-            # Renew the lease last, so that a claim that only reads does not sync to disk.
-            self._register(connection, now)
-            anew = decision is Decision.NEW and attempt is not None and attempt.state in ACCEPTED
-            if attempt is None or anew or attempt.state not in (State.PREPARED, *ACCEPTED):
-                attempt = self._new_attempt(connection, now, order)
-            else:
-                attempt = self._take_over(connection, now, attempt)
-            return own(attempt)
+            if attempt is None:
+                return own(connection, now, self._new_attempt(connection, now, order))
+            if busy:
+                return Busy(attempt.journal_id)
+            attempt = self._settled(connection, now, attempt)
+            if decision is Decision.NEW and attempt.state not in (State.PREPARED, *FINISHED):
+                return own(connection, now, self._new_attempt(connection, now, order))
+            return self._go_on(connection, now, own, attempt, {State.PREPARED, *ACCEPTED})
+
+    def _written_again(self, key: str) -> list[Claim]:
+        """The claims of this process on a request that may have been accepted, after their changes were written again.
+
+        So the journal has their rows, even if it had lost them: without its row an attempt would be submitted again.
+        """
+        sent = [claim for claim in self._claims.of(key) if claim.was_sent]
+        for claim in sent:
+            claim.write_again()
+        return sent
+
+    def _go_on(
+        self, connection: Connection, now: float, own: _Own, attempt: Attempt, may_own: Set[State]
+    ) -> Claim | Finished | Explained:
+        """What a call gets of a settled attempt on which nobody works: it is taken over in one of these states."""
+        if attempt.state in FINISHED:
+            return Finished(attempt)
+        if attempt.state in may_own:
+            return own(connection, now, self._take_over(connection, now, attempt))
+        return Explained(told_again(attempt))
 
     def claim_task(self, journal_id: str) -> Claim | Busy | Finished | Explained | None:
         """Claim one attempt by its journal id, to fetch its task; never makes an attempt that could be submitted.
@@ -274,25 +260,16 @@ class Journal:
             JournalError: nothing can be written.
         """
         # No check for the acknowledgement: fetching is free, and the links of pictures end within a day.
-        if self._closed:
+        if self._claims.closed:
             raise CallCancelled
         with self._owning() as own, self._transactions.writing() as (connection, now):
             found = read_attempts(connection, attempts.c.id == journal_id)
             if not found:
                 return None
             attempt = found[0]
-            if attempt.state in FINISHED:
-                return Finished(self._with_lost_results(connection, attempt))
-            if attempt.state in UNDER_WAY and not self._is_free(connection, now, attempt):
+            if attempt.state in UNDER_WAY and not self._leases.free_test(connection, now)(attempt):
                 return Busy(attempt.journal_id)
-            if attempt.state is State.SUBMITTING:
-                attempt = self._settle_orphan(connection, now, attempt)
-                if attempt.state in FINISHED:
-                    return Finished(attempt)
-            if attempt.state not in ACCEPTED:
-                return Explained(told_again(attempt))
-            self._register(connection, now)
-            return own(self._take_over(connection, now, attempt))
+            return self._go_on(connection, now, own, self._settled(connection, now, attempt), set(ACCEPTED))
 
     def _begin(self) -> None:
         """Check that something paid may be begun.
@@ -301,19 +278,21 @@ class Journal:
             CallCancelled: the journal is closed: the process is about to end, before the call could finish.
             JournalError: as :meth:`open`.
         """
-        if self._closed:
+        if self._claims.closed:
             raise CallCancelled
         self.open()
 
     @contextmanager
-    def _owning(self) -> Iterator[Callable[[Attempt], Claim]]:
-        """A function that makes the claim inside the transaction; the claim is withdrawn if the block raises.
+    def _owning(self) -> Iterator[_Own]:
+        """A function that makes the claim inside a transaction; the claim is withdrawn if the block raises.
 
         Without it the heartbeat could see the committed row before its claim exists, and release it.
         """
         made: list[Claim] = []
 
-        def own(attempt: Attempt) -> Claim:
+        def own(connection: Connection, now: float, attempt: Attempt) -> Claim:
+            # Renew the lease last, so that a claim that only reads does not sync to disk.
+            self._heartbeat.begin(connection, now)
             made.append(self._claims.own(attempt))
             return made[0]
 
@@ -344,20 +323,10 @@ class Journal:
             if known:
                 return known[-1].journal_id
             attempt = self._new_attempt(connection, now, order)
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.id == attempt.journal_id)
-                # The service's own request_id is not known, and an invented one would be asked for.
-                .values(task_id=task.task_id, request_id="", state=State.PARKED, owner=None)
-            )
+            # The service's own request_id is not known, and an invented one would be asked for.
+            this = attempts.c.id == attempt.journal_id
+            change_state(connection, now, Event.LATE_TASK, this, task_id=task.task_id, request_id="")
             return attempt.journal_id
-
-    def places_of(self, task_id: str) -> list[tuple[str, str]]:
-        """(Endpoint, account id) of each attempt with this task id, the newest first."""
-        with self._transactions.reading() as (connection, _):
-            same = and_(attempts.c.task_id == task_id, attempts.c.task_id != "")
-            found = read_attempts(connection, same, order=attempts.c.created_at.desc())
-            return [(attempt.task.endpoint, attempt.account) for attempt in found]
 
     def _new_attempt(self, connection: Connection, now: float, order: Order) -> Attempt:
         """Insert a ``prepared`` attempt of this process, and clear the request's mark "submit again"."""
@@ -390,19 +359,31 @@ class Journal:
         return attempt
 
     def _take_over(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
-        """Make this process the owner of an attempt and raise its fence; ``parked`` becomes ``submitted``.
+        """Make this process the owner of an attempt and raise its fence.
 
         An accepted one takes a place of the limiter, without waiting for it.
         """
-        state = State.SUBMITTED if attempt.state is State.PARKED else attempt.state
-        fence = attempt.fence + 1
-        holds_slot = state in ACCEPTED
-        connection.execute(
-            update(attempts)
-            .where(attempts.c.id == attempt.journal_id)
-            .values(owner=self._leases.owner, fence=fence, state=state, holds_slot=holds_slot, changed_at=now)
-        )
-        return replace(attempt, owner=self._leases.owner, fence=fence, state=state)
+        state = transition(attempt.state, Event.CLAIM).state
+        claimed = replace(attempt, owner=self._leases.owner, fence=attempt.fence + 1, state=state)
+        columns = {"owner": claimed.owner, "fence": claimed.fence, "holds_slot": state in ACCEPTED}
+        change_state(connection, now, Event.CLAIM, attempts.c.id == attempt.journal_id, **columns)
+        return claimed
+
+    def _settled(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
+        """An attempt on which no call works, after what the store has of it is in the journal.
+
+        One in ``submitting`` gets the state that follows from it. A finished one gets results that it lacks: earlier
+        versions could drop one while another call of the same request wrote the claim.
+        """
+        if attempt.state is State.SUBMITTING:
+            attempt = self._settle_orphan(connection, now, attempt)
+        if attempt.state not in FINISHED or attempt.complete:
+            return attempt
+        known = {result.position for result in attempt.results}
+        for side_car in self.store.side_cars_of(attempt.journal_id):
+            if side_car.position not in known:
+                put_result(connection, attempt.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
+        return read_attempts(connection, attempts.c.id == attempt.journal_id)[0]
 
     def _settle_orphan(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
         """Settle an attempt in ``submitting`` whose process has ended: what the store has of it decides.
@@ -413,23 +394,11 @@ class Journal:
         kept = self.store.side_cars_of(attempt.journal_id)
         task = self.store.task(attempt.journal_id)
         mine = attempts.c.id == attempt.journal_id
-        released = {"owner": None, "holds_slot": False, "changed_at": now}
         if task is not None:
-            values = {"state": State.PARKED, **task_values(attempt_of(task, now)), **released}
-            connection.execute(update(attempts).where(mine).values(**values))
+            change_state(connection, now, Event.LATE_TASK, mine, **task_values(attempt_of(task, now)))
         elif kept:
-            for side_car in kept:
-                put_result(connection, attempt.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
-            connection.execute(
-                update(attempts)
-                .where(mine)
-                .values(
-                    state=State.STORED,
-                    done_at=now,
-                    total=len({side_car.position for side_car in kept}),
-                    **released,
-                )
-            )
+            total = len({side_car.position for side_car in kept})
+            change_state(connection, now, Event.LATE_PICTURE, mine, done_at=now, total=total)
         else:
             error = AmbiguousSubmitError(
                 Text(
@@ -439,22 +408,8 @@ class Journal:
                 provider=attempt.task.provider,
                 request_id=attempt.request_id,
             )
-            values = {"state": State.AMBIGUOUS, "error": json_of(error), **released}
-            connection.execute(update(attempts).where(mine).values(**values))
+            change_state(connection, now, Event.UNCLEAR, mine, error=json_of(error))
         return read_attempts(connection, mine)[0]
-
-    def _with_lost_results(self, connection: Connection, attempt: Attempt) -> Attempt:
-        """A finished attempt, with the results that the journal lacks and the side-cars in the store have.
-
-        Earlier versions could drop a result while another call of the same request wrote the claim.
-        """
-        if attempt.complete:
-            return attempt
-        known = {result.position for result in attempt.results}
-        for side_car in self.store.side_cars_of(attempt.journal_id):
-            if side_car.position not in known:
-                put_result(connection, attempt.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
-        return read_attempts(connection, attempts.c.id == attempt.journal_id)[0]
 
     def reopen(self, attempt: Attempt) -> None:
         """Park a finished attempt whose pictures are missing in the store, so that its task is asked for them again.
@@ -462,157 +417,7 @@ class Journal:
         Changes nothing if another call has reopened it. If the files come back before it is claimed, they are used.
         """
         with self._transactions.writing() as (connection, now):
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.id == attempt.journal_id, attempts.c.state.in_(FINISHED))
-                .values(state=State.PARKED, owner=None, changed_at=now)
-            )
-
-    # ---- budget and limiter
-
-    def check_budget(self, purchase: Purchase) -> None:
-        """Check the budget for a purchase, after releasing what dead processes have reserved; reserves nothing.
-
-        Raises:
-            QuotaError: the budget does not hold these pictures.
-        """
-        with self._transactions.writing() as (connection, now):
-            self._release_unsent(connection, now, self._leases.living(connection, now))
-            check_budget(connection, now, purchase)
-
-    def admit(self, claim: Claim, purchase: Purchase, cancel: CancelToken) -> None:
-        """Wait until the limiter has room; then take a place and reserve the pictures, in the transaction that checks.
-
-        May be called again for a claim that has given its place up; its pictures count once.
-
-        Raises:
-            QuotaError: the budget does not hold these pictures.
-            CallCancelled: cancelled, or the journal is closed.
-            ClaimLost: another claim has the attempt.
-            JournalError: it could not be written; or as :meth:`open`.
-        """
-        lock = self._admission_locks.setdefault((purchase.account, purchase.endpoint), threading.Lock())
-        # One call of this process at a time asks the database for this account and endpoint; the others wait here.
-        while not lock.acquire(timeout=_LOOK_AGAIN):
-            cancel.check()
-        try:
-            while pause := self._try_to_admit(claim, purchase):
-                self.wait_for_change(min(pause, _LOOK_AGAIN))
-                cancel.check()
-        finally:
-            lock.release()
-
-    def _try_to_admit(self, claim: Claim, purchase: Purchase) -> float:
-        """Seconds until the limiter should be asked again; 0.0 if the attempt was admitted and that is written."""
-        self._begin()
-        with self._transactions.writing() as (connection, now):
-            mine = and_(attempts.c.id == claim.journal_id, attempts.c.fence == claim.fence)
-            if connection.execute(select(attempts.c.id).where(mine)).first() is None:
-                raise ClaimLost
-            check_budget(connection, now, purchase, claim.journal_id)
-            pause = pause_until_room(
-                connection, now, claim.journal_id, purchase, lambda owner: self._leases.is_living(owner, now)
-            )
-            if not pause:
-                connection.execute(
-                    update(attempts)
-                    .where(mine)
-                    .values(
-                        counted=purchase.pictures,
-                        holds_slot=True,
-                        admitted_at=now,
-                        prompt_id=purchase.prompt_id,
-                        pictures=purchase.pictures,
-                        profile=purchase.profile,
-                    )
-                )
-            return pause
-
-    def slow_down(self, account: str, provider: str) -> None:
-        """Halve the limits of an account after the service answered 429; a failure to write that is ignored."""
-        with suppress(JournalError), self._transactions.writing() as (connection, now):
-            slow_down(connection, now, account, provider)
-
-    def poll_turn(self, account: str, per_second: int | None, cancel: CancelToken) -> None:
-        """Wait for the turn of one poll; ``per_second`` holds for all processes together; raises CallCancelled.
-
-        Each process takes an equal share; it counts the others at each heartbeat.
-        """
-        queue = self._poll_queues.setdefault(account, PollPacer())
-        queue.pass_through(per_second / self._living_processes if per_second else None, cancel)
-
-    # ---- reading
-
-    def tasks(self, limit: int = 200) -> list[Task]:
-        """The task list, newest first."""
-        with self._transactions.reading() as (connection, now):
-            return read_tasks(connection, self._look(connection, now), limit)
-
-    def task(self, journal_id: str) -> Task | None:
-        """The line of one attempt in the task list; ``None`` if there is no such attempt."""
-        with self._transactions.reading() as (connection, now):
-            found = read_tasks(connection, self._look(connection, now), 1, attempts.c.id == journal_id)
-            return next(iter(found), None)
-
-    def overview(self, limit: int) -> Overview:
-        """The newest ``limit`` lines of the task list, and what is shown beside it, of one moment."""
-        with self._transactions.reading() as (connection, now):
-            return Overview(
-                now,
-                tuple(read_tasks(connection, self._look(connection, now), limit)),
-                counted_today(connection, now),
-                salvage.is_unacknowledged(self._notices),
-            )
-
-    def _look(self, connection: Connection, now: float) -> Look:
-        """What the task list needs beside the rows; owners and claims are read once, for all of its lines."""
-        living = set(self._leases.living(connection, now))
-        mine = set(self._claims.ids())
-
-        def is_free(attempt: Known) -> bool:
-            if attempt.owner == self._leases.owner:
-                return attempt.journal_id not in mine
-            return attempt.owner not in living
-
-        return Look(is_free, self._has_pictures, self.stop_registry.ids(), forgotten_ids(connection))
-
-    def collectable(self, journal_id: str) -> Attempt | None:
-        """The attempt, if it is accepted and no call works on it; else ``None``."""
-        with self._transactions.reading() as (connection, now):
-            found = read_attempts(connection, attempts.c.id == journal_id)
-            if not found or found[0].state not in ACCEPTED or not self._is_free(connection, now, found[0]):
-                return None
-            return found[0]
-
-    def hash_of(self, journal_id: str, position: int) -> str:
-        """SHA-256 (hex) of an attempt's picture; empty if the journal has none at this position."""
-        with self._transactions.reading() as (connection, _):
-            found = and_(results.c.attempt == journal_id, results.c.position == position)
-            return connection.execute(select(results.c.sha256).where(found)).scalar() or ""
-
-    def stored(self, sha256: str) -> bytes | None:
-        """The bytes of a stored picture; ``None`` if they are missing or damaged. Raises OSError as Store.read()."""
-        try:
-            return self.store.read(sha256)
-        except (MissingPictureError, DamagedPictureError):
-            return None
-
-    def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
-        """The bytes and the media type of an attempt's picture; ``None`` if it is missing or damaged.
-
-        Bytes that Pillow cannot read have ``UNKNOWN_MEDIA``.
-
-        Raises:
-            OSError: the disk or network share of the store failed.
-        """
-        sha256 = self.hash_of(journal_id, position)
-        data = self.stored(sha256) if sha256 else None
-        if data is None:
-            return None
-        try:
-            return data, Encoded.of(data).media_type
-        except UndecodableImageError:
-            return data, UNKNOWN_MEDIA
+            change_state(connection, now, Event.REOPEN, attempts.c.id == attempt.journal_id)
 
     def submit_again(self, journal_id: str) -> bool:
         """Mark the request of an attempt, so that its next claim makes a new attempt; returns whether it did.
@@ -629,8 +434,7 @@ class Journal:
                 return False
             if not may_submit_again(decision, attempt, busy=busy, forgotten=forgotten_ids(connection)):
                 return False
-            if attempt.state is State.SUBMITTING:
-                self._settle_orphan(connection, now, attempt)
+            self._settled(connection, now, attempt)
             connection.execute(update(request_rows).where(request_rows.c.key == attempt.key).values(submit_again=True))
             return True
 
@@ -644,11 +448,7 @@ class Journal:
             return
         try:
             with self._transactions.writing() as (connection, now):
-                connection.execute(
-                    update(attempts)
-                    .where(attempts.c.id.in_(chosen), attempts.c.state == State.STORED)
-                    .values(state=State.DELIVERED, changed_at=now)
-                )
+                change_state(connection, now, Event.DELIVER, attempts.c.id.in_(chosen))
             self.store.evict(self._may_go)
         except (JournalError, OSError) as problem:
             # The node has its pictures: a failure here must not keep it from returning them.
@@ -675,17 +475,6 @@ class Journal:
             return None
         return Usual(min(seconds), median(seconds)) if seconds else None
 
-    def orphans(self, limit: int) -> list[Attempt]:
-        """At most ``limit`` accepted attempts that no living owner has and whose next background poll is due.
-
-        The one that has been due for longest is first. Sandbox tasks are left out.
-        """
-        with self._transactions.reading() as (connection, now):
-            free = or_(attempts.c.owner.is_(None), attempts.c.owner.not_in(self._leases.living(connection, now)))
-            is_accepted = attempts.c.state.in_(ACCEPTED)
-            due = and_(is_accepted, attempts.c.next_poll_at <= now, request_rows.c.sandbox.is_(False))
-            return read_attempts(connection, and_(free, due), order=attempts.c.next_poll_at, limit=limit)
-
     def age(self, attempt: Attempt) -> float:
         """Seconds since an attempt was submitted, by the database's clock; 0.0 if the database cannot be read."""
         with suppress(JournalError), self._transactions.reading() as (_, now):
@@ -704,80 +493,6 @@ class Journal:
             return note_unknown(connection, now, attempt.journal_id, attempt.tried_at, kept_for).forgotten
         return False
 
-    def poll_later(self, attempt: Attempt, seconds: float) -> None:
-        """Count one look of the background poller at this attempt; the next one is due in ``seconds``."""
-        with self._transactions.writing() as (connection, now):
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.id == attempt.journal_id)
-                .values(polls=attempt.polls + 1, next_poll_at=now + seconds)
-            )
-
-    # ---- heartbeat
-
     def wait_for_change(self, seconds: float) -> None:
         """Wait until a claim of this process writes or ends, or the journal is closed; ``seconds`` at most."""
-        with self._changed:
-            self._changed.wait(seconds)
-
-    def _register(self, connection: Connection, now: float) -> None:
-        """Renew the lease of this process, and start the heartbeat with the first claim."""
-        self._leases.renew(connection, now)
-        with self._changed:
-            if not self._beating and not self._closed:
-                self._beating = True
-                threading.Thread(target=self._beat, name=f"{THREAD_PREFIX}-heartbeat", daemon=True).start()
-
-    def _beat(self) -> None:
-        """The heartbeat's thread, until the journal is closed; it acts every ``HEARTBEAT`` seconds.
-
-        It renews the lease while there are claims, tries again what could not be written, and writes the mark.
-        """
-        next_beat = time.monotonic() + HEARTBEAT
-        while True:
-            with self._changed:
-                while not self._closed and (pause := next_beat - time.monotonic()) > 0:
-                    self._changed.wait(pause)
-                if self._closed:
-                    return
-            next_beat = time.monotonic() + HEARTBEAT
-            try:
-                if self._claims.ids():
-                    self._beat_once()
-                for claim in self._claims.unwritten():
-                    claim.write_again()
-                self._transactions.write_mark()
-            except Exception as problem:  # if this thread ended, the lease would become void
-                pack_logger().debug("heartbeat: %s", problem)
-
-    def _beat_once(self) -> None:
-        """Renew the lease, release attempts without a claim or a living owner, and count the living processes."""
-        with self._transactions.writing() as (connection, now):
-            self._leases.renew(connection, now)
-            # Attempts that this process owns without a claim: the commit of the claim was not confirmed, or its end
-            # could not be written.
-            forgotten = and_(attempts.c.owner == self._leases.owner, attempts.c.id.not_in(self._claims.ids()))
-            self._release(connection, now, forgotten)
-            living = self._leases.living(connection, now)
-            self._living_processes = max(1, len(living))
-            self._release_unsent(connection, now, living)
-            self._leases.forget_old(connection, now)
-
-    def _release_unsent(self, connection: Connection, now: float, living: Sequence[str]) -> None:
-        """Cancel the ``prepared`` attempts of dead processes: what they have reserved of the budget is free again."""
-        unsent = and_(attempts.c.state == State.PREPARED, attempts.c.owner.not_in(living))
-        self._release(connection, now, unsent)
-
-    def _release(self, connection: Connection, now: float, which: Any) -> None:
-        """Remove owner and place of the limiter of the attempts ``which`` (an SQL condition), and raise their fence.
-
-        Accepted ones become ``parked``, ``prepared`` ones ``cancelled``; other states stay.
-        """
-        accepted = and_(which, attempts.c.state.in_(ACCEPTED))
-        connection.execute(update(attempts).where(accepted).values(state=State.PARKED, changed_at=now))
-        unsent = and_(which, attempts.c.state == State.PREPARED)
-        connection.execute(update(attempts).where(unsent).values(state=State.CANCELLED, counted=0, changed_at=now))
-        # Raise the fence, so that a thread that still works on the attempt cannot write ``submitting`` and send it.
-        connection.execute(
-            update(attempts).where(which).values(owner=None, holds_slot=False, fence=attempts.c.fence + 1)
-        )
+        self._claims.wait_for_change(seconds)

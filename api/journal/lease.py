@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
-from ..core import Process, is_dead, this_process
+from ..core import THREAD_PREFIX, Process, is_dead, made_once, pack_logger, this_process
+from .claim import Claims
+from .model import Event, Known, State
+from .opening import JournalTransactions
+from .rows import change_state
 from .tables import attempts, owners
 
 # Seconds between two renewals of a lease, and seconds after which one that was not renewed is void.
@@ -29,9 +35,13 @@ class Leases:
     """The lease of one open journal, under the id ``owner``, and what it has seen of other owners.
 
     An attempt has no lease of its own: it is held as long as its owner lives.
+
+    Args:
+        claimed: the journal ids of the attempts on which calls of this journal work.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, claimed: Callable[[], list[str]]) -> None:
+        self._claimed = claimed
         self.owner = uuid.uuid4().hex
         self._beats_seen: dict[str, tuple[int, float]] = {}
         _open_in_this_process.add(self.owner)
@@ -76,6 +86,21 @@ class Leases:
         """The ids of all owners whose lease holds."""
         return [row.id for row in connection.execute(select(owners)).all() if self.is_living(row, now)]
 
+    def free_test(self, connection: Connection, now: float) -> Callable[[Known], bool]:
+        """A function that says whether no call works on an attempt; it reads the owners once, at its first need.
+
+        That is so if the attempt has no owner, a dead one, or this one without a claim on it.
+        """
+        claimed = set(self._claimed())
+        living = made_once(lambda: set(self.living(connection, now)))
+
+        def is_free(attempt: Known) -> bool:
+            if attempt.owner == self.owner:
+                return attempt.journal_id not in claimed
+            return attempt.owner is None or attempt.owner not in living()
+
+        return is_free
+
     def forget_old(self, connection: Connection, now: float) -> None:
         """Delete the rows of owners that were not renewed for a day and own no attempt."""
         used = select(attempts.c.owner).where(attempts.c.owner.is_not(None))
@@ -85,3 +110,77 @@ class Leases:
         """Delete the own lease's row."""
         _open_in_this_process.discard(self.owner)
         connection.execute(delete(owners).where(owners.c.id == self.owner))
+
+
+class Heartbeat:
+    """The thread that keeps the lease of an open journal and releases attempts on which nobody works.
+
+    ``living_processes`` share the journal, as counted at the last beat.
+    """
+
+    def __init__(self, transactions: JournalTransactions, leases: Leases, claims: Claims) -> None:
+        self._transactions = transactions
+        self._leases = leases
+        self._claims = claims
+        self._is_beating = False
+        self.living_processes = 1
+
+    def begin(self, connection: Connection, now: float) -> None:
+        """Renew the lease, before a claim; the first one starts the thread."""
+        self._leases.renew(connection, now)
+        with self._claims.changed:
+            if not self._is_beating and not self._claims.closed:
+                self._is_beating = True
+                threading.Thread(target=self._run, name=f"{THREAD_PREFIX}-heartbeat", daemon=True).start()
+
+    def _run(self) -> None:
+        """The heartbeat's thread, until the journal is closed; it acts every ``HEARTBEAT`` seconds.
+
+        It renews the lease while there are claims, tries again what could not be written, and writes the mark.
+        """
+        next_beat = time.monotonic() + HEARTBEAT
+        while True:
+            with self._claims.changed:
+                while not self._claims.closed and (pause := next_beat - time.monotonic()) > 0:
+                    self._claims.changed.wait(pause)
+                if self._claims.closed:
+                    return
+            next_beat = time.monotonic() + HEARTBEAT
+            try:
+                if self._claims.ids():
+                    self.beat()
+                for claim in self._claims.unwritten():
+                    claim.write_again()
+                self._transactions.write_mark()
+            except Exception as problem:  # if this thread ended, the lease would become void
+                pack_logger().debug("heartbeat: %s", problem)
+
+    def beat(self) -> None:
+        """Renew the lease, release attempts without a claim or a living owner, and count the living processes."""
+        with self._transactions.writing() as (connection, now):
+            self._leases.renew(connection, now)
+            # Attempts that this process owns without a claim: the commit of the claim was not confirmed, or its end
+            # could not be written.
+            forgotten = and_(attempts.c.owner == self._leases.owner, attempts.c.id.not_in(self._claims.ids()))
+            release(connection, now, forgotten)
+            living = self._leases.living(connection, now)
+            self.living_processes = max(1, len(living))
+            release_unsent(connection, now, living)
+            self._leases.forget_old(connection, now)
+
+
+def release_unsent(connection: Connection, now: float, living: Sequence[str]) -> None:
+    """Cancel the ``prepared`` attempts of dead processes: what they have reserved of the budget is free again."""
+    unsent = and_(attempts.c.state == State.PREPARED, attempts.c.owner.not_in(living))
+    release(connection, now, unsent)
+
+
+def release(connection: Connection, now: float, which: Any) -> None:
+    """Let the owner of the attempts ``which`` (an SQL condition) leave them, and raise their fence.
+
+    One that is ``submitting`` keeps its state: its answer may still come.
+    """
+    # The fence first, so that a thread that still works on the attempt cannot write ``submitting`` and send it.
+    connection.execute(update(attempts).where(which).values(fence=attempts.c.fence + 1))
+    change_state(connection, now, Event.LEAVE, which)
+    connection.execute(update(attempts).where(which).values(owner=None, holds_slot=False))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -51,6 +51,112 @@ class State(Enum):
     AMBIGUOUS = "ambiguous"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class Event(Enum):
+    """What happens to an attempt; :data:`TRANSITIONS` says in which states it may, and what state follows."""
+
+    CLAIM = "a call begins to work on an attempt on which nobody works"
+    SEND = "the first byte of the request is about to go out"
+    RETRY = "the request was certainly not accepted; it may be sent again"
+    REFUSE = "the request was certainly not accepted, for good; or the sandbox, started anew, does not know the task"
+    UNCLEAR = "the request may have been accepted, and nothing says whether it was"
+    ACCEPT = "a task id or a link to the result came"
+    FINISH = "the service has finished the task"
+    FAIL = "the request was accepted, and no picture will come"
+    STORE = "every picture that will come is in the store"
+    LEAVE = "the call ends early, ComfyUI closes, or the process that was to send the request is dead"
+    LATE_TASK = "a late answer or a side-car in the store has the task of an attempt without one"
+    LATE_PICTURE = "a late answer or a side-car in the store has the picture of an attempt without a task"
+    DELIVER = "a node has handed the pictures on"
+    REOPEN = "pictures are missing in the store, and there is a task or a link to fetch them from"
+
+
+# A state and an event without an entry: the event must not happen to an attempt in this state.
+TRANSITIONS: Mapping[tuple[State, Event], State] = {
+    (State.PREPARED, Event.CLAIM): State.PREPARED,
+    (State.SUBMITTED, Event.CLAIM): State.SUBMITTED,
+    (State.PARKED, Event.CLAIM): State.SUBMITTED,
+    (State.DONE, Event.CLAIM): State.DONE,
+    (State.PREPARED, Event.SEND): State.SUBMITTING,
+    (State.PREPARED, Event.RETRY): State.PREPARED,
+    (State.SUBMITTING, Event.RETRY): State.PREPARED,
+    (State.PREPARED, Event.REFUSE): State.REFUSED,
+    (State.SUBMITTING, Event.REFUSE): State.REFUSED,
+    (State.SUBMITTED, Event.REFUSE): State.REFUSED,
+    (State.DONE, Event.REFUSE): State.REFUSED,
+    (State.SUBMITTING, Event.UNCLEAR): State.AMBIGUOUS,
+    (State.SUBMITTING, Event.ACCEPT): State.SUBMITTED,
+    (State.SUBMITTED, Event.FINISH): State.DONE,
+    (State.DONE, Event.FINISH): State.DONE,
+    (State.SUBMITTING, Event.FAIL): State.FAILED,
+    (State.DONE, Event.FAIL): State.FAILED,
+    (State.SUBMITTING, Event.STORE): State.STORED,
+    (State.SUBMITTED, Event.STORE): State.STORED,
+    (State.DONE, Event.STORE): State.STORED,
+    (State.PREPARED, Event.LEAVE): State.CANCELLED,
+    (State.SUBMITTED, Event.LEAVE): State.PARKED,
+    (State.PARKED, Event.LEAVE): State.PARKED,
+    (State.DONE, Event.LEAVE): State.PARKED,
+    (State.PREPARED, Event.LATE_TASK): State.PARKED,
+    (State.SUBMITTING, Event.LATE_TASK): State.PARKED,
+    (State.AMBIGUOUS, Event.LATE_TASK): State.PARKED,
+    (State.CANCELLED, Event.LATE_TASK): State.PARKED,
+    (State.PREPARED, Event.LATE_PICTURE): State.STORED,
+    (State.SUBMITTING, Event.LATE_PICTURE): State.STORED,
+    (State.AMBIGUOUS, Event.LATE_PICTURE): State.STORED,
+    (State.CANCELLED, Event.LATE_PICTURE): State.STORED,
+    (State.STORED, Event.DELIVER): State.DELIVERED,
+    (State.STORED, Event.REOPEN): State.PARKED,
+    (State.DELIVERED, Event.REOPEN): State.PARKED,
+}
+
+# In the columns of a transition: the database's time.
+NOW = ...
+# States in which no call works on the attempt: it has no owner, and no place of the limiter.
+ENDED = frozenset(State) - {State.PREPARED, State.SUBMITTING, State.SUBMITTED, State.DONE}
+# States whose pictures do not count against the budget.
+_UNCOUNTED = (State.REFUSED, State.CANCELLED)
+_TIMES = {
+    Event.SEND: "submitting_at",
+    Event.ACCEPT: "submitted_at",
+    Event.FINISH: "done_at",
+    Event.FAIL: "done_at",
+}
+
+
+class IllegalTransitionError(Exception):
+    """An event must not happen to an attempt in this state: a fault of this program."""
+
+    def __init__(self, state: State, event: Event) -> None:
+        super().__init__(f"{event.name} must not happen to an attempt that is {state.name}")
+
+
+@dataclass(frozen=True)
+class Transition:
+    """The ``state`` after an event, and the ``columns`` of the table ``attempts`` that change, with their values."""
+
+    state: State
+    columns: Mapping[str, Any]
+
+
+def transition(state: State, event: Event, /, **values: Any) -> Transition:
+    """What an event changes in an attempt in ``state``; ``values`` are further columns, and give way to the event's.
+
+    Raises:
+        IllegalTransitionError: it must not happen in this state.
+    """
+    after = TRANSITIONS.get((state, event))
+    if after is None:
+        raise IllegalTransitionError(state, event)
+    columns = {**values, "state": after}
+    if event in _TIMES:
+        columns[_TIMES[event]] = NOW
+    if after in ENDED:
+        columns |= {"owner": None, "holds_slot": False}
+    if after in _UNCOUNTED:
+        columns["counted"] = 0
+    return Transition(after, columns)
 
 
 class JournalError(ConfigurationError):
@@ -346,8 +452,7 @@ def decide(
 ) -> tuple[Decision, _Known | None, bool]:
     """Decide what queueing a request does, from all of its attempts; writes nothing.
 
-    The first kind of attempt that exists decides: finished, then accepted, then prepared or submitting, then the last
-    attempt whatever it is.
+    The newest attempt of the first kind that exists decides: finished, accepted, prepared or submitting, any other.
 
     Args:
         known: all attempts of one request, oldest first.
@@ -359,33 +464,37 @@ def decide(
     Returns:
         The decision, the attempt it is about (``None`` if there is none), and whether a call works on that attempt.
     """
-    if not known:
+    about = _deciding(known, forgotten)
+    if about is None:
         return Decision.NEW, None, False
-    # A paid attempt decides before an unpaid one, even if it is older: its answer may have come after the user
-    # submitted again.
+    state, busy = about.state, about.state in UNDER_WAY and not is_free(about)
+    if state in FINISHED:
+        decision = Decision.REUSE
+    elif busy or (state in ACCEPTED and not (again and about.journal_id in forgotten)):
+        decision = Decision.RESUME
+    elif state is State.SUBMITTING and has_pictures(about):
+        # A synchronous answer brought the picture, or the accepted task is in its side-car, and the process ended
+        # before it wrote that into the journal. claim() settles the attempt from the store.
+        decision = Decision.REUSE
+    elif state in (State.SUBMITTING, *EXPLAINED) and not again:
+        decision = Decision.EXPLAIN
+    else:
+        decision = Decision.NEW
+    return decision, about, busy
+
+
+def _deciding(known: Sequence[_Known], forgotten: Set[str]) -> _Known | None:
+    """The attempt that decides about its request: a paid one goes before an unpaid one, even if it is older.
+
+    (Its answer may have come after the user submitted again.)
+    """
     for states in (FINISHED, ACCEPTED, (State.PREPARED, State.SUBMITTING)):
-        found = [attempt for attempt in known if attempt.state in states]
-        if states is ACCEPTED:
+        for attempt in reversed(known):
             # Skip a forgotten task that is not the newest attempt: the request was submitted again since.
-            found = [attempt for attempt in found if attempt is known[-1] or attempt.journal_id not in forgotten]
-        if not found:
-            continue
-        last = found[-1]
-        if states is FINISHED:
-            return Decision.REUSE, last, False
-        busy = not is_free(last)
-        if again and not busy and states is ACCEPTED and last.journal_id in forgotten:
-            return Decision.NEW, last, False
-        if busy or states is ACCEPTED:
-            return Decision.RESUME, last, busy
-        if last.state is State.SUBMITTING and has_pictures(last):
-            # A synchronous answer brought the picture, or the accepted task is in its side-car, and the process ended
-            # before it wrote that into the journal. claim() settles the attempt from the store.
-            return Decision.REUSE, last, False
-        explain = last.state is State.SUBMITTING and not again
-        return (Decision.EXPLAIN if explain else Decision.NEW), last, False
-    last = known[-1]
-    return (Decision.EXPLAIN if last.state in EXPLAINED and not again else Decision.NEW), last, False
+            is_skipped = states is ACCEPTED and attempt is not known[-1] and attempt.journal_id in forgotten
+            if attempt.state in states and not is_skipped:
+                return attempt
+    return known[-1] if known else None
 
 
 def may_submit_again(decision: Decision, about: Known, *, busy: bool, forgotten: Set[str]) -> bool:

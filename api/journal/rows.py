@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
@@ -11,7 +11,18 @@ from typing import Any, cast
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from ..core import Provider, RemoteImageError, TaskRef
-from .model import ANY_PICTURE, Attempt, ErrorRecord, Mark, State, StoredResult
+from .model import (
+    ANY_PICTURE,
+    NOW,
+    TRANSITIONS,
+    Attempt,
+    ErrorRecord,
+    Event,
+    Mark,
+    State,
+    StoredResult,
+    transition,
+)
 from .store import SideCar
 from .tables import Database, attempts, meta, read_meta, request_rows, results, storable, write_meta
 
@@ -64,6 +75,26 @@ def put_attempt(connection: Connection, attempt: Attempt, now: float, **values: 
         "total": attempt.total,
     }
     connection.execute(insert(attempts).values(**{**row, **values}))
+
+
+def at_time(columns: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """The columns of a transition with ``now`` in the place of ``NOW``."""
+    return {name: now if value is NOW else value for name, value in columns.items()}
+
+
+def change_state(connection: Connection, now: float, event: Event, which: Any, /, **values: Any) -> int:
+    """Let an event happen to those of the attempts ``which`` (an SQL condition) whose state allows it.
+
+    ``values`` are further columns. Returns the number of attempts that it happened to.
+    """
+    changed = 0
+    allowed = [before for before, happens in TRANSITIONS if happens is event]
+    for after in dict.fromkeys(TRANSITIONS[before, event] for before in allowed):
+        befores = [before for before in allowed if TRANSITIONS[before, event] is after]
+        columns = at_time(transition(befores[0], event, **values).columns, now)
+        chosen = update(attempts).where(which, attempts.c.state.in_(befores))
+        changed += connection.execute(chosen.values({"changed_at": now, **columns})).rowcount
+    return changed
 
 
 def task_values(attempt: Attempt) -> dict[str, str]:
@@ -299,10 +330,10 @@ def _add_task(connection: Connection, now: float, side_car: SideCar) -> None:
         attempts.c.task_id == "",
         attempts.c.result_url == "",
         attempts.c.owner.is_(None),
-        attempts.c.state.in_((State.AMBIGUOUS, State.CANCELLED, State.PREPARED)),
+        # One that is still submitting is settled by the next claim.
+        attempts.c.state != State.SUBMITTING,
     )
-    values = {"state": State.PARKED, "error": None, "changed_at": now, **task_values(attempt_of(side_car, now))}
-    connection.execute(update(attempts).where(given_up).values(**values))
+    change_state(connection, now, Event.LATE_TASK, given_up, error=None, **task_values(attempt_of(side_car, now)))
 
 
 def insert_pictures(connection: Connection, now: float, found: Iterable[SideCar]) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from ..core import TEMPORARY, pack_logger, sync_folder, write_whole
-from .model import Mark
+from .model import Known, Mark
 
 # The media type of bytes that were paid and that Pillow cannot read here.
 UNKNOWN_MEDIA = "application/octet-stream"
@@ -233,6 +233,10 @@ class Store:
             for name in _names(folder):
                 if _SIDE_CAR_NAME.fullmatch(name) and (side_car := _read_side_car(folder / name)):
                     yield side_car
+
+    def has_any(self, attempt: Known) -> bool:
+        """Whether there is a picture or the task of an attempt."""
+        return bool(self.side_cars_of(attempt.journal_id)) or self.task(attempt.journal_id) is not None
 
     def side_cars_of(self, journal_id: str) -> list[SideCar]:
         """The readable side-cars of one attempt, in the order of its pictures."""

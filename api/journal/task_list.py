@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, func, select, true
+from sqlalchemy import Connection, Row, and_, func, or_, select, true, update
 
 from ..core import CancelToken, RemoteImageError, redact
-from .model import ACCEPTED, UNDER_WAY, Known, State, decide, may_submit_again
-from .rows import record_of
+from ..pixels import Encoded, UndecodableImageError
+from . import salvage
+from .budget import counted_today
+from .lease import Leases
+from .model import ACCEPTED, UNDER_WAY, Attempt, Known, State, decide, may_submit_again
+from .opening import JournalTransactions
+from .rows import forgotten_ids, read_attempts, record_of
+from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
 from .tables import attempts, request_rows, results
 
 COLLECT, SUBMIT_AGAIN, STOP_WAITING = "collect", "submit-again", "stop-waiting"
@@ -151,6 +158,119 @@ def _possible_actions(this: _Known, known: list[_Known], look: Look, *, again: b
         STOP_WAITING: this.journal_id in look.stoppable,
     }
     return tuple(name for name, is_possible in possible.items() if is_possible)
+
+
+class TaskList:
+    """What the pages and the background poller read of the attempts and their pictures.
+
+    Args:
+        notices: the files that say that the journal has lost something: see ``salvage``.
+    """
+
+    def __init__(
+        self,
+        transactions: JournalTransactions,
+        leases: Leases,
+        store: Store,
+        stop_registry: StopRegistry,
+        notices: Sequence[Path],
+    ) -> None:
+        self._transactions = transactions
+        self._leases = leases
+        self._store = store
+        self._stop_registry = stop_registry
+        self._notices = notices
+
+    def tasks(self, limit: int = 200) -> list[Task]:
+        """The lines, newest first, at most ``limit``."""
+        with self._transactions.reading() as (connection, now):
+            return read_tasks(connection, self._look(connection, now), limit)
+
+    def task(self, journal_id: str) -> Task | None:
+        """The line of one attempt in the task list; ``None`` if there is no such attempt."""
+        with self._transactions.reading() as (connection, now):
+            found = read_tasks(connection, self._look(connection, now), 1, attempts.c.id == journal_id)
+            return next(iter(found), None)
+
+    def overview(self, limit: int) -> Overview:
+        """The newest ``limit`` lines of the task list, and what is shown beside it, of one moment."""
+        with self._transactions.reading() as (connection, now):
+            return Overview(
+                now,
+                tuple(read_tasks(connection, self._look(connection, now), limit)),
+                counted_today(connection, now),
+                salvage.is_unacknowledged(self._notices),
+            )
+
+    def _look(self, connection: Connection, now: float) -> Look:
+        """What the lines need beside the rows, read once for all of them."""
+        is_free = self._leases.free_test(connection, now)
+        return Look(is_free, self._store.has_any, self._stop_registry.ids(), forgotten_ids(connection))
+
+    def collectable(self, journal_id: str) -> Attempt | None:
+        """The attempt, if it is accepted and no call works on it; else ``None``."""
+        with self._transactions.reading() as (connection, now):
+            found = read_attempts(connection, attempts.c.id == journal_id)
+            if not found or found[0].state not in ACCEPTED or not self._leases.free_test(connection, now)(found[0]):
+                return None
+            return found[0]
+
+    def hash_of(self, journal_id: str, position: int) -> str:
+        """SHA-256 (hex) of an attempt's picture; empty if the journal has none at this position."""
+        with self._transactions.reading() as (connection, _):
+            found = and_(results.c.attempt == journal_id, results.c.position == position)
+            return connection.execute(select(results.c.sha256).where(found)).scalar() or ""
+
+    def stored(self, sha256: str) -> bytes | None:
+        """The bytes of a stored picture; ``None`` if they are missing or damaged. Raises OSError as Store.read()."""
+        try:
+            return self._store.read(sha256)
+        except (MissingPictureError, DamagedPictureError):
+            return None
+
+    def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
+        """The bytes and the media type of an attempt's picture; ``None`` if it is missing or damaged.
+
+        Bytes that Pillow cannot read have ``UNKNOWN_MEDIA``.
+
+        Raises:
+            OSError: the disk or network share of the store failed.
+        """
+        sha256 = self.hash_of(journal_id, position)
+        data = self.stored(sha256) if sha256 else None
+        if data is None:
+            return None
+        try:
+            return data, Encoded.of(data).media_type
+        except UndecodableImageError:
+            return data, UNKNOWN_MEDIA
+
+    def places_of(self, task_id: str) -> list[tuple[str, str]]:
+        """(Endpoint, account id) of each attempt with this task id, the newest first."""
+        with self._transactions.reading() as (connection, _):
+            same = and_(attempts.c.task_id == task_id, attempts.c.task_id != "")
+            found = read_attempts(connection, same, order=attempts.c.created_at.desc())
+            return [(attempt.task.endpoint, attempt.account) for attempt in found]
+
+    def orphans(self, limit: int) -> list[Attempt]:
+        """At most ``limit`` accepted attempts that no living owner has and whose next background poll is due.
+
+        The one that has been due for longest is first. Sandbox tasks are left out.
+        """
+        with self._transactions.reading() as (connection, now):
+            free = or_(attempts.c.owner.is_(None), attempts.c.owner.not_in(self._leases.living(connection, now)))
+            is_accepted = attempts.c.state.in_(ACCEPTED)
+            due = and_(is_accepted, attempts.c.next_poll_at <= now, request_rows.c.sandbox.is_(False))
+            return read_attempts(connection, and_(free, due), order=attempts.c.next_poll_at, limit=limit)
+
+    def poll_later(self, attempt: Attempt, seconds: float) -> None:
+        """Count one look of the background poller at this attempt; the next one is due in ``seconds``."""
+        with self._transactions.writing() as (connection, now):
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.id == attempt.journal_id)
+                .values(polls=attempt.polls + 1, next_poll_at=now + seconds)
+            )
 
 
 class Stoppable(Protocol):

@@ -69,7 +69,7 @@ class BackgroundPoller:
         A look that has not ended after 300 s (a disk or a name server that does not answer) goes on beside the next
         ones. If four are under way and none ends for 300 s, the round ends. :meth:`ask_now` does not wait for these.
         """
-        due = self._journal.orphans(_AT_ONCE)
+        due = self._journal.task_list.orphans(_AT_ONCE)
         for attempt in due:
             if not self._places.acquire(timeout=_LONGEST_LOOK):
                 pack_logger().warning("the collector waits: %d looks at tasks do not end", _LOOKS_AT_ONCE)
@@ -93,7 +93,7 @@ class BackgroundPoller:
         """Write when the next look is due, then claim and collect the task; errors are logged."""
         # Before anything that may fail, so that a task that always fails is not looked at in each round.
         pause = min(_SLOWEST, _EVERY * 2.0 ** min(attempt.polls, 6))
-        self._journal.poll_later(attempt, pause if self._journal.age(attempt) < _WEEK else _DAY)
+        self._journal.task_list.poll_later(attempt, pause if self._journal.age(attempt) < _WEEK else _DAY)
         try:
             service = self._service_of(attempt)
             check_account(attempt, service)
@@ -117,7 +117,7 @@ class BackgroundPoller:
             InvalidInputError: its profile now stands for another account or endpoint.
             JournalError: the journal cannot be used.
         """
-        attempt = self._journal.collectable(journal_id)
+        attempt = self._journal.task_list.collectable(journal_id)
         if attempt is None:
             return False
         service = self._service_of(attempt)

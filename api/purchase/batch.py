@@ -141,7 +141,7 @@ class Batch:
         elif problem := next(filter(None, problems), None):
             raise problem
         elif new:
-            journal.check_budget(together(new))
+            journal.limiter.check_budget(together(new))
             pack_logger().info(
                 "%s: this node buys %d picture(s), reuses %d call(s) and resumes %d",
                 new[0].endpoint,
@@ -267,7 +267,7 @@ class Batch:
             return resume(claim, service, journal, handle)
         handle.report(Progress("waiting"))
         self._check()
-        admit = partial(journal.admit, claim, order.purchase, handle.cancel)
+        admit = partial(journal.limiter.admit, claim, order.purchase, handle.cancel)
         admit()
         self._check()
         check_room(journal.store, call.expected_pixels * call.pictures)

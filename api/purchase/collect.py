@@ -335,7 +335,7 @@ def _wait(claim: Claim, service: Service, journal: Journal, handle: CallHandle) 
 
     def query() -> Sequence[SubTask]:
         nonlocal unknown
-        journal.poll_turn(account.account_id, account.limits.polls_per_second, handle.cancel)
+        journal.limiter.poll_turn(account.account_id, account.limits.polls_per_second, handle.cancel)
         try:
             states = service.query(task)
         except UnknownTaskError as problem:

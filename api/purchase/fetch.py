@@ -35,7 +35,7 @@ def fetch_task(journal: Journal, service: Service, wanted: str, handle: CallHand
 
 
 def _fetch(journal: Journal, service: Service, wanted: str, handle: CallHandle, stoppable: StoppableCall) -> Delivery:
-    is_journal_id = journal.task(wanted) is not None
+    is_journal_id = journal.task_list.task(wanted) is not None
     if wanted.startswith("rv-") and not is_journal_id:
         raise _unknown(wanted)
     while True:

@@ -240,7 +240,7 @@ def _may_go_again(call: Submission, ended: Ended, times: int, deadline: float) -
         return True
     if ended.row.again is Again.WHEN_RENEWED:
         return times == 0 and call.service.renew_credentials()
-    call.journal.slow_down(call.service.account.account_id, call.service.provider)
+    call.journal.limiter.slow_down(call.service.account.account_id, call.service.provider)
     pause = _pause_when_busy(ended.retry_after, times)
     if time.monotonic() + pause >= deadline:
         return False

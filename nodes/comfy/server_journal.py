@@ -80,7 +80,7 @@ class ServerJournal:
 
     def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine]]:
         """The newest ``limit`` tasks, and a line for each profile that bought today or has a limit."""
-        overview = self.open().overview(limit)
+        overview = self.open().task_list.overview(limit)
         return overview, self._budgets(overview.today)
 
     def _budgets(self, bought: dict[tuple[str, str], int]) -> list[BudgetLine]:
@@ -103,7 +103,7 @@ class ServerJournal:
 
     def task(self, journal_id: str) -> api.Task | None:
         """A task of the list; ``None`` if the journal does not have it."""
-        return self.open().task(journal_id)
+        return self.open().task_list.task(journal_id)
 
     def submit_again(self, journal_id: str) -> bool:
         """Let the next equal request be bought anew; ``False`` if the attempt's state does not allow it."""
@@ -128,13 +128,13 @@ class ServerJournal:
 
     def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
         """The bytes of a stored picture and its media type; ``None`` if they are missing or damaged."""
-        return self.open().picture(journal_id, position)
+        return self.open().task_list.picture(journal_id, position)
 
     def thumbnail(self, journal_id: str, position: int) -> bytes | None:
         """A small JPEG of a stored picture; ``None`` if the store does not have it."""
         journal = self.open()
-        sha256 = journal.hash_of(journal_id, position)
-        return self._thumbnails().of(sha256, partial(journal.stored, sha256)) if sha256 else None
+        sha256 = journal.task_list.hash_of(journal_id, position)
+        return self._thumbnails().of(sha256, partial(journal.task_list.stored, sha256)) if sha256 else None
 
 
 def _leave(journal: api.Journal, pid: int) -> None:

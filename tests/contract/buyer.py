@@ -328,7 +328,7 @@ def tasks(errand: Errand) -> list[Any]:
 
     journal = Journal(_settings(errand), clock=_clock(errand))
     try:
-        return journal.tasks()
+        return journal.task_list.tasks()
     finally:
         journal.close()
 

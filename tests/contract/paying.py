@@ -374,7 +374,7 @@ class Shop:
     @property
     def states(self) -> list[str]:
         """The states of all attempts, newest first."""
-        return [task.state for task in self.journal.tasks()]
+        return [task.state for task in self.journal.task_list.tasks()]
 
     def stored_pictures(self) -> list[Path]:
         """Files of the store that are pictures (or were)."""

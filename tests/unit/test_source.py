@@ -139,6 +139,46 @@ def test_the_pack_imports_without_comfyui_torch_or_threads() -> None:
     assert done.stdout == done.stderr == ""
 
 
+FIRST_USED_BY_TWO_THREADS = """
+import importlib.util, sys, threading, time
+import numpy, PIL.Image, pydantic, requests, sqlalchemy, torch
+root, first, second = sys.argv[1:]
+spec = importlib.util.spec_from_file_location("pack", root + "/__init__.py", submodule_search_locations=[root])
+failed = []
+
+def use(name, delay):
+    start.wait()
+    time.sleep(delay)
+    try:
+        getattr(sys.modules["pack.api"], name)
+    except Exception as problem:
+        failed.append(f"{name} after {delay}: {problem!r}")
+
+for step in range(3):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pack"]:
+        del sys.modules[name]
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pack"] = module
+    spec.loader.exec_module(module)
+    import pack.api
+    start = threading.Barrier(2)
+    threads = [threading.Thread(target=use, args=each) for each in ((first, 0), (second, step / 1000))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+assert not failed, failed
+"""
+
+
+@pytest.mark.parametrize(("first", "second"), [("Pictures", "tensors"), ("Journal", "paste")])
+def test_two_threads_may_be_the_first_to_use_the_facade(first: str, second: str) -> None:
+    """At different moments of the first import, in a fresh interpreter; no order of imports is a deadlock."""
+    command = [sys.executable, "-c", FIRST_USED_BY_TWO_THREADS, str(ROOT), first, second]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_folder_is_named_in_architecture() -> None:
     """And exists if it is named there. A folder of tests may mirror one: `tests/unit/core/` mirrors `api/core/`."""
     named = set(re.findall(r"^\| `([\w/]+)/` \|", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), re.MULTILINE))

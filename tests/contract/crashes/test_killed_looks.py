@@ -76,8 +76,8 @@ def test_killed_in_a_look(tmp_path: Path, monkeypatch: MonkeyPatch, service: str
         park(shop, service)
         shop.mend()
         call = upscale(shop.hidream, A) if service == "upscale" else paying.cvprocess(shop.volcengine, A)
-        [task] = shop.journal.tasks()
-        attempt = shop.journal.collectable(task.journal_id)
+        [task] = shop.journal.task_list.tasks()
+        attempt = shop.journal.task_list.collectable(task.journal_id)
         assert attempt is not None
         mortal(shop.journal, at, side)
         died = False

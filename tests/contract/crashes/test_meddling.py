@@ -94,7 +94,7 @@ class Day:
         """A button of the task list, one that it offers; on what was sent rather than on what was not."""
         server = chance.randrange(2)
         journal = self.servers[server]
-        offered = [(task, what) for task in journal.tasks() for what in task.can]
+        offered = [(task, what) for task in journal.task_list.tasks() for what in task.can]
         sent = [(task, what) for task, what in offered if task.state != "prepared"]
         chosen = (sent if chance.random() < 0.9 else offered) or [(None, "")]
         task, what = chance.choice(chosen)
@@ -126,11 +126,11 @@ class Day:
             assert pictures([result]) or isinstance(result.error, AmbiguousSubmitError), result.error
         for number, times in self.bought.items():
             assert times <= 1 + self.submitted_again[number], f"wish {number} was bought {times} times"
-        for task in self.shop.journal.tasks():
+        for task in self.shop.journal.task_list.tasks():
             if "collect" in task.can:
                 self.collectors[0].ask_now(task.journal_id)
         until(lambda: not UNSETTLED & set(self.shop.states), PATIENCE)
-        tasks = self.shop.journal.tasks()
+        tasks = self.shop.journal.task_list.tasks()
         kept = [task for task in tasks if task.state in ("stored", "delivered")]
         unclear = Counter(task.take for task in tasks if task.state == "ambiguous")
         # Each accepted request is in the store, or the journal says that it may have been accepted.

@@ -247,7 +247,7 @@ def test_submit_again_is_pressed_while_a_node_looks(tmp_path: Path, monkeypatch:
         shop.trouble(call)
         batch = Batch(shop.journal, [call], Run("prompt-2"))
         elsewhere = shop.open()
-        [task] = elsewhere.tasks()
+        [task] = elsewhere.task_list.tasks()
         assert elsewhere.submit_again(task.journal_id)
         result = batch.run(0, paying.idle_watch())
         assert result.error is not None or (result.delivery is not None and result.delivery.pictures)

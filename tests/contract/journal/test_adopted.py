@@ -75,7 +75,7 @@ def collect(shop: Shop) -> int:
 def bought_elsewhere(shop: Shop, folder: Path, service: str = "upscale") -> str:
     """The id of a task that runs on, and that another journal bought."""
     park(shop, service)
-    task_id = shop.journal.tasks()[0].task_id
+    task_id = shop.journal.task_list.tasks()[0].task_id
     shop.folder = folder
     shop.restart()
     return task_id
@@ -93,7 +93,7 @@ def test_a_mistyped_id_is_told_soon_and_leaves_nothing(shop: Shop, service: str)
     assert "no-such-task" in told and "Nothing was bought" in told
     assert ("HiDream" if service == "upscale" else "Volcengine") in told.split("\n")[0]
     assert polls(shop) == 4
-    assert shop.journal.tasks() == []
+    assert shop.journal.task_list.tasks() == []
     # Nothing of it is remembered either: the service is asked again.
     refused(shop, "no-such-task", service)
     assert polls(shop) == 8
@@ -159,7 +159,7 @@ def test_a_task_that_was_submitted_here_is_never_given_up(shop: Shop, service: s
     shop.fault("result", None, **gone)
     shop.deadlines = replace(SHORT, queue=1.0)
     before = polls(shop)
-    assert isinstance(refused(shop, shop.journal.tasks()[0].task_id, service), TaskTimeoutError)
+    assert isinstance(refused(shop, shop.journal.task_list.tasks()[0].task_id, service), TaskTimeoutError)
     assert polls(shop) - before > 4
     for _ in range(6):
         assert collect(shop) == 1
@@ -190,7 +190,7 @@ def test_two_ask_for_the_same_unknown_task(shop: Shop) -> None:
     for thread in threads:
         thread.join(PATIENCE)
     assert ["does not know" in str(error) for error in errors] == [True, True], errors
-    assert shop.journal.tasks() == []
+    assert shop.journal.task_list.tasks() == []
 
 
 def test_one_that_was_overtaken_takes_nothing_away(shop: Shop) -> None:
@@ -201,7 +201,7 @@ def test_one_that_was_overtaken_takes_nothing_away(shop: Shop) -> None:
     sql(shop, "UPDATE attempts SET fence = fence + 1 WHERE id = ?", journal_id)
     with pytest.raises(ClaimLost), claim:
         claim.forget()
-    assert len(shop.journal.tasks()) == 1
+    assert len(shop.journal.task_list.tasks()) == 1
 
 
 # ---- known to the journal
@@ -209,11 +209,11 @@ def test_one_that_was_overtaken_takes_nothing_away(shop: Shop) -> None:
 
 def test_the_journal_knows_where_a_task_was_bought(shop: Shop) -> None:
     shop.buy(upscale(shop.hidream, A))
-    task_id = shop.journal.tasks()[0].task_id
+    task_id = shop.journal.task_list.tasks()[0].task_id
     account = shop.hidream.account_id
-    assert shop.journal.places_of(task_id) == [("hidream upscale", account)]
-    assert shop.journal.places_of("no-such-task") == []
-    assert shop.journal.places_of("") == []
+    assert shop.journal.task_list.places_of(task_id) == [("hidream upscale", account)]
+    assert shop.journal.task_list.places_of("no-such-task") == []
+    assert shop.journal.task_list.places_of("") == []
     with shop.sends_nothing():
         assert equal(fetched(shop, task_id).pictures, pictures(shop.buy(upscale(shop.hidream, A))))
 

@@ -75,7 +75,7 @@ def test_a_batch_over_budget_is_refused_as_a_whole_before_its_first_submit(shop:
     with shop.sends_nothing():
         error = shop.trouble(*(upscale(shop.hidream, pixels) for pixels in (A, B, C)), run=run)
     assert_used_up(error, variable, 5, 3)
-    assert "3" in error.text().en.replace("-", "") and len(shop.journal.tasks()) == 1
+    assert "3" in error.text().en.replace("-", "") and len(shop.journal.task_list.tasks()) == 1
     with shop.buys(2):
         shop.buy(upscale(shop.hidream, A), upscale(shop.hidream, B), run=run)
     with shop.sends_nothing():
@@ -157,7 +157,7 @@ def test_the_services_share_the_budget_of_their_profile_and_the_sandbox_has_none
 def test_a_photo_set_reserves_one_and_settles_with_its_sub_tasks(shop: Shop, restarted: bool) -> None:
     shop.settings[PER_DAY] = "6"
     shop.buy(photo_set(shop.hidream, A))
-    assert shop.journal.tasks()[0].pictures == 4
+    assert shop.journal.task_list.tasks()[0].pictures == 4
     if restarted:
         shop.restart()
     shop.buy(upscale(shop.hidream, A), upscale(shop.hidream, B))
@@ -181,7 +181,7 @@ def test_a_refused_submit_gives_its_share_back(shop: Shop, service: str, variabl
     shop.fault("submit", status=status)
     run = Run("prompt-1") if variable == PER_RUN else None
     assert shop.trouble(ANY_CALL[service](shop, A), run=run).provider
-    assert shop.journal.tasks()[0].pictures == 0
+    assert shop.journal.task_list.tasks()[0].pictures == 0
     with shop.buys(1):
         shop.buy(ANY_CALL[service](shop, B), run=run)
 
@@ -236,7 +236,7 @@ def test_submitting_again_is_a_purchase_of_its_own(shop: Shop) -> None:
     shop.settings[PER_DAY] = "1"
     shop.fault("submit", reset="after")
     shop.trouble(upscale(shop.hidream, A))
-    assert shop.journal.submit_again(shop.journal.tasks()[0].journal_id)
+    assert shop.journal.submit_again(shop.journal.task_list.tasks()[0].journal_id)
     with shop.sends_nothing():
         assert_used_up(shop.trouble(upscale(shop.hidream, A)), PER_DAY, 1, 1)
     shop.settings[PER_DAY] = "2"

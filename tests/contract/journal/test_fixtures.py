@@ -154,7 +154,7 @@ def opened(request: pytest.FixtureRequest, fixture: Path, tmp_path: Path, emulat
 
 def test_every_state_is_in_the_fixtures(opened: Opened) -> None:
     assert {*REUSED, *RESUMED, *EXPLAINED, *SENT} == set(opened.kept)
-    shown = {task.journal_id: task.state for task in opened.journal.tasks()}
+    shown = {task.journal_id: task.state for task in opened.journal.task_list.tasks()}
     # Claims of the process that made them have ended: what was under way is shown as what it is now.
     assert set(shown) >= {kept.journal_id for kept in opened.kept.values()}
     opened.journal.open()  # no notice: nothing was lost

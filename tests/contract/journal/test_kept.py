@@ -228,7 +228,7 @@ def test_a_set_with_a_failed_picture_comes_back_with_its_error(shop: Shop) -> No
 
 
 def standing_still(shop: Shop) -> list[tuple[str, str]]:
-    return [(task.journal_id, task.state) for task in shop.journal.tasks()]
+    return [(task.journal_id, task.state) for task in shop.journal.task_list.tasks()]
 
 
 @pytest.mark.parametrize("kind", ["four", "cvprocess"])
@@ -393,7 +393,7 @@ def test_what_could_not_be_stored_is_delivered_and_fetched_again(
         with shop.buys(1):
             first = pictures(shop.buy(call_of(shop, kind)))
         assert len(first) == 1
-        [task] = shop.journal.tasks()
+        [task] = shop.journal.task_list.tasks()
         assert task.state == "parked"
         lines = [record.getMessage() for record in caplog.records if "could not be stored" in record.getMessage()]
         assert lines and all(task.task_id in line and task.journal_id in line for line in lines)
@@ -425,7 +425,7 @@ def test_a_synchronous_picture_that_could_not_be_stored_is_lost_and_not_bought_b
 ) -> None:
     with full_store(monkeypatch), shop.buys(1):
         assert len(pictures(shop.buy(cvprocess(shop.volcengine, A)))) == 1
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     assert any(
         task.journal_id in record.getMessage() and "could not be stored" in record.getMessage()
         for record in caplog.records
@@ -623,7 +623,7 @@ def close(shop: Shop, _: Claim) -> None:
 def heartbeat(shop: Shop, claim: Claim) -> None:
     """It finds an attempt of this process that nobody in it works on."""
     shop.journal._claims.let_go(claim)
-    shop.journal._beat_once()
+    shop.journal._heartbeat.beat()
 
 
 releases = pytest.mark.parametrize("release", [close, heartbeat])
@@ -635,11 +635,11 @@ def test_a_released_attempt_is_not_sent(shop: Shop, release: Callable[..., None]
     claim = claimed(shop, ANY_CALL[service](shop, A))
     release(shop, claim)
     other = shop.open()
-    assert other.tasks()[0].state == "cancelled"
+    assert other.task_list.tasks()[0].state == "cancelled"
     with pytest.raises(ClaimLost):
         claim.submitting()
     claim.__exit__(None, None, None)
-    assert other.tasks()[0].state == "cancelled"
+    assert other.task_list.tasks()[0].state == "cancelled"
 
 
 @releases
@@ -648,8 +648,8 @@ def test_a_released_attempt_is_not_admitted_either(shop: Shop, release: Callable
     claim = claimed(shop, call)
     release(shop, claim)
     with pytest.raises((ClaimLost, CallCancelled)):
-        shop.journal.admit(claim, call.order("", 0).purchase, CancelToken())
-    assert shop.open().tasks()[0].pictures == 0
+        shop.journal.limiter.admit(claim, call.order("", 0).purchase, CancelToken())
+    assert shop.open().task_list.tasks()[0].pictures == 0
 
 
 @releases
@@ -701,7 +701,7 @@ def test_a_late_answer_settles_a_released_attempt(shop: Shop, kind: str, seen: b
         assert shop.states == ["ambiguous" if seen else "submitting"]
         with suppress(ClaimLost):
             claim.accepted(accepted.task, accepted.picture.image if accepted.picture else "")
-        [task] = shop.journal.tasks()
+        [task] = shop.journal.task_list.tasks()
         assert (task.state, task.task_id, task.error) == ("parked", accepted.task.task_id, None)
         buying = shop.buying(call)
         assert buying.batch.plan == Plan(buy=0, reuse=0, resume=1)
@@ -758,26 +758,26 @@ def test_a_stale_owner_changes_no_result_of_the_new_one(
     shop: Shop, order: str, how: str, end: Callable[..., None]
 ) -> None:
     park(shop, "upscale")
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     stale = claimed_task(shop, task.journal_id)
     stale.done(1)
     owner = take_over(shop, how, task.journal_id)
-    before = shop.journal.tasks()
+    before = shop.journal.task_list.tasks()
     if order == "first":
         end(stale, B)
-        assert shop.journal.tasks() == before
+        assert shop.journal.task_list.tasks() == before
     keep(owner, A)
     if order == "last":
         end(stale, B)
-    [after] = shop.journal.tasks()
+    [after] = shop.journal.task_list.tasks()
     assert (after.state, after.stored, after.error) == ("stored", 1, None)
-    found = shop.journal.picture(task.journal_id, 0)
+    found = shop.journal.task_list.picture(task.journal_id, 0)
     assert found is not None and found[0] == tensors.encode(A)
 
 
 def test_a_stale_word_that_could_not_be_written_in_time_is_dropped(shop: Shop, monkeypatch: MonkeyPatch) -> None:
     park(shop, "upscale")
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     journal = shop.journal
     stale = claimed_task(shop, task.journal_id)
 
@@ -794,7 +794,7 @@ def test_a_stale_word_that_could_not_be_written_in_time_is_dropped(shop: Shop, m
     # This or the heartbeat writes it, whichever comes first.
     stale.write_again()
     assert journal._claims.unwritten() == []
-    found = shop.journal.picture(task.journal_id, 0)
+    found = shop.journal.task_list.picture(task.journal_id, 0)
     assert found is not None and found[0] == tensors.encode(A)
     assert shop.states == ["stored"]
 
@@ -802,7 +802,7 @@ def test_a_stale_word_that_could_not_be_written_in_time_is_dropped(shop: Shop, m
 def test_the_end_of_a_lost_claim_does_not_end_the_next_one_of_this_process(shop: Shop) -> None:
     """Lost to another process, given up there and claimed here again, while the first thread was still on its way."""
     park(shop, "upscale")
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     here = shop.journal
     stale = claimed_task(shop, task.journal_id)
     with take_over(shop, "expired", task.journal_id):
@@ -811,7 +811,7 @@ def test_the_end_of_a_lost_claim_does_not_end_the_next_one_of_this_process(shop:
     shop.journal = here
     claimed_task(shop, task.journal_id)
     stale.__exit__(None, None, None)
-    here._beat_once()
+    here._heartbeat.beat()
     assert isinstance(here.claim_task(task.journal_id), Busy)
 
 

@@ -208,7 +208,7 @@ def test_a_copy_from_the_middle_of_the_submit(bring_back: Callable[[Shop, Path],
 def test_a_copy_in_which_it_was_to_be_submitted_again(shop: Shop) -> None:
     shop.fault("submit", status=502, accept=True)
     shop.trouble(upscale(shop.hidream, A))
-    assert shop.journal.submit_again(shop.journal.tasks()[0].journal_id)
+    assert shop.journal.submit_again(shop.journal.task_list.tasks()[0].journal_id)
     copy = copied(shop, "again.sqlite3")
     shop.hold()
     buying = shop.buying(upscale(shop.hidream, A))

@@ -235,7 +235,7 @@ def test_no_representation_shows_the_password(tmp_path: Path, postgres_url: str)
     journal = Journal(settings)
     assert CANARY in postgres_url
     try:
-        assert journal.tasks() == []
+        assert journal.task_list.tasks() == []
         for shown in (settings, journal, vars(journal), *vars(journal).values()):
             assert CANARY not in repr(shown) and CANARY not in str(shown), type(shown)
     finally:

@@ -174,12 +174,12 @@ def test_an_older_copy_of_the_whole_folder_is_noticed_by_its_store(settled: bool
 @pytest.mark.parametrize("service", ["upscale", "cvsync2async"])
 def test_a_task_under_way_survives_its_journal(service: str, shop: Shop) -> None:
     park(shop, service)
-    task = shop.journal.tasks()[0]
+    task = shop.journal.task_list.tasks()[0]
     shop.journal.close()
     for path in shop.folder.glob("journal.*"):
         path.unlink()
     shop.journal = shop.open()
-    (found,) = shop.journal.tasks()
+    (found,) = shop.journal.task_list.tasks()
     assert (found.state, found.task_id, found.journal_id) == ("parked", task.task_id, task.journal_id)
     shop.mend()
     shop.journal.acknowledge()
@@ -246,7 +246,7 @@ def tasks_of_the_store(shop: Shop) -> list[str]:
 
 def test_a_side_car_goes_when_its_task_has_ended(shop: Shop) -> None:
     park(shop, "upscale")
-    assert tasks_of_the_store(shop) == [f"{shop.journal.tasks()[0].journal_id}.json"]
+    assert tasks_of_the_store(shop) == [f"{shop.journal.task_list.tasks()[0].journal_id}.json"]
     shop.mend()
     shop.buy(upscale(shop.hidream, A))
     assert tasks_of_the_store(shop) == []
@@ -259,7 +259,7 @@ def test_a_side_car_has_what_the_task_is_asked_for_with_and_no_key(shop: Shop) -
     park(shop, "upscale")
     [path] = (shop.folder / "store" / "tasks").glob("rv-*.json")
     told = json.loads(path.read_text(encoding="utf-8"))
-    task = shop.journal.tasks()[0]
+    task = shop.journal.task_list.tasks()[0]
     assert (told["task_id"], told["journal_id"], told["count"]) == (task.task_id, task.journal_id, 1)
     assert told["key"] and told["account"] and told["endpoint"] == "hidream upscale" and told["sub_task_ids"]
     for secret in vars(paying.KEYS).values():
@@ -344,7 +344,7 @@ def test_a_new_server_on_a_shared_store_is_no_lost_journal(shop: Shop, tmp_path:
 def test_an_older_copy_is_noticed_by_a_process_that_has_not_seen_the_last_changes(shop: Shop) -> None:
     """Each process writes a mark beside the journal after a change, which others compare."""
     idle = shop.open()
-    idle.tasks()
+    idle.task_list.tasks()
     copy = copied(shop)
     for take in range(3):
         shop.buy(upscale(shop.hidream, A, take))

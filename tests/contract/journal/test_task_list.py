@@ -66,14 +66,14 @@ def books(shop: Shop) -> ServerJournal:
 
 def line(journal: Journal, journal_id: str) -> Task:
     """As the list has it; the same as when it is asked for alone."""
-    [listed] = [task for task in journal.overview(1000).tasks if task.journal_id == journal_id]
-    alone = journal.task(journal_id)
+    [listed] = [task for task in journal.task_list.overview(1000).tasks if task.journal_id == journal_id]
+    alone = journal.task_list.task(journal_id)
     assert alone is not None and listed == replace(alone, error=listed.error)
     return listed
 
 
 def only(shop: Shop) -> Task:
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     return line(shop.journal, task.journal_id)
 
 
@@ -105,13 +105,13 @@ def test_one_that_nobody_works_on(shop: Shop) -> None:
 def test_the_list_is_of_one_moment(tmp_path: Path) -> None:
     with Shop(tmp_path, clock=lambda: 1_780_000_000.25) as shop:
         shop.buy(upscale(shop.hidream, A))
-        overview = shop.journal.overview(10)
+        overview = shop.journal.task_list.overview(10)
         assert overview.now == 1_780_000_000.25 == overview.tasks[0].created_at
         assert not overview.unacknowledged
         (shop.folder / "JOURNAL-WAS-DAMAGED.txt").touch()
-        assert shop.journal.overview(10).unacknowledged
+        assert shop.journal.task_list.overview(10).unacknowledged
         shop.journal.acknowledge()
-        assert not shop.journal.overview(10).unacknowledged
+        assert not shop.journal.task_list.overview(10).unacknowledged
 
 
 # ---- budgets
@@ -140,7 +140,7 @@ def test_a_profile_that_is_broken_or_gone_keeps_its_count(shop: Shop) -> None:
 def test_what_the_sandbox_paints_is_not_counted(tmp_path: Path) -> None:
     with Shop(tmp_path, profile="sandbox") as shop:
         shop.buy(upscale(shop.hidream, A))
-        assert shop.journal.overview(10).today == {}
+        assert shop.journal.task_list.overview(10).today == {}
         assert [row.profile for row in books(shop).overview(10)[1]] == ["default"]
 
 
@@ -263,7 +263,7 @@ def test_what_is_listed_is_what_would_be_taken(shop: Shop, action: str) -> None:
                 calls.enter_context(pytest.raises(TaskTimeoutError) if action == "stop-waiting" else nullcontext())
                 call = calls.enter_context(stoppable_call(shop.journal.stop_registry, CancelToken()))
                 call.on(row.journal_id, claims[row])
-        listed = {task.journal_id: task for task in shop.journal.tasks(1000)}
+        listed = {task.journal_id: task for task in shop.journal.task_list.tasks(1000)}
         taken = set()
         for number, case in enumerate(cases):
             offered = action in listed[f"rv-{number:016x}"].can
@@ -285,7 +285,7 @@ def test_of_several_attempts_only_the_last_is_submitted_again(shop: Shop) -> Non
     pairs = list(product(State, State))
     states = [state for pair in pairs for state in pair]
     put(shop.journal, *(attempt(number, state, key=number // 2) for number, state in enumerate(states)))
-    listed = {task.journal_id: "submit-again" in task.can for task in shop.journal.tasks(1000)}
+    listed = {task.journal_id: "submit-again" in task.can for task in shop.journal.task_list.tasks(1000)}
     taken = 0
     for number, pair in enumerate(pairs):
         for journal_id in (f"rv-{2 * number:016x}", f"rv-{2 * number + 1:016x}"):
@@ -314,7 +314,7 @@ def test_one_that_still_runs_stays_parked(shop: Shop) -> None:
     with shop.buys(0):
         for _ in range(2):
             assert desk.collect(only(shop).journal_id)
-            until(lambda: shop.journal.tasks()[0].can == ("collect",), PATIENCE)
+            until(lambda: shop.journal.task_list.tasks()[0].can == ("collect",), PATIENCE)
     assert {record.phase for record in shop.emulator.requests[before:]} == {"result"}
 
 
@@ -323,7 +323,7 @@ def test_one_task_is_asked_for_by_one_look(shop: Shop) -> None:
     desk, journal_id = books(shop), only(shop).journal_id
     with ThreadPoolExecutor(4) as threads:
         assert sum(threads.map(lambda _: desk.collect(journal_id), range(4))) == 1
-    until(lambda: shop.journal.tasks()[0].can == ("collect",), PATIENCE)
+    until(lambda: shop.journal.task_list.tasks()[0].can == ("collect",), PATIENCE)
 
 
 def test_a_task_of_the_sandbox_is_collected(tmp_path: Path) -> None:
@@ -395,10 +395,10 @@ def test_each_step_of_a_purchase_is_announced_once_it_can_be_seen(shop: Shop) ->
 def test_looks_and_heartbeats_are_no_changes(shop: Shop) -> None:
     park(shop, "upscale")
     journal, heard = announced(shop)
-    journal.overview(10)
+    journal.task_list.overview(10)
     journal.look_up(["a"])
-    journal._beat_once()
-    journal.check_budget(upscale(shop.hidream, A).order("", 0).purchase)
+    journal._heartbeat.beat()
+    journal.limiter.check_budget(upscale(shop.hidream, A).order("", 0).purchase)
     journal.mark_delivered(["rv-0000000000000000"])
     assert not journal.submit_again("rv-0000000000000000")
     assert heard == []
@@ -410,8 +410,8 @@ def test_a_heartbeat_that_gives_something_up_is_one(shop: Shop) -> None:
     journal, heard = announced(shop)
     put(journal, attempt(1, State.PREPARED, owner="dead"))
     heard.clear()
-    journal._beat_once()
-    assert len(heard) == 1 and journal.tasks()[0].state == "cancelled"
+    journal._heartbeat.beat()
+    assert len(heard) == 1 and journal.task_list.tasks()[0].state == "cancelled"
 
 
 def test_what_was_not_written_is_not_announced(shop: Shop) -> None:
@@ -444,7 +444,7 @@ def test_a_long_list_takes_no_more_queries_than_a_short_one(shop: Shop) -> None:
     numbers = []
     for limit in (1, 1000):
         asked.clear()
-        assert len(shop.journal.overview(limit).tasks) == limit
+        assert len(shop.journal.task_list.overview(limit).tasks) == limit
         numbers.append(len([query for query in asked if query.startswith("SELECT")]))
     assert numbers[0] == numbers[1] <= 5
     plans = [row for query in asked if query.startswith("SELECT") for row in _plan(engine, query)]

@@ -506,7 +506,7 @@ def test_an_exchange_without_a_token(answer: Any, expected: type[RemoteImageErro
             try:
                 raw.run(raw.hidream_call(server.url, account=account), journal)
             finally:
-                [task] = journal.tasks()
+                [task] = journal.task_list.tasks()
         assert type(caught.value) is expected
         assert caught.value.billed == "no" and raw.API_KEY not in str(caught.value)
         # The task list says why nothing was sent.

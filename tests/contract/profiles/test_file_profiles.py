@@ -113,7 +113,7 @@ def test_another_profile_never_gets_them(shop: FileShop) -> None:
 
 def test_a_task_is_fetched_by_the_renamed_profile_and_by_no_other(shop: FileShop) -> None:
     shop.buy(upscale(shop.of("mine"), A))
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     shop.rename("mine", "renamed")
     shop.add("mine")
     with shop.sends_nothing():
@@ -216,7 +216,7 @@ def test_todays_pictures_are_told_by_account(shop: FileShop) -> None:
     shop.buy(upscale(shop.of("mine"), A))
     shop.rename("mine", "renamed")
     shop.buy(upscale(shop.of("renamed"), B))
-    today = shop.journal.overview(10).today
+    today = shop.journal.task_list.overview(10).today
     assert today == {("mine", account): 1, ("renamed", account): 1}
     assert {shop.profiles.name_of(name, bought_by) for name, bought_by in today} == {"renamed"}
 
@@ -225,7 +225,7 @@ def test_a_task_of_a_removed_profile_is_fetched_by_its_task_id(shop: FileShop) -
     """Entered again, it is another account, even with the same key: what was under way is not lost by that."""
     park(shop, "upscale")
     shop.mend()
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     shop.editor.remove(shop.revision, "mine")
     shop.add("mine")
     service = HiDreamService(shop.of("mine"), UPSCALE)

@@ -26,6 +26,7 @@ from hidream_volcengine.api.core.task import TaskRef, UnknownTaskError
 from hidream_volcengine.api.core.text import Text
 from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.store import Store
+from hidream_volcengine.api.journal.task_list import TaskList
 from hidream_volcengine.api.purchase import background as collector
 from hidream_volcengine.api.purchase import pictures as pictures_module
 from pytest import LogCaptureFixture, MonkeyPatch
@@ -118,8 +119,8 @@ def leave_a_picture_behind(shop: Shop, kind: str) -> PaidCall:
 
 def is_ready(shop: Shop, call: PaidCall) -> bool:
     """Whether a look that takes but a moment would find everything of the newest task."""
-    task_id = shop.journal.tasks()[0].task_id
-    [task] = [attempt.task for attempt in shop.journal.orphans(99) if attempt.task.task_id == task_id]
+    task_id = shop.journal.task_list.tasks()[0].task_id
+    [task] = [attempt.task for attempt in shop.journal.task_list.orphans(99) if attempt.task.task_id == task_id]
     return all(sub_task.ended for sub_task in call.service.query(task))
 
 
@@ -150,7 +151,7 @@ def test_what_nobody_waits_for_is_fetched_and_stored(shop: Shop, kind: str, rest
     number = 4 if kind == "variation" else 1
     assert collect(shop) == 1
     assert shop.states == ["stored"], "and nobody has it yet"
-    assert shop.journal.tasks()[0].stored == number
+    assert shop.journal.task_list.tasks()[0].stored == number
     with shop.sends_nothing():
         assert collect(shop) == 0
     assert_in_the_store(shop, call, number)
@@ -169,7 +170,7 @@ def test_a_look_that_hangs_holds_up_no_other(shop: Shop, monkeypatch: MonkeyPatc
     monkeypatch.setattr(collector, "_LONGEST_LOOK", 0.2)
     hanging = leave_a_picture_behind(shop, "outpaint")
     other = leave_a_picture_behind(shop, "upscale")
-    first, may_end = shop.journal.orphans(9)[0].task.task_id, threading.Event()
+    first, may_end = shop.journal.task_list.orphans(9)[0].task.task_id, threading.Event()
     query = HiDreamService.query
 
     def hang(service: HiDreamService, task: TaskRef) -> Any:
@@ -230,7 +231,7 @@ def test_a_picture_of_a_set_that_is_not_ready_is_fetched_in_a_later_look(shop: S
     leave_a_picture_behind(shop, "variation")
     shop.fault("result", None, task_status=[1, 2, 1, 2])
     assert collect(shop) == 1
-    assert (shop.states, shop.journal.tasks()[0].stored) == (["parked"], 2)
+    assert (shop.states, shop.journal.task_list.tasks()[0].stored) == (["parked"], 2)
     shop.mend()
     clock.now += 20
     before = len(shop.emulator.requests)
@@ -305,10 +306,10 @@ def test_it_leaves_alone_what_somebody_waits_for(shop: Shop) -> None:
 def test_it_takes_over_what_a_dead_owner_left(shop: Shop) -> None:
     """The attempt is not parked: its process was killed."""
     call = leave_a_picture_behind(shop, "upscale")
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     shop.journal.claim_task(task.journal_id)
     other = shop.open()
-    assert other.tasks()[0].state == "submitted" and other.orphans(9) == []
+    assert other.task_list.tasks()[0].state == "submitted" and other.task_list.orphans(9) == []
     sql(shop, "UPDATE owners SET started = 'in another life'")
     shop.journal = other
     assert collect(shop) == 1
@@ -450,11 +451,11 @@ def test_two_collectors_do_not_fetch_the_same_task_twice_at_once(shop: Shop, mon
     together = threading.Barrier(2, timeout=PATIENCE)
     downloading, waiting = threading.Event(), threading.Event()
     downloads: list[str] = []
-    orphans, claim_task, waits = Journal.orphans, Journal.claim_task, Journal.wait_for_change
+    orphans, claim_task, waits = TaskList.orphans, Journal.claim_task, Journal.wait_for_change
     download = pictures_module.downloaded
 
-    def both_at_once(journal: Journal, limit: int) -> Any:
-        found = orphans(journal, limit)
+    def both_at_once(task_list: TaskList, limit: int) -> Any:
+        found = orphans(task_list, limit)
         together.wait()
         return found
 
@@ -473,7 +474,7 @@ def test_two_collectors_do_not_fetch_the_same_task_twice_at_once(shop: Shop, mon
         until(lambda: len(downloads) > 1 or waiting.is_set() or not threads[1].is_alive(), PATIENCE)
         return download(url, **rest)
 
-    monkeypatch.setattr(Journal, "orphans", both_at_once)
+    monkeypatch.setattr(TaskList, "orphans", both_at_once)
     monkeypatch.setattr(Journal, "claim_task", one_after_the_other)
     monkeypatch.setattr(Journal, "wait_for_change", wait_for_change)
     monkeypatch.setattr(pictures_module, "downloaded", slow_download)
@@ -560,15 +561,15 @@ def test_its_thread_outlives_a_round_that_fails(
     shop: Shop, brisk_collector: BackgroundPoller, monkeypatch: MonkeyPatch, caplog: LogCaptureFixture
 ) -> None:
     call = leave_a_picture_behind(shop, "upscale")
-    orphans = Journal.orphans
+    orphans = TaskList.orphans
     failures = iter([paying.RemoteImageError(Text("disk full", "磁盘已满")), RuntimeError("nobody thought of this")])
 
-    def fails_twice(journal: Journal, limit: int) -> Any:
+    def fails_twice(task_list: TaskList, limit: int) -> Any:
         for failure in failures:
             raise failure
-        return orphans(journal, limit)
+        return orphans(task_list, limit)
 
-    monkeypatch.setattr(Journal, "orphans", fails_twice)
+    monkeypatch.setattr(TaskList, "orphans", fails_twice)
     with shop.buys(0):
         brisk_collector.start()
         until(lambda: shop.states == ["stored"], PATIENCE)

@@ -341,7 +341,7 @@ def test_done_without_a_picture_is_asked_for_a_while_and_then_parked(
         named(error)
         assert "nowhere 字" in error.vendor_message and "done" in error.what.en and "完成" in error.what.zh
         assert len(service.polls) > 2
-        (attempt,) = journal.orphans(9)
+        (attempt,) = journal.task_list.orphans(9)
         assert attempt.state is State.PARKED
 
 

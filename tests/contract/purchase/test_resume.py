@@ -70,7 +70,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 def assert_resumed(shop: Shop, service: str) -> None:
     """A comes without another submit, asked for by its task id."""
-    task = shop.journal.tasks()[0]
+    task = shop.journal.task_list.tasks()[0]
     assert task.task_id == shop.submits[-1].task_id
     before = len(shop.emulator.requests)
     with shop.buys(0):
@@ -238,7 +238,7 @@ def test_the_same_request_at_once_is_bought_once(shop: Shop, service: str) -> No
         together = [shop.buying(ANY_CALL[service](shop, A)) for _ in range(6)]
         brought = [pictures(buying.wait()) for buying in together]
     assert all(equal(some, brought[0]) and len(some) == 1 for some in brought)
-    assert len(shop.journal.tasks()) == 1
+    assert len(shop.journal.task_list.tasks()) == 1
 
 
 class _WatchedLock:
@@ -307,7 +307,7 @@ def test_a_picture_whose_result_the_journal_has_lost_comes_from_the_store(by: st
     bought = pictures(shop.buy(call))
     with closing(sqlite3.connect(shop.folder / "journal.sqlite3")) as connection, connection:
         assert connection.execute("DELETE FROM results").rowcount == 1
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     with shop.sends_nothing():
         if by == "journal id":
             found = fetch_task(shop.journal, call.service, task.journal_id, idle_watch()).pictures
@@ -356,7 +356,7 @@ def test_resumable_is_bought_as_a_task_and_is_the_same_request_as_the_other_way(
     shop.settings["VOLCENGINE_RESUMABLE"] = "1"
     with shop.buys(1):
         first = pictures(shop.buy(cvprocess(shop.volcengine, A)))
-    assert shop.submits[0].endpoint == "cvsync2async" and shop.journal.tasks()[0].task_id
+    assert shop.submits[0].endpoint == "cvsync2async" and shop.journal.task_list.tasks()[0].task_id
     shop.settings["VOLCENGINE_RESUMABLE"] = ""
     with shop.sends_nothing():
         assert equal(pictures(shop.buy(cvprocess(shop.volcengine, A))), first)
@@ -500,7 +500,7 @@ def test_a_damaged_picture_of_a_task_that_the_service_forgot_is_not_bought_again
 def test_a_finished_task_is_fetched_from_the_store(shop: Shop, by: str) -> None:
     call = img2img(shop.hidream, A, count=2)
     first = delivery_of(shop.buy(call))
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     shop.restart()
     with shop.sends_nothing():
         fetched = fetch_task(shop.journal, call.service, getattr(task, by), idle_watch())
@@ -513,7 +513,7 @@ def test_a_parked_task_is_fetched_when_it_is_ready(shop: Shop, service: str, by:
     park(shop, service)
     shop.mend()
     call = ANY_CALL["cvprocess" if service == "cvsync2async" else service](shop, A)
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     with shop.buys(0):
         fetched = fetch_task(shop.journal, call.service, getattr(task, by), idle_watch())
     assert len(fetched.pictures) == 1
@@ -527,7 +527,7 @@ def test_a_task_of_another_server_is_adopted(shop: Shop, service: str, tmp_path_
         shop.settings["VOLCENGINE_RESUMABLE"] = "1"
     call = ANY_CALL["cvprocess" if service == "cvsync2async" else service](shop, A)
     shop.buy(call)
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     shop.folder = tmp_path_factory.mktemp("other")
     shop.restart()
     with shop.buys(0):
@@ -536,7 +536,7 @@ def test_a_task_of_another_server_is_adopted(shop: Shop, service: str, tmp_path_
     shop.restart()
     with shop.sends_nothing():
         again = fetch_task(shop.journal, call.service, task.task_id, idle_watch())
-        [adopted] = shop.journal.tasks()
+        [adopted] = shop.journal.task_list.tasks()
         by_id = fetch_task(shop.journal, call.service, adopted.journal_id, idle_watch())
     assert equal(again.pictures, fetched.pictures) and equal(by_id.pictures, fetched.pictures)
     assert shop.stored_pictures()
@@ -545,7 +545,7 @@ def test_a_task_of_another_server_is_adopted(shop: Shop, service: str, tmp_path_
 def test_what_cannot_be_fetched_is_explained(shop: Shop) -> None:
     shop.fault("submit", reset="after")
     shop.trouble(upscale(shop.hidream, A))
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     service = upscale(shop.hidream, A).service
     with shop.sends_nothing():
         with pytest.raises(AmbiguousSubmitError):

@@ -141,7 +141,7 @@ def test_what_may_not_be_bought_is_still_reused(shop: Shop) -> None:
         with pytest.raises(InvalidInputError, match="`prompt` is empty"):
             shop.buy(*calls)
     assert len(shop.emulator.accepted) == 1
-    assert len(shop.journal.overview(10).tasks) == 1, "nothing was written down"
+    assert len(shop.journal.task_list.overview(10).tasks) == 1, "nothing was written down"
 
 
 @every_service
@@ -163,7 +163,8 @@ def test_several_pictures_of_a_task_keep_their_order(shop: Shop, restarted: bool
         shop.restart()
     with shop.sends_nothing():
         assert equal(pictures(shop.buy(img2img(shop.hidream, A, count=3), photo_set(shop.hidream, A))), first)
-    assert [len(shop.journal.tasks()), sorted(task.stored for task in shop.journal.tasks())] == [2, [3, 4]]
+    tasks = shop.journal.task_list.tasks()
+    assert [len(tasks), sorted(task.stored for task in tasks)] == [2, [3, 4]]
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -186,7 +187,7 @@ def test_a_task_of_which_half_failed_brings_the_same_half_and_the_same_error(sho
 
 def assert_frees_one(shop: Shop, error: RemoteImageError) -> None:
     """`take` buys the whole batch: the error names the way to buy this one alone, and what it is called there."""
-    journal_id = shop.journal.tasks()[0].journal_id
+    journal_id = shop.journal.task_list.tasks()[0].journal_id
     text = error.text()
     assert journal_id in text.en and "Submit again" in text.en
     assert journal_id in text.zh and "重新提交" in text.zh
@@ -249,7 +250,7 @@ def test_submit_again_buys_anew_exactly_once(shop: Shop, service: str, outcome: 
     failing = {"task_status": [3]} if service == "upscale" else {"algorithm": 1}
     shop.fault("submit", **({"reset": "after"} if outcome == "ambiguous" else failing))
     shop.trouble(ANY_CALL[service](shop, A))
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     assert (task.state, task.pictures, task.stored) == (outcome, 1, 0)
     assert shop.journal.submit_again(task.journal_id)
     shop.journal.submit_again(task.journal_id)
@@ -268,7 +269,7 @@ def test_submit_again_buys_anew_exactly_once(shop: Shop, service: str, outcome: 
 def test_submit_again_that_is_ambiguous_again_is_explained_again(shop: Shop) -> None:
     shop.fault("submit", 2, reset="after")
     shop.trouble(upscale(shop.hidream, A))
-    assert shop.journal.submit_again(shop.journal.tasks()[0].journal_id)
+    assert shop.journal.submit_again(shop.journal.task_list.tasks()[0].journal_id)
     with shop.buys(1):
         second = shop.trouble(upscale(shop.hidream, A))
     with shop.sends_nothing():
@@ -285,7 +286,7 @@ def test_only_what_is_explained_can_be_submitted_again(shop: Shop, state: str) -
         park(shop, "upscale")
     else:
         shop.buy(upscale(shop.hidream, A))
-    [task] = shop.journal.tasks()
+    [task] = shop.journal.task_list.tasks()
     assert task.state == state
     assert not shop.journal.submit_again(task.journal_id)
 
@@ -421,7 +422,7 @@ def test_no_key_is_in_a_byte_that_is_kept_or_said(shop: Shop, caplog: LogCapture
         said += [repr(calls), *(str(shop.trouble(call)) for call in failing_calls(shop, key))]
         with shop.sends_nothing():
             said.append(str(shop.trouble(upscale(shop.hidream, B, 1))))
-        said += [repr(task) for task in shop.journal.tasks()]
+        said += [repr(task) for task in shop.journal.task_list.tasks()]
     assert [record.phase for record in shop.emulator.requests].count("token") == 1
     kept = [path for path in shop.folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in kept} >= {".sqlite3", ".png", ".json"}

@@ -59,7 +59,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 
 def newest(shop: Shop) -> str:
-    return shop.journal.tasks()[0].journal_id
+    return shop.journal.task_list.tasks()[0].journal_id
 
 
 def stop(shop: Shop, journal_id: str = "") -> None:
@@ -256,7 +256,7 @@ def test_its_siblings_that_were_not_sent_stay_unsent(tmp_path: Path) -> None:
         with shop.buys(1):
             buying = shop.buying(*(upscale(shop.hidream, image) for image in (A, B, C)))
             until(lambda: polled(shop), PATIENCE)
-            [under_way] = [task.journal_id for task in shop.journal.tasks() if task.state == "submitted"]
+            [under_way] = [task.journal_id for task in shop.journal.task_list.tasks() if task.state == "submitted"]
             stop(shop, under_way)
             results = buying.wait()
         outcome = BatchOutcome(results)
@@ -308,7 +308,7 @@ def test_what_it_submitted_itself_and_lost_to_another_server_was_submitted(shop:
     until(lambda: polled(shop), PATIENCE)
     elsewhere = shop.open()
     with elsewhere._transactions.writing() as (connection, now):
-        elsewhere._register(connection, now)
+        elsewhere._heartbeat.begin(connection, now)
         [attempt] = read_attempts(connection, attempts.c.state == "submitted")
         taken = elsewhere._claims.own(elsewhere._take_over(connection, now, attempt))
     # Its next write is refused, since the claim is lost; then it waits for the other process.

@@ -80,7 +80,7 @@ def failing(call: PaidCall) -> RemoteImageError:
         with pytest.raises(RemoteImageError) as caught:
             raw.run(call, journal)
         error = caught.value
-        (task,) = journal.tasks()
+        (task,) = journal.task_list.tasks()
         if error.billed == "no":
             assert task.state in ("refused", "cancelled") and task.pictures == 0
         else:
@@ -89,7 +89,7 @@ def failing(call: PaidCall) -> RemoteImageError:
             # The table: the same request again is explained, with 0 calls; every caller counts them.
             with pytest.raises(type(error)):
                 raw.run(call, journal)
-            assert [entry.journal_id for entry in journal.tasks()] == [task.journal_id]
+            assert [entry.journal_id for entry in journal.task_list.tasks()] == [task.journal_id]
     english, chinese = str(error).split("\n")
     assert english.isascii() or error.vendor_message, english
     assert any("一" <= character <= "鿿" for character in error.what.zh)

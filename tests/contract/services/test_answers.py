@@ -286,9 +286,9 @@ def test_a_picture_with_an_error_is_kept_and_never_bought_again(provider: str, s
                 raw.run(call, journal)
             assert told.value.billed == "unknown" and "kept in the store" in str(told.value)
         assert len(server.submits) == 1
-        (task,) = journal.tasks()
+        (task,) = journal.task_list.tasks()
         assert (task.state, task.stored) == ("ambiguous", 1)
-        assert journal.picture(task.journal_id, 0) == (base64.b64decode(SMALL), "image/png")
+        assert journal.task_list.picture(task.journal_id, 0) == (base64.b64decode(SMALL), "image/png")
 
 
 def test_a_picture_behind_a_link_with_an_error_is_kept() -> None:
@@ -302,7 +302,7 @@ def test_a_picture_behind_a_link_with_an_error_is_kept() -> None:
     with RawServer(serve) as server, raw.fresh_journal() as journal:
         with pytest.raises(AmbiguousSubmitError, match="kept in the store"):
             raw.run(raw.volcengine_call(server.url), journal)
-        assert journal.tasks()[0].stored == 1
+        assert journal.task_list.tasks()[0].stored == 1
 
 
 def test_a_link_with_an_error_that_is_dead_is_ambiguous_without_a_promise() -> None:
@@ -335,7 +335,7 @@ def test_a_picture_with_an_error_that_cannot_be_stored(told: dict[str, Any], by_
                 raw.run(call, journal)
             assert "kept" not in str(error.value)
         assert len(server.submits) == 1
-        (task,) = journal.tasks()
+        (task,) = journal.task_list.tasks()
         assert (task.state, task.stored) == ("ambiguous", 0)
 
 

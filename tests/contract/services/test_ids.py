@@ -76,7 +76,7 @@ def test_a_task_whose_id_has_a_key_in_it_is_fetched(journal: Journal, caplog: py
         assert len(raw.run(call, journal).pictures) == 1
         assert len(server.submits) == 1
     assert TOKEN not in caplog.text
-    (task,) = journal.tasks()
+    (task,) = journal.task_list.tasks()
     assert TOKEN not in str(asdict(task)) and task.task_id.startswith("task-***")
 
 

@@ -252,7 +252,7 @@ def test_a_file_that_stays_damaged_is_kept_and_asked_for_again_later(trouble: st
         [side_car] = journal.store.side_cars()
         name = f"{side_car.sha256}{STAYS_DAMAGED[trouble]}"
         assert name in error.what.en and name in error.what.zh
-        assert [task.state for task in journal.tasks()] == ["parked"]
+        assert [task.state for task in journal.task_list.tasks()] == ["parked"]
 
 
 @pytest.mark.parametrize("trouble", [name for name in TROUBLES if name not in STAYS_DAMAGED])
@@ -625,7 +625,7 @@ def test_the_memory_of_a_tasks_pictures_has_a_limit(monkeypatch: MonkeyPatch) ->
         delivery = tasks_pictures(5, journal)
         assert [len(delivery.pictures), *map(type, delivery.errors)] == [2, ServiceError, ServiceError, ServiceError]
         assert all(error.billed == "yes" for error in delivery.errors)
-        assert [task.state for task in journal.tasks()] == ["parked"], "nothing is lost"
+        assert [task.state for task in journal.task_list.tasks()] == ["parked"], "nothing is lost"
 
 
 def test_a_picture_of_exactly_the_cap_is_fetched() -> None:

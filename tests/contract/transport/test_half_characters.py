@@ -125,7 +125,7 @@ def test_answers_of_services() -> None:
                     told(error)
             submits = [each for each in server.submits if "GetResult" not in each.request_line]
             assert len(submits) == 1 or status >= 400 or submitted.get("code") == 7001, (submitted, found)
-            for task in journal.tasks():
+            for task in journal.task_list.tasks():
                 f"{asdict(task)}".encode()
 
 
@@ -149,7 +149,7 @@ def test_ids_that_a_client_chose(text: str) -> None:
         call = raw.hidream_call(server.url)
         assert buy(call, journal, Run(text)) == 1
         assert len(server.submits) == 1
-        assert journal.task(text) is None and journal.places_of(text) == []
+        assert journal.task_list.task(text) is None and journal.task_list.places_of(text) == []
         for wanted in (text, f"rv-{text}"):
             try:
                 fetch_task(journal, call.service, wanted, idle_watch())

@@ -197,7 +197,7 @@ def test_each_try_is_written_down_and_no_other(monkeypatch: MonkeyPatch) -> None
     def looking(step: raw.Step) -> raw.Step:
         def wrapped(connection: Connection) -> None:
             connection.sock.recv(1, socket.MSG_PEEK)
-            seen.append(journal.tasks()[0].state)
+            seen.append(journal.task_list.tasks()[0].state)
             step(connection)
 
         return wrapped
@@ -239,7 +239,7 @@ def test_a_journal_that_cannot_be_written_sends_nothing(
                 raw.run(call, journal)
         assert caught.value is full
         assert what_came(server) == b""
-        assert [task.state for task in journal.tasks()] == ["cancelled"], "it may be bought later"
+        assert [task.state for task in journal.task_list.tasks()] == ["cancelled"], "it may be bought later"
 
 
 def test_a_cancel_while_it_is_done_sends_nothing() -> None:

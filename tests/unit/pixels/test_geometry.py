@@ -289,7 +289,7 @@ def test_fitting_the_shape_of_an_image(rectangle: tuple[int, int], image: tuple[
 
 
 def test_the_vectors_are_what_this_geometry_gives() -> None:
-    """After a change on purpose: python -m devtools.vectors"""
+    """After a change on purpose: python dev.py generate"""
     assert json.loads(VECTORS.read_text(encoding="utf-8")) == json.loads(json.dumps(vectors.vectors()))
 
 

@@ -132,7 +132,7 @@ def test_whatever_ends_a_call_keeps_its_siblings_from_buying(
     assert (first.submits, sibling.submits) == (int(where == "submit"), 0)
     # What was broken off before its first byte is bought the next time; what may be on its way is not.
     sent = where == "submit"
-    states = [entry.state for entry in journal.tasks()]
+    states = [entry.state for entry in journal.task_list.tasks()]
     assert sorted(states) == (["ambiguous", "cancelled"] if sent else ["cancelled", "cancelled"])
     if sent:
         again = Batch(journal, [call(brings_a_picture(1), "one")], Run())

@@ -1,0 +1,52 @@
+"""`dev.py generate`: write what is derived from the code into the files of this repository.
+
+Each is written by one function here; `tests/unit/test_generated.py` fails if a file is stale.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from api.journal.model import TRANSITIONS, Event, State
+from devtools import vectors
+from devtools.environment import ROOT
+
+_ARCHITECTURE = ROOT / "ARCHITECTURE.md"
+_BEGIN, _END = "<!-- dev.py generate: states -->\n", "<!-- end -->\n"
+
+
+def generated() -> dict[Path, str]:
+    """The text of each file as it should be."""
+    return {_ARCHITECTURE: _architecture(), vectors.FILE: vectors.text()}
+
+
+def _architecture() -> str:
+    """ARCHITECTURE.md with the table of transitions of this version between its two marks."""
+    before = _ARCHITECTURE.read_text(encoding="utf-8")
+    return re.sub(f"(?s){_BEGIN}.*?{_END}", lambda _: _BEGIN + _states() + _END, before, count=1)
+
+
+def _states() -> str:
+    rows = ["| event | what happens | states |", "| --- | --- | --- |"]
+    for event in Event:
+        moves: dict[State, list[str]] = {}
+        for (before, happens), after in TRANSITIONS.items():
+            if happens is event:
+                moves.setdefault(after, []).append(f"`{before.value}`")
+        states = "; ".join(f"{', '.join(befores)} → `{after.value}`" for after, befores in moves.items())
+        rows.append(f"| {event.name.lower().replace('_', ' ')} | {event.value} | {states} |")
+    return "\n".join(rows) + "\n"
+
+
+def main() -> int:
+    for path, text in generated().items():
+        if path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8", newline="\n")
+            print(path.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
