@@ -147,7 +147,8 @@ def sync_folder(folder: Path) -> None:
 def alone(lock: Path, seconds: float = 60) -> Iterator[None]:
     """Hold the lock file ``lock`` while the block runs: one thread of one process at a time.
 
-    It is SQLite's lock on an otherwise empty database, which the system releases when a process dies.
+    It is SQLite's lock on an otherwise empty database: the system releases it when a process dies, a forked child does
+    not inherit it, it works wherever the journal works, and earlier versions take the same one.
 
     Raises:
         sqlite3.Error: the lock was not free within ``seconds``, or its file cannot be used.

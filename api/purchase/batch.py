@@ -23,20 +23,16 @@ from ..core import (
 )
 from ..journal import (
     Attempt,
-    Busy,
     Claim,
-    ClaimLost,
     Decision,
-    Explained,
-    Finished,
     Found,
     Journal,
     JournalError,
     Order,
     State,
 )
-from .collect import Delivery, PicturesGoneError, TaskForgottenError, check_room, collect, keep_beside_an_error
-from .fetch import delivered_again, resume, reuse, wait_while_busy
+from .collect import Delivery, PicturesGoneError, check_room, collect, keep_beside_an_error
+from .fetch import Claimed, claim_until_delivered, delivered_again, resume
 from .order import PaidCall, orders_of, together
 from .stop import StoppableCall, stoppable_call
 from .submit import Submission, submit_until_decided
@@ -129,26 +125,31 @@ class Batch:
         self._idle = threading.Condition()
         decisions = journal.look_up([order.key for order in self._orders])
         kinds = [decisions[order.key] for order in self._orders]
-        new = [order.purchase for order, kind in zip(self._orders, kinds, strict=True) if kind is Decision.NEW]
-        problems = [call.problem for call, kind in zip(calls, kinds, strict=True) if kind is Decision.NEW]
-        buy = sum(purchase.pictures for purchase in new)
+        new = [index for index, kind in enumerate(kinds) if kind is Decision.NEW]
+        buy = sum(self._orders[index].purchase.pictures for index in new)
         self.plan = Plan(buy, kinds.count(Decision.REUSE), kinds.count(Decision.RESUME))
         self.reused = [index for index, kind in enumerate(kinds) if kind is Decision.REUSE]
         """Indices of the calls for which :meth:`stored` should be tried first."""
-        if Decision.EXPLAIN in kinds and new:
+        if new and Decision.EXPLAIN in kinds:
             # The explained call makes this node fail, so the new ones are not submitted.
             self._failed.set()
-        elif problem := next(filter(None, problems), None):
-            raise problem
         elif new:
-            journal.limiter.check_budget(together(new))
-            pack_logger().info(
-                "%s: this node buys %d picture(s), reuses %d call(s) and resumes %d",
-                new[0].endpoint,
-                buy,
-                self.plan.reuse,
-                self.plan.resume,
-            )
+            self._check_new(new)
+
+    def _check_new(self, new: Sequence[int]) -> None:
+        """Check that the calls with these indices may be bought together; raises as the constructor."""
+        for index in new:
+            if (problem := self._calls[index].problem) is not None:
+                raise problem
+        purchases = [self._orders[index].purchase for index in new]
+        self._journal.limiter.check_budget(together(purchases))
+        pack_logger().info(
+            "%s: this node buys %d picture(s), reuses %d call(s) and resumes %d",
+            purchases[0].endpoint,
+            self.plan.buy,
+            self.plan.reuse,
+            self.plan.resume,
+        )
 
     def stored(self, index: int, handle: CallHandle) -> Result | None:
         """One call's pictures from the store; nothing is sent, claimed or written.
@@ -211,48 +212,31 @@ class Batch:
             RemoteImageError: this call failed, or an earlier attempt is explained.
             CallCancelled: cancelled.
         """
-        journal = self._journal
-        waited_for = ""
-        lost: Attempt | None = None
-        while True:
-            handle.cancel.check()
+        last: Claim | None = None
+
+        def claim(waited_for: str) -> Claimed:
+            nonlocal last
+            # An attempt that was sent is resumed by its journal id; claim() might find no row and buy it again.
+            sent = last.attempt if last is not None and last.was_sent else None
             try:
-                # An attempt that was sent is resumed by its journal id; claim() might find no row and buy it again.
-                found = journal.claim_task(lost.journal_id) if lost else journal.claim(order, waited_for)
+                found = self._journal.claim_task(sent.journal_id) if sent else self._journal.claim(order, waited_for)
             except JournalError as error:
-                raise _after_acceptance(error, lost) from None
+                raise _after_acceptance(error, sent) from None
             if found is None:
-                raise _after_acceptance(_row_lost_error(), lost)
-            if isinstance(found, Explained):
-                raise found.error
-            if isinstance(found, Busy):
-                waited_for = found.journal_id
-                stoppable.on(waited_for)
-                try:
-                    wait_while_busy(self._journal, waited_for, handle)
-                except JournalError as error:
-                    # The call that this one waited for may be buying the request at this moment.
-                    error.billed = "unknown"
-                    raise
-            elif isinstance(found, Finished):
-                if (delivery := reuse(self._journal, found.attempt, handle)) is not None:
-                    return delivery
-            else:
-                stoppable.on(found.journal_id, found)
-                try:
-                    with found as claim:
-                        delivery = self._work(call, order, claim, handle)
-                except ClaimLost:
-                    lost = found.attempt if found.was_sent else None
-                    continue
-                except TaskForgottenError:
-                    lost = None
-                    continue
-                # After an interrupt the pictures are in the store for the next run; nobody waits for this delivery.
-                handle.cancel.check()
-                if delivery.errors:
-                    self._failed.set()
-                return delivery
+                raise _after_acceptance(_row_lost_error(), sent)
+            last = found if isinstance(found, Claim) else last
+            return found
+
+        def work(claim: Claim) -> Delivery:
+            return self._work(call, order, claim, handle)
+
+        delivery = claim_until_delivered(self._journal, handle, stoppable, claim, work)
+        if delivery.source != "reused":
+            # After an interrupt the pictures are in the store for the next run; nobody waits for this delivery.
+            handle.cancel.check()
+            if delivery.errors:
+                self._failed.set()
+        return delivery
 
     def _work(self, call: PaidCall, order: Order, claim: Claim, handle: CallHandle) -> Delivery:
         """Work on a claimed attempt: resume it if it was accepted before; else admission, room, submit, collection.

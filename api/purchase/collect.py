@@ -206,77 +206,124 @@ def collect(
         ClaimLost: another claim has the attempt.
     """
     attempt = claim.attempt
-    task = attempt.task
     if attempt.complete:
         # The attempt was reopened because files were missing: use them if they have come back.
         with suppress(PicturesGoneError):
             delivery = from_store(journal.store, attempt, handle.cancel)
             claim.stored()
             return delivery
-    if answered is None and attempt.result_url:
-        answered = SubTask("", image=attempt.result_url)
-    if answered is not None:
-        sub_tasks: Sequence[SubTask] = (answered,)
-    else:
-        sub_tasks = _wait_or_use_stored(claim, service, journal, handle)
-    if attempt.resumable and not any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks):
+    sub_tasks = [answered] if answered is not None else _ended_sub_tasks(claim, service, journal, handle)
+    timed_out = any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks)
+    if attempt.resumable and not timed_out:
         # A synchronous answer with the picture's bytes skips "done": it has no task, so the bytes are stored first.
         claim.done(len(sub_tasks))
-    downloading = Progress("downloading", 1.0, task.task_id, pictures=len(sub_tasks))
-    handle.report(downloading)
-    note = None
-    if len(sub_tasks) > _MOST_PICTURES:
-        note = _more_than_fetched(len(sub_tasks))
-        sub_tasks = sub_tasks[:_MOST_PICTURES]
-    known_pictures = _KnownPictures(attempt)
-    # A synchronous answer's link that is older than a day: there is no task to ask for a new link.
-    dead_link = not task.task_id and journal.age(attempt) > _LINK_LIVES
-    fetcher = Downloads(service, task, attempt.expected_pixels, handle.cancel)
-    pictures: list[Pixels] = []
-    errors: list[RemoteImageError] = []
-    is_settled = True
-    for position, sub_task in enumerate(sub_tasks):
-        earlier = known_pictures.result(position, sub_task.sub_task_id)
-        picture = _stored_picture(journal.store, earlier, task) if earlier is not None and earlier.sha256 else None
-        if picture is not None and earlier is not None and earlier.position != position:
-            claim.moved(position, earlier)
-        if picture is None:
-            final_error = sub_task.error if sub_task.final else None
-            try:
-                if sum(each.nbytes for each in pictures) > MOST_BYTES:
-                    raise fetcher.too_much()
-                brought = fetcher.bring(sub_task, partial(claim.keep, position, sub_task.sub_task_id))
-                is_settled = brought.kept != "again" and is_settled
-                picture = brought.pixels
-                if picture is None:
-                    unreadable = fetcher.undecodable(brought)
-                    if brought.is_foreign and brought.kept != "again":
-                        final_error = unreadable
-                    raise unreadable
-            except RemoteImageError as error:
-                errors.append(error)
-                is_final = error is final_error and not isinstance(error, TaskTimeoutError)
-                if attempt.complete:
-                    _about_missing_file(attempt, error)
-                elif is_final or not attempt.resumable or dead_link:
-                    if dead_link:
-                        error.advice = TaskFailedError.default_advice
-                    claim.missing(position, sub_task.sub_task_id, error)
-                else:
-                    # The error may pass (name server, proxy) and the picture is paid: leave the attempt open.
-                    is_settled = False
-                    _about_missing_file(attempt, error)
-                continue
-        pictures.append(picture)
-        handle.report(replace(downloading, picture=picture))
-    timed_out = any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks)
-    if attempt.complete or (is_settled and pictures and not timed_out):
-        # A complete attempt whose files were missing stays "stored", whatever the service answers: they may come back.
+    pictures = _Pictures(claim, service, journal, handle, len(sub_tasks))
+    results = [pictures.result(position, sub_task) for position, sub_task in enumerate(sub_tasks[:_MOST_PICTURES])]
+    _settle(claim, results, timed_out=timed_out)
+    handle.report(Progress("done", 1.0, attempt.task.task_id))
+    return Delivery(
+        attempt.task,
+        tuple(result.pixels for result in results if result.pixels is not None),
+        tuple(result.error for result in results if result.error is not None),
+        attempt.journal_id,
+        source,
+        note=_more_than_fetched(len(sub_tasks)) if len(sub_tasks) > len(results) else None,
+    )
+
+
+@dataclass(frozen=True)
+class PictureResult:
+    """What became of one picture of a task: its ``pixels`` or an ``error``.
+
+    ``may_come``: it is not in the store, and the service can be asked for it (again).
+    """
+
+    pixels: Pixels | None = None
+    error: RemoteImageError | None = None
+    may_come: bool = False
+
+
+def _settle(claim: Claim, results: Sequence[PictureResult], *, timed_out: bool) -> None:
+    """Write the end of an attempt by what became of its pictures; no end leaves it to be parked.
+
+    - All results were known before: ``stored``, whatever came now, for the missing files may come back.
+    - A picture may still come, or a deadline has passed: no end.
+    - At least one picture came: ``stored``. None did, and none will: ``failed``.
+    """
+    if claim.attempt.complete:
         claim.stored()
-    elif is_settled and not timed_out:
-        claim.failed(errors[0])
-    handle.report(Progress("done", 1.0, task.task_id))
-    return Delivery(task, tuple(pictures), tuple(errors), attempt.journal_id, source, note)
+    elif timed_out or any(result.may_come for result in results):
+        return
+    elif any(result.pixels is not None for result in results):
+        claim.stored()
+    else:
+        claim.failed(next(result.error for result in results if result.error is not None))
+
+
+class _Pictures:
+    """The pictures of one claimed task: from the store if they are there, else from the service."""
+
+    def __init__(self, claim: Claim, service: Service, journal: Journal, handle: CallHandle, number: int) -> None:
+        attempt = claim.attempt
+        self._claim = claim
+        self._store = journal.store
+        self._downloads = Downloads(service, attempt.task, attempt.expected_pixels, handle.cancel)
+        # By sub task id, or by position for those without one.
+        self._known = {result.sub_task_id or result.position: result for result in attempt.results}
+        # A synchronous answer's link that is older than a day: there is no task to ask for a new link.
+        self._dead_link = not attempt.task.task_id and journal.age(attempt) > _LINK_LIVES
+        self._bytes = 0
+        self._handle = handle
+        self._downloading = Progress("downloading", 1.0, attempt.task.task_id, pictures=number)
+        handle.report(self._downloading)
+
+    def result(self, position: int, sub_task: SubTask) -> PictureResult:
+        """Get the picture of a sub task; what is known of it then is written with the attempt's next change."""
+        result = self._from_store(position, sub_task) or self._fetched(position, sub_task)
+        if result.pixels is not None:
+            self._bytes += result.pixels.nbytes
+            self._handle.report(replace(self._downloading, picture=result.pixels))
+        return result
+
+    def _from_store(self, position: int, sub_task: SubTask) -> PictureResult | None:
+        earlier = self._known.get(sub_task.sub_task_id or position)
+        if earlier is None or not earlier.sha256:
+            return None
+        pixels = _stored_picture(self._store, earlier, self._claim.attempt.task)
+        if pixels is not None and earlier.position != position:
+            self._claim.moved(position, earlier)
+        return None if pixels is None else PictureResult(pixels)
+
+    def _fetched(self, position: int, sub_task: SubTask) -> PictureResult:
+        try:
+            if self._bytes > MOST_BYTES:
+                raise self._downloads.too_much()
+            keep = partial(self._claim.keep, position, sub_task.sub_task_id)
+            brought = self._downloads.bring(sub_task, keep)
+        except RemoteImageError as error:
+            is_final = error is sub_task.error and sub_task.final and not isinstance(error, TaskTimeoutError)
+            return self._missing(position, sub_task, error, is_final=is_final)
+        may_come = brought.kept == "again"
+        if brought.pixels is None:
+            is_final = brought.is_foreign and not may_come
+            return self._missing(position, sub_task, self._downloads.undecodable(brought), is_final=is_final)
+        return PictureResult(brought.pixels, may_come=may_come)
+
+    def _missing(self, position: int, sub_task: SubTask, error: RemoteImageError, *, is_final: bool) -> PictureResult:
+        """The result for a picture that did not come.
+
+        Unless the error is final it may pass (name server, proxy), and the picture is paid: it may still come, if there
+        is a task or a link to ask again.
+        """
+        attempt = self._claim.attempt
+        if attempt.complete:
+            return PictureResult(error=_about_missing_file(attempt, error))
+        if attempt.resumable and not self._dead_link and not is_final:
+            return PictureResult(error=error, may_come=True)
+        if self._dead_link:
+            error.advice = TaskFailedError.default_advice
+        self._claim.missing(position, sub_task.sub_task_id, error)
+        return PictureResult(error=error)
 
 
 def _more_than_fetched(listed: int) -> Text:
@@ -305,12 +352,15 @@ def keep_beside_an_error(claim: Claim, service: Service, handle: CallHandle, pic
     return "stored" if claim.keep_beside_an_error(encoded) else "lost"
 
 
-def _wait_or_use_stored(claim: Claim, service: Service, journal: Journal, handle: CallHandle) -> Sequence[SubTask]:
-    """As :func:`_wait`; if that times out and some pictures are stored already, each sub task with the timeout error.
+def _ended_sub_tasks(claim: Claim, service: Service, journal: Journal, handle: CallHandle) -> Sequence[SubTask]:
+    """The sub tasks of an accepted task: the result's link, or what polling finds: see :func:`_wait`.
 
-    So the stored pictures are delivered. For a complete attempt the error is raised.
+    If that times out and some pictures are stored already, each sub task with the timeout error, so that the stored
+    pictures are delivered. For a complete attempt the error is raised.
     """
     attempt = claim.attempt
+    if attempt.result_url:
+        return [SubTask("", image=attempt.result_url)]
     try:
         return _wait(claim, service, journal, handle)
     except TaskTimeoutError as error:
@@ -434,14 +484,3 @@ def _not_found_error(task: TaskRef) -> ServiceError:
         task_id=task.task_id,
         billed="unknown",
     )
-
-
-class _KnownPictures:
-    """The results of an attempt by sub task id, or by position for those without one."""
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._by_id = {result.sub_task_id: result for result in attempt.results if result.sub_task_id}
-        self._by_position = {result.position: result for result in attempt.results if not result.sub_task_id}
-
-    def result(self, position: int, sub_task_id: str) -> StoredResult | None:
-        return self._by_id.get(sub_task_id) if sub_task_id else self._by_position.get(position)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeAlias
+
 from ..core import CallHandle, InvalidInputError, Progress, ServiceError, TaskRef, Text
-from ..journal import ANY_PICTURE, Attempt, Busy, Claim, ClaimLost, Explained, Finished, Journal
+from ..journal import ANY_PICTURE, Attempt, Busy, Claim, ClaimLost, Explained, Finished, Journal, JournalError
 from ..services import Service
 from .collect import Delivery, PicturesGoneError, TaskForgottenError, collect, from_store, picture_lost
 from .order import key_of, order_of
 from .stop import StoppableCall, stoppable_call
 
+Claimed: TypeAlias = Claim | Busy | Finished | Explained
 # Seconds after which a call that waits for another one looks again.
 _LOOK_AGAIN = 0.2
 
@@ -38,37 +43,63 @@ def _fetch(journal: Journal, service: Service, wanted: str, handle: CallHandle, 
     is_journal_id = journal.task_list.task(wanted) is not None
     if wanted.startswith("rv-") and not is_journal_id:
         raise _unknown(wanted)
-    while True:
-        handle.cancel.check()
-        journal_id = wanted if is_journal_id else _adopt(journal, service, wanted)
-        found = journal.claim_task(journal_id)
-        if found is None:
+
+    def claim(_: str) -> Claimed:
+        while (found := journal.claim_task(wanted if is_journal_id else _adopt(journal, service, wanted))) is None:
             if is_journal_id:
                 raise _unknown(wanted)
             # Another call has just found that the service does not know this adopted task, and deleted its row. Adopt
             # it again and ask.
-            continue
+        if isinstance(found, Finished):
+            check_account(found.attempt, service)
+        return found
+
+    def work(claim: Claim) -> Delivery:
+        check_account(claim.attempt, service)
+        try:
+            return resume(claim, service, journal, handle)
+        except TaskForgottenError:
+            raise ServiceError(
+                Text("The sandbox has no such task any more.", "沙盒中已没有该任务。"), task_id=wanted
+            ) from None
+
+    return claim_until_delivered(journal, handle, stoppable, claim, work)
+
+
+def claim_until_delivered(
+    journal: Journal,
+    handle: CallHandle,
+    stoppable: StoppableCall,
+    claim: Callable[[str], Claimed],
+    work: Callable[[Claim], Delivery],
+) -> Delivery:
+    """Claim until this call has its pictures: work on them, wait for the call that does, or take them from the store.
+
+    Args:
+        claim: claims the attempt; its argument is the journal id that was waited for last, or empty.
+        work: gets the pictures of a claimed attempt. After ClaimLost or TaskForgottenError the call claims again.
+
+    Raises:
+        RemoteImageError: ``claim`` or ``work`` raised it, or the attempt is explained.
+        CallCancelled: cancelled.
+    """
+    waited_for = ""
+    while True:
+        handle.cancel.check()
+        found = claim(waited_for)
         if isinstance(found, Explained):
             raise found.error
         if isinstance(found, Busy):
-            stoppable.on(journal_id)
-            wait_while_busy(journal, journal_id, handle)
+            waited_for = found.journal_id
+            stoppable.on(waited_for)
+            wait_while_busy(journal, waited_for, handle)
         elif isinstance(found, Finished):
-            check_account(found.attempt, service)
             if (delivery := reuse(journal, found.attempt, handle)) is not None:
                 return delivery
         else:
-            stoppable.on(journal_id, found)
-            try:
-                with found as claim:
-                    check_account(claim.attempt, service)
-                    return resume(claim, service, journal, handle)
-            except ClaimLost:
-                continue
-            except TaskForgottenError:
-                raise ServiceError(
-                    Text("The sandbox has no such task any more.", "沙盒中已没有该任务。"), task_id=wanted
-                ) from None
+            stoppable.on(found.journal_id, found)
+            with suppress(ClaimLost, TaskForgottenError), found:
+                return work(found)
 
 
 def _adopt(journal: Journal, service: Service, task_id: str) -> str:
@@ -150,8 +181,17 @@ def delivered_again(journal: Journal, attempt: Attempt, handle: CallHandle) -> D
 
 
 def wait_while_busy(journal: Journal, journal_id: str, handle: CallHandle) -> None:
-    """Wait until no other call works on an attempt any more; raises CallCancelled, JournalError."""
+    """Wait until no other call works on an attempt any more.
+
+    Raises:
+        JournalError: the journal cannot be read. The other call may be buying the request at this moment.
+        CallCancelled: cancelled.
+    """
     handle.report(Progress("running"))
-    while journal.is_busy(journal_id):
-        handle.cancel.check()
-        journal.wait_for_change(_LOOK_AGAIN)
+    try:
+        while journal.is_busy(journal_id):
+            handle.cancel.check()
+            journal.wait_for_change(_LOOK_AGAIN)
+    except JournalError as error:
+        error.billed = "unknown"
+        raise

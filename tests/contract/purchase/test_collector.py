@@ -207,6 +207,7 @@ def test_looks_that_hang_are_a_few_at_most(shop: Shop, monkeypatch: MonkeyPatch)
     monkeypatch.setattr(HiDreamService, "query", hang)
     try:
         collect(shop)
+        until(lambda: len(asked) >= 4, PATIENCE)
         assert len(asked) == 4
     finally:
         may_end.set()
