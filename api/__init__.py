@@ -56,16 +56,13 @@ if TYPE_CHECKING:
         AbandonedCalls,
         BackgroundPoller,
         Batch,
+        BatchOutcome,
         Delivery,
         PaidCall,
         Plan,
         Result,
         Run,
-        deliver,
         fetch_task,
-        may_still_come,
-        notes_of,
-        sources_of,
     )
     from .services import HiDreamService, VolcengineService, checked, hidream, volcengine
     from .templates import TemplatePage, TemplateShelf
@@ -77,8 +74,7 @@ _LAZY = {
     "journal": "Journal JournalError Overview Task",
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",
-    "purchase": "AbandonedCalls BackgroundPoller Batch Delivery PaidCall Plan Result Run deliver fetch_task "
-    "may_still_come notes_of sources_of",
+    "purchase": "AbandonedCalls BackgroundPoller Batch BatchOutcome Delivery PaidCall Plan Result Run fetch_task",
     "services": "HiDreamService VolcengineService checked",
     "templates": "TemplatePage TemplateShelf",
     "transport": "Diagnosis Sandbox wait_for_submits",

@@ -67,12 +67,14 @@ class RemoteTaskResult(RemoteNode):
         journal = await host.off_loop(host.SERVER_JOURNAL.open)
         service = await host.off_loop(_service, journal, profile, endpoint, wanted)
         delivery = await host.fetch(journal, service, wanted)
-        deliveries, missing = api.deliver([api.Result(delivery)], accept_partial=True)
+        outcome = api.BatchOutcome([api.Result(delivery)])
+        if (error := outcome.error(accept_partial=True)) is not None:
+            raise error
         await host.off_loop(journal.mark_delivered, [delivery.journal_id])
-        if missing:
+        if delivery.errors:
             _incomplete_fetches[task_id] += 1
-        pictures = pictures_of(deliveries)
-        return io.NodeOutput(await host.off_loop(api.tensors.image_tensors, pictures), ui=Notes(missing).ui())
+        pictures = pictures_of([delivery])
+        return io.NodeOutput(await host.off_loop(api.tensors.image_tensors, pictures), ui=Notes(outcome.notes()).ui())
 
 
 def _service(

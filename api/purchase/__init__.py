@@ -5,4 +5,4 @@ from .batch import AbandonedCalls, Batch, Plan, Result, Run
 from .collect import Delivery
 from .fetch import fetch_task
 from .order import PaidCall
-from .words import deliver, may_still_come, notes_of, sources_of
+from .words import BatchOutcome

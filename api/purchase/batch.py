@@ -35,7 +35,7 @@ from .collect import Delivery, PicturesGoneError, check_room, collect, keep_besi
 from .fetch import Claimed, claim_until_delivered, delivered_again, resume
 from .order import PaidCall, orders_of, together
 from .stop import StoppableCall, stoppable_call
-from .submit import submit_until_decided
+from .submit import Submission, submit_until_decided
 
 
 class Run:
@@ -273,7 +273,10 @@ class Batch:
         usual = journal.usual_seconds(service.name, sandbox=service.account.sandbox)
         expected = usual.median if usual else None
         keep = partial(keep_beside_an_error, claim, service, handle)
-        return submit_until_decided(service, request, claim, journal, handle, self._check, admit, keep, expected)
+        submission = Submission(
+            service, request, claim, journal, handle, check=self._check, admit=admit, keep=keep, expected=expected
+        )
+        return submit_until_decided(submission)
 
     def _check(self) -> None:
         """Check that this call may still be submitted; raises NotSubmitted, or as Run.check()."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, NamedTuple, TypeVar
@@ -12,7 +13,6 @@ from urllib.parse import urlsplit
 
 from ..core import (
     CancelToken,
-    Deadlines,
     RemoteImageError,
     ServiceError,
     SubTask,
@@ -157,11 +157,11 @@ class Downloads:
             ServiceError: the URL is not one that this pack fetches.
             CallCancelled: cancelled.
         """
-        deadlines: Deadlines = self.service.account.deadlines
-        deadline = time.monotonic() + (deadlines.download if self.tries_for is None else self.tries_for)
+        account = self.service.account
+        deadline = time.monotonic() + (account.deadlines.download if self.tries_for is None else self.tries_for)
         loopback = is_loopback(urlsplit(self.service.base_url).hostname or "")
-        tries = same = 0
-        before = b""
+        last_digests: deque[bytes] = deque(maxlen=_SAME_BYTES)
+        tries = 0
         while True:
             problem: Exception
             try:
@@ -169,17 +169,16 @@ class Downloads:
                     url,
                     max_bytes=4 * self._pixel_cap,
                     allow_loopback=loopback,
-                    deadlines=deadlines,
+                    deadlines=account.deadlines,
                     cancel=self.cancel,
-                    proxy=self.service.account.proxy,
+                    proxy=account.proxy,
                 ) as stream:
                     fetched = on_codec_pool(self._read, stream)
                 if fetched.problem is None or fetched.problem.is_foreign:
                     return fetched
                 problem = fetched.problem
-                digest = hashlib.sha256(fetched.encoded.data).digest()
-                same, before = same + 1 if digest == before else 1, digest
-                if same == _SAME_BYTES:
+                last_digests.append(hashlib.sha256(fetched.encoded.data).digest())
+                if last_digests.count(last_digests[-1]) == _SAME_BYTES:
                     return fetched
             except RefusedUrlError as refused:
                 raise self._refused(url, refused) from None

@@ -56,8 +56,7 @@ def poll_until_done(
 ) -> tuple[SubTask, ...]:
     """Ask until every sub task has ended; returns them in the order of ``task.sub_task_ids``.
 
-    The queue deadline counts until the service starts, the run deadline from then on. When one passes, or sub tasks are
-    done without a picture for 30 s, the finished ones are returned and each missing one carries a TaskTimeoutError.
+    When the :class:`Schedule` is over, the finished ones are returned and each missing one carries a TaskTimeoutError.
 
     Args:
         query: one poll: the states of all sub tasks. A PollError is counted, and the task is asked for again; any other
@@ -69,65 +68,137 @@ def poll_until_done(
         TaskTimeoutError: a deadline passed and no sub task had ended, or their number is not certain.
         CallCancelled: cancelled.
     """
-    begun = time.monotonic()
-    first_pause, closely = _timetable(usual, age) if usual else (0.0, (math.inf, math.inf))
-    deadline = begun + deadlines.queue
-    running = False
-    failures = 0
-    answered_in = 0.0
-    last_two: deque[float] = deque(maxlen=2)
-    last_problem: Text | None = None
-    known: tuple[SubTask, ...] = ()
-    ended_before = 0
-    empty_since = math.inf
+    schedule, found = Schedule(deadlines, usual, age), _Found(task)
+    problem: Text | None = None
     while True:
-        waited = time.monotonic() - begun
-        pause = max(first_pause, jittered(next_pause(waited, failures, closely)) - answered_in)
-        if len(last_two) == 2:
-            # No three polls within a second, however little time each takes: count from the end of the one before the
-            # last.
-            pause = max(pause, last_two[0] + _SECOND - time.monotonic())
-        first_pause = answered_in = 0.0
-        handle.cancel.sleep(min(pause, deadline - time.monotonic()))
+        handle.cancel.sleep(schedule.pause())
         asked = time.monotonic()
         try:
-            states = _in_order(query(), task.sub_task_ids)
-            # Ignore a poll in which fewer sub tasks have ended than before: a finished picture stays finished.
-            known = states if _ended(states) >= _ended(known) else known
-            failures, last_problem = 0, None
-            answered_in = time.monotonic() - asked
-        except PollError as problem:
-            failures, last_problem = failures + 1, problem.said
-        last_two.append(time.monotonic())
-        listed = bool(known) and sum(not sub_task.is_further for sub_task in known) >= len(task.sub_task_ids)
-        all_ended = listed and all(sub_task.ended for sub_task in known)
-        # If the submit's answer did not list the sub tasks, their number is not known: it is taken as final when two
-        # polls in a row find the same number, all ended.
-        announced = bool(task.sub_task_ids) or not any(sub_task.sub_task_id for sub_task in known)
-        if all_ended and (announced or len(known) == ended_before):
-            return known
-        ended_before = len(known) if all_ended else 0
-        if not running and any(sub_task.started for sub_task in known):
-            running = True
-            deadline = time.monotonic() + deadlines.run
-        only_empty = listed and not all_ended and all(sub_task.ended or sub_task.empty for sub_task in known)
-        empty_since = min(empty_since, time.monotonic()) if only_empty else math.inf
-        if time.monotonic() >= min(deadline, empty_since + _EMPTY_FOR):
-            return _at_deadline(task, known, time.monotonic() - begun, last_problem)
-        stage: Stage = "running" if running else "queued"
+            found.take(query())
+            problem = None
+        except PollError as failure:
+            problem = failure.said
+        schedule.note(asked, found, failed=problem is not None)
+        if found.is_complete:
+            return found.sub_tasks
+        if schedule.is_over:
+            return found.at_deadline(schedule.waited, problem)
         expected = usual.median if usual else None
-        handle.report(Progress(stage, _fraction(known), task.task_id, expected, len(task.sub_task_ids)))
+        fraction = _fraction(found.sub_tasks)
+        handle.report(Progress(schedule.stage, fraction, task.task_id, expected, len(task.sub_task_ids)))
 
 
-def _timetable(usual: Usual, age: float) -> tuple[float, tuple[float, float]]:
-    """Seconds from now to the first poll, and (begin, end) of the close polls in seconds from now.
+class Schedule:
+    """When a task is polled next, and until when.
 
-    ``age``: seconds since the task was submitted, by which all of them come sooner.
+    The queue deadline counts until the service starts, the run deadline from then on. A task whose sub tasks are done
+    without a picture is polled for 30 s more. There are never three polls within a second.
+
+    Args:
+        usual, age: as for :func:`poll_until_done`.
     """
-    # The recorded seconds include the time until a poll found the end.
-    shortest, median = (max(0.0, seconds - _NOTICED_AFTER) for seconds in (usual.shortest, usual.median))
-    first = min(_SOONEST * shortest - age, _LONGEST_FIRST_PAUSE)
-    return first, (_SOONEST * median - age, _LATEST * median - age)
+
+    def __init__(self, deadlines: Deadlines, usual: Usual | None, age: float) -> None:
+        self._begun = self._counts_from = self._not_before = time.monotonic()
+        self._closely = (math.inf, math.inf)
+        if usual:
+            # The recorded seconds include the time until a poll found the end.
+            shortest, median = (max(0.0, seconds - _NOTICED_AFTER) for seconds in (usual.shortest, usual.median))
+            self._not_before += min(_SOONEST * shortest - age, _LONGEST_FIRST_PAUSE)
+            self._closely = (_SOONEST * median - age, _LATEST * median - age)
+        self._run_deadline = deadlines.run
+        self._deadline = self._begun + deadlines.queue
+        self._empty_since = math.inf
+        self._failures = 0
+        self._last_two_ends: deque[float] = deque(maxlen=2)
+        self.stage: Stage = "queued"
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the wait began."""
+        return time.monotonic() - self._begun
+
+    def pause(self) -> float:
+        """Seconds from now to the next poll."""
+        now = time.monotonic()
+        due = self._counts_from + jittered(next_pause(now - self._begun, self._failures, self._closely))
+        # However little time a poll takes: the second is counted from the end of the one before the last.
+        two_ago = self._last_two_ends[0] if len(self._last_two_ends) == 2 else -math.inf
+        return min(max(now, due, self._not_before, two_ago + _SECOND), self._deadline) - now
+
+    def note(self, asked: float, found: _Found, *, failed: bool) -> None:
+        """Note a poll that began at ``asked`` and has just ended, and what is found by now."""
+        now = time.monotonic()
+        self._last_two_ends.append(now)
+        self._failures = self._failures + 1 if failed else 0
+        self._counts_from = now if failed else asked
+        if self.stage == "queued" and any(sub_task.started for sub_task in found.sub_tasks):
+            self.stage, self._deadline = "running", now + self._run_deadline
+        self._empty_since = min(self._empty_since, now) if found.is_empty else math.inf
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a deadline has passed."""
+        return time.monotonic() >= min(self._deadline, self._empty_since + _EMPTY_FOR)
+
+
+class _Found:
+    """What the polls of a task have found so far: ``sub_tasks`` in the order of ``task.sub_task_ids``."""
+
+    def __init__(self, task: TaskRef) -> None:
+        self._task = task
+        self.sub_tasks: tuple[SubTask, ...] = ()
+        self.is_complete = False
+        """Whether all sub tasks are listed and have ended."""
+        self._ended_before = 0
+
+    def take(self, answer: Sequence[SubTask]) -> None:
+        """Take what one poll has brought."""
+        states = _in_order(answer, self._task.sub_task_ids)
+        # Ignore a poll in which fewer sub tasks have ended than before: a finished picture stays finished.
+        if _ended(states) >= _ended(self.sub_tasks):
+            self.sub_tasks = states
+        ended = _ended(self.sub_tasks)
+        all_ended = self._is_listed and ended == len(self.sub_tasks)
+        # If the submit's answer did not list the sub tasks, their number is not known: it is taken as final when two
+        # polls in a row find the same number, all ended. A poll that failed has found nothing.
+        announced = bool(self._task.sub_task_ids) or not any(sub_task.sub_task_id for sub_task in self.sub_tasks)
+        self.is_complete = all_ended and (announced or ended == self._ended_before)
+        self._ended_before = ended if all_ended else 0
+
+    @property
+    def _is_listed(self) -> bool:
+        """Whether the service lists sub tasks, and no fewer than were announced."""
+        listed = sum(not sub_task.is_further for sub_task in self.sub_tasks)
+        return bool(self.sub_tasks) and listed >= len(self._task.sub_task_ids)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether what is missing is said to be done, without a picture."""
+        missing = [sub_task for sub_task in self.sub_tasks if not sub_task.ended]
+        return self._is_listed and bool(missing) and all(sub_task.empty for sub_task in missing)
+
+    def at_deadline(self, waited: float, problem: Text | None) -> tuple[SubTask, ...]:
+        """The ended sub tasks, and a TaskTimeoutError in each of the others.
+
+        Args:
+            waited: seconds, for the message.
+            problem: why the last poll failed, if it did.
+
+        Raises:
+            TaskTimeoutError: none has ended; or all known ones have, but their number was not announced nor confirmed.
+        """
+        task, ended = self._task, _ended(self.sub_tasks)
+        error = _not_ended_error(task, self.sub_tasks, waited, problem)
+        if not ended or (not task.sub_task_ids and ended == len(self.sub_tasks)):
+            raise error
+        listed = {sub_task.sub_task_id: sub_task for sub_task in self.sub_tasks}
+        # Announced sub tasks keep their position, also if the service did not list them: the journal stores pictures by
+        # it.
+        awaited = [listed.pop(sub_task_id, SubTask(sub_task_id)) for sub_task_id in task.sub_task_ids]
+        others = [sub_task for sub_task in self.sub_tasks if sub_task.sub_task_id in listed]
+        ordered = _in_order([*awaited, *others], task.sub_task_ids)
+        return tuple(sub_task if sub_task.ended else replace(sub_task, error=error) for sub_task in ordered)
 
 
 def _ended(sub_tasks: Sequence[SubTask]) -> int:
@@ -153,40 +224,23 @@ def _fraction(sub_tasks: Sequence[SubTask]) -> float | None:
     return sum(given) / len(shares) if given else None
 
 
-def _at_deadline(task: TaskRef, known: tuple[SubTask, ...], waited: float, problem: Text | None) -> tuple[SubTask, ...]:
-    """What is returned when the time is over: the ended sub tasks, and a TaskTimeoutError in each of the others.
-
-    Args:
-        waited: seconds, for the message.
-        problem: why the last poll failed, if it did.
-
-    Raises:
-        TaskTimeoutError: none has ended; or all known ones have, but their number was not announced nor confirmed.
-    """
+def _not_ended_error(task: TaskRef, known: Sequence[SubTask], waited: float, problem: Text | None) -> TaskTimeoutError:
+    """The error for a task that has not ended in time; the arguments are as for :meth:`_Found.at_deadline`."""
     missing = [sub_task for sub_task in known if not sub_task.ended]
-    said = next((sub_task.empty or sub_task.said for sub_task in missing if sub_task.empty or sub_task.said), "")
-    last_en = f" Last problem: {problem.en.rstrip('.')}." if problem is not None else ""
-    last_zh = f"最近一次问题：{problem.zh.rstrip('。')}。" if problem is not None else ""
-    what = Text(
-        f"The task did not end within {waited:.0f} s.{last_en}", f"任务在 {waited:.0f} 秒内未结束。{last_zh}"
-    )
     if missing and all(sub_task.empty for sub_task in missing):
         what = Text(
             "The service says that the task is done, and gives no picture.", "服务端表示任务已完成，但没有给出图片。"
         )
-    error = TaskTimeoutError(
+    else:
+        last_en = f" Last problem: {problem.en.rstrip('.')}." if problem is not None else ""
+        last_zh = f"最近一次问题：{problem.zh.rstrip('。')}。" if problem is not None else ""
+        what = Text(
+            f"The task did not end within {waited:.0f} s.{last_en}", f"任务在 {waited:.0f} 秒内未结束。{last_zh}"
+        )
+    return TaskTimeoutError(
         what,
-        vendor_message=said,
+        vendor_message=next(filter(None, (sub_task.empty or sub_task.said for sub_task in missing)), ""),
         provider=task.provider,
         task_id=task.task_id,
         request_id=task.request_id,
     )
-    unconfirmed = not task.sub_task_ids and all(sub_task.ended for sub_task in known)
-    if unconfirmed or not any(sub_task.ended for sub_task in known):
-        raise error
-    listed = {sub_task.sub_task_id: sub_task for sub_task in known}
-    # Announced sub tasks keep their position, also if the service did not list them: the journal stores pictures by it.
-    awaited = [listed.pop(sub_task_id, SubTask(sub_task_id)) for sub_task_id in task.sub_task_ids]
-    others = [sub_task for sub_task in known if sub_task.sub_task_id in listed]
-    ordered = _in_order([*awaited, *others], task.sub_task_ids)
-    return tuple(sub_task if sub_task.ended else replace(sub_task, error=error) for sub_task in ordered)

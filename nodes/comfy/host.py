@@ -130,15 +130,17 @@ async def buy(
     except (comfy.model_management.InterruptProcessingException, asyncio.CancelledError):
         _report_abandoned_calls(batch, display)
         raise
-    deliveries, missing = api.deliver(results, accept_partial=accept_partial)
-    check(deliveries)
-    if api.may_still_come(results):
+    outcome = api.BatchOutcome(results)
+    if (error := outcome.error(accept_partial=accept_partial)) is not None:
+        raise error
+    check(outcome.deliveries)
+    if outcome.may_still_come:
         later()
     await off_loop(batch.delivered, results)
     seconds, service = round(time.monotonic() - began, 1), calls[0].service
-    account = RunCounts(**asdict(api.sources_of(results)), seconds=seconds, free=service.account.sandbox)
+    account = RunCounts(**asdict(outcome.sources), seconds=seconds, free=service.account.sandbox)
     api.pack_logger().info("%s: %s", service.name, account)
-    return Bought(deliveries, [*api.notes_of(results), *missing], account)
+    return Bought(outcome.deliveries, outcome.notes(), account)
 
 
 async def fetch(journal: api.Journal, service: api.HiDreamService | api.VolcengineService, wanted: str) -> api.Delivery:

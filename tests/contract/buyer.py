@@ -491,7 +491,7 @@ class _Purchase:
         self._outcomes: list[dict[str, Any]] = []
 
     def make(self) -> list[dict[str, Any]]:
-        from hidream_volcengine.api import Batch, RemoteImageError, deliver
+        from hidream_volcengine.api import Batch, BatchOutcome, RemoteImageError
 
         calls = _calls(self._errand)
         groups = [calls] if self._errand.together else [[call] for call in calls]
@@ -510,10 +510,8 @@ class _Purchase:
             self.plan = [plan.buy, plan.reuse, plan.resume]
             _side_by_side([functools.partial(self._one, batch, first, index) for index in range(len(group))])
             results = self._results[first : first + len(group)]
-            if None not in results:
-                with contextlib.suppress(RemoteImageError):
-                    deliver(results, accept_partial=False)
-                    batch.delivered(results)
+            if None not in results and BatchOutcome(results).error(accept_partial=False) is None:
+                batch.delivered(results)
 
         starts = [sum(len(group) for group in groups[:index]) for index in range(len(groups))]
         _side_by_side([functools.partial(node, first, group) for first, group in zip(starts, groups, strict=True)])

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from hidream_volcengine.api import (
     Batch,
+    BatchOutcome,
     CallCancelled,
     CallHandle,
     CancelToken,
@@ -40,7 +41,6 @@ from hidream_volcengine.api import (
     VolcengineService,
     checked,
     hidream,
-    sources_of,
     tensors,
     volcengine,
 )
@@ -190,7 +190,7 @@ class Buying:
 
     @property
     def sources(self) -> Sources:
-        return sources_of([result for result in self._results if isinstance(result, Result)])
+        return BatchOutcome([result for result in self._results if isinstance(result, Result)]).sources
 
 
 def buy(journal: Journal, calls: Sequence[PaidCall], run: Run | None = None) -> list[Result]:

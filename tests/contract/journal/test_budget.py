@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from hidream_volcengine.api import (
     AuthenticationError,
+    BatchOutcome,
     CallCancelled,
     PaidCall,
     QuotaError,
     RemoteImageError,
     Result,
     Run,
-    deliver,
 )
 from pytest import MonkeyPatch
 
@@ -349,6 +349,6 @@ def test_a_partial_batch_says_what_it_did_not_buy(shop: Shop) -> None:
     shop.emulator.add_fault({"phase": "submit", "skip": 1, "do": {"status": 402}})
     results = shop.buy(*(upscale(shop.hidream, pixels) for pixels in (A, B, C)))
     assert len(pictures(results)) == 1 and len(shop.submits) == 2
-    with pytest.raises(QuotaError) as caught:
-        deliver(results, accept_partial=False)
-    assert caught.value.provider == "HiDream" and "1 calls were not submitted" in str(caught.value)
+    error = BatchOutcome(results).error(accept_partial=False)
+    assert isinstance(error, QuotaError)
+    assert error.provider == "HiDream" and "1 calls were not submitted" in str(error)

@@ -18,6 +18,7 @@ import pytest
 from hidream_volcengine.api import (
     AmbiguousSubmitError,
     Batch,
+    BatchOutcome,
     CallCancelled,
     CancelToken,
     ConfigurationError,
@@ -240,7 +241,7 @@ def test_what_the_store_has_is_read_without_a_claim(shop: Shop, kind: str) -> No
     with shop.sends_nothing():
         result = batch.stored(1, idle_watch())
     assert result is not None and equal(pictures([result]), first)
-    assert paying.sources_of([result]).reused == len(first)
+    assert BatchOutcome([result]).sources.reused == len(first)
     assert standing_still(shop) == before and not shop.journal._claims.ids()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hidream_volcengine.api import (
     Batch,
+    BatchOutcome,
     CallCancelled,
     CallHandle,
     CancelToken,
@@ -21,9 +22,7 @@ from hidream_volcengine.api import (
     Result,
     Run,
     TaskTimeoutError,
-    deliver,
     fetch_task,
-    may_still_come,
 )
 from hidream_volcengine.api.journal.rows import read_attempts
 from hidream_volcengine.api.journal.tables import attempts
@@ -260,10 +259,10 @@ def test_its_siblings_that_were_not_sent_stay_unsent(tmp_path: Path) -> None:
             [under_way] = [task.journal_id for task in shop.journal.task_list.tasks() if task.state == "submitted"]
             stop(shop, under_way)
             results = buying.wait()
-        with pytest.raises(TaskTimeoutError) as raised:
-            deliver(results, accept_partial=False)
-        assert "2 calls were not submitted" in str(raised.value)
-        assert not may_still_come(results), "the rest would have to be bought"
+        outcome = BatchOutcome(results)
+        error = outcome.error(accept_partial=False)
+        assert isinstance(error, TaskTimeoutError) and "2 calls were not submitted" in str(error)
+        assert not outcome.may_still_come, "the rest would have to be bought"
         assert sorted(shop.states) == ["cancelled", "cancelled", "parked"]
 
 
@@ -278,9 +277,10 @@ def test_its_siblings_that_are_under_way_go_on(shop: Shop) -> None:
         shop.mend()
         results = buying.wait()
     assert sorted(shop.states) == ["delivered", "parked"]
-    deliveries, notes = deliver(results, accept_partial=True)
-    assert len(deliveries) == 1 and any("You stopped waiting" in note.en for note in notes)
-    assert may_still_come(results)
+    outcome = BatchOutcome(results)
+    assert outcome.error(accept_partial=True) is None
+    assert len(outcome.deliveries) == 1 and any("You stopped waiting" in note.en for note in outcome.notes())
+    assert outcome.may_still_come
 
 
 # ---- somebody else's work
@@ -416,9 +416,7 @@ def stop_at(shop: Shop, call: Callable[[], PaidCall], moment: int, kind: str) ->
             ids = journal.stop_registry.ids()
             stopped.append(bool(ids) and journal.stop_registry.stop(*ids))
 
-    journal = Journal(
-        JournalSettings(shop.folder), on_change=lambda: meet("change") if kind == "journal" else None
-    )
+    journal = Journal(JournalSettings(shop.folder), on_change=lambda: meet("change") if kind == "journal" else None)
     shop._journals.append(journal)
     shop.journal = journal
     batch = Batch(journal, [call()], Run())

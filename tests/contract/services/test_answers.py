@@ -13,6 +13,7 @@ from hidream_volcengine.api import (
     AmbiguousSubmitError,
     AuthenticationError,
     Batch,
+    BatchOutcome,
     CancelToken,
     InvalidInputError,
     ModerationError,
@@ -28,7 +29,6 @@ from hidream_volcengine.api import (
 from hidream_volcengine.api.core.errors import Provider
 from hidream_volcengine.api.core.reading import base64_bytes
 from hidream_volcengine.api.core.task import Accepted, CallHandle
-from hidream_volcengine.api.purchase.words import notes_of
 from hidream_volcengine.api.services.answers import NotAccepted, Reply
 from hidream_volcengine.api.transport import submit as transport
 from hidream_volcengine.api.transport.received import Answer
@@ -64,7 +64,7 @@ def bought_once(call: PaidCall, server: RawServer) -> list[str]:
         assert result.delivery is not None and len(result.delivery.pictures) == 1
         assert len(raw.run(call, journal).pictures) == 1
         assert len(server.submits) == 1, "an accepted submit"
-        return [note.en for note in notes_of([result])]
+        return [note.en for note in BatchOutcome([result]).notes()]
 
 
 def read(body: Any, status: int = 200, provider: Provider = "Volcengine") -> Accepted | NotAccepted:

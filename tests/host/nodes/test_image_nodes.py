@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from typing import Any
 
@@ -485,6 +487,20 @@ def test_fetching_half_a_task_says_what_is_missing(comfy: ComfyUI, emulator: Emu
     result = comfy.run(again.prompt)
     assert len(comfy.images(result, saved)) == 1
     assert [text.startswith("Missing") for text in result.texts(node.id)] == [True]
+
+
+def test_fetching_more_pictures_than_one_task_may_have_says_so(comfy: ComfyUI, emulator: Emulator) -> None:
+    """docs/failures.md: the first 64 are fetched, and the node says so."""
+    file = io.BytesIO()
+    photo(8, 8).save(file, "PNG")
+    image = base64.b64encode(file.getvalue()).decode()
+    listed = [{"sub_task_id": f"sub-{number}", "task_status": 1, "image": image} for number in range(65)]
+    answer = {"code": 0, "message": "Success", "result": {"task_id": "elsewhere", "sub_task_results": listed}}
+    emulator.add_fault({"endpoint": "upscale", "phase": "result", "times": None, "do": {"json": answer}})
+    graph = Graph(comfy)
+    node = graph.add("RemoteTaskResult", endpoint="hidream upscale", task_id="elsewhere")
+    graph.save(node[0])
+    assert ["lists 65 pictures" in text for text in comfy.run(graph.prompt).texts(node.id)] == [True]
 
 
 def test_a_whole_task_is_not_asked_for_again(comfy: ComfyUI, emulator: Emulator) -> None:

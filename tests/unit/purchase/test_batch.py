@@ -12,6 +12,7 @@ import pytest
 from hidream_volcengine.api import (
     AuthenticationError,
     Batch,
+    BatchOutcome,
     CallHandle,
     CancelToken,
     Delivery,
@@ -27,7 +28,6 @@ from hidream_volcengine.api import (
     TaskRef,
     TaskTimeoutError,
     Text,
-    deliver,
     hidream,
     tensors,
 )
@@ -191,23 +191,25 @@ def test_a_budget_of_the_server_does_not_speak_for_the_account(journal: Journal)
 def test_an_error_names_every_accepted_task() -> None:
     timeouts = [TaskTimeoutError(Text("Late.", "超时。"), task_id=f"task-{number}") for number in (1, 2)]
     results = [Result(error=timeouts[0]), Result(error=timeouts[1]), Result(Delivery(task(3), (PICTURE,))), Result()]
-    with pytest.raises(TaskTimeoutError) as caught:
-        deliver(results, accept_partial=False)
-    for line in str(caught.value).splitlines():
+    error = BatchOutcome(results).error(accept_partial=False)
+    assert isinstance(error, TaskTimeoutError)
+    for line in str(error).splitlines():
         for number in (1, 2, 3):
             assert f"task-{number}" in line
-    assert "1 pictures came, 2 failed, 1 calls were not submitted" in str(caught.value)
+    assert "1 pictures came, 2 failed, 1 calls were not submitted" in str(error)
 
 
 def test_the_rest_is_returned_in_order_and_what_is_missing_is_told() -> None:
     first, second = Delivery(task(1), (PICTURE,)), Delivery(task(2), (PICTURE,), (failed(2), failed(2)))
-    deliveries, notes = deliver([Result(first), Result(second), Result()], accept_partial=True)
-    assert deliveries == [first, second]
+    outcome = BatchOutcome([Result(first), Result(second), Result()])
+    assert outcome.error(accept_partial=True) is None
+    assert outcome.deliveries == [first, second]
+    notes = outcome.notes()
     assert notes[0].en.startswith("Missing (2×): It failed.")
     assert notes[0].zh.startswith("缺失（2 项）：失败了。")
     assert "1 calls were not submitted" in notes[1].en
 
 
 def test_nothing_at_all_is_an_error_even_where_the_rest_is_welcome() -> None:
-    with pytest.raises(TaskFailedError):
-        deliver([Result(Delivery(task(1), (), (failed(1),)))], accept_partial=True)
+    nothing = BatchOutcome([Result(Delivery(task(1), (), (failed(1),)))])
+    assert isinstance(nothing.error(accept_partial=True), TaskFailedError)

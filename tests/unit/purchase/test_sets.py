@@ -18,7 +18,7 @@ from hidream_volcengine.api import (
     tensors,
 )
 from hidream_volcengine.api.core.limits import Budget, Ceiling
-from hidream_volcengine.api.core.task import SubTask
+from hidream_volcengine.api.core.task import PollError, SubTask
 from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.model import Finished, Order, Purchase
 from hidream_volcengine.api.journal.tables import attempts, request_rows
@@ -45,6 +45,18 @@ def looks(*told: Sequence[SubTask]) -> Callable[[], Sequence[SubTask]]:
 
 def test_a_set_that_grows_is_waited_for_until_it_stands_still() -> None:
     assert poll_until_done(UNANNOUNCED, looks([A], [A, B], [A, B, C], [A, B, C]), Deadlines(), WATCH) == (A, B, C)
+
+
+def test_a_poll_that_failed_does_not_confirm_a_set() -> None:
+    told: list[Sequence[SubTask] | PollError] = [[A], PollError("HTTP 502"), [A, B, C], [A, B, C]]
+
+    def query() -> Sequence[SubTask]:
+        answer = told.pop(0)
+        if isinstance(answer, PollError):
+            raise answer
+        return answer
+
+    assert poll_until_done(UNANNOUNCED, query, Deadlines(), WATCH) == (A, B, C)
 
 
 def test_an_announced_set_needs_no_second_look() -> None:
