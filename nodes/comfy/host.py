@@ -220,7 +220,11 @@ def register_routes() -> None:
     server = getattr(PromptServer, "instance", None)
     if server is None:
         return
-    server.app.on_response_prepare.append(serve_as_script)
+    try:
+        server.app.on_response_prepare.append(serve_as_script)
+    except (AttributeError, RuntimeError) as problem:
+        # A changed or stand-in server: it has no app, or its app is frozen. Then *.mjs come as that server sends them.
+        api.pack_logger().debug("type and Cache-Control of *.mjs are not set: %s", problem)
     _other_copy = other_copy(server.routes)
     if _other_copy is None:
         tell_profiles = partial(_tell_pages, "profiles")
