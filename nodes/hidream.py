@@ -118,12 +118,8 @@ class HiDreamAPIOutpaint(RemoteNode):
             await host.off_loop(api.tensors.image_tensor, pictures),
             api.tensors.placement_mask(used),
             used,
-            ui={**notes.ui(), "outpaint_preview": await host.off_loop(_preview_of, originals)},
+            ui={**notes.ui(), "outpaint_preview": await host.off_loop(lambda: host.preview(originals[0]))},
         )
-
-
-def _preview_of(originals: api.Pictures) -> list[host.PreviewFile]:
-    return host.preview(originals[0])
 
 
 def _placement_from_widgets(size: tuple[int, int], layout: dict[str, Any]) -> api.Placement:

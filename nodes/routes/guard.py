@@ -14,7 +14,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import HttpVersion11, web
 
@@ -28,6 +28,8 @@ BODY_LIMIT = 16 * 1024
 _BODY: Any = (
     web.RequestKey("hidream_volcengine_body", dict) if hasattr(web, "RequestKey") else "hidream_volcengine_body"
 )
+
+_T = TypeVar("_T")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -237,6 +239,13 @@ async def _read(request: web.Request) -> bytes:
         if len(body) > BODY_LIMIT:
             raise Refusal(413, _TOO_LARGE)
     return bytes(body)
+
+
+def or_404(value: _T | None, why: Text) -> _T:
+    """``value``; raises Refusal (404) with ``why`` if it is ``None``."""
+    if value is None:
+        raise Refusal(404, why)
+    return value
 
 
 def text_json(text: Text) -> dict[str, str]:
