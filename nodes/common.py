@@ -11,12 +11,12 @@ from comfy_api.latest import io
 
 from .. import api
 from ..api import InvalidInputError, ServiceError, Text, pack_logger, profile_names
-from .comfy.host import PROFILE_FILE, Bought, RunCounts, profiles
+from .comfy import host
 
 CATEGORY = "HiDream & Volcengine"
 
 # This pack's own limit of a single picture; the services do not publish theirs.
-MAX_RESULT_PIXELS = 16384 * 16384
+_MAX_RESULT_PIXELS = 16384 * 16384
 
 
 class RemoteNode(io.ComfyNode):
@@ -28,9 +28,9 @@ class RemoteNode(io.ComfyNode):
 
         ComfyUI leaves out its own list check of an input that this method names.
         """
-        if not isinstance(profile, str) or profile in profile_names(PROFILE_FILE):
+        if not isinstance(profile, str) or profile in profile_names(host.PROFILE_FILE):
             return True
-        problem = profiles().check_name(profile)
+        problem = host.profiles().check_name(profile)
         return True if problem is None else str(problem)
 
 
@@ -69,7 +69,7 @@ class Notes:
 
     def __init__(self, notes: Sequence[Text] = ()) -> None:
         self._notes: list[Text] = list(notes)
-        self._account: RunCounts | None = None
+        self._account: host.RunCounts | None = None
 
     def add(self, note: Text) -> None:
         # Worker threads call this, too: list.append() is atomic, and ui() drops repetitions.
@@ -78,7 +78,7 @@ class Notes:
     def extend(self, notes: Sequence[Text]) -> None:
         self._notes.extend(notes)
 
-    def close(self, bought: Bought) -> None:
+    def close(self, bought: host.Bought) -> None:
         """Add the notes and the counts of a purchase."""
         self.extend(bought.notes)
         self._account = bought.account
@@ -94,6 +94,13 @@ class Notes:
             pack_logger().info("%s", note.en)
         output: dict[str, list[Any]] = {"text": [str(note) for note in unique]}
         return output if self._account is None else {**output, "account": [asdict(self._account)]}
+
+
+async def buy_pictures(calls: Sequence[api.PaidCall], notes: Notes, **options: Any) -> list[api.tensors.Pixels]:
+    """All pictures of a node's calls, in the order of the calls; ``options``: see :func:`host.buy`."""
+    bought = await host.buy(calls, **options)
+    notes.close(bought)
+    return pictures_of(bought.deliveries)
 
 
 def pictures_of(deliveries: Sequence[api.Delivery]) -> list[api.tensors.Pixels]:
@@ -143,28 +150,23 @@ def note_other_size(notes: Notes, came: tuple[int, int], expected: tuple[int, in
         )
 
 
-def check_result_fits_memory(width: int, height: int, count: int, available: int, max_pixels: int) -> None:
-    """Check, before anything is paid, that the expected pictures fit into memory.
-
-    Args:
-        width, height: of each picture, in pixels.
-        count: of the pictures.
-        available: bytes of free memory.
-        max_pixels: the most pixels that a single picture may have.
+def check_result_fits_memory(width: int, height: int, count: int) -> None:
+    """Check, before anything is paid, that ``count`` pictures of this size fit into memory.
 
     Raises:
         InvalidInputError: naming the limit and the actual value.
     """
-    if width * height > max_pixels:
+    if width * height > _MAX_RESULT_PIXELS:
         raise InvalidInputError(
             Text(
                 f"The result would be {width}×{height} ({width * height / 1e6:.1f} megapixels); "
-                f"at most {max_pixels / 1e6:.1f} are allowed.",
+                f"at most {_MAX_RESULT_PIXELS / 1e6:.1f} are allowed.",
                 f"结果尺寸将为 {width}×{height}（{width * height / 1e6:.1f} 百万像素），"
-                f"上限为 {max_pixels / 1e6:.1f}。",
+                f"上限为 {_MAX_RESULT_PIXELS / 1e6:.1f}。",
             )
         )
     # For each of three channels: 4 bytes in the float32 tensor of all pictures, and the decoded byte.
+    available = host.available_memory()
     needed = width * height * 3 * (4 + 1) * count
     if needed > available:
         raise InvalidInputError(

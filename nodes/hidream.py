@@ -14,15 +14,14 @@ from ..api import InvalidInputError, Text, choices
 from .comfy import host
 from .common import (
     CATEGORY,
-    MAX_RESULT_PIXELS,
     Notes,
     PartialNode,
     RemoteNode,
+    buy_pictures,
     check_one_size,
     check_result_fits_memory,
     leave_for_later,
     note_other_size,
-    pictures_of,
     size_of,
 )
 from .placements import (
@@ -33,15 +32,7 @@ from .placements import (
     outpaint_outputs,
     placement_input,
 )
-from .widgets import (
-    MAX_INT,
-    PROFILE,
-    TAKE,
-    ComboWidget,
-    FloatWidget,
-    IntWidget,
-    StringWidget,
-)
+from .widgets import MAX_INT, PROFILE, TAKE, ComboWidget, FloatWidget, IntWidget, StringWidget, checked, inputs
 
 _RETURN_THE_REST = "return the rest"
 _ON_PARTIAL = ComboWidget(
@@ -78,6 +69,7 @@ _POSITION: ComboWidget[choices.Position] = ComboWidget(
 )
 _X_OFFSET = IntWidget("x_offset", 0, 0, choices.MAX_CANVAS, "Left edge of the original, px; only with `offset`.")
 _Y_OFFSET = IntWidget("y_offset", 0, 0, choices.MAX_CANVAS, "Top edge of the original, px; only with `offset`.")
+_LAYOUT = (_CANVAS_WIDTH, _CANVAS_HEIGHT, _RATIO, _POSITION, _X_OFFSET, _Y_OFFSET)
 _OUTPAINT_VARIANTS = IntWidget("variants", 1, 1, 4, "Pictures per image; each one is a paid task.")
 
 
@@ -93,15 +85,7 @@ class HiDreamAPIOutpaint(RemoteNode):
             description="Puts the image into a larger canvas and lets HiDream paint around it. Every call is paid.",
             inputs=[
                 io.Image.Input("image", tooltip="Every image of a batch is one paid task per variant."),
-                PROFILE.input(),
-                _CANVAS_WIDTH.input(),
-                _CANVAS_HEIGHT.input(),
-                _RATIO.input(),
-                _POSITION.input(),
-                _X_OFFSET.input(),
-                _Y_OFFSET.input(),
-                _OUTPAINT_VARIANTS.input(),
-                TAKE.input(),
+                *inputs(PROFILE, *_LAYOUT, _OUTPAINT_VARIANTS, TAKE),
                 placement_input("canvas, ratio, position and offset"),
             ],
             outputs=outpaint_outputs(),
@@ -109,13 +93,7 @@ class HiDreamAPIOutpaint(RemoteNode):
 
     @classmethod
     async def execute(
-        cls,
-        image: Any,
-        profile: str,
-        variants: int,
-        take: int,
-        placement: Any = None,
-        **layout: Any,
+        cls, image: Any, profile: str, variants: int, take: int, placement: Any = None, **layout: Any
     ) -> io.NodeOutput:
         take = TAKE.check(take)
         variants = _OUTPAINT_VARIANTS.check(variants)
@@ -132,9 +110,7 @@ class HiDreamAPIOutpaint(RemoteNode):
             for index in range(len(originals))
         ]
         calls = [call for call in per_image for _ in range(variants)]
-        bought = await host.buy(calls, check=check_one_size)
-        notes.close(bought)
-        pictures = pictures_of(bought.deliveries)
+        pictures = await buy_pictures(calls, notes, check=check_one_size)
         came = size_of(pictures[0])
         note_other_size(notes, came, (used.canvas_width, used.canvas_height))
         used = used.scaled_to(*came)
@@ -142,12 +118,8 @@ class HiDreamAPIOutpaint(RemoteNode):
             await host.off_loop(api.tensors.image_tensor, pictures),
             api.tensors.placement_mask(used),
             used,
-            ui={**notes.ui(), "outpaint_preview": await host.off_loop(_preview_of, originals)},
+            ui={**notes.ui(), "outpaint_preview": await host.off_loop(lambda: host.preview(originals[0]))},
         )
-
-
-def _preview_of(originals: api.Pictures) -> list[host.PreviewFile]:
-    return host.preview(originals[0])
 
 
 def _placement_from_widgets(size: tuple[int, int], layout: dict[str, Any]) -> api.Placement:
@@ -156,15 +128,7 @@ def _placement_from_widgets(size: tuple[int, int], layout: dict[str, Any]) -> ap
     Raises:
         InvalidInputError: a value is outside its limits, or the original would leave or fill the canvas.
     """
-    placement = api.geometry.place(
-        *size,
-        _CANVAS_WIDTH.check(layout["canvas_width"]),
-        _CANVAS_HEIGHT.check(layout["canvas_height"]),
-        ratio=_RATIO.check(layout["ratio"]),
-        position=_POSITION.check(layout["position"]),
-        x_offset=_X_OFFSET.check(layout["x_offset"]),
-        y_offset=_Y_OFFSET.check(layout["y_offset"]),
-    )
+    placement = api.geometry.place(*size, **checked(_LAYOUT, layout))
     check_something_new(placement)
     return placement
 
@@ -227,6 +191,7 @@ _PROMPT = StringWidget("prompt", "What the picture should show.")
 _NEGATIVE_PROMPT = StringWidget("negative_prompt", "What it should not show.")
 _ASPECT_RATIO = ComboWidget("aspect_ratio", choices.ASPECT_RATIOS, "1:1", "Width : height of the result.")
 _IMG_COUNT = IntWidget("img_count", 1, 1, 4, "Pictures per call; each one is paid.")
+_WISHES = (_PROMPT, _NEGATIVE_PROMPT, _ASPECT_RATIO, _IMG_COUNT)
 _ONE_EACH, _ALL_AS_REFERENCES = "one call per image", "all as references"
 _USE_IMAGES = ComboWidget(
     "use_images",
@@ -250,40 +215,18 @@ class HiDreamAPIImageToImage(PartialNode):
             description="Makes new pictures from reference images and a prompt with HiDream. Every picture is paid.",
             inputs=[
                 io.Image.Input("images", tooltip="The reference images."),
-                PROFILE.input(),
-                _PROMPT.input(),
-                _NEGATIVE_PROMPT.input(),
-                _ASPECT_RATIO.input(),
-                _IMG_COUNT.input(),
-                _USE_IMAGES.input(),
-                _ON_PARTIAL.input(),
-                TAKE.input(),
+                *inputs(PROFILE, *_WISHES, _USE_IMAGES, _ON_PARTIAL, TAKE),
             ],
             outputs=[io.Image.Output(display_name="images", tooltip="The pictures, in the order of the inputs.")],
         )
 
     @classmethod
     async def execute(
-        cls,
-        images: Any,
-        profile: str,
-        prompt: str,
-        negative_prompt: str,
-        aspect_ratio: str,
-        img_count: int,
-        use_images: str,
-        on_partial: str,
-        take: int,
+        cls, images: Any, profile: str, use_images: str, on_partial: str, take: int, **wishes: Any
     ) -> io.NodeOutput:
         take = TAKE.check(take)
         on_partial = _ON_PARTIAL.check(on_partial)
-        prompt = _PROMPT.check(prompt)
-        fields = {
-            "prompt": prompt,
-            "negative_prompt": _NEGATIVE_PROMPT.check(negative_prompt),
-            "aspect_ratio": _ASPECT_RATIO.check(aspect_ratio),
-            "img_count": _IMG_COUNT.check(img_count),
-        }
+        fields = checked(_WISHES, wishes)
         together = _USE_IMAGES.check(use_images) == _ALL_AS_REFERENCES
         originals = api.Pictures(images)
         notes = Notes(originals.notes)
@@ -291,13 +234,11 @@ class HiDreamAPIImageToImage(PartialNode):
         references = [await host.off_loop(originals.upload, index) for index in range(len(originals))]
         groups = [references] if together else [[reference] for reference in references]
         calls = [await host.off_loop(_image_to_image_call, service, group, together, fields, take) for group in groups]
-        if not prompt.strip():
+        if not fields["prompt"].strip():
             calls = [replace(call, problem=_no_prompt()) for call in calls]
         later = partial(leave_for_later, **fields, profile=profile, use_images=use_images, take=take)
         accept_partial = on_partial == _RETURN_THE_REST
-        bought = await host.buy(calls, accept_partial=accept_partial, check=check_one_size, later=later)
-        notes.close(bought)
-        pictures = pictures_of(bought.deliveries)
+        pictures = await buy_pictures(calls, notes, accept_partial=accept_partial, check=check_one_size, later=later)
         return io.NodeOutput(await host.off_loop(api.tensors.image_tensor, pictures), ui=notes.ui())
 
 
@@ -341,9 +282,7 @@ class HiDreamAPIUpscale(RemoteNode):
             description="Enlarges the image two or four times with HiDream. Every image is a paid task.",
             inputs=[
                 io.Image.Input("image", tooltip="Every image of a batch is one paid task."),
-                PROFILE.input(),
-                _UPSCALE_RATIO.input(),
-                TAKE.input(),
+                *inputs(PROFILE, _UPSCALE_RATIO, TAKE),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The enlarged pictures.")],
         )
@@ -355,15 +294,13 @@ class HiDreamAPIUpscale(RemoteNode):
         originals = api.Pictures(image)
         notes = Notes(originals.notes)
         width, height = (side * upscale_ratio for side in originals.size)
-        check_result_fits_memory(width, height, len(originals), host.available_memory(), MAX_RESULT_PIXELS)
+        check_result_fits_memory(width, height, len(originals))
         service = await _service(profile, api.hidream.UPSCALE)
         calls = [
             await host.off_loop(_upscale_call, service, originals, index, upscale_ratio, take)
             for index in range(len(originals))
         ]
-        bought = await host.buy(calls, check=check_one_size)
-        notes.close(bought)
-        pictures = pictures_of(bought.deliveries)
+        pictures = await buy_pictures(calls, notes, check=check_one_size)
         note_other_size(notes, size_of(pictures[0]), (width, height))
         return io.NodeOutput(await host.off_loop(api.tensors.image_tensor, pictures), ui=notes.ui())
 
@@ -410,11 +347,7 @@ class HiDreamAPIModelPhotoSet(PartialNode):
             description="Makes a set of model photos (模特套图) from a 3:4 photo and a template. Every image is paid.",
             inputs=[
                 io.Image.Input("image", tooltip="Model photo, 3:4. Every image of a batch is one paid task."),
-                PROFILE.input(),
-                _FIT.input(),
-                _TEMPLATE_ID.input(),
-                _ON_PARTIAL.input(),
-                TAKE.input(),
+                *inputs(PROFILE, _FIT, _TEMPLATE_ID, _ON_PARTIAL, TAKE),
             ],
             outputs=[
                 io.Image.Output(
@@ -448,9 +381,7 @@ class HiDreamAPIModelPhotoSet(PartialNode):
         service = await _service(profile, api.hidream.MODEL_PHOTO_SET)
         calls = [await host.off_loop(_photo_set_call, service, photo, template_id, take) for photo in photos]
         later = partial(leave_for_later, profile=profile, fit=fit, template_id=template_id, take=take)
-        bought = await host.buy(calls, accept_partial=on_partial == _RETURN_THE_REST, later=later)
-        notes.close(bought)
-        pictures = pictures_of(bought.deliveries)
+        pictures = await buy_pictures(calls, notes, accept_partial=on_partial == _RETURN_THE_REST, later=later)
         return io.NodeOutput(await host.off_loop(api.tensors.image_tensors, pictures), ui=notes.ui())
 
 

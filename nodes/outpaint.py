@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from .. import api
 from ..api import InvalidInputError, RemoteImageError, Text, choices
 from .comfy import host
-from .common import CATEGORY, MAX_RESULT_PIXELS, Notes, check_result_fits_memory, size_of
+from .common import CATEGORY, Notes, check_result_fits_memory, size_of
 from .placements import OutpaintPlacement, checked_placement, fills_canvas, note_resized
-from .widgets import BooleanWidget, ComboWidget, FloatWidget, IntWidget
+from .widgets import BooleanWidget, ComboWidget, FloatWidget, IntWidget, checked, inputs
 
 
 def _without_billing(execute: Callable[..., Awaitable[io.NodeOutput]]) -> Callable[..., Awaitable[io.NodeOutput]]:
@@ -44,24 +44,9 @@ _TARGET = ComboWidget(
     "What the new canvas is made from. `aspect ratio`: the smallest canvas of that shape around the original, which "
     "keeps its pixels; `canvas size`: the original is scaled into it; `pixels per side`: left, top, right and bottom.",
 )
-_SHAPES = {
-    "1:1": (1, 1),
-    "5:4": (5, 4),
-    "4:5": (4, 5),
-    "4:3": (4, 3),
-    "3:4": (3, 4),
-    "3:2": (3, 2),
-    "2:3": (2, 3),
-    "16:9": (16, 9),
-    "9:16": (9, 16),
-    "2:1": (2, 1),
-    "1:2": (1, 2),
-    "21:9": (21, 9),
-    "9:21": (9, 21),
-    "1.91:1": (1.91, 1),
-}
+_SHAPES = ("1:1", "5:4", "4:5", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16", "2:1", "1:2", "21:9", "9:21", "1.91:1")
 _ASPECT_RATIO = ComboWidget(
-    "aspect_ratio", tuple(_SHAPES), "16:9", "Width : height of the canvas; only with the target `aspect ratio`."
+    "aspect_ratio", _SHAPES, "16:9", "Width : height of the canvas; only with the target `aspect ratio`."
 )
 
 
@@ -89,6 +74,10 @@ _X_OFFSET = IntWidget("x_offset", 0, 0, _MAX_SIDE, "Left edge of the original, p
 _Y_OFFSET = IntWidget("y_offset", 0, 0, _MAX_SIDE, "Top edge of the original, px of the canvas; only with `offset`.")
 
 
+_CANVAS = (_CANVAS_WIDTH, _CANVAS_HEIGHT)
+_WHERE = (_RATIO, _POSITION, _X_OFFSET, _Y_OFFSET)
+
+
 def _side(name: str, where: str) -> IntWidget:
     return IntWidget(name, 0, 0, _MAX_SIDE, f"New pixels {where}; only with the target `pixels per side`.")
 
@@ -97,6 +86,7 @@ _LEFT = _side("left", "on the left")
 _TOP = _side("top", "above")
 _RIGHT = _side("right", "on the right")
 _BOTTOM = _side("bottom", "below")
+_SIDES = (_LEFT, _TOP, _RIGHT, _BOTTOM)
 _FILL: ComboWidget[choices.Fill] = ComboWidget(
     "fill",
     choices.FILLS,
@@ -125,20 +115,7 @@ class RemoteOutpaintPlacement(io.ComfyNode):
             description="Lays the image out in a larger canvas, for outpaint nodes of any kind. Local and free.",
             inputs=[
                 io.Image.Input("image", tooltip="Every image of a batch gets the same placement."),
-                _TARGET.input(),
-                _ASPECT_RATIO.input(),
-                _CANVAS_WIDTH.input(),
-                _CANVAS_HEIGHT.input(),
-                _RATIO.input(),
-                _POSITION.input(),
-                _X_OFFSET.input(),
-                _Y_OFFSET.input(),
-                _LEFT.input(),
-                _TOP.input(),
-                _RIGHT.input(),
-                _BOTTOM.input(),
-                _FILL.input(),
-                _FEATHERING.input(),
+                *inputs(_TARGET, _ASPECT_RATIO, *_CANVAS, *_WHERE, *_SIDES, _FILL, _FEATHERING),
             ],
             outputs=[
                 OutpaintPlacement.Output(display_name="placement", tooltip="Where the original lies in the canvas."),
@@ -155,14 +132,7 @@ class RemoteOutpaintPlacement(io.ComfyNode):
 
     @classmethod
     @_without_billing
-    async def execute(
-        cls,
-        image: Any,
-        target: str,
-        fill: str,
-        feathering: int,
-        **layout: Any,
-    ) -> io.NodeOutput:
+    async def execute(cls, image: Any, target: str, fill: str, feathering: int, **layout: Any) -> io.NodeOutput:
         target, chosen_fill = _TARGET.check(target), _FILL.check(fill)
         feathering = _FEATHERING.check(feathering)
         originals, image_notes = await host.off_loop(api.tensors.images_from_tensor, image)
@@ -170,7 +140,7 @@ class RemoteOutpaintPlacement(io.ComfyNode):
         size = size_of(originals[0])
         placement = _placement(size, target, layout)
         canvas = (placement.canvas_width, placement.canvas_height)
-        check_result_fits_memory(*canvas, len(originals), host.available_memory(), MAX_RESULT_PIXELS)
+        check_result_fits_memory(*canvas, len(originals))
         _note_layout(notes, size, placement)
         return io.NodeOutput(
             placement,
@@ -192,16 +162,12 @@ def _placement(size: tuple[int, int], target: str, layout: dict[str, Any]) -> ap
         InvalidInputError: a value is outside its limits, or the original would leave the canvas.
     """
     if target == _PER_SIDE:
-        return api.geometry.pad(*size, *(side.check(layout[side.id]) for side in (_LEFT, _TOP, _RIGHT, _BOTTOM)))
-    ratio, position = _RATIO.check(layout["ratio"]), _POSITION.check(layout["position"])
-    x_offset, y_offset = _X_OFFSET.check(layout["x_offset"]), _Y_OFFSET.check(layout["y_offset"])
+        return api.geometry.pad(*size, **checked(_SIDES, layout))
+    where = checked(_WHERE, layout)
     if target == _IN_ASPECT:
-        shape = _SHAPES[_ASPECT_RATIO.check(layout["aspect_ratio"])]
-        return api.geometry.place_in_aspect(
-            *size, *shape, ratio=ratio, position=position, x_offset=x_offset, y_offset=y_offset
-        )
-    canvas = _CANVAS_WIDTH.check(layout["canvas_width"]), _CANVAS_HEIGHT.check(layout["canvas_height"])
-    return api.geometry.place(*size, *canvas, ratio=ratio, position=position, x_offset=x_offset, y_offset=y_offset)
+        width, height = map(float, _ASPECT_RATIO.check(layout["aspect_ratio"]).split(":"))
+        return api.geometry.place_in_aspect(*size, width, height, **where)
+    return api.geometry.place(*size, **(where | checked(_CANVAS, layout)))
 
 
 def _note_layout(notes: Notes, size: tuple[int, int], placement: api.Placement) -> None:
@@ -284,6 +250,7 @@ _FACTOR = FloatWidget("factor", 1.0, 0.05, 8.0, "Multiple of the native size; on
 _MATCH_COLOR = BooleanWidget(
     "match_color", False, "Correct the colours of the new area only, smoothly, so that they meet the original's."
 )
+_SETTINGS = (_MODE, _BLEND_PIXELS, _OUTPUT_SIZE, _FACTOR, _MATCH_COLOR)
 _REGISTRATION = ComboWidget(
     "registration",
     ("report", "correct"),
@@ -313,12 +280,7 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
                     tooltip="Where the original lies in the canvas; best from Outpaint Placement: the canvas is then "
                     "exactly the one asked for.",
                 ),
-                _MODE.input(),
-                _BLEND_PIXELS.input(),
-                _OUTPUT_SIZE.input(),
-                _FACTOR.input(),
-                _MATCH_COLOR.input(),
-                _REGISTRATION.input(),
+                *inputs(*_SETTINGS, _REGISTRATION),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The pictures with the original's pixels."),
@@ -330,24 +292,10 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
     @classmethod
     @_without_billing
     async def execute(
-        cls,
-        generated: Any,
-        original: Any,
-        placement: Any,
-        mode: str,
-        blend_pixels: int,
-        output_size: str,
-        factor: float,
-        match_color: bool,
-        registration: str,
+        cls, generated: Any, original: Any, placement: Any, registration: str, **values: Any
     ) -> io.NodeOutput:
         settings = api.paste.Settings(
-            mode=_MODE.check(mode),
-            blend_pixels=_BLEND_PIXELS.check(blend_pixels),
-            output_size=_OUTPUT_SIZE.check(output_size),
-            factor=_FACTOR.check(factor),
-            match_color=_MATCH_COLOR.check(match_color),
-            correct=_REGISTRATION.check(registration) == "correct",
+            **checked(_SETTINGS, values), correct=_REGISTRATION.check(registration) == "correct"
         )
         placed = checked_placement(placement)
         pictures, generated_notes = await host.off_loop(api.tensors.images_from_tensor, generated, _GENERATED)
@@ -355,10 +303,9 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
         notes = Notes([*generated_notes, *original_notes])
         _check_counts(len(pictures), len(originals))
         output = api.paste.output_placement(placed, size_of(originals[0]), size_of(pictures[0]), settings)
-        # One picture more than the result has, for the memory that pasting a single picture needs.
-        count, free = len(pictures) + 1, host.available_memory()
-        check_result_fits_memory(output.canvas_width, output.canvas_height, count, free, MAX_RESULT_PIXELS)
         canvas = output.canvas_width, output.canvas_height
+        # One picture more than the result has, for the memory that pasting a single picture needs.
+        check_result_fits_memory(*canvas, len(pictures) + 1)
         work = _PasteBack(generated, original, pictures, originals, placed, canvas, settings, api.CancelToken())
         try:
             image, mask, reports = await host.off_loop(work.run)

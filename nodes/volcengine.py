@@ -12,17 +12,9 @@ from comfy_api.latest import io
 from .. import api
 from ..api import InvalidInputError, Text, choices
 from .comfy import host
-from .common import CATEGORY, Notes, RemoteNode, note_other_size, pictures_of, size_of
+from .common import CATEGORY, Notes, RemoteNode, buy_pictures, note_other_size, size_of
 from .placements import given_placement, note_resized, outpaint_outputs, placement_input
-from .widgets import (
-    MAX_INT,
-    PROFILE,
-    TAKE,
-    ComboWidget,
-    FloatWidget,
-    IntWidget,
-    StringWidget,
-)
+from .widgets import MAX_INT, PROFILE, TAKE, ComboWidget, FloatWidget, IntWidget, StringWidget, checked, inputs
 
 _PROMPT = StringWidget("prompt", "What the new area should show; empty lets the service decide.")
 _SCALE = FloatWidget("scale", 7.0, 1.0, 20.0, "How closely the picture follows the prompt.", step=0.5)
@@ -68,47 +60,34 @@ class _Sampling:
         Raises:
             InvalidInputError: a value is outside its widget's limits, or the seed of the last variant would be.
         """
-        sampling = cls(
-            prompt=_PROMPT.check(values["prompt"]),
-            scale=_SCALE.check(values["scale"]),
-            steps=_STEPS.check(values["steps"]),
-            strength=_STRENGTH.check(values["strength"]),
-            seed=_SEED.check(values["seed"]),
-            variants=_VARIANTS.check(values["variants"]),
-            max_width=_MAX_WIDTH.check(values["max_width"]),
-            max_height=_MAX_HEIGHT.check(values["max_height"]),
-            upload=_UPLOAD.check(values["upload"]),
-        )
+        sampling = cls(**checked(_SAMPLING, values))
         if sampling.seed >= 0:
             _SEED.check(sampling.seed + sampling.variants - 1)
         return sampling
 
-    def seeds(self) -> list[int]:
-        """The seed of each variant: counted up from a chosen seed; −1 for all if the service chooses."""
-        return [self.seed if self.seed < 0 else self.seed + index for index in range(self.variants)]
-
-    def call(
-        self, service: api.VolcengineService, sent: Sequence[_Sent], seed: int, pixels: int, take: int, **sides: float
-    ) -> api.PaidCall:
-        """One call that uploads ``sent``.
+    def calls(
+        self, service: api.VolcengineService, sent: Sequence[_Sent], pixels: int, take: int, **sides: float
+    ) -> list[api.PaidCall]:
+        """A call for each variant, which uploads ``sent``. A chosen seed counts up; −1 lets the service choose each.
 
         Args:
             pixels: expected in the result.
             sides: new pixels at each side as a share of the original; none if a mask is sent.
         """
-        request = api.checked(
+        request = partial(
+            api.checked,
             api.volcengine.OutpaintRequest,
             binary_data_base64=[single.upload.fingerprint for single in sent],
             **api.volcengine.prompt_fields(self.prompt),
             scale=self.scale,
             steps=self.steps,
             strength=self.strength,
-            seed=seed,
             max_width=self.max_width,
             max_height=self.max_height,
             **sides,
         )
-        return api.PaidCall(service, request, partial(_all_encoded, sent), pixels, take)
+        seeds = [self.seed if self.seed < 0 else self.seed + index for index in range(self.variants)]
+        return [api.PaidCall(service, request(seed=seed), partial(_all_encoded, sent), pixels, take) for seed in seeds]
 
 
 @dataclass(frozen=True)
@@ -175,9 +154,7 @@ async def _buy(calls: list[api.PaidCall], expected: tuple[int, int], notes: Note
     Args:
         expected: width and height of the pictures.
     """
-    bought = await host.buy(calls)
-    notes.close(bought)
-    pictures = pictures_of(bought.deliveries)
+    pictures = await buy_pictures(calls, notes)
     first = size_of(pictures[0])
     note_other_size(notes, first, expected)
     for other in {size_of(picture) for picture in pictures} - {first}:
@@ -210,6 +187,7 @@ _TOP = _side("top", "New height above, as a share of the original's height.")
 _BOTTOM = _side("bottom", "New height below, as a share of the original's height.")
 _LEFT = _side("left", "New width on the left, as a share of the original's width.")
 _RIGHT = _side("right", "New width on the right, as a share of the original's width.")
+_SIDES = (_TOP, _BOTTOM, _LEFT, _RIGHT)
 
 
 class VolcengineAPIOutpaint(RemoteNode):
@@ -224,28 +202,14 @@ class VolcengineAPIOutpaint(RemoteNode):
             description="Extends the image on each side by a share of its size with Volcengine. Every call is paid.",
             inputs=[
                 io.Image.Input("image", tooltip="Every image of a batch is one paid call per variant."),
-                PROFILE.input(),
-                _PROMPT.input(),
-                _TOP.input(),
-                _BOTTOM.input(),
-                _LEFT.input(),
-                _RIGHT.input(),
-                *(widget.input() for widget in _SAMPLING[1:]),
-                TAKE.input(),
+                *inputs(PROFILE, _PROMPT, *_SIDES, *_SAMPLING[1:], TAKE),
                 placement_input("top, bottom, left and right"),
             ],
             outputs=outpaint_outputs(),
         )
 
     @classmethod
-    async def execute(
-        cls,
-        image: Any,
-        profile: str,
-        take: int,
-        placement: Any = None,
-        **values: Any,
-    ) -> io.NodeOutput:
+    async def execute(cls, image: Any, profile: str, take: int, placement: Any = None, **values: Any) -> io.NodeOutput:
         take = TAKE.check(take)
         sampling = _Sampling.checked(values)
         originals = api.Pictures(image)
@@ -281,12 +245,7 @@ def _placement_from_widgets(
     Raises:
         InvalidInputError: a value is outside its limits, or no side gets a new pixel.
     """
-    sides = api.geometry.Sides(
-        top=_TOP.check(values["top"]),
-        bottom=_BOTTOM.check(values["bottom"]),
-        left=_LEFT.check(values["left"]),
-        right=_RIGHT.check(values["right"]),
-    )
+    sides = api.geometry.Sides(**checked(_SIDES, values))
     sent = api.geometry.shrink_for_canvas(*size, sampling.max_width, sampling.max_height, sides)
     placement = api.geometry.extend(*sent, sides)
     if (placement.canvas_width, placement.canvas_height) == sent:
@@ -322,7 +281,7 @@ def _sides_calls(
     notes: Notes,
     take: int,
 ) -> list[api.PaidCall]:
-    """One call for each seed, for the image ``index``: by shares of sides if possible, else by canvas and mask."""
+    """The calls for the image ``index``: by shares of sides if possible, else by canvas and mask."""
     picture = partial(_encode, upload=sampling.upload, notes=notes)
     sides = _shares_of_sides(placement)
     if all(0 < share <= 1 for share in sides.values()):
@@ -338,7 +297,7 @@ def _sides_calls(
             _Sent(api.Upload.of(partial(api.tensors.frame_mask, placement)), api.tensors.encode),
         ]
     pixels = placement.canvas_width * placement.canvas_height
-    return [sampling.call(service, sent, seed, pixels, take, **sides) for seed in sampling.seeds()]
+    return sampling.calls(service, sent, pixels, take, **sides)
 
 
 def _on_canvas(original: api.tensors.Pixels, placement: api.Placement) -> api.tensors.Pixels:
@@ -364,9 +323,7 @@ class VolcengineAPIOutpaintCanvas(RemoteNode):
             inputs=[
                 io.Image.Input("image", tooltip="The padded image, for example from Pad Image for Outpainting."),
                 io.Mask.Input("mask", tooltip="1 where pixels are new; a feathered rim is painted too."),
-                PROFILE.input(),
-                *(widget.input() for widget in _SAMPLING),
-                TAKE.input(),
+                *inputs(PROFILE, *_SAMPLING, TAKE),
             ],
             outputs=outpaint_outputs(),
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
@@ -422,10 +379,10 @@ def _canvas_calls(
     notes: Notes,
     take: int,
 ) -> list[api.PaidCall]:
-    """One call for each seed, with one canvas and its mask; ``size``: their width and height."""
+    """The calls with one canvas and its mask; ``size``: their width and height."""
     picture = partial(_encode, upload=sampling.upload, notes=notes)
     sent = [_Sent(canvas, picture), _Sent(api.Upload.of(lambda: mask), api.tensors.encode)]
-    return [sampling.call(service, sent, seed, size[0] * size[1], take) for seed in sampling.seeds()]
+    return sampling.calls(service, sent, size[0] * size[1], take)
 
 
 _SOFT_RIM = Text(

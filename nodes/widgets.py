@@ -8,9 +8,9 @@ checked at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from comfy_api.latest import io
 
@@ -128,6 +128,23 @@ class ProfileWidget:
     def input(self) -> io.Input:
         first = first_profile(PROFILE_FILE, os.environ)
         return io.Combo.Input(self.id, options=profile_names(PROFILE_FILE), default=first, tooltip=self.tooltip)
+
+
+Widget = IntWidget | FloatWidget | BooleanWidget | ComboWidget[Any] | StringWidget
+
+
+def inputs(*widgets: Widget | ProfileWidget) -> list[io.Input]:
+    """The inputs of these widgets for a schema."""
+    return [widget.input() for widget in widgets]
+
+
+def checked(widgets: Sequence[Widget], values: Mapping[str, object]) -> dict[str, Any]:
+    """The checked values of these widgets by their ids; others in ``values`` are ignored.
+
+    Raises:
+        InvalidInputError: a value is not allowed.
+    """
+    return {widget.id: widget.check(values[widget.id]) for widget in widgets}
 
 
 PROFILE = ProfileWidget(

@@ -29,11 +29,13 @@ After an interrupt, when the journal knows what became of the calls, one more ev
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from enum import Enum
 from typing import Any, Protocol
 
 from ... import api
@@ -49,16 +51,29 @@ _MOST_PREVIEWS = 16
 # The largest fraction of a call whose picture has not come yet.
 _NEARLY = 0.95
 
-_STAGES = {
-    "preparing": Text("preparing", "准备中"),
-    "waiting": Text("waiting for a free place", "等待空闲名额"),
-    "submitting": Text("submitting", "提交中"),
-    "queued": Text("queued", "排队中"),
-    "running": Text("running", "生成中"),
-    "downloading": Text("downloading", "下载中"),
-}
-_DONE, _FAILED, _STOPPED = Text("done", "完成"), Text("failed", "失败"), Text("stopped", "已停止")
-_AT_THE_SERVICE = {"running", "downloading"}
+
+class CallPhase(Enum):
+    """What a call is doing, or how it ended. The order decides which of its calls a node shows.
+
+    ``text`` is shown. ``end`` is the field of the event; "" while the call goes on.
+    """
+
+    PREPARING = Text("preparing", "准备中"), ""
+    WAITING = Text("waiting for a free place", "等待空闲名额"), ""
+    SUBMITTING = Text("submitting", "提交中"), ""
+    QUEUED = Text("queued", "排队中"), ""
+    RUNNING = Text("running", "生成中"), ""
+    DOWNLOADING = Text("downloading", "下载中"), ""
+    DONE = Text("done", "完成"), "done"
+    FAILED = Text("failed", "失败"), "done"
+    STOPPED = Text("stopped", "已停止"), "stopped"
+
+    def __init__(self, text: Text, end: str) -> None:
+        self.text = text
+        self.end = end
+
+
+_AT_THE_SERVICE = {CallPhase.RUNNING, CallPhase.DOWNLOADING}
 
 
 class UiSink(Protocol):
@@ -98,6 +113,19 @@ class ExpectedWork:
     plan: api.Plan | None = None
 
 
+@dataclass
+class _Shared:
+    """What a display and its calls share. ``lock`` protects it and the calls.
+
+    ``counts``: pictures that "came", "failed" and were "reused"; calls that are "parked".
+    """
+
+    clock: Callable[[], float]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    changed: bool = True
+    counts: Counter[str] = field(default_factory=Counter)
+
+
 class NodeDisplay:
     """The display of one node in one run of a workflow.
 
@@ -106,27 +134,25 @@ class NodeDisplay:
 
     def __init__(self, ui: UiSink, clock: Callable[[], float] = time.monotonic) -> None:
         self._ui = ui
-        self._clock = clock
-        self._lock = threading.Lock()
+        self._shared = _Shared(clock)
         self._calls: list[Call] = []
         self._begun_at = clock()
         self._buys = self._resumes = 0
-        self._changed = True
         self._last_look = self._last_drawn = float("-inf")
-        self._last_drawn_stage: Text | None = None
+        self._last_drawn_phase: CallPhase | None = None
         self._previews: list[PreviewFile] = []
         self._previews_asked = 0
         self._abandoned: Counter[str] = Counter()
 
     def begin(self, expected_work: ExpectedWork) -> list[Call]:
         """Add an ``execute`` call of the node; returns a :class:`Call` for each of its jobs, in order."""
-        calls = [Call(self._lock, self._mark_changed, pictures, self._clock) for pictures in expected_work.pictures]
-        with self._lock:
+        calls = [Call(self._shared, pictures) for pictures in expected_work.pictures]
+        with self._shared.lock:
             self._calls += calls
             if expected_work.plan is not None:
                 self._buys += expected_work.plan.buy
                 self._resumes += expected_work.plan.resume
-            self._changed = True
+            self._shared.changed = True
         return calls
 
     def refresh(self, *, at_once: bool = False, run_is_over: bool = False) -> None:
@@ -137,41 +163,38 @@ class NodeDisplay:
             run_is_over: send the event only. ComfyUI would show a node as running if it got a bar or text after the
                 end of the run.
         """
-        now = self._clock()
+        now = self._shared.clock()
         # Every coroutine of a mapped list calls this, up to a thousand of them; most calls return here.
         if not at_once and now - self._last_look < _LOOK_EVERY:
             return
         self._last_look = now
-        with self._lock:
-            stage, ended = self._stage(), all(call.ended for call in self._calls)
-            is_due = self._changed and (
-                at_once or now - self._last_drawn >= _DRAW_EVERY or stage != self._last_drawn_stage
-            )
-            if not is_due and (ended or now - self._last_drawn < _REPEAT_EVERY):
+        with self._shared.lock:
+            phase = self._phase()
+            if now - self._last_drawn < self._pause_before(phase, at_once):
                 return
-            self._changed, self._last_drawn, self._last_drawn_stage = False, now, stage
+            self._shared.changed, self._last_drawn, self._last_drawn_phase = False, now, phase
             fresh = [picture for call in self._calls for picture in call.take_fresh()]
-            value = sum(call.fraction(now) or 0.0 for call in self._calls)
-            progress_text = self._progress_text(stage, now)
-            state = self._state(stage, ended, now)
+            shares = [share for call in self._calls if (share := call.fraction(now)) is not None]
+            progress_text = self._progress_text(phase, now)
+            state = self._state(phase, shares, now)
         if not run_is_over:
-            self._ui.bar(value, float(len(self._calls)))
+            self._ui.bar(sum(shares, 0.0), float(len(self._calls)))
             self._ui.text(progress_text)
         if self._ui.watched():
             self._ui.tell(state)
-            if not ended:
+            if not phase.end:
                 self._ask_for_previews(fresh)
 
     def stop(self, calls: Sequence[Call]) -> None:
         """End these calls as stopped; reports of their workers are ignored from now on."""
         if not calls:
             return
-        with self._lock:
+        with self._shared.lock:
             for call in calls:
                 call.stop()
-            self._changed = True
-            all_ended = all(call.ended for call in self._calls)
-        if all_ended:
+            self._shared.changed = True
+            phase = self._phase()
+        if phase.end:
             self.refresh(at_once=True, run_is_over=True)
 
     def leave(self, abandoned: api.AbandonedCalls) -> None:
@@ -179,15 +202,12 @@ class NodeDisplay:
 
         The counts of several ``execute`` calls of the node are added up.
         """
-        with self._lock:
+        with self._shared.lock:
             for name, count in asdict(abandoned).items():
                 self._abandoned[name] += count
             state = {"end": "left", "left": dict(self._abandoned)}
         if self._ui.watched():
             self._ui.tell(state)
-
-    def _mark_changed(self) -> None:
-        self._changed = True
 
     def _ask_for_previews(self, pictures: Sequence[api.tensors.Pixels]) -> None:
         wanted = pictures[: _MOST_PREVIEWS - self._previews_asked]
@@ -196,48 +216,48 @@ class NodeDisplay:
             self._ui.preview(picture, self._add_preview)
 
     def _add_preview(self, file: PreviewFile) -> None:
-        with self._lock:
+        with self._shared.lock:
             self._previews.append(file)
-            self._changed = True
+            self._shared.changed = True
 
-    def _stage(self) -> Text:
-        """The most advanced stage of the calls that go on; once all have ended: stopped, failed or done."""
-        under_way = {call.stage for call in self._calls if not call.ended}
-        for name in reversed(_STAGES):
-            if name in under_way:
-                return _STAGES[name]
-        if any(call.stopped for call in self._calls):
-            return _STOPPED
-        return _FAILED if any(not call.good for call in self._calls) else _DONE
+    def _phase(self) -> CallPhase:
+        """The node's phase: the last member of ``CallPhase`` among calls that go on, or among all if none goes on."""
+        phases = {call.phase for call in self._calls} or {CallPhase.DONE}
+        candidates = {phase for phase in phases if not phase.end} or phases
+        return next(phase for phase in reversed(CallPhase) if phase in candidates)
 
-    def _progress_text(self, stage: Text, now: float) -> str:
-        done = sum(call.good for call in self._calls)
+    def _pause_before(self, phase: CallPhase, at_once: bool) -> float:
+        """How many seconds ago the display must have been drawn, to be drawn again now."""
+        if not self._shared.changed:
+            return math.inf if phase.end else _REPEAT_EVERY
+        return 0.0 if at_once or phase is not self._last_drawn_phase else _DRAW_EVERY
+
+    def _progress_text(self, phase: CallPhase, now: float) -> str:
+        done = sum(call.phase is CallPhase.DONE for call in self._calls)
         buying = f" · buys {self._buys} 购买 {self._buys} 张" if self._buys else ""
-        return f"{done}/{len(self._calls)} · {stage.en} {stage.zh} · {now - self._begun_at:.0f} s{buying}"
+        return f"{done}/{len(self._calls)} · {phase.text.en} {phase.text.zh} · {now - self._begun_at:.0f} s{buying}"
 
-    def _state(self, stage: Text, ended: bool, now: float) -> dict[str, Any]:
-        calls = self._calls
-        open_calls = [call for call in calls if not call.ended]
-        stopped = any(call.stopped for call in calls)
-        shares = [call.fraction(now) for call in calls]
-        known = [share for share in shares if share is not None]
-        done = sum(call.came for call in calls)
+    def _state(self, phase: CallPhase, shares: Sequence[float], now: float) -> dict[str, Any]:
+        """The fields of the event; ``shares``: how much of each call is done, as far as it is known."""
+        open_calls = [call for call in self._calls if not call.phase.end]
+        pictures = [call.pictures for call in self._calls]
+        counts = self._shared.counts
         return {
-            "stage": {"en": stage.en, "zh": stage.zh},
-            "end": ("stopped" if stopped else "done") if ended else "",
+            "stage": {"en": phase.text.en, "zh": phase.text.zh},
+            "end": phase.end,
             "elapsed": round(now - self._begun_at, 1),
             "expected": max((call.expected for call in open_calls if call.expected), default=None),
-            "done": done,
-            "total": sum(call.pictures for call in calls) if all(call.pictures for call in calls) else None,
-            "failed": sum(call.failed for call in calls),
+            "done": counts["came"],
+            "total": sum(pictures) if all(pictures) else None,
+            "failed": counts["failed"],
             "buys": self._buys,
             "resumes": self._resumes,
-            "reused": sum(call.reused for call in calls),
-            "parked": sum(call.parked for call in calls),
-            "share": round(sum(known) / len(calls), 4) if known else None,
+            "reused": counts["reused"],
+            "parked": counts["parked"],
+            "share": round(sum(shares) / len(self._calls), 4) if shares else None,
             "estimate": any(call.estimated(now) for call in open_calls),
             "previews": list(self._previews),
-            "more": max(0, done - _MOST_PREVIEWS),
+            "more": max(0, counts["came"] - _MOST_PREVIEWS),
         }
 
 
@@ -248,21 +268,16 @@ class Call:
     methods with that lock held.
 
     Args:
-        lock, mark_changed, clock: of the display. ``mark_changed`` is called with the lock held.
+        shared: of the display.
         pictures: how many the call expects; 0 if that is not known.
     """
 
-    def __init__(
-        self, lock: threading.Lock, mark_changed: Callable[[], None], pictures: int, clock: Callable[[], float]
-    ) -> None:
-        self._lock = lock
-        self._mark_changed = mark_changed
-        self._clock = clock
-        self.stage = "queued"
+    def __init__(self, shared: _Shared, pictures: int) -> None:
+        self._shared = shared
+        self.phase = CallPhase.QUEUED
         self.pictures = pictures
-        self.came = self.failed = self.reused = 0
+        self._came = 0
         self.expected: float | None = None
-        self.ended = self.stopped = self.good = self.parked = False
         self._sent = False
         self._reported_fraction = 0.0
         self._running_since: float | None = None
@@ -270,19 +285,19 @@ class Call:
 
     def report(self, progress: api.Progress) -> None:
         """Take over what the call is doing; called by the worker. Ignored once the call has ended."""
-        with self._lock:
-            if self.ended:
+        with self._shared.lock:
+            if self.phase.end:
                 return
-            self._mark_changed()
-            # Not "done" yet: end() gets the result, which also says how many pictures failed.
-            self.stage = progress.stage if progress.stage != "done" else "downloading"
+            self._shared.changed = True
+            # Not DONE yet: end() gets the result, which also says how many pictures failed.
+            self.phase = CallPhase[progress.stage.upper()] if progress.stage != "done" else CallPhase.DOWNLOADING
             self._reported_fraction = progress.fraction or self._reported_fraction
             self._sent = self._sent or bool(progress.task_id)
             self.pictures = max(self.pictures, progress.pictures)
             if progress.expected is not None:
                 self.expected = progress.expected
                 if self._running_since is None:
-                    self._running_since = self._clock()
+                    self._running_since = self._shared.clock()
             if progress.picture is not None:
                 self._add_pictures([progress.picture])
 
@@ -294,29 +309,32 @@ class Call:
         """
         delivery = result.delivery if isinstance(result, api.Result) else result
         error = result.error if isinstance(result, api.Result) else None
-        with self._lock:
-            if self.ended:
+        with self._shared.lock:
+            if self.phase.end:
                 return
-            self._mark_changed()
-            self.ended = True
+            self._shared.changed = True
+            counts = self._shared.counts
             if isinstance(error, TaskTimeoutError):
                 # Stopped in the task list, or over its deadline. Unless nothing was billed, the task goes on.
-                self.stopped, self.parked = True, error.billed != "no"
+                self.phase = CallPhase.STOPPED
+                counts["parked"] += error.billed != "no"
             elif isinstance(delivery, api.Delivery):
                 # Pictures from the store were not reported one by one.
-                self._add_pictures(delivery.pictures[self.came :])
-                self.failed = len(delivery.errors)
-                self.pictures = self.came + self.failed
-                self.good = not delivery.errors
-                self.reused = self.came if delivery.source == "reused" else 0
-            elif error is not None or result is None:
-                self.failed = max(1, self.pictures - self.came)
+                self._add_pictures(delivery.pictures[self._came :])
+                self.phase = CallPhase.FAILED if delivery.errors else CallPhase.DONE
+                self.pictures = self._came + len(delivery.errors)
+                counts["failed"] += len(delivery.errors)
+                counts["reused"] += self._came if delivery.source == "reused" else 0
+            else:
+                self.phase = CallPhase.FAILED
+                # An empty api.Result: the call was not submitted, because another one failed.
+                counts["failed"] += max(1, self.pictures - self._came) if error is not None or result is None else 0
 
     def stop(self) -> None:
         """End the call because nobody waits for it any more; it counts as parked if its task may go on."""
-        if not self.ended:
-            self.ended = self.stopped = True
-            self.parked = self._sent or self.stage in _AT_THE_SERVICE
+        if not self.phase.end:
+            self._shared.counts["parked"] += self._sent or self.phase in _AT_THE_SERVICE
+            self.phase = CallPhase.STOPPED
             self._fresh.clear()
 
     def take_fresh(self) -> list[api.tensors.Pixels]:
@@ -329,11 +347,10 @@ class Call:
 
         At most ``_NEARLY`` until the call has succeeded.
         """
-        if self.good:
+        if self.phase is CallPhase.DONE:
             return 1.0
-        if not self._reported_fraction and self._share_of_usual(now) is None:
-            return None
-        return min(self._reported_fraction or self._share_of_usual(now) or 0.0, _NEARLY)
+        share = self._reported_fraction or self._share_of_usual(now)
+        return None if share is None else min(share, _NEARLY)
 
     def estimated(self, now: float) -> bool:
         """Whether :meth:`fraction` is calculated from the usual seconds."""
@@ -346,6 +363,7 @@ class Call:
         return (now - self._running_since) / self.expected
 
     def _add_pictures(self, pictures: Sequence[api.tensors.Pixels]) -> None:
-        self.came += len(pictures)
-        self.pictures = max(self.pictures, self.came)
+        self._came += len(pictures)
+        self._shared.counts["came"] += len(pictures)
+        self.pictures = max(self.pictures, self._came)
         self._fresh += pictures

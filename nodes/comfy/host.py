@@ -11,14 +11,12 @@ import json
 import time
 import uuid
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import compress
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import comfy.model_management
 import folder_paths
@@ -90,9 +88,9 @@ async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
     """
     future = _local_pool.start(partial(function, *args))
     try:
-        await _until_done([future])
+        await _until_done({future: None})
     except BaseException:
-        _abandon(_local_pool, [future])
+        _abandon(_local_pool, future)
         raise
     return future.result()
 
@@ -120,13 +118,13 @@ async def buy(
         raise _loaded_twice(_other_copy)
     began = time.monotonic()
     batch = await off_loop(api.Batch, await off_loop(SERVER_JOURNAL.open), calls, _current_run())
-    jobs = [partial(batch.run, index) for index in range(len(calls))]
+    pool, display = _paid_call_pools[calls[0].service.provider], _current_display()
+    jobs: list[list[_Way[api.Result]]] = [[(pool, partial(batch.run, index))] for index in range(len(calls))]
+    for index in batch.reused:
+        jobs[index].insert(0, (_store_read_pool, partial(batch.stored, index)))
     expected_work = ExpectedWork([call.pictures for call in calls], batch.plan)
-    stored = {index: partial(batch.stored, index) for index in batch.reused}
-    pool = _paid_call_pools[calls[0].service.provider]
-    display = _current_display()
     try:
-        results = await _run_jobs(jobs, pool, expected_work, stored, lambda error: api.Result(error=error))
+        results = await _run_jobs(jobs, expected_work, lambda error: api.Result(error=error))
     except (comfy.model_management.InterruptProcessingException, asyncio.CancelledError):
         _report_abandoned_calls(batch, display)
         raise
@@ -149,8 +147,8 @@ async def fetch(journal: api.Journal, service: api.HiDreamService | api.Volcengi
     Args:
         wanted: a journal id, or the service's task id.
     """
-    job = partial(api.fetch_task, journal, service, wanted)
-    [delivery] = await _run_jobs([job], _fetch_pools[service.provider], ExpectedWork([0]))
+    job = _fetch_pools[service.provider], partial(api.fetch_task, journal, service, wanted)
+    [delivery] = await _run_jobs([[job]], ExpectedWork([0]))
     return delivery
 
 
@@ -222,7 +220,11 @@ def register_routes() -> None:
     server = getattr(PromptServer, "instance", None)
     if server is None:
         return
-    server.app.on_response_prepare.append(serve_as_script)
+    try:
+        server.app.on_response_prepare.append(serve_as_script)
+    except (AttributeError, RuntimeError) as problem:
+        # A changed or stand-in server: it has no app, or its app is frozen. Then *.mjs come as that server sends them.
+        api.pack_logger().debug("type and Cache-Control of *.mjs are not set: %s", problem)
     _other_copy = other_copy(server.routes)
     if _other_copy is None:
         tell_profiles = partial(_tell_pages, "profiles")
@@ -277,11 +279,50 @@ def _raise(error: RemoteImageError) -> NoReturn:
     raise error
 
 
+# A function that gives the result of a job, or ``None``, and the pool whose threads run it.
+_Way: TypeAlias = "tuple[DaemonPool, Callable[[api.CallHandle], _T | None]]"
+
+
+class _Job(Generic[_T]):
+    """One job of a node on worker threads, with its token and what the display shows of it. It starts at once.
+
+    Args:
+        ways: the job itself; before it perhaps a shorter way to its result. The job starts with :meth:`go_on` then, if
+            the shorter way has raised or returned ``None``.
+    """
+
+    def __init__(self, shown: Call, ways: Sequence[_Way[_T]]) -> None:
+        self.shown = shown
+        self.token = api.CancelToken()
+        self._ways = list(ways)
+        self._start()
+
+    @property
+    def takes_shorter_way(self) -> bool:
+        return bool(self._ways)
+
+    def go_on(self) -> None:
+        """Start the job itself, if there was a shorter way and it has ended without a result."""
+        if self.takes_shorter_way and (self.future.exception() is not None or self.future.result() is None):
+            self._start()
+
+    def _start(self) -> None:
+        self.pool, function = self._ways.pop(0)
+        self.future: Future[Any] = self.pool.start(partial(self._run, function, is_last=not self._ways))
+
+    def _run(self, function: Callable[[api.CallHandle], _T | None], *, is_last: bool) -> _T | None:
+        result = None
+        try:
+            result = function(api.CallHandle(self.token, self.shown.report))
+            return result
+        finally:
+            if is_last or result is not None:
+                self.shown.end(result)
+
+
 async def _run_jobs(
-    jobs: Sequence[Callable[[api.CallHandle], _T]],
-    pool: DaemonPool,
+    jobs: Sequence[Sequence[_Way[_T]]],
     expected_work: ExpectedWork,
-    stored: Mapping[int, Callable[[api.CallHandle], _T | None]] = MappingProxyType({}),
     result_of_stopped: Callable[[RemoteImageError], _T] = _raise,
 ) -> list[_T]:
     """Run blocking jobs side by side on worker threads and return their results in order.
@@ -290,10 +331,8 @@ async def _run_jobs(
     raises at once. Jobs that run end by themselves in their threads and touch no ComfyUI state.
 
     Args:
-        pool: its threads run the jobs.
+        jobs: the ways of each :class:`_Job`. Those with a shorter way go on when all shorter ways have ended.
         expected_work: what the jobs are going to do, for the display.
-        stored: for the index of a job, a function that reads its result from the store, on other threads than those of
-            ``pool``. The job runs only if that function returns ``None`` or raises.
         result_of_stopped: makes the result of a job that was stopped in the task list and whose thread has not ended
             within ``_PATIENCE_S`` seconds; it gets the error that explains the stop.
 
@@ -302,97 +341,64 @@ async def _run_jobs(
         Exception: whatever the first job in order raised that raised.
     """
     display = _current_display()
-    shown_calls = display.begin(expected_work)
-    tokens = [api.CancelToken() for _ in jobs]
-    handles = [api.CallHandle(token, call.report) for token, call in zip(tokens, shown_calls, strict=True)]
-
-    def start(index: int) -> Future[_T]:
-        return pool.start(partial(_run_and_show, jobs[index], handles[index], shown_calls[index]))
-
-    reads: dict[int, Future[Any]] = {
-        index: _store_read_pool.start(partial(_read_and_show, read, handles[index], shown_calls[index]))
-        for index, read in stored.items()
-    }
-    started = {index: start(index) for index in range(len(jobs)) if index not in reads}
+    running = [_Job(shown, ways) for shown, ways in zip(display.begin(expected_work), jobs, strict=True)]
     try:
-        if reads:
-            await _until_done(list(reads.values()), display)
-            unread = [index for index, read in reads.items() if read.exception() or read.result() is None]
-            started |= {index: start(index) for index in unread}
-        futures = [started.get(index) or reads[index] for index in range(len(jobs))]
-        await _until_done(futures, display, tokens)
+        await _until_done({job.future: None for job in running if job.takes_shorter_way}, display)
+        for job in running:
+            job.go_on()
+        await _until_done({job.future: job.token for job in running}, display)
     except BaseException:
-        for token in tokens:
-            token.cancel()
-        _abandon(_store_read_pool, reads.values())
-        _abandon(pool, started.values())
-        display.stop(shown_calls)
+        for job in running:
+            job.token.cancel()
+        _leave(running, display)
         raise
-    abandoned = [not future.done() for future in futures]
-    pool.abandon(compress(futures, abandoned))
-    display.stop(list(compress(shown_calls, abandoned)))
-    return [
-        result_of_stopped(token.explanation()) if is_abandoned else future.result()
-        for future, token, is_abandoned in zip(futures, tokens, abandoned, strict=True)
-    ]
+    late = [job for job in running if not job.future.done()]
+    _leave(late, display)
+    return [result_of_stopped(job.token.explanation()) if job in late else job.future.result() for job in running]
 
 
-def _run_and_show(job: Callable[[api.CallHandle], _T], handle: api.CallHandle, call: Call) -> _T:
-    result: _T | None = None
-    try:
-        result = job(handle)
-        return result
-    finally:
-        call.end(result)
+def _leave(jobs: Sequence[_Job[_T]], display: NodeDisplay) -> None:
+    for job in jobs:
+        _abandon(job.pool, job.future)
+    display.stop([job.shown for job in jobs])
 
 
-def _read_and_show(read: Callable[[api.CallHandle], _T | None], handle: api.CallHandle, call: Call) -> _T | None:
-    result = read(handle)
-    if result is not None:
-        call.end(result)
-    return result
-
-
-def _abandon(pool: DaemonPool, futures: Iterable[Future[Any]]) -> None:
-    """Drop the queued futures now, and take the running ones out of the pool's size in the next round of the loop.
+def _abandon(pool: DaemonPool, future: Future[Any]) -> None:
+    """Drop the future's job if it is queued, else take its thread out of the pool's size in the loop's next round.
 
     On an interrupt all coroutines of a prompt end in the same round. If a place in the pool became free before all of
     them have dropped their queued jobs, the pool would start one of these jobs.
     """
-    under_way = [future for future in futures if not future.cancel()]
-    asyncio.get_running_loop().call_soon(pool.abandon, under_way)
+    if not future.cancel():
+        asyncio.get_running_loop().call_soon(pool.abandon, [future])
 
 
-async def _until_done(
-    futures: Sequence[Future[Any]], display: NodeDisplay | None = None, tokens: Sequence[api.CancelToken] = ()
-) -> None:
+async def _until_done(tokens: Mapping[Future[Any], api.CancelToken | None], display: NodeDisplay | None = None) -> None:
     """Wait until each future is done, or was stopped by its token ``_PATIENCE_S`` seconds ago; draw the display.
 
     Args:
-        tokens: those of ``futures``, in order; none: no future can be stopped alone.
+        tokens: the futures, each with its token; ``None``: it cannot be stopped alone.
 
     Raises:
         InterruptProcessingException: the user interrupted. The futures go on.
     """
+    if not tokens:
+        return
     loop = asyncio.get_running_loop()
-    token_of = dict(zip(futures, tokens, strict=False))
 
     def ended() -> bool:
         return all(
-            future.done() or (future in token_of and token_of[future].left_behind(_PATIENCE_S)) for future in futures
+            future.done() or (token is not None and token.left_behind(_PATIENCE_S)) for future, token in tokens.items()
         )
 
-    def overdue() -> bool:
-        return any(token.left_behind(_PATIENCE_S) for token in tokens)
-
-    with _WAKE_UPS.waiting(overdue, display) as woken:
+    with _WAKE_UPS.waiting(ended, display) as woken:
 
         def wake(_: Future[Any]) -> None:
             # RuntimeError: the prompt has ended and its loop is closed.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(woken.set)
 
-        for future in futures:
+        for future in tokens:
             future.add_done_callback(wake)
         while not ended():
             # Not throw_exception_if_processing_interrupted(): it clears the global flag, so that other nodes of this

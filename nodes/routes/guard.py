@@ -14,7 +14,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import HttpVersion11, web
 
@@ -28,6 +28,8 @@ BODY_LIMIT = 16 * 1024
 _BODY: Any = (
     web.RequestKey("hidream_volcengine_body", dict) if hasattr(web, "RequestKey") else "hidream_volcengine_body"
 )
+
+_T = TypeVar("_T")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -171,30 +173,19 @@ class Guard:
             await self._check_body(request)
 
     def _check_connection(self, request: web.Request) -> None:
-        """Check that the request came from this machine without a proxy: peer address, HTTP version, headers and Host.
+        """Check that the request came from this machine without a proxy: the rules of ``_FROM_ELSEWHERE``, and Referer.
 
-        A name in Host that does not mean this machine is DNS rebinding, whatever the peer's address. If the routes are
-        ``opened``, only the form of the target and of Host is checked.
+        If the routes are ``opened``, only the form of the target and of Host is checked.
         """
         # `request.remote`, `.host` and `.scheme` are not used: a middleware or an absolute target can set them.
         if not request.raw_path.startswith("/"):
             raise Refusal(403, _OTHER_NAME)
-        host = _host(request)
+        _host(request)
         if self._opened:
             return
-        if not is_loopback(_peer(request)):
-            raise Refusal(403, _OTHER_MACHINE)
-        if request.version < HttpVersion11:
-            raise Refusal(403, _OLD_HTTP)
-        if any(_FORWARDING.fullmatch(name.lower().replace("_", "-")) for name in request.headers):
-            raise Refusal(403, _FORWARDED)
-        # A browser sends "Connection: upgrade" with Upgrade for a WebSocket only; a proxy that is configured for these
-        # sends it with every request.
-        connection = ",".join(request.headers.getall("Connection", [])).lower()
-        if "upgrade" in connection and not request.headers.get("Upgrade"):
-            raise Refusal(403, _FORWARDED)
-        if host["name"] != "localhost" and not is_loopback(host["ipv6"] or host["name"]):
-            raise Refusal(403, _OTHER_NAME)
+        for applies, why in _FROM_ELSEWHERE:
+            if applies(request):
+                raise Refusal(403, why)
         # GETs of a page have no Origin. A proxy that replaces Host (nginx does by default) leaves Referer as it is.
         if referer := _single_header(request, "Referer", _OTHER_PAGE):
             site = _REFERER.match(referer.lower())
@@ -250,6 +241,13 @@ async def _read(request: web.Request) -> bytes:
     return bytes(body)
 
 
+def or_404(value: _T | None, why: Text) -> _T:
+    """``value``; raises Refusal (404) with ``why`` if it is ``None``."""
+    if value is None:
+        raise Refusal(404, why)
+    return value
+
+
 def text_json(text: Text) -> dict[str, str]:
     """A text in both languages; the page shows the one of its user."""
     return {"en": text.en, "zh": text.zh}
@@ -300,6 +298,36 @@ def _host(request: web.Request) -> re.Match[str]:
     if host is None or int(host["port"] or 0) > 65535:
         raise Refusal(403, _OTHER_NAME)
     return host
+
+
+def _has_forwarding_header(request: web.Request) -> bool:
+    return any(_FORWARDING.fullmatch(name.lower().replace("_", "-")) for name in request.headers)
+
+
+def _upgrades_to_nothing(request: web.Request) -> bool:
+    """Whether "Connection: upgrade" stands without Upgrade.
+
+    A browser sends it for a WebSocket only, with Upgrade; a proxy that is configured for these sends it with every
+    request.
+    """
+    connection = ",".join(request.headers.getall("Connection", [])).lower()
+    return "upgrade" in connection and not request.headers.get("Upgrade")
+
+
+def _names_another_machine(request: web.Request) -> bool:
+    """Whether Host does not mean this machine; that is DNS rebinding, whatever the peer's address."""
+    host = _host(request)
+    return host["name"] != "localhost" and not is_loopback(host["ipv6"] or host["name"])
+
+
+# What shows that a request did not come straight from this machine. The first one that applies is the answer.
+_FROM_ELSEWHERE: tuple[tuple[Callable[[web.Request], bool], Text], ...] = (
+    (lambda request: not is_loopback(_peer(request)), _OTHER_MACHINE),
+    (lambda request: request.version < HttpVersion11, _OLD_HTTP),
+    (_has_forwarding_header, _FORWARDED),
+    (_upgrades_to_nothing, _FORWARDED),
+    (_names_another_machine, _OTHER_NAME),
+)
 
 
 def _check_page(request: web.Request, *, any_scheme: bool) -> None:

@@ -49,43 +49,33 @@ def add(context: RouteContext, actions: Callable[[], ProfileActions], tell: Call
             why = Text(f"{error.what.en} {error.advice.en}", f"{error.what.zh}{error.advice.zh}")
             raise Refusal(409, why) from None
 
-    async def changed(edit: Callable[[ProfileActions], api.ShownProfiles]) -> Answer:
-        shown = await done(edit)
-        tell()
-        return shown
-
     @routes.get(f"{BASE}/profiles")
     @guarded
     async def profiles(_: web.Request) -> Answer:
         return await done(lambda found: found.shown())
 
-    @routes.post(f"{BASE}/profiles/add")
-    @guarded
-    async def add_profile(request: web.Request) -> Answer:
-        body = _fields(request, "revision", "name", optional=("settings", "keys"))
-        revision, values = _revision(body), _values(body)
-        return await changed(lambda found: found.add(revision, body["name"], *values))
+    def add_edit(
+        action: str,
+        method: Callable[[ProfileActions], Callable[..., api.ShownProfiles]],
+        *names: str,
+        mappings: tuple[str, ...] = (),
+    ) -> None:
+        """Add the route of an edit; ``method`` takes revision, name, and the fields ``names`` and ``mappings``."""
 
-    @routes.post(f"{BASE}/profiles/change")
-    @guarded
-    async def change(request: web.Request) -> Answer:
-        body = _fields(request, "revision", "name", optional=("settings", "keys"))
-        revision, values = _revision(body), _values(body)
-        return await changed(lambda found: found.change(revision, body["name"], *values))
+        @routes.post(f"{BASE}/profiles/{action}")
+        @guarded
+        async def edited(request: web.Request) -> Answer:
+            body = _fields(request, "revision", "name", *names, optional=mappings)
+            fields = [body[name] for name in names] + [_mapping(body, name) for name in mappings]
+            revision = _revision(body)
+            shown = await done(lambda found: method(found)(revision, body["name"], *fields))
+            tell()
+            return shown
 
-    @routes.post(f"{BASE}/profiles/rename")
-    @guarded
-    async def rename(request: web.Request) -> Answer:
-        body = _fields(request, "revision", "name", "new_name")
-        revision = _revision(body)
-        return await changed(lambda found: found.rename(revision, body["name"], body["new_name"]))
-
-    @routes.post(f"{BASE}/profiles/remove")
-    @guarded
-    async def remove(request: web.Request) -> Answer:
-        body = _fields(request, "revision", "name")
-        revision = _revision(body)
-        return await changed(lambda found: found.remove(revision, body["name"]))
+    add_edit("add", lambda found: found.add, mappings=("settings", "keys"))
+    add_edit("change", lambda found: found.change, mappings=("settings", "keys"))
+    add_edit("rename", lambda found: found.rename, "new_name")
+    add_edit("remove", lambda found: found.remove)
 
     @routes.post(f"{BASE}/profiles/check")
     @guarded
@@ -116,12 +106,12 @@ def _revision(body: Mapping[str, Any]) -> str:
     return revision
 
 
-def _values(body: Mapping[str, Any]) -> tuple[dict[str, object], dict[str, object]]:
-    """Settings and keys of a body, not checked yet."""
-    settings, keys = body.get("settings", {}), body.get("keys", {})
-    if not isinstance(settings, dict) or not isinstance(keys, dict):
+def _mapping(body: Mapping[str, Any], name: str) -> dict[str, object]:
+    """An optional field of a body that must be an object; what is in it is not checked yet."""
+    mapping = body.get(name, {})
+    if not isinstance(mapping, dict):
         raise Refusal(400, _BAD_BODY)
-    return settings, keys
+    return mapping
 
 
 def _profiles_json(profiles: api.ShownProfiles) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from aiohttp import web
 from ... import api
 from ...api import Text
 from .context import BASE, RouteContext
-from .guard import Answer, Refusal, answer, text_json
+from .guard import Answer, Refusal, answer, or_404, text_json
 
 if TYPE_CHECKING:
     from ..comfy.server_journal import BudgetLine
@@ -60,7 +60,6 @@ class TaskActions(Protocol):
     def acknowledge(self) -> None:
         """Let the paid nodes buy again after the journal was damaged or lost."""
 
-
     def picture(self, journal_id: str, position: int) -> tuple[bytes, str] | None:
         """The bytes and the media type; ``None`` if the store lacks the picture."""
 
@@ -87,48 +86,33 @@ def add(context: RouteContext, actions: TaskActions) -> None:
     @routes.get(f"{BASE}/tasks/{{id}}")
     @guarded
     async def task(request: web.Request) -> Answer:
-        found = await run(actions.task, _journal_id(request))
-        if found is None:
-            raise Refusal(404, _NO_TASK)
-        return answer({"task": _task_json(found)})
+        return answer({"task": _task_json(or_404(await run(actions.task, _journal_id(request)), _NO_TASK))})
 
     @routes.get(f"{BASE}/tasks/{{id}}/pictures/{{position}}")
     @guarded
     async def picture(request: web.Request) -> Answer:
         found = await run(actions.picture, _journal_id(request), _position(request))
-        if found is None:
-            raise Refusal(404, _NO_PICTURE)
-        return _picture(*found)
+        return _picture(*or_404(found, _NO_PICTURE))
 
     @routes.get(f"{BASE}/tasks/{{id}}/thumbnails/{{position}}")
     @guarded
     async def thumbnail(request: web.Request) -> Answer:
         found = await run(actions.thumbnail, _journal_id(request), _position(request))
-        if found is None:
-            raise Refusal(404, _NO_PICTURE)
-        return Answer(body=found, content_type="image/jpeg")
+        return Answer(body=or_404(found, _NO_PICTURE), content_type="image/jpeg")
 
-    @routes.post(f"{BASE}/tasks/{{id}}/submit-again")
-    @guarded
-    async def submit_again(request: web.Request) -> Answer:
-        return await changed(request, actions.submit_again, _NOT_AGAIN)
+    def add_change(action: str, change: Callable[[str], bool], not_now: Text) -> None:
+        @routes.post(f"{BASE}/tasks/{{id}}/{action}")
+        @guarded
+        async def changed(request: web.Request) -> Answer:
+            journal_id = _journal_id(request)
+            if not await run(change, journal_id):
+                or_404(await run(actions.task, journal_id), _NO_TASK)
+                raise Refusal(409, not_now)
+            return answer({"ok": True})
 
-    @routes.post(f"{BASE}/tasks/{{id}}/collect")
-    @guarded
-    async def collect(request: web.Request) -> Answer:
-        return await changed(request, actions.collect, _NOT_NOW)
-
-    @routes.post(f"{BASE}/tasks/{{id}}/stop-waiting")
-    @guarded
-    async def stop_waiting(request: web.Request) -> Answer:
-        return await changed(request, actions.stop_waiting, _NOBODY_WAITS)
-
-    async def changed(request: web.Request, change: Callable[[str], bool], not_now: Text) -> Answer:
-        journal_id = _journal_id(request)
-        if not await run(change, journal_id):
-            known = await run(actions.task, journal_id)
-            raise Refusal(404, _NO_TASK) if known is None else Refusal(409, not_now)
-        return answer({"ok": True})
+    add_change("submit-again", actions.submit_again, _NOT_AGAIN)
+    add_change("collect", actions.collect, _NOT_NOW)
+    add_change("stop-waiting", actions.stop_waiting, _NOBODY_WAITS)
 
     @routes.post(f"{BASE}/journal/acknowledge")
     @guarded

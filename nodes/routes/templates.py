@@ -11,7 +11,7 @@ from aiohttp import web
 from ... import api
 from ...api import Text, choices
 from .context import BASE, RouteContext, own_threads
-from .guard import Answer, Refusal, answer, text_json
+from .guard import Answer, Refusal, answer, or_404, text_json
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 _MAX_INT = 2**31 - 1
@@ -60,18 +60,14 @@ def add(context: RouteContext, shelf: Callable[[], Templates]) -> None:
     async def page_with(request: web.Request) -> Answer:
         profile, template_id = _profile(request), _id(request)
         page = await run_list(lambda: shelf().page_with(profile, template_id))
-        if page is None:
-            raise Refusal(404, _NO_TEMPLATE)
-        return answer(_page_json(page))
+        return answer(_page_json(or_404(page, _NO_TEMPLATE)))
 
     @routes.get(f"{BASE}/templates/{{id}}/picture")
     @guarded
     async def picture(request: web.Request) -> Answer:
         profile, template_id = _profile(request), _id(request)
         jpeg = await run_picture(lambda: shelf().thumbnail(profile, template_id))
-        if jpeg is None:
-            raise Refusal(404, _NO_TEMPLATE)
-        return Answer(body=jpeg, content_type="image/jpeg")
+        return Answer(body=or_404(jpeg, _NO_TEMPLATE), content_type="image/jpeg")
 
 
 def _profile(request: web.Request) -> str:
