@@ -17,7 +17,7 @@ from requests import RequestException
 
 from ..core import SANDBOX_PROFILE, SETTINGS_DIALOG, Provider, Text, shortened
 from ..services import HIDREAM_RATES
-from ..transport import NO_PROXY, base_of, climbs, is_loopback, origin
+from ..transport import NO_PROXY, base_of, climbs, is_loopback
 from .file import SECRETS, StoredProfile, bare_key
 
 HIDREAM_BASE_URL = "https://www.hidreamai.com"
@@ -319,8 +319,9 @@ def is_bound_to(bound: Sequence[str], bases: Sequence[str]) -> bool:
             a slash at the end), and the path of a CA file behind them.
         bases: the addresses of the profile now; "" for one that it lacks, where no key may go.
     """
+    # Not `origin(base)`: a base has no brackets around an IPv6 address, so that it cannot be parsed again.
     return len(bound) >= len(bases) and all(
-        base and known in (base, origin(base)) for known, base in zip(bound, bases, strict=False)
+        base and known in (base, "/".join(base.split("/")[:3])) for known, base in zip(bound, bases, strict=False)
     )
 
 
