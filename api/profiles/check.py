@@ -197,6 +197,7 @@ def _refused_key(account: HiDreamAccount | VolcengineAccount) -> Diagnosis:
 
 
 def _diagnosis_of_code(account: HiDreamAccount | VolcengineAccount, body: dict[str, object]) -> Diagnosis:
+    """The diagnosis of an answer of the service itself, by its code."""
     code, result = code_of(body.get("code")), body.get("result")
     if isinstance(account, VolcengineAccount):
         # An integer code comes from the service itself, which is asked only after the key was accepted.
