@@ -18,7 +18,6 @@ from .check import check_profile
 from .fields import (
     KEY_CHECKS,
     PROVIDERS,
-    SECRETS,
     SETTING_CHECKS,
     SETTINGS,
     WITH_THE_KEY,
@@ -32,7 +31,7 @@ from .fields import (
     retired_in,
     same_name,
 )
-from .file import ProfileFile, StaleRevisionError, StoredProfile
+from .file import SECRETS, ProfileFile, StaleRevisionError, StoredProfile
 from .resolve import Profiles
 
 _MOST_PROFILES = 100

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..core import ConfigurationError, Deadlines, JournalSettings, Text, pack_logger
-from .fields import SECRETS, SETTINGS, BadValueError, Value, key_word, left_out, limit_in_digits
-from .file import bare_key
+from .fields import SETTINGS, BadValueError, Value, key_word, left_out, limit_in_digits
+from .file import SECRETS, bare_key
 
 _CALLBACKS = ("REMOTE_IMAGE_CALLBACK_URL", "REMOTE_IMAGE_CALLBACK_LISTEN")
 _LONGEST_S = 86400.0

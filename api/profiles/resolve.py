@@ -26,8 +26,8 @@ from ..core import (
 from ..services import HIDREAM_RATES, Rate
 from ..transport import BearerAuth, ExchangedTokenAuth, HiDreamAccount, Sandbox, SignatureAuth, VolcengineAccount
 from .environment import Environment, checked, sent_key
-from .fields import SECRETS, SETTINGS, WITH_THE_KEY, Value, bases_of, is_bound_to, retired_in
-from .file import Contents, ProfileFile, StoredProfile, profile_names
+from .fields import SETTINGS, WITH_THE_KEY, Value, bases_of, is_bound_to, retired_in
+from .file import SECRETS, Contents, ProfileFile, StoredProfile, profile_names
 
 # Name, account id, `sandbox` and budget of the accounts that pay nothing.
 _SANDBOX = (SANDBOX_PROFILE, SANDBOX_PROFILE, True, Budget(per_day=None, per_run=None))
