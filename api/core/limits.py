@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,13 +23,12 @@ class Budget:
 class Limits:
     """What the services are said to allow one account; ``None`` = no limit.
 
-    ``at_once`` counts tasks; the two rates count pictures in any 60 seconds (HiDream's pages: 4 tasks at once,
-    outpainting 20 a minute, img2img 100). ``polls_per_second`` is this pack's own restraint.
+    ``at_once`` counts tasks. ``per_minute`` counts pictures in any 60 seconds, by the name of an endpoint's rate.
+    ``polls_per_second`` is this pack's own restraint.
     """
 
     at_once: int | None = None
-    outpaint_per_minute: int | None = None
-    img2img_per_minute: int | None = None
+    per_minute: Mapping[str, int | None] = field(default_factory=dict)
     polls_per_second: int | None = None
 
 

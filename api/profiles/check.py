@@ -42,6 +42,7 @@ TEMPLATES_PATH = "/api-pub/ec/v3/template/variation"
 _CONNECT_S, _ANSWER_S = 5.0, 5.0
 # A service is said to take a signature for some minutes; with a larger difference the clock is the likely cause.
 _CLOCK_MAY_DIFFER_S = 300.0
+_NOT_OF_THE_SERVICE = frozenset({404, 405, *range(300, 400)})
 # Words in the codes and messages of errors. Only SignatureDoesNotMatch has been seen
 # (docs.byteplus.com/byteplus-vision), the others are guesses of what the services may write.
 _CLOCK_WORDS = re.compile(r"timestamp|x-?date|clock|skew|requestexpired|signatureexpired", re.IGNORECASE)
@@ -143,95 +144,88 @@ def _innermost_message(problem: requests.RequestException) -> str:
 # ---- answers
 
 
+def _quoting(cause: Cause, en: str, zh: str, advice: Text) -> Diagnosis:
+    """A diagnosis with the words of the answer: ``{host}`` and ``{said}`` are still to be filled in."""
+    return Diagnosis(cause, Text(f"{en}. It said: {{said}}", f"{zh}。应答为：{{said}}"), advice)
+
+
+_REFUSED_KEY = _quoting("key", "{host} did not accept the key", "{host} 未接受该密钥", _KEY_ADVICE)
+_TROUBLE = _quoting("service", "{host} is in trouble at the moment", "{host} 暂时不可用", _SERVICE_ADVICE)
+_OTHER_HOST = _quoting("host", "What answers at {host} is not this service", "{host} 的应答不是该服务", _HOST_ADVICE)
+_UNKNOWN = _quoting(
+    "service", "{host} answered in a way that this pack does not know", "{host} 的应答未知", _SERVICE_ADVICE
+)
+_ACCEPTED_KEY = Diagnosis("ok", Text("{host} accepted the key.", "{host} 已接受该密钥。"))
+_ACCEPTED_TOKEN = Diagnosis("ok", Text("{host} accepted the token.", "{host} 已接受该令牌。"))
+_EXCHANGED = Diagnosis("ok", Text("{host} exchanged the API key for a token.", "{host} 已将 API key 兑换为令牌。"))
+_NOT_REFUSED = Diagnosis(
+    "ok",
+    Text(
+        "{host} answered and did not refuse the key. It said: {said}", "{host} 已应答，且未拒绝该密钥。应答为：{said}"
+    ),
+)
+
+
 def _diagnosis_of_answer(
     account: HiDreamAccount | VolcengineAccount, base_url: str, answer: Answer, now: float
 ) -> Diagnosis:
-    """The diagnosis of an answer. The order of the tests matters: words about the key or the clock win over the status.
+    """The diagnosis of an answer: that of the first row that holds.
 
     A 403 without a JSON object is no refusal of the key: a proxy or a firewall may have sent it.
     """
-    body = json_object(answer.body)
-    said = _quotation_of(answer)
-    host = urlsplit(base_url).netloc
-    signed = isinstance(account.auth, SignatureAuth)
-    words = _error_words(body)
-    refused = answer.status == 401 or (answer.status == 403 and body is not None)
-    if refused or (answer.status < 500 and _KEY_WORDS.search(words)):
-        if signed and (_CLOCK_WORDS.search(words) or abs(_seconds_ahead(answer, now)) > _CLOCK_MAY_DIFFER_S):
-            return _clock(host, said, _seconds_ahead(answer, now))
-        advice = _KEY_ADVICE
-        if isinstance(account, HiDreamAccount) and not isinstance(account.auth, ExchangedTokenAuth):
-            advice = Text(f"{_KEY_ADVICE.en} {_TOKEN_ADVICE.en}", f"{_KEY_ADVICE.zh}{_TOKEN_ADVICE.zh}")
-        return _quoting("key", Text(f"{host} did not accept the key", f"{host} 未接受该密钥"), said, advice)
-    if signed and answer.status < 500 and _CLOCK_WORDS.search(words):
-        return _clock(host, said, _seconds_ahead(answer, now))
-    if answer.status >= 500 or answer.status in (408, 429):
-        return _quoting(
-            "service", Text(f"{host} is in trouble at the moment", f"{host} 暂时不可用"), said, _SERVICE_ADVICE
-        )
-    if body is None or 300 <= answer.status < 400 or answer.status in (404, 405):
-        return _quoting(
-            "host", Text(f"What answers at {host} is not this service", f"{host} 的应答不是该服务"), said, _HOST_ADVICE
-        )
+    status, body = answer.status, json_object(answer.body)
+    words, ahead = _error_words(body), _seconds_ahead(answer, now)
+    refused = status == 401 or (status == 403 and body is not None) or _KEY_WORDS.search(words)
+    clock = _CLOCK_WORDS.search(words) or (refused and abs(ahead) > _CLOCK_MAY_DIFFER_S)
+    rows = (
+        (status >= 500, _TROUBLE),
+        (clock and isinstance(account.auth, SignatureAuth), _wrong_clock(ahead)),
+        (refused, _refused_key(account)),
+        (status in (408, 429), _TROUBLE),
+        (body is None or status in _NOT_OF_THE_SERVICE, _OTHER_HOST),
+        (True, _diagnosis_of_code(account, body or {})),
+    )
+    diagnosis = next(diagnosis for holds, diagnosis in rows if holds)
+    return _filled(diagnosis, urlsplit(base_url).netloc, _quotation_of(answer))
+
+
+def _refused_key(account: HiDreamAccount | VolcengineAccount) -> Diagnosis:
+    if isinstance(account, VolcengineAccount) or isinstance(account.auth, ExchangedTokenAuth):
+        return _REFUSED_KEY
+    advice = Text(f"{_KEY_ADVICE.en} {_TOKEN_ADVICE.en}", f"{_KEY_ADVICE.zh}{_TOKEN_ADVICE.zh}")
+    return replace(_REFUSED_KEY, advice=advice)
+
+
+def _diagnosis_of_code(account: HiDreamAccount | VolcengineAccount, body: dict[str, object]) -> Diagnosis:
+    """The diagnosis of an answer of the service itself, by its code."""
+    code, result = code_of(body.get("code")), body.get("result")
     if isinstance(account, VolcengineAccount):
-        return _volcengine(host, answer.status, code_of(body.get("code")), said)
-    return _hidream(account, host, body, said)
-
-
-def _hidream(account: HiDreamAccount, host: str, body: dict[str, object], said: str) -> Diagnosis:
-    exchanging = isinstance(account.auth, ExchangedTokenAuth)
-    result = body.get("result")
-    code = code_of(body.get("code"))
-    if code == 0:
-        if not exchanging:
-            return _ok(Text(f"{host} accepted the token.", f"{host} 已接受该令牌。"))
-        if isinstance(result, dict) and result.get("token"):
-            return _ok(Text(f"{host} exchanged the API key for a token.", f"{host} 已将 API key 兑换为令牌。"))
-        # The body is not shown: it may hold the token under another name.
-        return _unknown(host, "code 0")
-    elif exchanging and code is not None:
-        return _quoting("key", Text(f"{host} did not accept the key", f"{host} 未接受该密钥"), said, _KEY_ADVICE)
-    return _unknown(host, said)
-
-
-def _volcengine(host: str, status: int, code: int | str | None, said: str) -> Diagnosis:
-    if code == SUCCESS:
-        return _ok(Text(f"{host} accepted the key.", f"{host} 已接受该密钥。"))
-    if isinstance(code, int) and status < 500:
         # An integer code comes from the service itself, which is asked only after the key was accepted.
-        return _ok(
-            Text(
-                f"{host} answered and did not refuse the key. It said: {said}",
-                f"{host} 已应答，且未拒绝该密钥。应答为：{said}",
-            )
-        )
-    return _unknown(host, said)
+        return _ACCEPTED_KEY if code == SUCCESS else _NOT_REFUSED if isinstance(code, int) else _UNKNOWN
+    if not isinstance(account.auth, ExchangedTokenAuth):
+        return _ACCEPTED_TOKEN if code == 0 else _UNKNOWN
+    if code == 0:
+        # The body is not shown: it may hold the token under another name.
+        has_token = isinstance(result, dict) and result.get("token")
+        return _EXCHANGED if has_token else _filled(_UNKNOWN, "{host}", "code 0")
+    return _REFUSED_KEY if code is not None else _UNKNOWN
 
 
-def _ok(text: Text) -> Diagnosis:
-    return Diagnosis("ok", text)
-
-
-def _unknown(host: str, said: str) -> Diagnosis:
+def _wrong_clock(ahead: float) -> Diagnosis:
+    minutes = round(abs(ahead) / 60)
+    en = f"; the clocks differ by {minutes} minutes" if minutes else ""
+    zh = f"；双方时间相差 {minutes} 分钟" if minutes else ""
     return _quoting(
-        "service",
-        Text(f"{host} answered in a way that this pack does not know", f"{host} 的应答未知"),
-        said,
-        _SERVICE_ADVICE,
+        "clock",
+        f"{{host}} did not accept the time of the signature{en}",
+        f"{{host}} 未接受签名的时间{zh}",
+        _CLOCK_ADVICE,
     )
 
 
-def _clock(host: str, said: str, ahead: float) -> Diagnosis:
-    minutes = round(abs(ahead) / 60)
-    differs = minutes >= 1
-    en = f"; the clocks differ by {minutes} minutes" if differs else ""
-    zh = f"；双方时间相差 {minutes} 分钟" if differs else ""
-    what = Text(f"{host} did not accept the time of the signature{en}", f"{host} 未接受签名的时间{zh}")
-    return _quoting("clock", what, said, _CLOCK_ADVICE)
-
-
-def _quoting(cause: Cause, what: Text, said: str, advice: Text) -> Diagnosis:
-    return Diagnosis(cause, Text(f"{what.en}. It said: {said}", f"{what.zh}。应答为：{said}"), advice)
+def _filled(diagnosis: Diagnosis, host: str, said: str) -> Diagnosis:
+    en, zh = (words.format(host=host, said=said) for words in (diagnosis.text.en, diagnosis.text.zh))
+    return replace(diagnosis, text=Text(en, zh))
 
 
 def _quotation_of(answer: Answer) -> str:

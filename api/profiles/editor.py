@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -16,10 +16,9 @@ from ..core import DEFAULT_PROFILE, SANDBOX_PROFILE, ConfigurationError, Provide
 from ..transport import Diagnosis, origin
 from .check import check_profile
 from .fields import (
+    KEY_CHECKS,
     PROVIDERS,
-    RETIRED_SECRETS,
-    RETIRED_SETTINGS,
-    SECRETS,
+    SETTING_CHECKS,
     SETTINGS,
     WITH_THE_KEY,
     BadValueError,
@@ -27,14 +26,12 @@ from .fields import (
     Value,
     bases_of,
     is_bound_to,
-    key_word,
     left_out,
-    nothing,
     profile_name,
     retired_in,
     same_name,
 )
-from .file import ProfileFile, StaleRevisionError, StoredProfile
+from .file import SECRETS, ProfileFile, StaleRevisionError, StoredProfile
 from .resolve import Profiles
 
 _MOST_PROFILES = 100
@@ -100,13 +97,6 @@ class ShownProfiles:
     told: tuple[Text, ...] = ()
 
 
-@dataclass
-class _ChangeNotes:
-    """Collects what the user has to know about a change that is being made."""
-
-    texts: list[Text] = field(default_factory=list)
-
-
 class ProfileEditor:
     """Adds, changes, renames and removes profiles of a server's file."""
 
@@ -114,7 +104,7 @@ class ProfileEditor:
         self._profiles = profiles
         self._file = file
 
-    def shown(self, told: tuple[Text, ...] = ()) -> ShownProfiles:
+    def shown(self, told: Sequence[Text] = ()) -> ShownProfiles:
         """The profiles as they are now, with the texts ``told`` about a change.
 
         Raises:
@@ -129,7 +119,7 @@ class ProfileEditor:
             self._file.protection(),
             (*shown, self._shown(SANDBOX_PROFILE, None)),
             {name: self._default(name) for name in SETTINGS},
-            told,
+            tuple(told),
         )
 
     def add(
@@ -147,13 +137,13 @@ class ProfileEditor:
             RefusedEditError: a name or a value is not valid, or the file has another revision. Nothing was changed.
             ConfigurationError: the file, or a setting of the environment, cannot be used.
         """
-        with self._change(revision) as (entries, notes):
+        with self._change(revision) as (entries, told):
             entry = _new_entry(_free_name(entries, name))
             if len(entries) >= _MOST_PROFILES:
                 raise RefusedEditError(Text(f"There are {_MOST_PROFILES} profiles already.", "配置数量已达上限。"))
-            self._edit(entry, settings, keys, notes)
+            self._edit(entry, settings, keys, told)
             entries.append(entry)
-        return self.shown(tuple(notes.texts))
+        return self.shown(told)
 
     def change(
         self, revision: str, name: object, settings: Mapping[str, object], keys: Mapping[str, object]
@@ -162,39 +152,30 @@ class ProfileEditor:
 
         ``default`` is added if the file does not have it. Arguments, result and errors are those of :meth:`add`.
         """
-        with self._change(revision) as (entries, notes):
-            entry = _find(entries, name)
-            if entry is None:
-                if name != DEFAULT_PROFILE:
-                    raise _unknown(name)
-                entry = _new_entry(DEFAULT_PROFILE)
-                entries.insert(0, entry)
-            self._edit(entry, settings, keys, notes)
-        return self.shown(tuple(notes.texts))
+        with self._change(revision) as (entries, told):
+            if name == DEFAULT_PROFILE and all(entry["name"] != name for entry in entries):
+                entries.insert(0, _new_entry(DEFAULT_PROFILE))
+            self._edit(_find(entries, name), settings, keys, told)
+        return self.shown(told)
 
     def rename(self, revision: str, name: object, new_name: object) -> ShownProfiles:
         """Rename a profile. Its account id stays, so that what it bought is found again. Otherwise as :meth:`add`."""
-        with self._change(revision) as (entries, notes):
+        with self._change(revision) as (entries, told):
             entry = _find(entries, name)
-            if entry is None:
-                raise _unknown(name)
             entry["name"] = _free_name([other for other in entries if other is not entry], new_name)
-            notes.texts.append(
-                Text(
-                    "Workflows that name the old profile have to be changed to the new name.",
-                    "引用旧名称的工作流需要改用新名称。",
-                )
+        told.append(
+            Text(
+                "Workflows that name the old profile have to be changed to the new name.",
+                "引用旧名称的工作流需要改用新名称。",
             )
-        return self.shown(tuple(notes.texts))
+        )
+        return self.shown(told)
 
     def remove(self, revision: str, name: object) -> ShownProfiles:
         """Remove a profile with its keys. Otherwise as :meth:`add`."""
-        with self._change(revision) as (entries, _):
-            entry = _find(entries, name)
-            if entry is None:
-                raise _unknown(name)
-            entries.remove(entry)
-        return self.shown()
+        with self._change(revision) as (entries, told):
+            entries.remove(_find(entries, name))
+        return self.shown(told)
 
     def check(self, name: object, provider: object) -> Diagnosis:
         """Send a service one free request with a profile's key; see :func:`check_profile`. The file stays as it is.
@@ -210,11 +191,14 @@ class ProfileEditor:
         return check_profile(self._profiles, name, provider)
 
     @contextmanager
-    def _change(self, revision: str) -> Iterator[tuple[list[dict[str, Any]], _ChangeNotes]]:
-        """The profiles of the file as JSON, to be edited in the block; written at its end, unless the block raises."""
+    def _change(self, revision: str) -> Iterator[tuple[list[dict[str, Any]], list[Text]]]:
+        """The profiles of the file as JSON, to be edited in the block; written at its end, unless the block raises.
+
+        Also an empty list, for what the user has to know about the change.
+        """
         try:
             with self._file.change(revision) as document:
-                yield document["profiles"], _ChangeNotes()
+                yield document["profiles"], []
         except StaleRevisionError:
             raise RefusedEditError(_STALE, "changed elsewhere") from None
 
@@ -248,25 +232,24 @@ class ProfileEditor:
     # ---- editing
 
     def _edit(
-        self, entry: dict[str, Any], settings: Mapping[str, object], keys: Mapping[str, object], notes: _ChangeNotes
+        self, entry: dict[str, Any], settings: Mapping[str, object], keys: Mapping[str, object], told: list[Text]
     ) -> None:
         """Put settings, then keys into the JSON of a profile: a key is bound to the hosts that the settings name."""
         self._bind_old_keys(entry)
         for name, value in settings.items():
-            check = SETTINGS[name].check if name in SETTINGS else nothing if name in RETIRED_SETTINGS else None
-            checked = _checked(name, check, value)
+            checked = _checked(name, SETTING_CHECKS.get(name), value)
             entry["settings"].pop(name, None)
             if checked not in (None, ""):
                 entry["settings"][name] = checked
-        self._forget_keys_of_other_addresses(entry, keys, notes)
+        self._forget_keys_of_other_addresses(entry, keys, told)
         for name, value in keys.items():
-            key = _checked(name, key_word if name in SECRETS else nothing if name in RETIRED_SECRETS else None, value)
+            key = _checked(name, KEY_CHECKS.get(name), value)
             if what := left_out(value):
-                notes.texts.append(Text(f"{name}: {what.en}.", f"{name}：{what.zh}。"))
+                told.append(Text(f"{name}: {what.en}.", f"{name}：{what.zh}。"))
             entry["keys"].pop(name, None)
             if key:
-                entry["keys"][name] = {"value": Secret(str(key)).reveal(), "for": self._bound_to(entry, name)}
-        self._note_unused_values(entry["name"], {*settings, *keys}, notes)
+                entry["keys"][name] = {"value": Secret(str(key)).reveal(), "for": self._new_bases(entry, name)}
+        self._tell_unused_values(entry["name"], {*settings, *keys}, told)
 
     def _bind_old_keys(self, entry: dict[str, Any]) -> None:
         """Bind keys that version 0.1 bound to a host alone to the whole address, before a setting changes it.
@@ -274,13 +257,11 @@ class ProfileEditor:
         What stands in a key's ``for`` behind the addresses (version 0.1 wrote a CA file there) is kept.
         """
         for name, key in entry["keys"].items():
-            if name in SECRETS and self._has_hosts(entry, name):
-                bases = self._bound_to(entry, name)
-                if is_bound_to(key["for"], bases):
-                    key["for"] = [*bases, *key["for"][len(bases) :]]
+            if name in SECRETS and is_bound_to(key["for"], bases := self._bases(entry, name)):
+                key["for"] = [*bases, *key["for"][len(bases) :]]
 
     def _forget_keys_of_other_addresses(
-        self, entry: dict[str, Any], entered: Mapping[str, object], notes: _ChangeNotes
+        self, entry: dict[str, Any], entered: Mapping[str, object], told: list[Text]
     ) -> None:
         """Delete the keys that were entered for another address than the profile has now; no other one gets them.
 
@@ -289,17 +270,14 @@ class ProfileEditor:
         Args:
             entered: the keys of this change; they are replaced or removed anyway.
         """
-        for name in list(entry["keys"]):
-            if name not in SECRETS or name in entered:
-                continue
-            if self._has_hosts(entry, name) and is_bound_to(entry["keys"][name]["for"], self._bound_to(entry, name)):
-                continue
-            del entry["keys"][name]
-            notes.texts.append(_forgotten(name))
+        for name in [name for name in entry["keys"] if name in SECRETS and name not in entered]:
+            if not is_bound_to(entry["keys"][name]["for"], self._bases(entry, name)):
+                del entry["keys"][name]
+                told.append(_forgotten(name))
 
-    def _has_hosts(self, entry: dict[str, Any], name: str) -> bool:
-        """Whether every address that the key ``name`` is bound to is set and valid."""
-        return all(self._host(entry, host) for host in SECRETS[name].hosts)
+    def _bases(self, entry: dict[str, Any], name: str) -> tuple[str, ...]:
+        """The addresses that a key can be bound to now; "" for each that is not set, or not valid."""
+        return bases_of(name, partial(self._host, entry))
 
     def _host(self, entry: dict[str, Any], name: str) -> str:
         """The address that the setting ``name`` comes to: the profile's, else the environment's; "" for none."""
@@ -312,27 +290,25 @@ class ProfileEditor:
             # The file was edited by hand; no key can be bound to an address that is not valid.
             return ""
 
-    def _bound_to(self, entry: dict[str, Any], name: str) -> list[str]:
+    def _new_bases(self, entry: dict[str, Any], name: str) -> list[str]:
         """The addresses that a key is entered for; raises RefusedEditError if the profile lacks one."""
-        if not self._has_hosts(entry, name):
-            missing = ", ".join(host for host in SECRETS[name].hosts if not self._host(entry, host))
-            raise RefusedEditError(
-                Text(f"{name} needs {missing}, too.", f"填写 {name} 时还需填写 {missing}。"),
-            )
-        return list(bases_of(name, partial(self._host, entry)))
+        bases = self._bases(entry, name)
+        missing = ", ".join(host for host, base in zip(SECRETS[name].hosts, bases, strict=True) if not base)
+        if missing:
+            raise RefusedEditError(Text(f"{name} needs {missing}, too.", f"填写 {name} 时还需填写 {missing}。"))
+        return list(bases)
 
-    def _note_unused_values(self, profile: str, changed: set[str], notes: _ChangeNotes) -> None:
+    def _tell_unused_values(self, profile: str, changed: set[str], told: list[Text]) -> None:
         """Say which of the changed values have no effect because the environment has the provider's key."""
         for owner in PROVIDERS:
-            prefix = owner.lower()
-            unused = {name for name in changed if name.startswith(prefix) and (name in SECRETS or name in WITH_THE_KEY)}
-            if unused and self._profiles.by_environment(profile, owner):
-                notes.texts.append(
+            names = ", ".join(sorted(name for name in changed & WITH_THE_KEY if name.startswith(owner.lower())))
+            if names and self._profiles.by_environment(profile, owner):
+                told.append(
                     Text(
                         f"The environment of the server has a key for {owner}, and that one is used with its own host: "
-                        f"what is entered here ({', '.join(sorted(unused))}) applies only without it.",
+                        f"what is entered here ({names}) applies only without it.",
                         f"服务器环境变量中已有 {owner} 的密钥，将使用该密钥及其主机；"
-                        f"此处填写的内容（{', '.join(sorted(unused))}）仅在未设置环境变量时生效。",
+                        f"此处填写的内容（{names}）仅在未设置环境变量时生效。",
                     )
                 )
 
@@ -348,11 +324,13 @@ def _new_entry(name: str) -> dict[str, Any]:
     return {"name": name, "account": f"profile-{uuid.uuid4().hex}", "settings": {}, "keys": {}}
 
 
-def _find(entries: list[dict[str, Any]], name: object) -> dict[str, Any] | None:
+def _find(entries: list[dict[str, Any]], name: object) -> dict[str, Any]:
+    """The entry of a profile; raises RefusedEditError if there is none."""
     found = next((entry for entry in entries if entry["name"] == name), None)
-    if found is not None:
-        found.setdefault("settings", {})
-        found.setdefault("keys", {})
+    if found is None:
+        raise _unknown(name)
+    found.setdefault("settings", {})
+    found.setdefault("keys", {})
     return found
 
 

@@ -5,17 +5,21 @@ An empty variable counts as not set.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ..core import ConfigurationError, Deadlines, JournalSettings, Text, pack_logger
-from .fields import SECRETS, SETTINGS, BadValueError, Value, key_word, left_out, limit, switch
-from .file import bare_key
+from .fields import SETTINGS, BadValueError, Value, key_word, left_out, limit_in_digits
+from .file import SECRETS, bare_key
 
-_SWITCH = {**dict.fromkeys(("0", "false", "no", "off"), False), **dict.fromkeys(("1", "true", "yes", "on"), True)}
 _CALLBACKS = ("REMOTE_IMAGE_CALLBACK_URL", "REMOTE_IMAGE_CALLBACK_LISTEN")
+_LONGEST_S = 86400.0
+_T = TypeVar("_T")
+_V = TypeVar("_V")
 
 
 class Environment:
@@ -38,13 +42,7 @@ class Environment:
             ConfigurationError: the variable's value cannot be a key.
         """
         variable = SECRETS[name].variable
-        if not self.has_key(name):
-            return ""
-        say_what_is_left_out(variable, self.value(variable))
-        try:
-            return key_word(self.value(variable))
-        except BadValueError as problem:
-            raise _bad_variable(variable, problem) from None
+        return self._checked(variable, partial(sent_key, variable), "") if self.has_key(name) else ""
 
     def setting(self, name: str) -> Value:
         """The value that applies where a profile sets none: the variable's, else the built-in default.
@@ -53,26 +51,12 @@ class Environment:
             ConfigurationError: the variable's value is not valid.
         """
         setting = SETTINGS[name]
-        value = self.value(setting.variable) if setting.variable else ""
-        if not value:
-            return setting.default
-        if setting.check is limit:
-            return self._number(setting.variable, value)
-        if setting.check is switch:
-            if value.lower() not in _SWITCH:
-                raise _bad_variable(setting.variable, BadValueError(Text("1 or 0", "1 或 0"), value))
-            return _SWITCH[value.lower()]
-        try:
-            return setting.check(value)
-        except BadValueError as problem:
-            raise _bad_variable(setting.variable, problem) from None
+        return self._checked(setting.variable, setting.check_variable, setting.default)
 
-    def _number(self, variable: str, value: str) -> int:
-        if not (value.isascii() and value.isdigit() and len(value) <= 9):
-            raise _bad_variable(
-                variable, BadValueError(Text("a whole number, 0 = no limit", "整数，0 表示不限"), value)
-            )
-        return int(value)
+    def _checked(self, variable: str, check: Callable[[str], _T], default: _T) -> _T:
+        """What ``check`` makes of a variable; ``default`` if it is not set. Raises as :func:`checked`."""
+        value = self.value(variable)
+        return checked(variable, check, value, _VARIABLE_ADVICE) if value else default
 
     def warn_of_unused(self) -> None:
         """Log one warning if variables of version 0.1 are set that do nothing any more."""
@@ -90,14 +74,7 @@ class Environment:
         Raises:
             ConfigurationError: its bytes are no UTF-8.
         """
-        return self._text("REMOTE_IMAGE_ACCOUNT")
-
-    def _text(self, variable: str) -> str:
-        """The value of a variable; raises ConfigurationError if its bytes are no UTF-8: they become surrogates."""
-        value = self.value(variable)
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise _bad_variable(variable, BadValueError(Text("valid UTF-8", "有效的 UTF-8 文本")))
-        return value
+        return self._checked("REMOTE_IMAGE_ACCOUNT", _utf_8, "")
 
     def journal_settings(self, directory: Path) -> JournalSettings:
         """Where this server keeps its journal and store: in ``directory``, unless variables name other places.
@@ -105,12 +82,11 @@ class Environment:
         Raises:
             ConfigurationError: the store's size is no whole number, or the bytes of the URL are no UTF-8.
         """
-        size = self.value("REMOTE_IMAGE_STORE_MAX_GB")
-        gigabytes = self._number("REMOTE_IMAGE_STORE_MAX_GB", size) if size else 0
+        gigabytes = self._checked("REMOTE_IMAGE_STORE_MAX_GB", limit_in_digits, 0)
         store = self.value("REMOTE_IMAGE_STORE_DIR")
         return JournalSettings(
             directory=directory,
-            url=self._text("REMOTE_IMAGE_JOURNAL_URL"),
+            url=self._checked("REMOTE_IMAGE_JOURNAL_URL", _utf_8, ""),
             store=Path(store) if store else None,
             store_max_bytes=gigabytes * 10**9 if gigabytes else None,
         )
@@ -125,28 +101,33 @@ class Environment:
             ConfigurationError: a value is no number, or outside of the range that it names.
         """
         chosen: dict[str, float] = {}
-        for deadline in fields(Deadlines):
-            variable = f"REMOTE_IMAGE_{deadline.name.upper()}_SECONDS"
-            value = self.value(variable)
-            if not value:
-                continue
-            try:
-                seconds = float(value)
-            except ValueError:
-                seconds = math.nan
-            least = getattr(Deadlines, deadline.name) if deadline.name.endswith("_answer") else 0.1
-            if not least <= seconds <= 86400:
-                allowed = Text(f"{least:g}…86400", f"{least:g}…86400")
-                raise _bad_variable(variable, BadValueError(allowed, value))
-            chosen[deadline.name] = seconds
+        for name, default in asdict(Deadlines()).items():
+            check = partial(_seconds, default if name.endswith("_answer") else 0.1)
+            chosen[name] = self._checked(f"REMOTE_IMAGE_{name.upper()}_SECONDS", check, default)
         return Deadlines(**chosen)
+
+
+def _seconds(least: float, value: str) -> float:
+    """A deadline in the text of a variable."""
+    with suppress(ValueError):
+        if least <= float(value) <= _LONGEST_S:
+            return float(value)
+    allowed = f"{least:g}…{_LONGEST_S:g}"
+    raise BadValueError(Text(allowed, allowed), value)
+
+
+def _utf_8(value: str) -> str:
+    """The value of a variable, unless its bytes are no UTF-8: Python makes surrogates of them."""
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise BadValueError(Text("valid UTF-8", "有效的 UTF-8 文本"))
+    return value
 
 
 _logged_left_out: set[tuple[str, int]] = set()
 
 
-def say_what_is_left_out(where: str, key: str) -> None:
-    """Log, once for each key and place, that :func:`key_word` leaves out a part of the key.
+def sent_key(where: str, key: str) -> str:
+    """:func:`key_word`; logs, once for each key and place, that a part of the key is left out.
 
     Args:
         where: a variable, or a setting with its profile.
@@ -155,26 +136,28 @@ def say_what_is_left_out(where: str, key: str) -> None:
     if what is not None and (where, hash(key)) not in _logged_left_out:
         _logged_left_out.add((where, hash(key)))
         pack_logger().warning("%s: %s.", where, what.en)
+    return key_word(key)
 
 
-def _bad_variable(variable: str, problem: BadValueError) -> ConfigurationError:
-    return bad_setting(
-        variable,
-        problem,
-        Text(
-            "Correct it in the environment of the ComfyUI server, restart it, and queue again.",
-            "请在 ComfyUI 服务器的环境变量中修正，重启后重新运行。",
-        ),
-    )
+_VARIABLE_ADVICE = Text(
+    "Correct it in the environment of the ComfyUI server, restart it, and queue again.",
+    "请在 ComfyUI 服务器的环境变量中修正，重启后重新运行。",
+)
 
 
-def bad_setting(name: str, problem: BadValueError, advice: Text | None = None) -> ConfigurationError:
-    """The error for a setting whose value is not valid. It repeats the value only as far as ``problem.shown`` does."""
-    allowed, value = problem.allowed, problem.shown
-    shown = (
-        Text(f": it is {value}", f"（当前为 {value}）") if value else Text(" (its value is not shown)", "（值不显示）")
-    )
-    return ConfigurationError(
+def checked(name: str, check: Callable[[_V], _T], value: _V, advice: Text | None = None) -> _T:
+    """What ``check`` makes of the value of the setting ``name``.
+
+    Raises:
+        ConfigurationError: the value is not valid. It is repeated only as far as ``BadValueError.shown`` does.
+    """
+    try:
+        return check(value)
+    except BadValueError as problem:
+        allowed, shown = problem.allowed, Text(" (its value is not shown)", "（值不显示）")
+        if problem.shown:
+            shown = Text(f": it is {problem.shown}", f"（当前为 {problem.shown}）")
+    raise ConfigurationError(
         Text(
             f"The setting {name} is not valid{shown.en}; it must be {allowed.en}.",
             f"设置 {name} 无效{shown.zh}，应为{allowed.zh}。",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
@@ -15,8 +16,9 @@ from urllib.parse import SplitResult, urlsplit
 from requests import RequestException
 
 from ..core import SANDBOX_PROFILE, SETTINGS_DIALOG, Provider, Text, shortened
-from ..transport import NO_PROXY, base_of, climbs, is_loopback, origin
-from .file import StoredProfile, bare_key
+from ..services import HIDREAM_RATES
+from ..transport import NO_PROXY, base_of, climbs, is_loopback
+from .file import SECRETS, StoredProfile, bare_key
 
 HIDREAM_BASE_URL = "https://www.hidreamai.com"
 HIDREAM_EC_BASE_URL = "https://hidreamai.com"
@@ -28,6 +30,8 @@ _MAX_CHARACTERS = 2048
 _MAX_KEY_CHARACTERS = 4096
 _MAX_NAME_CHARACTERS = 64
 _MAX_LIMIT = 10**9 - 1
+_WHOLE_NUMBER = Text("a whole number, 0 = no limit", "整数，0 表示不限")
+_SWITCH = {**dict.fromkeys(("0", "false", "no", "off"), False), **dict.fromkeys(("1", "true", "yes", "on"), True)}
 # Nothing else is allowed between // and /: urllib, requests and urllib3 do not agree on what other characters mean.
 _HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?", re.IGNORECASE | re.ASCII)
 
@@ -153,17 +157,20 @@ def _parts_of(address: str, allowed: Text) -> SplitResult:
     Args:
         allowed: the text of the error for any other address.
     """
-    try:
-        parts = urlsplit(address)
-        is_allowed = _HOST.fullmatch(parts.netloc) and parts.port != 0
-    except ValueError:
-        is_allowed = False
-    if not is_allowed:
-        raise BadValueError(allowed)
+    parts = _split(address, allowed)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         secure = Text("https://… (http:// only for 127.0.0.1)", "https://…（仅 127.0.0.1 可用 http://）")
         raise BadValueError(secure, f"{parts.scheme}://{parts.hostname}")
     return parts
+
+
+def _split(address: str, allowed: Text) -> SplitResult:
+    """The parts of an address that has a valid host and port and no login; else raises BadValueError(allowed)."""
+    with suppress(ValueError):
+        parts = urlsplit(address)
+        if _HOST.fullmatch(parts.netloc) and parts.port != 0:
+            return parts
+    raise BadValueError(allowed)
 
 
 def language(value: object) -> str:
@@ -179,12 +186,25 @@ def switch(value: object) -> bool | None:
     return value
 
 
+def _switch_in_words(text: str) -> bool:
+    """:func:`switch` of a variable: 1, true, yes and on, or 0, false, no and off."""
+    if text.lower() not in _SWITCH:
+        raise BadValueError(Text("1 or 0", "1 或 0"), text)
+    return _SWITCH[text.lower()]
+
+
 def limit(value: object) -> int | None:
     """A whole number up to 10⁹ − 1; 0 means no limit, and ``None`` that the server's value applies."""
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    if value is not None and not (is_whole and 0 <= value <= _MAX_LIMIT):  # type: ignore[operator]
-        raise BadValueError(Text("a whole number, 0 = no limit", "整数，0 表示不限"))
-    return value  # type: ignore[return-value]
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_LIMIT):
+        return value
+    raise BadValueError(_WHOLE_NUMBER)
+
+
+def limit_in_digits(text: str) -> int:
+    """:func:`limit` of a variable."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise BadValueError(_WHOLE_NUMBER, text)
+    return int(text)
 
 
 def proxy(value: object) -> str:
@@ -192,24 +212,16 @@ def proxy(value: object) -> str:
     given = text_of(value)
     if given.lower() in ("", NO_PROXY):
         return given.lower()
-    address = given if "://" in given else f"http://{given}"
     allowed = Text(
         "http://host:port without a login, or none (a SOCKS proxy, or one with a login, goes into HTTPS_PROXY in the "
         "environment of the server)",
         "http://host:port（不含登录信息）或 none（SOCKS 代理或需要登录的代理请写入服务器环境变量 HTTPS_PROXY）",
     )
-    try:
-        parts = urlsplit(address)
-        host, port = parts.hostname or "", parts.port
-        is_allowed = _HOST.fullmatch(parts.netloc) and port != 0
-    except ValueError:
-        raise BadValueError(allowed) from None
-    if not is_allowed or parts.path not in ("", "/") or parts.query or parts.fragment:
+    parts = _split(given if "://" in given else f"http://{given}", allowed)
+    if parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise BadValueError(allowed)
-    if parts.scheme not in ("http", "https"):
-        raise BadValueError(allowed)
-    shown = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
 def profile_name(value: object) -> str:
@@ -248,11 +260,30 @@ class Setting:
     default: Value = ""
 
     @property
+    def check_variable(self) -> Callable[[str], Value]:
+        """Checks the text of the variable."""
+        return _CHECKS_OF_TEXT.get(self.check, self.check)
+
+    @property
     def unset(self) -> Value:
         """The value that stands for "not set": "" of a text, ``None`` of a number or switch."""
-        return "" if self.check not in (switch, limit) else None
+        return "" if self.check not in _CHECKS_OF_TEXT else None
 
 
+# From the check of a value that is no text in the file and the dialog to the check of its text in a variable.
+_CHECKS_OF_TEXT: Mapping[Callable[[object], Value], Callable[[str], Value]] = {
+    switch: _switch_in_words,
+    limit: limit_in_digits,
+}
+# From the name of a limit to its default. Its variable is REMOTE_IMAGE_ and the name in capitals.
+_LIMITS: Mapping[str, int] = {
+    "pictures_per_day": 0,
+    "pictures_per_run": 100,
+    "hidream_at_once": 4,
+    **{rate.setting: rate.default for rate in HIDREAM_RATES},
+    "volcengine_at_once": 2,
+    "polls_per_second": 10,
+}
 SETTINGS: Mapping[str, Setting] = {
     "hidream_base_url": Setting(_hidream_url, "HIDREAM_BASE_URL", HIDREAM_BASE_URL),
     "hidream_ec_base_url": Setting(_hidream_url, "HIDREAM_EC_BASE_URL", HIDREAM_EC_BASE_URL),
@@ -263,42 +294,11 @@ SETTINGS: Mapping[str, Setting] = {
     "language": Setting(language, "HIDREAM_LANGUAGE", "zh"),
     "notify_url": Setting(notify_url, "REMOTE_IMAGE_NOTIFY_URL"),
     "proxy": Setting(proxy),
-    "pictures_per_day": Setting(limit, "REMOTE_IMAGE_PICTURES_PER_DAY", 0),
-    "pictures_per_run": Setting(limit, "REMOTE_IMAGE_PICTURES_PER_RUN", 100),
-    "hidream_at_once": Setting(limit, "REMOTE_IMAGE_HIDREAM_AT_ONCE", 4),
-    "hidream_outpaint_per_minute": Setting(limit, "REMOTE_IMAGE_HIDREAM_OUTPAINT_PER_MINUTE", 20),
-    "hidream_img2img_per_minute": Setting(limit, "REMOTE_IMAGE_HIDREAM_IMG2IMG_PER_MINUTE", 100),
-    "volcengine_at_once": Setting(limit, "REMOTE_IMAGE_VOLCENGINE_AT_ONCE", 2),
-    "polls_per_second": Setting(limit, "REMOTE_IMAGE_POLLS_PER_SECOND", 10),
-}
-
-
-@dataclass(frozen=True)
-class Key:
-    """A secret of a profile.
-
-    Args:
-        owner: the provider that it is for.
-        hosts: names of the settings with the addresses that it may be sent to.
-        variable: of the environment, from which ``default`` takes it.
-    """
-
-    owner: Provider
-    hosts: tuple[str, ...]
-    variable: str
-
-
-_HIDREAM_HOSTS = ("hidream_base_url", "hidream_ec_base_url")
-SECRETS: Mapping[str, Key] = {
-    "hidream_token": Key("HiDream", _HIDREAM_HOSTS, "HIDREAM_TOKEN"),
-    "hidream_api_key": Key("HiDream", _HIDREAM_HOSTS, "HIDREAM_API_KEY"),
-    "volcengine_gateway_api_key": Key("Volcengine", ("volcengine_gateway_base_url",), "VOLCENGINE_GATEWAY_API_KEY"),
-    "volcengine_access_key_id": Key("Volcengine", ("volcengine_base_url",), "VOLCENGINE_ACCESS_KEY_ID"),
-    "volcengine_secret_access_key": Key("Volcengine", ("volcengine_base_url",), "VOLCENGINE_SECRET_ACCESS_KEY"),
+    **{name: Setting(limit, f"REMOTE_IMAGE_{name.upper()}", default) for name, default in _LIMITS.items()},
 }
 PROVIDERS: tuple[Provider, ...] = ("HiDream", "Volcengine")
-# If the environment has a provider's key, these settings of the provider come from the environment, too.
-WITH_THE_KEY = frozenset({"hidream_user_id"}.union(*(key.hosts for key in SECRETS.values())))
+# If the environment has a provider's key, these keys and settings of the provider come from the environment, too.
+WITH_THE_KEY = frozenset({"hidream_user_id"}).union(SECRETS, *(key.hosts for key in SECRETS.values()))
 
 
 def bases_of(name: str, host: Callable[[str], str]) -> tuple[str, ...]:
@@ -306,7 +306,7 @@ def bases_of(name: str, host: Callable[[str], str]) -> tuple[str, ...]:
 
     Args:
         name: of the key.
-        host: returns the address that a setting holds.
+        host: returns the address that a setting holds; "" for none.
     """
     return tuple(base_of(host(setting)) for setting in SECRETS[name].hosts)
 
@@ -317,10 +317,11 @@ def is_bound_to(bound: Sequence[str], bases: Sequence[str]) -> bool:
     Args:
         bound: what the file says that the key was entered for. Version 0.1 wrote scheme, host and port alone (without
             a slash at the end), and the path of a CA file behind them.
-        bases: the addresses of the profile now.
+        bases: the addresses of the profile now; "" for one that it lacks, where no key may go.
     """
+    # Not `origin(base)`: a base has no brackets around an IPv6 address, so that it cannot be parsed again.
     return len(bound) >= len(bases) and all(
-        known in (base, origin(base)) for known, base in zip(bound, bases, strict=False)
+        base and known in (base, "/".join(base.split("/")[:3])) for known, base in zip(bound, bases, strict=False)
     )
 
 
@@ -344,8 +345,6 @@ class Retired:
     advice: Text
 
 
-RETIRED_SETTINGS = frozenset({"ca_file"})
-RETIRED_SECRETS = frozenset({"proxy_login"})
 _SOCKS = re.compile(r"socks[^:]*://", re.IGNORECASE)
 _PROXY_ADVICE = Text(
     "Set HTTPS_PROXY in the environment of the ComfyUI server (it can be a SOCKS proxy and have a login), restart the "
@@ -355,8 +354,6 @@ _PROXY_ADVICE = Text(
     "并将该配置的代理留空；或填写无需登录的代理（例如本机代理）。"
     f"然后在「{SETTINGS_DIALOG.zh}」中删除旧条目。",
 )
-
-
 _CA_ADVICE = Text(
     "Set REQUESTS_CA_BUNDLE in the environment of the ComfyUI server to a bundle that holds these certificates and "
     "those of the public CAs (or to this file, if no other host is used), and restart the server. Then remove the old "
@@ -373,33 +370,41 @@ def nothing(value: object) -> str:
     return ""
 
 
+RETIRED_SECRETS = frozenset({"proxy_login"})
+# What can be entered in the dialog, by name.
+SETTING_CHECKS = {**{name: setting.check for name, setting in SETTINGS.items()}, "ca_file": nothing}
+KEY_CHECKS = {**dict.fromkeys(SECRETS, key_word), **dict.fromkeys(RETIRED_SECRETS, nothing)}
+
+
 def retired_in(profile: StoredProfile) -> list[Retired]:
     """The retired entries of a profile. They are reported and not ignored, because they decided how calls went out."""
     name, found = profile.name, []
     proxy_address = str(profile.settings.get("proxy") or "").strip()
+    ca_file = profile.settings.get("ca_file")
     if _SOCKS.match(proxy_address):
-        what = Text(
-            f"The proxy of the profile {name!r} is a SOCKS proxy, which is no longer supported in a profile.",
-            f"配置 {name!r} 的代理是 SOCKS 代理，配置中不再支持。",
-        )
-        found.append(Retired("settings", "proxy", what, _PROXY_ADVICE))
+        what = Text(f"The proxy of the profile {name!r} is a SOCKS proxy", f"配置 {name!r} 的代理是 SOCKS 代理")
+        found.append(_retired("settings", "proxy", what, _PROXY_ADVICE))
     elif "@" in proxy_address:
         what = Text(
-            f"The proxy of the profile {name!r} has a login in its address, which is no longer supported in a profile.",
-            f"配置 {name!r} 的代理地址含有登录信息，配置中不再支持。",
+            f"The proxy of the profile {name!r} has a login in its address", f"配置 {name!r} 的代理地址含有登录信息"
         )
-        found.append(Retired("settings", "proxy", what, _PROXY_ADVICE))
-    if "proxy_login" in profile.other_keys:
+        found.append(_retired("settings", "proxy", what, _PROXY_ADVICE))
+    if not RETIRED_SECRETS.isdisjoint(profile.other_keys):
         what = Text(
-            f"The profile {name!r} has a login for its proxy (proxy_login), which is no longer supported in a profile.",
-            f"配置 {name!r} 含有代理的登录信息（proxy_login），配置中不再支持。",
+            f"The profile {name!r} has a login for its proxy (proxy_login)",
+            f"配置 {name!r} 含有代理的登录信息（proxy_login）",
         )
-        found.append(Retired("keys", "proxy_login", what, _PROXY_ADVICE))
-    if profile.settings.get("ca_file"):
-        file = shortened(str(profile.settings["ca_file"]), 200)
+        found.append(_retired("keys", "proxy_login", what, _PROXY_ADVICE))
+    if ca_file:
+        file = shortened(str(ca_file), 200)
         what = Text(
-            f"The profile {name!r} has a CA file (ca_file: {file}), which is no longer supported in a profile.",
-            f"配置 {name!r} 有自己的 CA 文件（ca_file：{file}），配置中不再支持。",
+            f"The profile {name!r} has a CA file (ca_file: {file})",
+            f"配置 {name!r} 有自己的 CA 文件（ca_file：{file}）",
         )
-        found.append(Retired("settings", "ca_file", what, _CA_ADVICE))
+        found.append(_retired("settings", "ca_file", what, _CA_ADVICE))
     return found
+
+
+def _retired(part: Literal["settings", "keys"], name: str, what: Text, advice: Text) -> Retired:
+    sentence = Text(f"{what.en}, which is no longer supported in a profile.", f"{what.zh}，配置中不再支持。")
+    return Retired(part, name, sentence, advice)

@@ -18,19 +18,45 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core import DEFAULT_PROFILE, SANDBOX_PROFILE, TEMPORARY, ConfigurationError, Secret, Text, alone, write_whole
+from ..core import (
+    DEFAULT_PROFILE,
+    SANDBOX_PROFILE,
+    TEMPORARY,
+    ConfigurationError,
+    Provider,
+    Secret,
+    Text,
+    alone,
+    write_whole,
+)
 
+
+@dataclass(frozen=True)
+class Key:
+    """A secret of a profile.
+
+    Args:
+        owner: the provider that it is for.
+        hosts: names of the settings with the addresses that it may be sent to.
+        variable: of the environment, from which ``default`` takes it.
+    """
+
+    owner: Provider
+    hosts: tuple[str, ...]
+    variable: str
+
+
+_HIDREAM_HOSTS = ("hidream_base_url", "hidream_ec_base_url")
 # The keys that this version uses. They are here because ComfyUI's start needs them and does not load fields.py, which
 # loads `transport`.
-KEY_NAMES = frozenset(
-    {
-        "hidream_token",
-        "hidream_api_key",
-        "volcengine_gateway_api_key",
-        "volcengine_access_key_id",
-        "volcengine_secret_access_key",
-    }
-)
+SECRETS: Mapping[str, Key] = {
+    "hidream_token": Key("HiDream", _HIDREAM_HOSTS, "HIDREAM_TOKEN"),
+    "hidream_api_key": Key("HiDream", _HIDREAM_HOSTS, "HIDREAM_API_KEY"),
+    "volcengine_gateway_api_key": Key("Volcengine", ("volcengine_gateway_base_url",), "VOLCENGINE_GATEWAY_API_KEY"),
+    "volcengine_access_key_id": Key("Volcengine", ("volcengine_base_url",), "VOLCENGINE_ACCESS_KEY_ID"),
+    "volcengine_secret_access_key": Key("Volcengine", ("volcengine_base_url",), "VOLCENGINE_SECRET_ACCESS_KEY"),
+}
+KEY_NAMES = frozenset(SECRETS)
 _NAME = "profiles.json"
 _LOCK = "profiles.lock"
 # The number in a new file. A file of a newer version keeps its number and the entries that are unknown here.
@@ -255,9 +281,9 @@ def first_profile(file: ProfileFile, environment: Mapping[str, str]) -> str:
     """The default of the widget ``profile`` on a new node: ``sandbox`` if no key is set anywhere, else ``default``.
 
     Args:
-        environment: the variables of the process. The variable of a key is its name in capitals.
+        environment: the variables of the process.
     """
-    if any(bare_key(environment.get(name.upper(), "")) for name in KEY_NAMES):
+    if any(bare_key(environment.get(key.variable, "")) for key in SECRETS.values()):
         return DEFAULT_PROFILE
     try:
         return DEFAULT_PROFILE if file.has_keys() else SANDBOX_PROFILE

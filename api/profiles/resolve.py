@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
 
 from requests.auth import AuthBase
 
@@ -24,27 +23,15 @@ from ..core import (
     Text,
     hide_address,
 )
+from ..services import HIDREAM_RATES, Rate
 from ..transport import BearerAuth, ExchangedTokenAuth, HiDreamAccount, Sandbox, SignatureAuth, VolcengineAccount
-from .environment import Environment, bad_setting, say_what_is_left_out
-from .fields import SECRETS, SETTINGS, WITH_THE_KEY, BadValueError, Value, bases_of, is_bound_to, key_word, retired_in
-from .file import Contents, ProfileFile, StoredProfile, profile_names
+from .environment import Environment, checked, sent_key
+from .fields import SETTINGS, WITH_THE_KEY, Value, bases_of, is_bound_to, retired_in
+from .file import SECRETS, Contents, ProfileFile, StoredProfile, profile_names
 
-
-class _FreeOfCharge(TypedDict):
-    profile: str
-    account_id: str
-    sandbox: bool
-    budget: Budget
-
-
-_FREE_OF_CHARGE: _FreeOfCharge = {
-    "profile": SANDBOX_PROFILE,
-    "account_id": SANDBOX_PROFILE,
-    "sandbox": True,
-    "budget": Budget(per_day=None, per_run=None),
-}
-
-
+# Name, account id, `sandbox` and budget of the accounts that pay nothing.
+_SANDBOX = (SANDBOX_PROFILE, SANDBOX_PROFILE, True, Budget(per_day=None, per_run=None))
+_GATEWAY_PATH = "/volcv/v1"
 # Latin letters have spaces around them in a Chinese sentence.
 _IN_CHINESE: Mapping[Provider, str] = {"HiDream": " HiDream ", "Volcengine": "火山引擎"}
 # For each provider, the sets of keys of which one is enough to pay.
@@ -87,10 +74,7 @@ class _Source:
         own = self.stored.settings.get(name) if self.stored is not None else None
         if own in (None, "") or (self.by_environment and name in WITH_THE_KEY):
             return self.environment.setting(name)
-        try:
-            return SETTINGS[name].check(own)
-        except BadValueError as problem:
-            raise bad_setting(f"{name} ({self.profile})", problem) from None
+        return checked(f"{name} ({self.profile})", SETTINGS[name].check, own)
 
     def text(self, name: str) -> str:
         return str(self.setting(name) or "")
@@ -115,11 +99,7 @@ class _Source:
         if not is_bound_to(stored.bound_to, bases_of(name, self.text)):
             raise self._bound_elsewhere(name, stored.bound_to)
         where = f"{name} ({self.profile})"
-        say_what_is_left_out(where, stored.value.reveal())
-        try:
-            return key_word(stored.value.reveal())
-        except BadValueError as problem:
-            raise bad_setting(where, problem) from None
+        return checked(where, partial(sent_key, where), stored.value.reveal())
 
     def has_key(self, name: str) -> bool:
         """Whether there is a key ``name`` that may be sent to the addresses of the profile."""
@@ -161,6 +141,19 @@ class _Source:
             by_environment=self.profile == DEFAULT_PROFILE,
         )
 
+    def limits(self, at_once: str, rates: Iterable[Rate] = ()) -> Limits:
+        """The limits of the account.
+
+        Args:
+            at_once: the setting with the number of tasks.
+            rates: of the provider's endpoints.
+        """
+        return Limits(
+            at_once=self.limit(at_once),
+            per_minute={rate.setting: self.limit(rate.setting) for rate in rates},
+            polls_per_second=self.limit("polls_per_second"),
+        )
+
     def incomplete(self, missing: str) -> ConfigurationError:
         """The error for a key of several parts of which one is missing.
 
@@ -180,23 +173,19 @@ class _Source:
         return self._cannot_pay(what, *variables)
 
     def _cannot_pay(self, what: Text, *variables: str) -> ConfigurationError:
-        if self.profile != DEFAULT_PROFILE:
-            return ConfigurationError(
-                what,
-                advice=Text(
-                    f"Enter one for {self.profile!r} in {SETTINGS_DIALOG.en}, or choose the profile `sandbox` to try "
-                    "the node without a key.",
-                    f"请在「{SETTINGS_DIALOG.zh}」中为 {self.profile!r} 填写密钥，或选择 `sandbox` 配置免密钥试用。",
-                ),
+        who, or_set = Text(f"{self.profile!r}", f" {self.profile!r} "), Text("", "")
+        if self.profile == DEFAULT_PROFILE:
+            who = Text("this profile", "该配置")
+            or_set = Text(
+                f" or set {' or '.join(variables)} in the environment of the ComfyUI server and restart it,",
+                f"或在 ComfyUI 服务器的环境变量中设置 {' 或 '.join(variables)} 并重启，",
             )
-        listed_en, listed_zh = " or ".join(variables), " 或 ".join(variables)
         return ConfigurationError(
             what,
             advice=Text(
-                f"Enter one for this profile in {SETTINGS_DIALOG.en}, or set {listed_en} in the environment of the "
-                "ComfyUI server and restart it, or choose the profile `sandbox` to try the node without a key.",
-                f"请在「{SETTINGS_DIALOG.zh}」中为该配置填写密钥，或在 ComfyUI 服务器的环境变量中设置 {listed_zh} "
-                "并重启，或选择 `sandbox` 配置免密钥试用。",
+                f"Enter one for {who.en} in {SETTINGS_DIALOG.en},{or_set.en} or choose the profile `sandbox` to try "
+                "the node without a key.",
+                f"请在「{SETTINGS_DIALOG.zh}」中为{who.zh}填写密钥，{or_set.zh}或选择 `sandbox` 配置免密钥试用。",
             ),
         )
 
@@ -249,9 +238,12 @@ class Profiles:
         deadlines = self.environment.deadlines()
         if profile == SANDBOX_PROFILE:
             sandbox = self._start_sandbox()
-            token = BearerAuth(Secret(sandbox.hidream_token), frozenset({sandbox.url}))
             return HiDreamAccount(
-                **_FREE_OF_CHARGE, base_url=sandbox.url, ec_base_url=sandbox.url, auth=token, deadlines=deadlines
+                *_SANDBOX,
+                deadlines=deadlines,
+                base_url=sandbox.url,
+                ec_base_url=sandbox.url,
+                auth=BearerAuth(Secret(sandbox.hidream_token), frozenset({sandbox.url})),
             )
         source = self._source_for_call(profile, "HiDream")
         proxy = source.text("proxy")
@@ -271,12 +263,7 @@ class Profiles:
             profile=profile,
             account_id=source.account_id(name),
             budget=source.budget(),
-            limits=Limits(
-                at_once=source.limit("hidream_at_once"),
-                outpaint_per_minute=source.limit("hidream_outpaint_per_minute"),
-                img2img_per_minute=source.limit("hidream_img2img_per_minute"),
-                polls_per_second=source.limit("polls_per_second"),
-            ),
+            limits=source.limits("hidream_at_once", HIDREAM_RATES),
             deadlines=deadlines,
             proxy=proxy,
             base_url=base_url,
@@ -300,18 +287,19 @@ class Profiles:
         deadlines = self.environment.deadlines()
         if profile == SANDBOX_PROFILE:
             sandbox = self._start_sandbox()
-            key = BearerAuth(Secret(sandbox.gateway_api_key), frozenset({sandbox.url}))
             return VolcengineAccount(
-                **_FREE_OF_CHARGE, base_url=sandbox.url, path="/volcv/v1", auth=key, deadlines=deadlines
+                *_SANDBOX,
+                deadlines=deadlines,
+                base_url=sandbox.url,
+                path=_GATEWAY_PATH,
+                auth=BearerAuth(Secret(sandbox.gateway_api_key), frozenset({sandbox.url})),
             )
         source = self._source_for_call(profile, "Volcengine")
         make_account = partial(
             VolcengineAccount,
             profile=profile,
             budget=source.budget(),
-            limits=Limits(
-                at_once=source.limit("volcengine_at_once"), polls_per_second=source.limit("polls_per_second")
-            ),
+            limits=source.limits("volcengine_at_once"),
             deadlines=deadlines,
             proxy=source.text("proxy"),
             resumable=bool(source.setting("volcengine_resumable")),
@@ -322,20 +310,16 @@ class Profiles:
                 raise source.incomplete("VOLCENGINE_GATEWAY_BASE_URL")
             gateway = BearerAuth(Secret(gateway_key), frozenset({base_url}))
             account_id = source.account_id("volcengine_gateway_api_key")
-            return make_account(account_id=account_id, base_url=base_url, path="/volcv/v1", auth=gateway)
-        access_key_id = source.key("volcengine_access_key_id")
-        secret_access_key = source.key("volcengine_secret_access_key")
-        if not access_key_id and not secret_access_key:
-            raise source.no_key(
-                "VOLCENGINE_GATEWAY_API_KEY + VOLCENGINE_GATEWAY_BASE_URL",
-                "VOLCENGINE_ACCESS_KEY_ID + VOLCENGINE_SECRET_ACCESS_KEY",
-            )
-        if not access_key_id:
-            raise source.incomplete("VOLCENGINE_ACCESS_KEY_ID")
-        if not secret_access_key:
-            raise source.incomplete("VOLCENGINE_SECRET_ACCESS_KEY")
+            return make_account(account_id=account_id, base_url=base_url, path=_GATEWAY_PATH, auth=gateway)
+        pair = {name: source.key(name) for name in ("volcengine_access_key_id", "volcengine_secret_access_key")}
+        missing = [SECRETS[name].variable for name, key in pair.items() if not key]
+        if len(missing) == len(pair):
+            raise source.no_key("VOLCENGINE_GATEWAY_API_KEY + VOLCENGINE_GATEWAY_BASE_URL", " + ".join(missing))
+        if missing:
+            raise source.incomplete(*missing)
         base_url = source.text("volcengine_base_url")
-        signature = SignatureAuth(Secret(access_key_id), Secret(secret_access_key), frozenset({base_url}))
+        access_key_id, secret_access_key = map(Secret, pair.values())
+        signature = SignatureAuth(access_key_id, secret_access_key, frozenset({base_url}))
         account_id = source.account_id("volcengine_access_key_id")
         return make_account(account_id=account_id, base_url=base_url, path="/", auth=signature)
 

@@ -8,7 +8,7 @@ found; the rule "GET <submit URL>/results" is the documented one of their siblin
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
@@ -26,7 +26,6 @@ from ..core import (
     Ceiling,
     ConfigurationError,
     InvalidInputError,
-    Limits,
     PollError,
     Provider,
     RemoteImageError,
@@ -103,13 +102,24 @@ class ModelPhotoSetRequest(HiDreamRequest):
 
 
 @dataclass(frozen=True)
+class Rate:
+    """How many pictures of an endpoint HiDream's pages allow in any 60 seconds.
+
+    ``setting`` is the name of the profile's setting with the limit, ``default`` its value where nothing sets it.
+    """
+
+    setting: str
+    default: int
+
+
+@dataclass(frozen=True)
 class Endpoint:
-    """One endpoint: its paths for submits and results, its rate limit, and the optional headers that its page lists."""
+    """One endpoint: its paths for submits and results, its rate, and the optional headers that its page lists."""
 
     name: str
     submit_path: str
     results_path: str
-    pictures_per_minute: Callable[[Limits], int | None] = lambda limits: None
+    rate: Rate | None = None
     on_ec_host: bool = False
     takes_user_id: bool = True
     takes_language: bool = False
@@ -121,14 +131,14 @@ OUTPAINT = Endpoint(
     HIDREAM_OUTPAINT,
     "/api-pub/gw/v3/image/outpainting/async",
     "/api-pub/gw/v3/image/outpainting/async/results",
-    lambda limits: limits.outpaint_per_minute,
+    Rate("hidream_outpaint_per_minute", 20),
     takes_language=True,
 )
 IMAGE_TO_IMAGE = Endpoint(
     HIDREAM_IMAGE_TO_IMAGE,
     "/api-pub/gw/v2/image/img2img/async",
     "/api-pub/gw/v2/image/img2img/async/results",
-    lambda limits: limits.img2img_per_minute,
+    Rate("hidream_img2img_per_minute", 100),
 )
 UPSCALE = Endpoint(
     HIDREAM_UPSCALE,
@@ -144,6 +154,7 @@ MODEL_PHOTO_SET = Endpoint(
     takes_user_id=False,
 )
 ENDPOINTS = {endpoint.name: endpoint for endpoint in (OUTPAINT, IMAGE_TO_IMAGE, UPSCALE, MODEL_PHOTO_SET)}
+HIDREAM_RATES = tuple(endpoint.rate for endpoint in ENDPOINTS.values() if endpoint.rate is not None)
 
 
 def endpoint_named(name: str) -> Endpoint:
@@ -183,8 +194,8 @@ class HiDreamService:
 
     @property
     def ceiling(self) -> Ceiling:
-        limits = self.account.limits
-        return Ceiling(limits.at_once, self.endpoint.pictures_per_minute(limits))
+        limits, rate = self.account.limits, self.endpoint.rate
+        return Ceiling(limits.at_once, limits.per_minute.get(rate.setting) if rate is not None else None)
 
     def submit(self, request: WireRequest, request_id: str, phases: Phases) -> Accepted:
         """Send one submit, and return the accepted task.

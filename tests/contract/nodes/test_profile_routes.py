@@ -328,6 +328,20 @@ def test_a_key_belongs_to_the_whole_address(page: Page, path: str, stays: bool) 
     assert page.one("a")["keys"]["volcengine_gateway_api_key"] is stays
 
 
+def test_a_key_for_an_address_of_ipv6(page: Page) -> None:
+    ours = {"volcengine_gateway_base_url": "http://[::1]:8189/ours"}
+    page.does("add", name="a", settings=ours, keys=GATEWAY_KEY)
+    assert page.does("change", name="a", settings={"language": "en"})["told"] == []
+    assert page.profiles.volcengine("a").base_url == "http://[::1]:8189/ours"
+    edit(page, "keys", "volcengine_gateway_api_key", {"value": f"{CANARY}-gateway", "for": ["http://::1:8189"]})
+    assert page.profiles.volcengine("a").base_url == "http://[::1]:8189/ours", "as version 0.1 wrote it"
+    for other in ("http://[::1]:8189", "http://[::1]:8190/ours", "http://127.0.0.1:8189/ours"):
+        page.does("change", name="a", settings=ours, keys=GATEWAY_KEY)
+        edit(page, "settings", "volcengine_gateway_base_url", other)
+        with pytest.raises(ConfigurationError, match="was entered for"):
+            page.profiles.volcengine("a")
+
+
 def test_a_key_of_a_whole_host_goes_to_no_part_of_it(page: Page) -> None:
     """Nor is it taken for one of version 0.1, which was bound to a host alone."""
     page.does("add", name="a", settings={"volcengine_gateway_base_url": GATEWAY}, keys=GATEWAY_KEY)

@@ -26,6 +26,8 @@ from hidream_volcengine.api import (
     ConfigurationError,
     ConnectionFailedError,
     Deadlines,
+    ProfileEditor,
+    ProfileFile,
     Profiles,
     RemoteImageError,
     Sandbox,
@@ -271,6 +273,30 @@ def test_the_answer_to_a_paid_call_is_never_cut_shorter(name: str, least: int) -
     name = f"REMOTE_IMAGE_{name}_SECONDS"
     assert str(least) in wrong(lambda: profiles(HIDREAM_TOKEN="t-1", **{name: f"{least - 0.1}"}).hidream("default"))
     profiles(HIDREAM_TOKEN="t-1", **{name: str(least)}).hidream("default")
+
+
+# ---- the rate of an endpoint
+
+
+@pytest.mark.parametrize("endpoint", hidream.ENDPOINTS.values(), ids=lambda endpoint: endpoint.name)
+def test_the_rate_of_an_endpoint_is_a_setting(endpoint: hidream.Endpoint, tmp_path: Path) -> None:
+    """In the file, the dialog and the environment, by its name alone; the service's own where nothing sets it."""
+    file = ProfileFile(lambda: tmp_path)
+    known = Profiles({"HIDREAM_TOKEN": "token-1"}, raw.no_sandbox, file)
+    editor = ProfileEditor(known, file)
+
+    def per_minute(profile: str = "default", server: Profiles = known) -> int | None:
+        return hidream.HiDreamService(server.hidream(profile), endpoint).ceiling.per_minute
+
+    if (rate := endpoint.rate) is None:
+        assert per_minute() is None
+        return
+    assert per_minute() == editor.shown().defaults[rate.setting] == rate.default
+    editor.add("none", "mine", {rate.setting: 7}, {"hidream_token": "token-1"})
+    assert per_minute("mine") == editor.shown().profiles[1].settings[rate.setting] == 7
+    for text, expected in (("5", 5), ("0", None)):
+        variables = {"HIDREAM_TOKEN": "token-1", f"REMOTE_IMAGE_{rate.setting.upper()}": text}
+        assert per_minute(server=profiles(**variables)) == expected
 
 
 # ---- pinned to a host
