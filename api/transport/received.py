@@ -151,9 +151,9 @@ def _too_large_without_picture() -> ValueError:
 
 
 def _unpacked(data: bytes, most: int) -> bytes:
-    """``data`` decompressed, at most ``most`` bytes, or as it is if it is not compressed.
+    """``data`` decompressed, at most ``most`` bytes; what is not compressed stays as it is, also behind what is.
 
-    Its first bytes say whether it is, and no header: gateways label plain JSON as gzip, and the reverse.
+    The first bytes of each part say whether it is, and no header: gateways label plain JSON as gzip, and the reverse.
     """
     unpacked: list[bytes] = []
     for _ in range(_MOST_MEMBERS):
@@ -166,7 +166,7 @@ def _unpacked(data: bytes, most: int) -> bytes:
             break
         most -= len(unpacked[-1])
         data = member.unused_data
-    return b"".join(unpacked) or data
+    return b"".join([*unpacked, data[:most]])
 
 
 class WireAnswer(BaseModel):
