@@ -39,7 +39,7 @@ from ..core import (
     on_codec_pool,
     pack_logger,
 )
-from ..transport import Answer, ExchangedTokenAuth, HiDreamAccount, NoAnswerError, Phases, get, obstacle_of, post_once
+from ..transport import Answer, ExchangedTokenAuth, HiDreamAccount, NoAnswerError, Phases, ask, obstacle_of, post_once
 from .answers import Reply, sent_texts
 from .model import ImageField, PromptField, WireRequest
 from .outcome import Outcome
@@ -204,18 +204,9 @@ class HiDreamService:
         if self.endpoint.takes_user_id and self.account.user_id:
             headers["API-User-ID"] = self.account.user_id
         added = {"request_id": request_id, "notify_url": self.account.notify_url or None}
-        answer = post_once(
-            self.base_url + self.endpoint.submit_path,
-            on_codec_pool(request.model_copy(update=added).json_bytes, cancel=phases.cancel),
-            headers=headers,
-            auth=self.account.auth,
-            answer_timeout=self.account.deadlines.hidream_answer,
-            deadlines=self.account.deadlines,
-            cancel=phases.cancel,
-            before_sending=phases.before_sending,
-            on_sent=phases.on_sent,
-            proxy=self.account.proxy,
-        )
+        body = on_codec_pool(request.model_copy(update=added).json_bytes, cancel=phases.cancel)
+        sent = self.account.request(self.base_url + self.endpoint.submit_path, headers=headers, body=body)
+        answer = post_once(sent, self.account.deadlines.hidream_answer, phases)
         return self._accepted(answer, request, request_id)
 
     def _accepted(self, answer: Answer, request: WireRequest, request_id: str) -> Accepted:
@@ -245,13 +236,7 @@ class HiDreamService:
         if task.request_id:
             params["request_id"] = task.request_id
         try:
-            answer = get(
-                self.base_url + self.endpoint.results_path,
-                params=params,
-                auth=self.account.auth,
-                deadlines=self.account.deadlines,
-                proxy=self.account.proxy,
-            )
+            answer = ask(self.account.request(self.base_url + self.endpoint.results_path, params))
         except requests.RequestException as problem:
             obstacle = obstacle_of(problem)
             raise PollError(obstacle or type(problem).__name__) from problem

@@ -41,8 +41,8 @@ from ..transport import (
     WholeNumber,
     WireAnswer,
     Word,
+    ask,
     downloaded,
-    get,
     is_loopback,
     unreachable,
 )
@@ -191,13 +191,7 @@ def _template(entry: Any, asked: Gender) -> Template | None:
 
 def _ask(account: HiDreamAccount, params: Mapping[str, str]) -> Answer:
     try:
-        return get(
-            account.ec_base_url + _PATH,
-            params=params,
-            auth=account.auth,
-            deadlines=account.deadlines,
-            proxy=account.proxy,
-        )
+        return ask(account.request(account.ec_base_url + _PATH, params))
     except requests.RequestException as problem:
         error = unreachable("HiDream", NotSentError(problem))
         error.advice = _ADVICE

@@ -33,7 +33,7 @@ from ..core import (
     on_codec_pool,
     pack_logger,
 )
-from ..transport import Answer, NoAnswerError, Phases, VolcengineAccount, ask, obstacle_of, post_once
+from ..transport import Answer, NoAnswerError, Phases, Request, VolcengineAccount, ask, obstacle_of, post_once
 from .answers import NotAccepted, Reply, sent_texts
 from .model import ImageField, PromptField, WireRequest
 from .outcome import Outcome, known_code, refusal
@@ -130,21 +130,14 @@ class VolcengineService:
             NotSentError, NoAnswerError, CallCancelled: see :func:`transport.post_once`.
             NotAccepted: the answer has neither a picture nor a task id.
         """
-        resumable = self.account.resumable
         deadlines = self.account.deadlines
-        answer = post_once(
-            self.account.base_url + self.account.path,
-            on_codec_pool(request.json_bytes, cancel=phases.cancel),
-            params=_action("CVSync2AsyncSubmitTask" if resumable else "CVProcess"),
-            headers={},
-            auth=self.account.auth,
-            answer_timeout=deadlines.hidream_answer if resumable else deadlines.cvprocess_answer,
-            deadlines=deadlines,
-            cancel=phases.cancel,
-            before_sending=phases.before_sending,
-            on_sent=phases.on_sent,
-            proxy=self.account.proxy,
+        action, answer_timeout = (
+            ("CVSync2AsyncSubmitTask", deadlines.hidream_answer)
+            if self.account.resumable
+            else ("CVProcess", deadlines.cvprocess_answer)
         )
+        body = on_codec_pool(request.json_bytes, cancel=phases.cancel)
+        answer = post_once(_request(self.account, action, body), answer_timeout, phases)
         reply = _read(answer, sent_texts(request))
         # The service's own request id comes first: its support knows only that one. A task id or a picture is taken
         # whichever action was asked for: a gateway may know only one of them, and what it returns is paid.
@@ -189,6 +182,10 @@ class VolcengineService:
         return False
 
 
+def _request(account: VolcengineAccount, action: str, body: bytes) -> Request:
+    return account.request(account.base_url + account.path, {"Action": action, "Version": "2022-08-31"}, body=body)
+
+
 _REQ_KEY = "i2i_outpainting"
 _UNDER_WAY = ("", "in_queue", "generating")
 
@@ -203,15 +200,8 @@ def ask_for_result(account: VolcengineAccount, task_id: str, deadlines: Deadline
         As :func:`transport.ask`.
     """
     body = {"req_key": _REQ_KEY, "task_id": task_id, "req_json": json.dumps({"return_url": False})}
-    return ask(
-        account.base_url + account.path,
-        json.dumps(body).encode("utf-8"),
-        params=_action("CVSync2AsyncGetResult"),
-        auth=account.auth,
-        deadlines=deadlines,
-        proxy=account.proxy,
-        afresh=afresh,
-    )
+    payer = replace(account, deadlines=deadlines)
+    return ask(_request(payer, "CVSync2AsyncGetResult", json.dumps(body).encode("utf-8")), afresh=afresh)
 
 
 def _failed(answer: NotAccepted, task: TaskRef) -> RemoteImageError:
@@ -224,10 +214,6 @@ def _failed(answer: NotAccepted, task: TaskRef) -> RemoteImageError:
         request_id=task.request_id,
         task_id=task.task_id,
     )
-
-
-def _action(name: str) -> dict[str, str]:
-    return {"Action": name, "Version": "2022-08-31"}
 
 
 def _expired(task: TaskRef) -> ServiceError:
