@@ -326,9 +326,9 @@ class Reply:
         """Code and words of Volcengine's algorithm; ``(None, "")`` without a code."""
         for part in self.parts:
             inner = as_object(part.fields.get("algorithm_base_resp"))
-            code = code_of(inner.get("status_code", part.fields.get("algo_status_code")))
-            if code not in (None, ""):
-                return code, str(inner.get("status_message") or part.fields.get("algo_status_message") or "")
+            for code in map(code_of, (inner.get("status_code"), part.fields.get("algo_status_code"))):
+                if code not in (None, ""):
+                    return code, str(inner.get("status_message") or part.fields.get("algo_status_message") or "")
         return None, ""
 
     @property
