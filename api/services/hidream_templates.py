@@ -100,14 +100,14 @@ class _Body(WireAnswer):
 
 @dataclass(frozen=True)
 class _Page:
-    """One page of the list: its templates by id, how many all pages have together, and whether this one is full.
+    """One page of the list: its templates by id, how many all pages have together, and how many entries this one has.
 
     ``refused``: why the service has no page of this number.
     """
 
     templates: Mapping[int, Template] = field(default_factory=dict)
     total: int | None = None
-    full: bool = False
+    entries: int = 0
     refused: RemoteImageError | None = None
 
 
@@ -117,6 +117,8 @@ class _Listing:
     def __init__(self) -> None:
         self.found: dict[int, Template] = {}
         self._total: int | None = None
+        # Entries of the pages that brought something new, usable or not.
+        self._listed = 0
 
     def add(self, page: _Page, *, comes_first: bool = False) -> bool:
         """Add the templates of a page; returns whether it has some that no page before it had."""
@@ -124,12 +126,27 @@ class _Listing:
         self.found = {**page.templates, **self.found} if comes_first else {**self.found, **page.templates}
         if page.refused is None and (self._total is None or not comes_first):
             self._total = page.total
+        self._listed += page.entries if has_new else 0
         return has_new
 
     @property
     def lacks_some(self) -> bool | None:
-        """Whether the service has more templates than these; ``None`` if it does not say how many it has."""
-        return None if self._total is None else len(self.found) < self._total
+        """Whether the service has more entries than these pages; ``None`` if it does not say how many it has."""
+        return None if self._total is None else self._listed < self._total
+
+    def fault_after(self, last: _Page) -> RemoteImageError | None:
+        """Why these are not all templates, if ``last`` is the last page after 0; ``None`` if they may be all."""
+        if self.found and not self.lacks_some:
+            return None
+        if last.refused is not None or not last.templates:
+            # An empty page is the end, whatever number was announced.
+            return last.refused
+        what = Text(
+            f"Only {self._listed} of {self._total} templates could be read: the pages of the service's list repeat, or "
+            "are too many.",
+            f"服务端的模板列表共 {self._total} 项，只能读取 {self._listed} 项：各页内容重复，或页数过多。",
+        )
+        return ServiceError(what, advice=_ADVICE, provider="HiDream")
 
 
 # ---- the list
@@ -141,17 +158,19 @@ def fetch_templates(account: HiDreamAccount, gender: Gender) -> list[Template]:
     Pages are read from 1 on. If these may not be all, page 0 is read, too: templates that only it has come first.
 
     Raises:
-        RemoteImageError: a page has no answer, or one that is no list, or is refused before all templates are there.
+        RemoteImageError: a page has no answer, or one that is no list, or is refused before all templates are there; or
+            the pages repeat before that, or are too many.
     """
     listing = _Listing()
     for index in range(1, _MOST_PAGES + 1):
         page = _page(account, gender, index)
-        if not listing.add(page) or (not page.full and listing.lacks_some is False):
+        if not listing.add(page) or (page.entries < _PAGE_SIZE and listing.lacks_some is False):
             break
     if listing.lacks_some is not False:
         listing.add(_page(account, gender, 0), comes_first=True)
-    if page.refused is not None and (not listing.found or listing.lacks_some):
-        raise page.refused
+    fault = listing.fault_after(page)
+    if fault is not None:
+        raise fault
     # A service that ignores the gender lists all templates for each: the picker would show them twice.
     return [template for template in listing.found.values() if template.gender == gender]
 
@@ -173,7 +192,7 @@ def _page(account: HiDreamAccount, gender: Gender, index: int) -> _Page:
         return _Page(refused=_refusal(answer, body))
     templates = (_template(entry, gender) for entry in body.result.templates)
     by_id = {template.id: template for template in templates if template is not None}
-    return _Page(by_id, body.result.total_count, len(body.result.templates) >= _PAGE_SIZE)
+    return _Page(by_id, body.result.total_count, len(body.result.templates))
 
 
 def _template(entry: Any, asked: Gender) -> Template | None:
