@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from http import HTTPStatus
 from types import MappingProxyType
 
@@ -60,34 +61,26 @@ _TOO_LARGE = Text("The image is too large for the service.", "图片超过服务
 _MAKE_SMALLER = Text("Make the image smaller and queue again.", "请缩小图片后重新运行。")
 _VIDEO = Text("The service expected a video it can read.", "服务端要求可读取的视频。")
 
-
-def _input(what: Text, advice: Text | None = None) -> Meaning:
-    return Meaning(InvalidInputError, Outcome.REFUSED, what, advice)
-
+_refused = partial(Meaning, ServiceError, Outcome.REFUSED)
+_no_access = partial(Meaning, AuthenticationError, Outcome.REFUSED)
+_input = partial(Meaning, InvalidInputError, Outcome.REFUSED)
+_rejected = partial(Meaning, ModerationError, Outcome.REFUSED)
+_result_rejected = partial(Meaning, ModerationError, Outcome.FAILED)
+_busy = partial(Meaning, RateLimitError, Outcome.BUSY)
+_ambiguous = partial(Meaning, AmbiguousSubmitError, Outcome.AMBIGUOUS)
+_failed = partial(Meaning, TaskFailedError, Outcome.FAILED)
 
 # Volcengine's codes (volcengine.com/docs/6444/69728).
 _VOLCENGINE: dict[int, Meaning] = {
-    50411: Meaning(ModerationError, Outcome.REFUSED, _INPUT_MODERATED),
-    **dict.fromkeys((50412, 50512), Meaning(ModerationError, Outcome.REFUSED, _TEXT_MODERATED)),
-    50413: Meaning(
-        ModerationError,
-        Outcome.REFUSED,
-        Text("The prompt contains sensitive or copyrighted words.", "提示词含有敏感词或版权词。"),
-    ),
-    50518: Meaning(
-        ModerationError,
-        Outcome.REFUSED,
-        Text("The input image was rejected by the copyright check.", "输入图片未通过版权审核。"),
-    ),
-    **dict.fromkeys((50511, 50516, 50517), Meaning(ModerationError, Outcome.FAILED, _OUTPUT_MODERATED)),
-    50519: Meaning(
-        ModerationError,
-        Outcome.FAILED,
-        Text("The result was rejected by the copyright check.", "生成结果未通过版权审核。"),
-    ),
-    50429: Meaning(RateLimitError, Outcome.BUSY, _TOO_FAST),
-    50430: Meaning(RateLimitError, Outcome.BUSY, _TOO_MANY),
-    **dict.fromkeys((50500, 50501, 50520, 50521, 50522), Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, _INTERNAL)),
+    50411: _rejected(_INPUT_MODERATED),
+    **dict.fromkeys((50412, 50512), _rejected(_TEXT_MODERATED)),
+    50413: _rejected(Text("The prompt contains sensitive or copyrighted words.", "提示词含有敏感词或版权词。")),
+    50518: _rejected(Text("The input image was rejected by the copyright check.", "输入图片未通过版权审核。")),
+    **dict.fromkeys((50511, 50516, 50517), _result_rejected(_OUTPUT_MODERATED)),
+    50519: _result_rejected(Text("The result was rejected by the copyright check.", "生成结果未通过版权审核。")),
+    50429: _busy(_TOO_FAST),
+    50430: _busy(_TOO_MANY),
+    **dict.fromkeys((50500, 50501, 50520, 50521, 50522), _ambiguous(_INTERNAL)),
     # The common table of all its visual services, as three public clients mirror it.
     **dict.fromkeys((50200, 50201, 50204), _input(_ARGUMENT)),
     50205: _input(_TOO_LARGE, _MAKE_SMALLER),
@@ -114,10 +107,8 @@ _VOLCENGINE: dict[int, Meaning] = {
         Text("The service found no face in the image.", "服务端未在图片中检测到人脸。"),
         Text("Use an image with a face.", "请使用包含人脸的图片。"),
     ),
-    60208: Meaning(ModerationError, Outcome.REFUSED, _INPUT_MODERATED),
-    50400: Meaning(
-        AuthenticationError,
-        Outcome.REFUSED,
+    60208: _rejected(_INPUT_MODERATED),
+    50400: _no_access(
         Text("This account has no access to this service.", "该账户无权使用此服务。"),
         Text(
             "Open the service for this account in the console, then queue again.",
@@ -137,11 +128,7 @@ _VOLCENGINE: dict[int, Meaning] = {
 # HiDream's few known codes (hidreamai.com/doc/commercial/request, and the client HiDream-ai/hidream-api-gen).
 _HIDREAM: dict[int, Meaning] = {
     1051: _input(Text("The service found the image field abnormal.", "服务端认为图片字段异常。")),
-    2031: Meaning(
-        ServiceError,
-        Outcome.REFUSED,
-        Text("The model is not available for this account or host.", "该账户或主机无法使用此模型。"),
-    ),
+    2031: _refused(Text("The model is not available for this account or host.", "该账户或主机无法使用此模型。")),
 }
 VENDOR_CODES: dict[tuple[Provider, int], Meaning] = {
     **{("Volcengine", code): meaning for code, meaning in _VOLCENGINE.items()},
@@ -149,66 +136,40 @@ VENDOR_CODES: dict[tuple[Provider, int], Meaning] = {
 }
 # `task_status` of a HiDream sub task that has ended without a picture (hidreamai.com/doc/txt2video/result).
 TASK_STATUS: dict[int, Meaning] = {
-    3: Meaning(
-        TaskFailedError, Outcome.FAILED, Text("The service reports the task as failed.", "服务端报告任务失败。")
-    ),
-    4: Meaning(
-        ModerationError,
-        Outcome.FAILED,
-        Text("The task was rejected by the service's content check.", "任务未通过服务端内容审核。"),
-    ),
-    **dict.fromkeys((1004, 1005, 1006), Meaning(TaskFailedError, Outcome.FAILED, _NO_RESULT)),
+    3: _failed(Text("The service reports the task as failed.", "服务端报告任务失败。")),
+    4: _result_rejected(Text("The task was rejected by the service's content check.", "任务未通过服务端内容审核。")),
+    **dict.fromkeys((1004, 1005, 1006), _failed(_NO_RESULT)),
 }
 _NO_BALANCE = Meaning(QuotaError, Outcome.REFUSED, Text("The account's balance is not enough.", "账户余额不足。"))
-_GATEWAY_FAILED = Meaning(
-    AmbiguousSubmitError,
-    Outcome.AMBIGUOUS,
+_GATEWAY_FAILED = _ambiguous(
     Text(
         "The gateway says that its call of the service failed: the service may have accepted it.",
         "网关报告调用上游服务失败，服务端可能已经受理。",
-    ),
+    )
 )
-_ALGORITHM_FAILED = Meaning(
-    TaskFailedError, Outcome.FAILED, Text("The service's algorithm reported an error.", "服务端算法报告错误。")
-)
-_UNDECIDED = Meaning(
-    AmbiguousSubmitError,
-    Outcome.AMBIGUOUS,
-    Text("The service did not say what became of the request.", "服务端未说明该请求的处理结果。"),
-)
-_KEY_REFUSED = Meaning(
-    AuthenticationError, Outcome.REFUSED, Text("The service did not accept the key.", "服务端未接受该密钥。")
-)
-_REFUSED = Meaning(ServiceError, Outcome.REFUSED, Text("The service refused the request.", "服务端拒绝了请求。"))
-_NOT_UNDERSTOOD = Meaning(
-    AmbiguousSubmitError,
-    Outcome.AMBIGUOUS,
+_ALGORITHM_FAILED = _failed(Text("The service's algorithm reported an error.", "服务端算法报告错误。"))
+_UNDECIDED = _ambiguous(Text("The service did not say what became of the request.", "服务端未说明该请求的处理结果。"))
+_KEY_REFUSED = _no_access(Text("The service did not accept the key.", "服务端未接受该密钥。"))
+_REFUSED = _refused(Text("The service refused the request.", "服务端拒绝了请求。"))
+_NOT_UNDERSTOOD = _ambiguous(
     Text(
         "The service's answer could not be understood: it has neither a task id nor a picture.",
         "无法理解服务端的应答：既没有任务 ID 也没有图片。",
-    ),
+    )
 )
 _HTTP_STATUS: dict[int, Meaning] = {
     HTTPStatus.UNAUTHORIZED: _KEY_REFUSED,
-    HTTPStatus.FORBIDDEN: Meaning(
-        AuthenticationError,
-        Outcome.REFUSED,
-        Text("The service denied access with this key.", "服务端拒绝了该密钥的访问。"),
-    ),
+    HTTPStatus.FORBIDDEN: _no_access(Text("The service denied access with this key.", "服务端拒绝了该密钥的访问。")),
     HTTPStatus.PAYMENT_REQUIRED: _NO_BALANCE,
-    HTTPStatus.REQUEST_TIMEOUT: Meaning(
-        AmbiguousSubmitError,
-        Outcome.AMBIGUOUS,
-        Text("The service gave up waiting for the request.", "服务端等待请求超时。"),
+    HTTPStatus.REQUEST_TIMEOUT: _ambiguous(
+        Text("The service gave up waiting for the request.", "服务端等待请求超时。")
     ),
     # 499: said by a proxy when the connection ended before the service behind it had answered.
     **dict.fromkeys((HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, 499), _UNDECIDED),
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Meaning(
-        InvalidInputError,
-        Outcome.REFUSED,
-        Text("The request is too large for the service.", "请求体超过服务端上限。"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _input(
+        Text("The request is too large for the service.", "请求体超过服务端上限。")
     ),
-    HTTPStatus.TOO_MANY_REQUESTS: Meaning(RateLimitError, Outcome.BUSY, _TOO_FAST),
+    HTTPStatus.TOO_MANY_REQUESTS: _busy(_TOO_FAST),
 }
 # Gateway errors of Volcengine carry a word instead of a number (docs.byteplus.com/byteplus-vision); only this one has
 # been seen.
@@ -311,16 +272,14 @@ def _meaning_of_status(status: int) -> Meaning:
     if status in _HTTP_STATUS:
         return _HTTP_STATUS[status]
     if status in _SERVER_FAILED:
-        what = Text(f"The service answered with HTTP {status}.", f"服务端返回 HTTP {status}。")
-        return Meaning(AmbiguousSubmitError, Outcome.AMBIGUOUS, what)
+        return _ambiguous(Text(f"The service answered with HTTP {status}.", f"服务端返回 HTTP {status}。"))
     if status < 400:
         what = Text(
             f"The service redirected the request (HTTP {status}); paid requests follow no redirect.",
             f"服务端返回重定向（HTTP {status}）；付费请求不跟随重定向。",
         )
         return Meaning(ConfigurationError, Outcome.REFUSED, what)
-    what = Text(f"The service refused the request (HTTP {status}).", f"服务端拒绝了请求（HTTP {status}）。")
-    return Meaning(ServiceError, Outcome.REFUSED, what)
+    return _refused(Text(f"The service refused the request (HTTP {status}).", f"服务端拒绝了请求（HTTP {status}）。"))
 
 
 def refusal(
