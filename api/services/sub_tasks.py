@@ -158,7 +158,8 @@ def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
 
 def _picture(sub_task: SubTask, text: str, number: int) -> SubTask:
     """``sub_task`` with its picture ``number`` (from 1), an address or base64."""
-    has_address = _is_address(text)
+    # All that is no base64 of a picture is fetched.
+    has_address = is_address(text) or not begins_as_a_picture(text)
     made = replace(sub_task, started=True, image=text if has_address else "", base64="" if has_address else text)
     if number == 1:
         return made
@@ -210,16 +211,15 @@ def _texts(value: Any, depth: int = 0) -> Iterator[str]:
                 return
 
 
-def _is_address(text: str) -> bool:
-    """Whether a picture's text is to be fetched: all that is not base64 of a picture."""
-    return is_address(text) or not begins_as_a_picture(text)
-
-
 def _error(entry: dict[str, Any], status: int, reported: Any, task: TaskRef) -> RemoteImageError:
     reason = " ".join(dict.fromkeys(text for name in _REASONS if (text := _reason(entry.get(name)))))
+    unknown = Text(
+        f"The service ended the task with a status this pack does not know ({status}).",
+        f"服务端以未知状态（{status}）结束了任务。",
+    )
     return refusal(
         "HiDream",
-        TASK_STATUS.get(status) or _unknown_status(status),
+        TASK_STATUS.get(status) or Meaning(TaskFailedError, Outcome.FAILED, unknown),
         code=words_of(f"task_status {reported}", 60),
         vendor_message=words_of(reason, _LONGEST_SHOWN) if status in TASK_STATUS and reason else _shown(entry),
         request_id=task.request_id,
@@ -237,14 +237,6 @@ def _shown(entry: dict[str, Any]) -> str:
     """A sub task as the service put it, without pictures and without queries of addresses, which may be signatures."""
     shown = {name: value for name, value in entry.items() if name not in _PICTURES or not value}
     return words_of(_QUERY.sub("", json.dumps(shown, ensure_ascii=False)), _LONGEST_SHOWN)
-
-
-def _unknown_status(status: int) -> Meaning:
-    what = Text(
-        f"The service ended the task with a status this pack does not know ({status}).",
-        f"服务端以未知状态（{status}）结束了任务。",
-    )
-    return Meaning(TaskFailedError, Outcome.FAILED, what)
 
 
 def _share(completion: Any) -> float | None:
