@@ -36,7 +36,7 @@ class Account:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> Request:
-        """A request that this account pays, if it is one that is paid."""
+        """A request with the key, the deadlines and the proxy of this account."""
         return Request(url, self.auth, self.deadlines, self.proxy, params or {}, headers or {}, body)
 
 
