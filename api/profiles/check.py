@@ -32,8 +32,8 @@ from ..transport import (
     HiDreamAccount,
     SignatureAuth,
     VolcengineAccount,
+    ask,
     diagnosis_of,
-    get,
 )
 from .resolve import Profiles
 
@@ -117,7 +117,7 @@ def _ask_hidream(account: HiDreamAccount, deadlines: Deadlines) -> tuple[str, An
         return account.base_url, account.auth.ask_for_token(deadlines)
     params = {"gender": "woman", "page_size": "1", "page_index": "1"}
     url = account.ec_base_url + TEMPLATES_PATH
-    answer = get(url, params=params, auth=account.auth, deadlines=deadlines, proxy=account.proxy, afresh=True)
+    answer = ask(replace(account, deadlines=deadlines).request(url, params), afresh=True)
     return account.ec_base_url, answer
 
 

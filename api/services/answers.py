@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
+
+import requests
 
 from ..core import (
+    Accepted,
+    PollError,
     Provider,
+    RemoteImageError,
     SubTask,
+    TaskRef,
     Text,
+    as_object,
     base64_bytes,
     code_of,
     decoded,
@@ -28,21 +35,9 @@ from ..core import (
     shortened,
     words_of,
 )
-from ..transport import Answer
+from ..transport import Answer, NoAnswerError, obstacle_of
 from .model import WireRequest
-from .outcome import (
-    ALGORITHM_FAILED,
-    GATEWAY_FAILED,
-    NO_BALANCE,
-    UNDECIDED,
-    Meaning,
-    Outcome,
-    is_success,
-    is_success_word,
-    is_undecided,
-    known_code,
-    meaning_of,
-)
+from .outcome import Meaning, Outcome, Sign, is_success, is_success_word, is_undecided, known_code, meaning_of
 
 # Fields whose value may be a result.
 _RESULTS = ("data", "result", "Result")
@@ -94,33 +89,24 @@ class NotAccepted(Exception):
         body: the answer's bytes.
     """
 
-    def __init__(
-        self,
-        meaning: Meaning,
-        *,
-        status: int,
-        code: int | str | None,
-        vendor_message: str,
-        request_id: str,
-        retry_after: str = "",
-        picture: SubTask | None = None,
-        is_known: bool = False,
-        body: bytes = b"",
-    ) -> None:
-        super().__init__(meaning.what.en)
-        self.body = body
-        self.picture = picture
-        self.is_known = is_known
-        self.meaning = meaning
-        self.status = status
-        self.code: int | str = code if code is not None else f"HTTP {status}"
-        self.vendor_message = vendor_message
-        self.request_id = request_id
-        self.retry_after = retry_after
+    def __init__(self, reply: Reply, request_id: str = "") -> None:
+        super().__init__(reply.meaning.what.en)
+        self.meaning: Meaning = reply.meaning
+        self.status = reply.status
+        self.code: int | str = reply.code if reply.code is not None else f"HTTP {reply.status}"
+        self.vendor_message = reply.message
+        self.request_id = reply.request_id or request_id
+        self.retry_after: str = reply.answer.headers.get("Retry-After", "")
+        self.picture = reply.picture
+        self.is_known = reply.has_known_code
+        self.body = reply.answer.body
 
     @property
     def outcome(self) -> Outcome:
         return self.meaning.outcome
+
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -134,11 +120,21 @@ class Part:
     is_envelope: bool
     """Whether it is the answer itself, or what a service or a gateway has wrapped into it."""
 
+    def values(self, names: Iterable[str], read: Callable[[Any], _Value | None]) -> Iterator[_Value]:
+        """What ``read`` finds in the fields ``names``.
+
+        A field that is missing or empty, or of another type than ``read`` takes, hides none of those behind it:
+        pydantic's ``AliasChoices`` would stop at the first one that is present.
+        """
+        for name in names:
+            value = read(self.fields.get(name))
+            if value is not None and value not in ("", ()):
+                yield value
+
     @property
     def codes(self) -> list[int | str]:
         """Its codes, by any of the field names of ``_CODES``."""
-        codes = (code_of(self.fields.get(name)) for name in _CODES)
-        return [code for code in codes if code not in (None, "")]
+        return list(self.values(_CODES, code_of))
 
     @property
     def code(self) -> int | str | None:
@@ -146,29 +142,20 @@ class Part:
 
     def known_code(self, provider: Provider) -> int | str | None:
         """The first of its codes, or its ``status``, that is in the service's table; ``None`` if none is."""
-        codes = [*self.codes, code_of(self.fields.get("status"))]
+        codes: Iterator[int | str] = self.values((*_CODES, "status"), code_of)
         return next((code for code in codes if known_code(provider, code) is not None), None)
 
     @property
     def words(self) -> str:
         """Its message, "" without one. A gateway's words about its upstream come before its own."""
-        upstream = [name for name in self.fields if _UPSTREAM.search(name)]
-        for name in (*upstream, *_MESSAGES):
-            value = self.fields.get(name)
-            if isinstance(value, str) and value.strip() and not _objects_in(value):
-                return _NOT_OK.sub("", value).strip()
-        return ""
+        upstream = filter(_UPSTREAM.search, self.fields)
+        return next(self.values((*upstream, *_MESSAGES), _words), "")
 
     @property
     def is_of_a_gateway(self) -> bool:
         """Whether it speaks of an upstream: then a gateway says that its call of the service failed."""
         said = [value for name in _OF_A_GATEWAY if isinstance(value := self.fields.get(name), str)]
         return any(map(_UPSTREAM.search, [*self.fields, *said])) or any(map(_CALL_FAILED.match, said))
-
-    def first(self, name: str) -> str:
-        """The first text in the field ``name`` that is not empty, alone or in a list; a whole number counts as text."""
-        value = self.fields.get(name)
-        return next((text for text in map(_text, value if isinstance(value, list) else [value]) if text), "")
 
 
 @dataclass(frozen=True)
@@ -207,37 +194,47 @@ class Reply:
     def is_json(self) -> bool:
         return bool(self.parts)
 
+    def values(self, names: Iterable[str], read: Callable[[Any], _Value | None]) -> Iterator[_Value]:
+        """:meth:`Part.values` of all parts, one after the other."""
+        return (value for part in self.parts for value in part.values(names, read))
+
     # ---- what decides
 
     @cached_property
     def task_id(self) -> str:
         """The first task id of any part; "" if there is none."""
-        return next((task_id for part in self.parts if (task_id := id_of(part.fields.get("task_id")))), "")
+        return next(self.values(("task_id",), id_of), "")
 
     @cached_property
     def sub_task_ids(self) -> tuple[str, ...]:
-        for part in self.parts:
-            listed = part.fields.get("sub_task_ids")
-            if isinstance(listed, list) and (ids := tuple(filter(None, map(id_of, listed)))):
-                return ids
-        return ()
+        return next(self.values(("sub_task_ids",), _ids), ())
+
+    @property
+    def state(self) -> str:
+        """The first ``status`` of a result, in lower case; "" without one."""
+        parts = (part for part in self.parts if part.is_result)
+        return next((state.lower() for part in parts for state in part.values(("status",), _first_text)), "")
 
     @cached_property
     def picture(self) -> SubTask | None:
         """The first picture in result fields that was not sent up, as base64, address or both; ``None`` without one."""
-        address = base64 = ""
-        for part in self.parts:
-            for name in _PICTURES if part.is_result else ():
-                for text in _texts(part.fields.get(name)):
-                    # In a successful answer, base64 in these two fields counts even if it is of an unknown kind.
-                    is_taken_unseen = name in _PICTURES[:2] and self.succeeded
-                    if _was_sent(text, self.sent):
-                        continue
-                    if is_address(text):
-                        address = address or text.strip()
-                    elif is_taken_unseen or begins_as_a_picture(text):
-                        base64 = base64 or text
-        return SubTask("", started=True, image=address, base64=base64) if address or base64 else None
+        # In a successful answer, base64 in these two fields counts even if it is of an unknown kind.
+        taken_unseen = _PICTURES[:2] if self.succeeded else ()
+        new = (
+            (name, text)
+            for part in self.parts
+            if part.is_result
+            for name in _PICTURES
+            for text in _texts(part.fields.get(name))
+            if not _was_sent(text, self.sent)
+        )
+        found: dict[bool, str] = {}
+        for name, text in new:
+            if is_address(text) or name in taken_unseen or begins_as_a_picture(text):
+                found.setdefault(is_address(text), text)
+        if not found:
+            return None
+        return SubTask("", started=True, image=found.get(True, "").strip(), base64=found.get(False, ""))
 
     @property
     def result(self) -> SubTask | None:
@@ -248,7 +245,23 @@ class Reply:
         picture = self.picture
         if picture is None or not 200 <= self.status < 300:
             return None
-        return picture if picture.base64 or self._deepest_known is None else None
+        return picture if picture.base64 or not self.has_known_code else None
+
+    def accepted(self, task: TaskRef, result: SubTask | None, request_id: str = "") -> Accepted:
+        """What a submit with this answer has bought: the task, if it has an id, or a picture.
+
+        Args:
+            request_id: for the error, if the service gave none.
+
+        Raises:
+            NoAnswerError: neither of them, and the answer is not whole.
+            NotAccepted: neither of them.
+        """
+        if task.task_id or result is not None:
+            return Accepted(task, result, self.note)
+        if self.answer.broken is not None:
+            raise NoAnswerError(str(self.answer.broken), self.answer.body) from self.answer.broken
+        raise NotAccepted(self, request_id)
 
     # ---- what is said beside that
 
@@ -262,6 +275,10 @@ class Reply:
         """The innermost part with a code of the service's table."""
         known = [part for part in self.parts if part.known_code(self.provider) is not None]
         return max(known, key=lambda part: part.depth, default=None)
+
+    @property
+    def has_known_code(self) -> bool:
+        return self._deepest_known is not None
 
     @cached_property
     def _part_with_words(self) -> Part | None:
@@ -302,18 +319,16 @@ class Reply:
     @property
     def request_id(self) -> str:
         """The service's id of this request; "" if it gave none."""
-        ids = (id_of(part.fields.get(name)) for part in self.parts for name in _REQUEST_IDS)
-        return next(filter(None, ids), "")
+        return next(self.values(_REQUEST_IDS, id_of), "")
 
     @cached_property
     def algorithm(self) -> tuple[int | str | None, str]:
         """Code and words of Volcengine's algorithm; ``(None, "")`` without a code."""
         for part in self.parts:
-            inner = part.fields.get("algorithm_base_resp")
-            response = inner if isinstance(inner, dict) else {}
-            code = code_of(response.get("status_code", part.fields.get("algo_status_code")))
-            if code not in (None, ""):
-                return code, str(response.get("status_message") or part.fields.get("algo_status_message") or "")
+            inner = as_object(part.fields.get("algorithm_base_resp"))
+            for code in map(code_of, (inner.get("status_code"), part.fields.get("algo_status_code"))):
+                if code not in (None, ""):
+                    return code, str(inner.get("status_message") or part.fields.get("algo_status_message") or "")
         return None, ""
 
     @property
@@ -325,28 +340,19 @@ class Reply:
         """Whether HTTP status, algorithm and every code in ``codes`` say success."""
         return 200 <= self.status < 300 and all(map(is_success, self.codes)) and not self.algorithm_failed
 
-    @property
+    @cached_property
     def meaning(self) -> Meaning:
         """What the answer means if it has neither a task id nor a picture: row of the submit table, and words."""
-        known = known_code(self.provider, self.code)
-        out_of_balance = any(_OUT_OF_BALANCE.search(f"{part.words} {part.code}") for part in self.parts)
-        if self._is_of_a_gateway:
-            return known or (NO_BALANCE if out_of_balance else GATEWAY_FAILED)
-        if known is None and self.algorithm_failed:
-            return ALGORITHM_FAILED
-        if known is None and out_of_balance and self.status < 500 and not self.succeeded:
-            return NO_BALANCE
-        if known is None and self.status not in (401, 402, 403, 429) and any(map(is_undecided, self.codes)):
-            return UNDECIDED
-        # If one code or message says success and another one failure, whether it was accepted is not known.
         words = (part.words for part in self.parts if part.is_envelope)
-        says_success = any(map(is_success, self.codes)) or any(map(is_success_word, words))
-        contradicts = known is None and self.status < 300 and says_success
-        return meaning_of(self.provider, self.status, None if contradicts else self.code)
-
-    @cached_property
-    def _is_of_a_gateway(self) -> bool:
-        return any(part.is_of_a_gateway for part in self.parts)
+        signs = {
+            Sign.GATEWAY: any(part.is_of_a_gateway for part in self.parts),
+            Sign.NO_BALANCE: any(_OUT_OF_BALANCE.search(f"{part.words} {part.code}") for part in self.parts),
+            Sign.ALGORITHM: self.algorithm_failed,
+            Sign.UNDECIDED: any(map(is_undecided, self.codes)),
+            Sign.SUCCESS: any(map(is_success, self.codes)) or any(map(is_success_word, words)),
+            Sign.FAILURE: not self.succeeded,
+        }
+        return meaning_of(self.provider, self.status, self.code, signs)
 
     @property
     def note(self) -> Text | None:
@@ -358,19 +364,17 @@ class Reply:
         said = f"HTTP {self.status}{code}{words}"
         return Text(f"The service accepted this, and answered with {said}.", f"服务端已受理，但应答为 {said}。")
 
-    def not_accepted(self, request_id: str = "") -> NotAccepted:
-        """The exception for this answer; ``request_id`` is used if the service gave none."""
-        return NotAccepted(
-            self.meaning,
-            status=self.status,
-            code=self.code,
-            vendor_message=self.message,
-            request_id=self.request_id or request_id,
-            retry_after=self.answer.headers.get("Retry-After", ""),
-            picture=self.picture,
-            is_known=self._deepest_known is not None,
-            body=self.answer.body,
-        )
+
+@contextmanager
+def no_answer_is_a_poll_error() -> Iterator[None]:
+    """Raise PollError in the place of what says that a poll got no answer: the task may be fine."""
+    try:
+        yield
+    except requests.RequestException as problem:
+        raise PollError(obstacle_of(problem) or type(problem).__name__) from problem
+    except RemoteImageError as problem:
+        # The exchange of the key for a token failed, perhaps for a while.
+        raise PollError(problem.what) from problem
 
 
 def sent_texts(request: WireRequest) -> list[str]:
@@ -430,6 +434,21 @@ def _text(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value.strip() if isinstance(value, str) else ""
+
+
+def _first_text(value: Any) -> str:
+    """The first text that is not empty, alone or in a list; a whole number counts as text."""
+    return next(filter(None, map(_text, value if isinstance(value, list) else [value])), "")
+
+
+def _ids(value: Any) -> tuple[str, ...]:
+    return tuple(filter(None, map(id_of, value))) if isinstance(value, list) else ()
+
+
+def _words(value: Any) -> str:
+    """A message, without a gateway's "not ok match"; "" for JSON in a text, and for all that is no text."""
+    is_message = isinstance(value, str) and not _objects_in(value)
+    return _NOT_OK.sub("", value).strip() if is_message else ""
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
-import requests
 from pydantic import AfterValidator, Field
 
 from ..core import (
@@ -26,23 +25,19 @@ from ..core import (
     Ceiling,
     ConfigurationError,
     InvalidInputError,
-    PollError,
     Provider,
-    RemoteImageError,
     SubTask,
     TaskRef,
     Text,
-    UnknownTaskError,
     UpscaleRatio,
-    excerpt,
     on_codec_pool,
     pack_logger,
 )
-from ..transport import Answer, ExchangedTokenAuth, HiDreamAccount, NoAnswerError, Phases, get, obstacle_of, post_once
-from .answers import Reply, sent_texts
+from ..transport import ExchangedTokenAuth, HiDreamAccount, Phases, ask, post_once
+from .answers import NotAccepted, Reply, no_answer_is_a_poll_error, sent_texts
 from .model import ImageField, PromptField, WireRequest
 from .outcome import Outcome
-from .sub_tasks import entries_of, has_picture, sub_tasks_of
+from .sub_tasks import sub_tasks_in
 
 MAX_MODEL_PHOTO = 2048
 
@@ -215,35 +210,19 @@ class HiDreamService:
         if self.endpoint.takes_user_id and self.account.user_id:
             headers["API-User-ID"] = self.account.user_id
         added = {"request_id": request_id, "notify_url": self.account.notify_url or None}
-        answer = post_once(
-            self.base_url + self.endpoint.submit_path,
-            on_codec_pool(request.model_copy(update=added).json_bytes, cancel=phases.cancel),
-            headers=headers,
-            auth=self.account.auth,
-            answer_timeout=self.account.deadlines.hidream_answer,
-            deadlines=self.account.deadlines,
-            cancel=phases.cancel,
-            before_sending=phases.before_sending,
-            on_sent=phases.on_sent,
-            proxy=self.account.proxy,
-        )
-        return self._accepted(answer, request, request_id)
-
-    def _accepted(self, answer: Answer, request: WireRequest, request_id: str) -> Accepted:
+        body = on_codec_pool(request.model_copy(update=added).json_bytes, cancel=phases.cancel)
+        sent = self.account.request(self.base_url + self.endpoint.submit_path, headers=headers, body=body)
+        answer = post_once(sent, self.account.deadlines.hidream_answer, phases)
         reply = Reply("HiDream", answer, sent_texts(request))
         task = TaskRef("HiDream", self.endpoint.name, reply.task_id, request_id, reply.sub_task_ids)
-        if reply.task_id:
-            return Accepted(task, note=reply.note)
-        if reply.result is not None:
+        try:
             # No page documents a picture here. A gateway may answer with one, and then it is paid.
-            return Accepted(task, reply.result, reply.note)
-        if answer.broken is not None:
-            raise NoAnswerError(str(answer.broken), answer.body) from answer.broken
-        pack_logger().debug("%s: no task, code=%s request_id=%s", self.endpoint.name, reply.code, request_id)
-        refused = reply.not_accepted(request_id)
-        if refused.outcome is Outcome.REFUSED and not refused.is_known and _TEMPLATE.search(refused.vendor_message):
-            refused.meaning = replace(refused.meaning, error=InvalidInputError, advice=_CHOOSE_A_TEMPLATE)
-        raise refused
+            return reply.accepted(task, None if reply.task_id else reply.result, request_id)
+        except NotAccepted as refused:
+            pack_logger().debug("%s: no task, code=%s request_id=%s", self.endpoint.name, reply.code, request_id)
+            if refused.outcome is Outcome.REFUSED and not refused.is_known and _TEMPLATE.search(refused.vendor_message):
+                refused.meaning = replace(refused.meaning, error=InvalidInputError, advice=_CHOOSE_A_TEMPLATE)
+            raise
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:
         """Ask once for the state of a task; free.
@@ -255,34 +234,11 @@ class HiDreamService:
         params = {"task_id": task.task_id}
         if task.request_id:
             params["request_id"] = task.request_id
-        try:
-            answer = get(
-                self.base_url + self.endpoint.results_path,
-                params=params,
-                auth=self.account.auth,
-                deadlines=self.account.deadlines,
-                proxy=self.account.proxy,
-            )
-        except requests.RequestException as problem:
-            obstacle = obstacle_of(problem)
-            raise PollError(obstacle or type(problem).__name__) from problem
-        except RemoteImageError as problem:
-            # The exchange of the key for a token failed, perhaps for a while; the task is not affected.
-            raise PollError(problem.what) from problem
+        with no_answer_is_a_poll_error():
+            answer = ask(self.account.request(self.base_url + self.endpoint.results_path, params))
         if answer.status == 401:
             self.renew_credentials()
-        reply = Reply("HiDream", answer)
-        entries = entries_of(reply)
-        said = f"HTTP {answer.status} {excerpt(answer.body, 120)}".strip()
-        words = reply.message
-        if not entries and _UNKNOWN.search(words) and not _OF_THE_CALLER.search(words):
-            raise UnknownTaskError(said, certain=answer.status == 200 and reply.is_json)
-        if not reply.is_json or not (reply.succeeded or any(map(has_picture, entries))):
-            pack_logger().debug("%s: task_id=%s no state: %s", self.endpoint.name, task.task_id, excerpt(answer.body))
-            raise PollError(said)
-        states = [(entry.get("task_status"), entry.get("task_completion")) for entry in entries]
-        pack_logger().debug("%s: task_id=%s (status, completion)=%s", self.endpoint.name, task.task_id, states)
-        return [sub_task for entry in entries for sub_task in sub_tasks_of(entry, task)]
+        return sub_tasks_in(Reply("HiDream", answer), task)
 
     def renew_credentials(self) -> bool:
         """After a 401 of this thread's request: drop the refused token; returns whether another one can be fetched."""
@@ -291,21 +247,6 @@ class HiDreamService:
             return False
         auth.forget_refused()
         return True
-
-
-# Words for a task that the service does not know; no page documents them. Words about a key, a parameter or a user
-# (_OF_THE_CALLER) say nothing about the task.
-_UNKNOWN = re.compile(
-    r"\btask(?:s|[_ ]?ids?)?\b[\w\s'\"-]{0,40}?\b(?:not\s+(?:be\s+)?found|(?:not|doesn't)\s+exist|has\s+expired)"
-    r"|\b(?:no\s+such|unknown|cannot\s+find|could\s+not\s+find|not\s+found:?)\s+(?:the\s+|this\s+)?task\b"
-    r"|^\W*(?:record not found|not_found)\W*$"
-    r"|任务\s*(?:ID|编号|号)?\s*已?(?:不存在|未找到|找不到|过期)|(?:不存在|未找到|找不到|查不到)(?:该|此|这个)?任务",
-    re.IGNORECASE,
-)
-_OF_THE_CALLER = re.compile(
-    r"token|\bkey\b|api_?key|signature|auth|permission|param|user|account|令牌|密钥|鉴权|签名|参数|权限|用户|账户",
-    re.IGNORECASE,
-)
 
 
 # A refusal that speaks of a template means that it does not exist: no page documents a code for that.

@@ -8,10 +8,11 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import requests
+from pydantic import BeforeValidator
 
 from ..core import (
     GENDERS,
@@ -41,8 +42,8 @@ from ..transport import (
     WholeNumber,
     WireAnswer,
     Word,
+    ask,
     downloaded,
-    get,
     is_loopback,
     unreachable,
 )
@@ -84,24 +85,68 @@ class _Entry(WireAnswer):
 
 
 class _Result(WireAnswer):
+    templates: Annotated[tuple[Any, ...], BeforeValidator(lambda value: value if isinstance(value, list) else ())] = ()
     total_count: WholeNumber = None
+
+
+class _Body(WireAnswer):
+    """The answer: a page if it has the code 0 and a ``result``."""
+
+    code: Annotated[int | str | None, BeforeValidator(code_of)] = None
+    message: Word = ""
+    request_id: Word = ""
+    result: Annotated[_Result | None, BeforeValidator(lambda value: value if isinstance(value, dict) else None)] = None
 
 
 @dataclass(frozen=True)
 class _Page:
-    """One page of the list: its templates by id, how many all pages have together, and whether this one is full."""
+    """One page of the list: its templates by id, how many all pages have together, and how many entries this one has.
 
-    templates: Mapping[int, Template]
-    total: int | None
-    full: bool
+    ``refused``: why the service has no page of this number.
+    """
+
+    templates: Mapping[int, Template] = field(default_factory=dict)
+    total: int | None = None
+    entries: int = 0
+    refused: RemoteImageError | None = None
 
 
-class _PageRefused(Exception):
-    """The service answered with JSON, and refuses this page: it may have none of this number."""
+class _Listing:
+    """The templates of the pages that were read so far, by id and in the service's order."""
 
-    def __init__(self, error: RemoteImageError) -> None:
-        super().__init__(error.what.en)
-        self.error = error
+    def __init__(self) -> None:
+        self.found: dict[int, Template] = {}
+        self._total: int | None = None
+        # Entries of the pages that brought something new, usable or not.
+        self._listed = 0
+
+    def add(self, page: _Page, *, comes_first: bool = False) -> bool:
+        """Add the templates of a page; returns whether it has some that no page before it had."""
+        has_new = not page.templates.keys() <= self.found.keys()
+        self.found = {**page.templates, **self.found} if comes_first else {**self.found, **page.templates}
+        if page.refused is None and (self._total is None or not comes_first):
+            self._total = page.total
+        self._listed += page.entries if has_new else 0
+        return has_new
+
+    @property
+    def lacks_some(self) -> bool | None:
+        """Whether the service has more entries than these pages; ``None`` if it does not say how many it has."""
+        return None if self._total is None else self._listed < self._total
+
+    def fault_after(self, last: _Page) -> RemoteImageError | None:
+        """Why these are not all templates, if ``last`` is the last page after 0; ``None`` if they may be all."""
+        if self.found and not self.lacks_some:
+            return None
+        if last.refused is not None or not last.templates:
+            # An empty page is the end, whatever number was announced.
+            return last.refused
+        what = Text(
+            f"Only {self._listed} of {self._total} templates could be read: the pages of the service's list repeat, or "
+            "are too many.",
+            f"服务端的模板列表共 {self._total} 项，只能读取 {self._listed} 项：各页内容重复，或页数过多。",
+        )
+        return ServiceError(what, advice=_ADVICE, provider="HiDream")
 
 
 # ---- the list
@@ -113,52 +158,27 @@ def fetch_templates(account: HiDreamAccount, gender: Gender) -> list[Template]:
     Pages are read from 1 on. If these may not be all, page 0 is read, too: templates that only it has come first.
 
     Raises:
-        RemoteImageError: a page has no answer, or one that is no list, or is refused before all templates are there.
+        RemoteImageError: a page has no answer, or one that is no list, or is refused before all templates are there; or
+            the pages repeat before that, or are too many.
     """
-    found: dict[int, Template] = {}
-    total: int | None = None
-    refused: _PageRefused | None = None
+    listing = _Listing()
     for index in range(1, _MOST_PAGES + 1):
-        try:
-            page = _page(account, gender, index)
-        except _PageRefused as problem:
-            refused = problem
+        page = _page(account, gender, index)
+        if not listing.add(page) or (page.entries < _PAGE_SIZE and listing.lacks_some is False):
             break
-        new = page.templates.keys() - found.keys()
-        found.update(page.templates)
-        total = page.total
-        if not new or (total is not None and len(found) >= total and not page.full):
-            break
-    if total is None or len(found) < total:
-        found, total, refused = _with_page_0(account, gender, found, total, refused)
-    if refused is not None and (not found or (total is not None and len(found) < total)):
-        raise refused.error
+    if listing.lacks_some is not False:
+        listing.add(_page(account, gender, 0), comes_first=True)
+    fault = listing.fault_after(page)
+    if fault is not None:
+        raise fault
     # A service that ignores the gender lists all templates for each: the picker would show them twice.
-    return [template for template in found.values() if template.gender == gender]
-
-
-def _with_page_0(
-    account: HiDreamAccount,
-    gender: Gender,
-    found: dict[int, Template],
-    total: int | None,
-    refused: _PageRefused | None,
-) -> tuple[dict[int, Template], int | None, _PageRefused | None]:
-    """The arguments of the same names with what page 0 adds to them."""
-    try:
-        page = _page(account, gender, 0)
-    except _PageRefused:
-        # This service's pages begin at 1.
-        return found, total, refused
-    first = {number: template for number, template in page.templates.items() if number not in found}
-    return first | found, page.total if total is None else total, refused
+    return [template for template in listing.found.values() if template.gender == gender]
 
 
 def _page(account: HiDreamAccount, gender: Gender, index: int) -> _Page:
     """Fetch one page.
 
     Raises:
-        _PageRefused: see there.
         RemoteImageError: no answer, or one that is no page.
     """
     params = {"gender": gender, "page_size": str(_PAGE_SIZE), "page_index": str(index)}
@@ -167,16 +187,12 @@ def _page(account: HiDreamAccount, gender: Gender, index: int) -> _Page:
         # The one-day token has ended early: exchange the key for another one.
         account.auth.forget_refused()
         answer = _ask(account, params)
-    body = json_object(answer.body) if len(answer.body) <= _MAX_PAGE_BYTES else None
-    result = (body or {}).get("result")
-    if body is None or answer.status != 200 or code_of(body.get("code")) != 0 or not isinstance(result, dict):
-        raise _failure(answer, body)
-    listed = result.get("templates")
-    entries = listed if isinstance(listed, list) else []
-    templates = [template for entry in entries if (template := _template(entry, gender))]
-    total = _Result.model_validate(result).total_count
-    by_id = {template.id: template for template in templates}
-    return _Page(by_id, total, len(entries) >= _PAGE_SIZE)
+    body = _Body.model_validate((len(answer.body) <= _MAX_PAGE_BYTES and json_object(answer.body)) or {})
+    if answer.status != 200 or body.code != 0 or body.result is None:
+        return _Page(refused=_refusal(answer, body))
+    templates = (_template(entry, gender) for entry in body.result.templates)
+    by_id = {template.id: template for template in templates if template is not None}
+    return _Page(by_id, body.result.total_count, len(body.result.templates))
 
 
 def _template(entry: Any, asked: Gender) -> Template | None:
@@ -191,13 +207,7 @@ def _template(entry: Any, asked: Gender) -> Template | None:
 
 def _ask(account: HiDreamAccount, params: Mapping[str, str]) -> Answer:
     try:
-        return get(
-            account.ec_base_url + _PATH,
-            params=params,
-            auth=account.auth,
-            deadlines=account.deadlines,
-            proxy=account.proxy,
-        )
+        return ask(account.request(account.ec_base_url + _PATH, params))
     except requests.RequestException as problem:
         error = unreachable("HiDream", NotSentError(problem))
         error.advice = _ADVICE
@@ -212,25 +222,28 @@ def _ask(account: HiDreamAccount, params: Mapping[str, str]) -> Answer:
 _RAISED_AS_THEMSELVES = (AuthenticationError, QuotaError, RateLimitError)
 
 
-def _failure(answer: Answer, body: Mapping[str, Any] | None) -> Exception:
-    """The exception for an answer without a page; ``body`` is its JSON object, if it has one."""
-    code = code_of((body or {}).get("code"))
-    meaning = meaning_of("HiDream", answer.status, code)
-    message = words_of(str((body or {}).get("message") or ""), 500) or excerpt(answer.body)
-    details: dict[str, Any] = {
-        "advice": _ADVICE,
-        "provider": "HiDream",
-        "code": code if code not in (None, 0) else f"HTTP {answer.status}",
-        "vendor_message": message,
-        "request_id": str((body or {}).get("request_id") or ""),
-    }
-    if meaning.error in _RAISED_AS_THEMSELVES:
-        return meaning.error(meaning.what, **details)
-    if body is not None and answer.status in (200, 400, 404, 422) and code not in (None, 0):
-        return _PageRefused(ServiceError(meaning.what, **details))
-    if answer.status >= 500 or answer.status == 408:
-        return ServiceError(meaning.what, **details)
-    return ServiceError(_NO_LIST, **details)
+def _refusal(answer: Answer, body: _Body) -> RemoteImageError:
+    """Return the error of an answer that refuses a page with JSON: the service may have none of this number.
+
+    Raises:
+        RemoteImageError: any other answer without a page.
+    """
+    has_code = body.code not in (None, 0)
+    meaning = meaning_of("HiDream", answer.status, body.code)
+    is_refused_page = has_code and answer.status in (200, 400, 404, 422)
+    is_understood = is_refused_page or answer.status >= 500 or answer.status == 408
+    is_raised_as_itself = meaning.error in _RAISED_AS_THEMSELVES
+    error = (meaning.error if is_raised_as_itself else ServiceError)(
+        meaning.what if is_raised_as_itself or is_understood else _NO_LIST,
+        advice=_ADVICE,
+        provider="HiDream",
+        code=body.code if has_code else f"HTTP {answer.status}",
+        vendor_message=words_of(body.message, 500) or excerpt(answer.body),
+        request_id=body.request_id,
+    )
+    if is_refused_page and not is_raised_as_itself:
+        return error
+    raise error
 
 
 # ---- a picture

@@ -13,7 +13,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ..core import RemoteImageError, SubTask, TaskFailedError, TaskRef, Text, json_value, words_of
+from ..core import (
+    PollError,
+    RemoteImageError,
+    SubTask,
+    TaskFailedError,
+    TaskRef,
+    Text,
+    UnknownTaskError,
+    excerpt,
+    json_value,
+    pack_logger,
+    words_of,
+)
 from .answers import Reply, begins_as_a_picture, id_of, is_address
 from .outcome import TASK_STATUS, Meaning, Outcome, refusal
 
@@ -23,14 +35,18 @@ _PICTURES = ("image", "url", "image_url", "media", "images", "urls", "image_urls
 _REASONS = ("description", "error", "error_msg", "message", "fail_reason")
 # An object with one of these fields is a sub task.
 _ENTRY = frozenset({*_IDS, *_STATUSES, *_PICTURES, *_REASONS, "task_completion"})
-# Numbers of `task_status`.
+# Numbers of `task_status`; from 3 on, the task has ended without a picture.
 _WAITS, _DONE, _WORKS, _FAILED, _REJECTED = 0, 1, 2, 3, 4
-_WORDS: dict[int, str] = {
-    _WAITS: "wait|waiting|queue|queued|in_queue|pending|created|submitted",
-    _DONE: "success|successful|succeed|succeeded|done|finish|finished|complete|completed|ok",
-    _WORKS: "run|running|process|processing|in_progress|generating|working|started",
-    _FAILED: "fail|failed|failure|error",
-    _REJECTED: "reject|rejected|moderated|blocked",
+_WORDS = {
+    word: status
+    for status, words in {
+        _WAITS: "wait waiting queue queued in_queue pending created submitted",
+        _DONE: "success successful succeed succeeded done finish finished complete completed ok",
+        _WORKS: "run running process processing in_progress generating working started",
+        _FAILED: "fail failed failure error",
+        _REJECTED: "reject rejected moderated blocked",
+    }.items()
+    for word in words.split()
 }
 # The query of an address inside JSON text.
 _QUERY = re.compile(r"(?<=[^\s\"])\?[^\s\"\\]*(?=[\s\"\\])")
@@ -75,6 +91,42 @@ def _entries(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
                     yield {"sub_task_id": name, **entry}
 
 
+def sub_tasks_in(reply: Reply, task: TaskRef) -> list[SubTask]:
+    """The sub tasks of an answer to a result query.
+
+    Raises:
+        UnknownTaskError: the service says that it has no such task, which may be wrong.
+        PollError: the answer has no state of the task; the task may be fine.
+    """
+    entries = entries_of(reply)
+    said = f"HTTP {reply.status} {excerpt(reply.answer.body, 120)}".strip()
+    words = reply.message
+    if not entries and _UNKNOWN.search(words) and not _OF_THE_CALLER.search(words):
+        raise UnknownTaskError(said, certain=reply.status == 200 and reply.is_json)
+    log = f"{task.endpoint}: task_id={task.task_id}"
+    if not reply.is_json or not (reply.succeeded or any(map(has_picture, entries))):
+        pack_logger().debug("%s no state: %s", log, excerpt(reply.answer.body))
+        raise PollError(said)
+    states = [(entry.get("task_status"), entry.get("task_completion")) for entry in entries]
+    pack_logger().debug("%s (status, completion)=%s", log, states)
+    return [sub_task for entry in entries for sub_task in sub_tasks_of(entry, task)]
+
+
+# Words for a task that the service does not know; no page documents them. Words about a key, a parameter or a user
+# (_OF_THE_CALLER) say nothing about the task.
+_UNKNOWN = re.compile(
+    r"\btask(?:s|[_ ]?ids?)?\b[\w\s'\"-]{0,40}?\b(?:not\s+(?:be\s+)?found|(?:not|doesn't)\s+exist|has\s+expired)"
+    r"|\b(?:no\s+such|unknown|cannot\s+find|could\s+not\s+find|not\s+found:?)\s+(?:the\s+|this\s+)?task\b"
+    r"|^\W*(?:record not found|not_found)\W*$"
+    r"|任务\s*(?:ID|编号|号)?\s*已?(?:不存在|未找到|找不到|过期)|(?:不存在|未找到|找不到|查不到)(?:该|此|这个)?任务",
+    re.IGNORECASE,
+)
+_OF_THE_CALLER = re.compile(
+    r"token|\bkey\b|api_?key|signature|auth|permission|param|user|account|令牌|密钥|鉴权|签名|参数|权限|用户|账户",
+    re.IGNORECASE,
+)
+
+
 def has_picture(entry: dict[str, Any]) -> bool:
     """Whether a sub task has an address or the base64 of a picture."""
     return bool(_pictures(entry))
@@ -87,25 +139,16 @@ def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
         entry: the sub task as :func:`entries_of` returns it.
         task: the task that it belongs to, for an error.
     """
-    name, reported = next(
-        ((name, value) for name in _STATUSES if (value := entry.get(name)) not in (None, "")), ("", None)
-    )
-    status, is_word = _status_of(reported)
-    if name != _STATUSES[0] and not is_word:
-        # Only `task_status` has documented numbers.
-        status = None
     pictures = _pictures(entry)
-    if is_word and pictures and status not in (_WAITS, _WORKS):
-        # Status words are not documented, so a picture counts for more.
-        status = _DONE
+    status, reported = _status_of(entry, has_picture=bool(pictures))
     sub_task = SubTask(
         next(filter(None, (id_of(entry.get(name)) for name in _IDS)), ""),
         started=status not in (None, _WAITS),
         completion=_share(entry.get("task_completion")),
     )
-    if status is not None and (status in TASK_STATUS or status > _WORKS):
+    if status is not None and status > _WORKS:
         return [replace(sub_task, error=_error(entry, status, reported, task), final=status in TASK_STATUS)]
-    if status in (_WAITS, _WORKS) or (status is not None and status < 0):
+    if status not in (None, _DONE):
         return [sub_task]
     # Done, or without a known status: then a picture decides.
     if not pictures:
@@ -115,7 +158,8 @@ def sub_tasks_of(entry: dict[str, Any], task: TaskRef) -> list[SubTask]:
 
 def _picture(sub_task: SubTask, text: str, number: int) -> SubTask:
     """``sub_task`` with its picture ``number`` (from 1), an address or base64."""
-    has_address = _is_address(text)
+    # All that is no base64 of a picture is fetched.
+    has_address = is_address(text) or not begins_as_a_picture(text)
     made = replace(sub_task, started=True, image=text if has_address else "", base64="" if has_address else text)
     if number == 1:
         return made
@@ -123,17 +167,25 @@ def _picture(sub_task: SubTask, text: str, number: int) -> SubTask:
     return replace(made, sub_task_id=sub_task.sub_task_id and f"{sub_task.sub_task_id}#{number}", is_further=True)
 
 
-def _status_of(value: Any) -> tuple[int | None, bool]:
-    """The status as a number (``None`` if it is not known), and whether it was a word."""
+def _status_of(entry: dict[str, Any], *, has_picture: bool) -> tuple[int | None, Any]:
+    """The number of a sub task's status (``None`` if it is not known), and the status as the service put it."""
+    told = ((name, value) for name in _STATUSES if (value := entry.get(name)) not in (None, ""))
+    name, reported = next(told, ("", None))
+    word = re.sub(r"[\s-]+", "_", reported.strip().lower()) if isinstance(reported, str) else ""
+    if word in _WORDS:
+        # Status words are not documented, so a picture counts for more.
+        return _DONE if has_picture and _WORDS[word] not in (_WAITS, _WORKS) else _WORDS[word], reported
+    # Only `task_status` has documented numbers.
+    return _whole_number(reported) if name == _STATUSES[0] else None, reported
+
+
+def _whole_number(value: Any) -> int | None:
+    """A whole number, also in a text or as a float; ``None`` for anything else."""
     if isinstance(value, str):
-        word = re.sub(r"[\s-]+", "_", value.strip().lower())
-        for status, words in _WORDS.items():
-            if re.fullmatch(words, word):
-                return status, True
-        value = json_value(word) if re.fullmatch(r"-?[0-9]{1,9}(?:\.0+)?", word) else None
+        value = json_value(value) if re.fullmatch(r"[0-9]{1,9}(?:\.0+)?", value.strip()) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value % 1:
-        return None, False
-    return int(value), False
+        return None
+    return int(value)
 
 
 def _pictures(entry: dict[str, Any]) -> list[str]:
@@ -159,16 +211,15 @@ def _texts(value: Any, depth: int = 0) -> Iterator[str]:
                 return
 
 
-def _is_address(text: str) -> bool:
-    """Whether a picture's text is to be fetched: all that is not base64 of a picture."""
-    return is_address(text) or not begins_as_a_picture(text)
-
-
 def _error(entry: dict[str, Any], status: int, reported: Any, task: TaskRef) -> RemoteImageError:
     reason = " ".join(dict.fromkeys(text for name in _REASONS if (text := _reason(entry.get(name)))))
+    unknown = Text(
+        f"The service ended the task with a status this pack does not know ({status}).",
+        f"服务端以未知状态（{status}）结束了任务。",
+    )
     return refusal(
         "HiDream",
-        TASK_STATUS.get(status) or _unknown_status(status),
+        TASK_STATUS.get(status) or Meaning(TaskFailedError, Outcome.FAILED, unknown),
         code=words_of(f"task_status {reported}", 60),
         vendor_message=words_of(reason, _LONGEST_SHOWN) if status in TASK_STATUS and reason else _shown(entry),
         request_id=task.request_id,
@@ -186,14 +237,6 @@ def _shown(entry: dict[str, Any]) -> str:
     """A sub task as the service put it, without pictures and without queries of addresses, which may be signatures."""
     shown = {name: value for name, value in entry.items() if name not in _PICTURES or not value}
     return words_of(_QUERY.sub("", json.dumps(shown, ensure_ascii=False)), _LONGEST_SHOWN)
-
-
-def _unknown_status(status: int) -> Meaning:
-    what = Text(
-        f"The service ended the task with a status this pack does not know ({status}).",
-        f"服务端以未知状态（{status}）结束了任务。",
-    )
-    return Meaning(TaskFailedError, Outcome.FAILED, what)
 
 
 def _share(completion: Any) -> float | None:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
-import requests
 from pydantic import Field, model_validator
 
 from ..core import (
@@ -33,8 +32,8 @@ from ..core import (
     on_codec_pool,
     pack_logger,
 )
-from ..transport import Answer, NoAnswerError, Phases, VolcengineAccount, ask, obstacle_of, post_once
-from .answers import NotAccepted, Reply, sent_texts
+from ..transport import Answer, Phases, Request, VolcengineAccount, ask, post_once
+from .answers import NotAccepted, Reply, no_answer_is_a_poll_error, sent_texts
 from .model import ImageField, PromptField, WireRequest
 from .outcome import Outcome, known_code, refusal
 
@@ -130,30 +129,19 @@ class VolcengineService:
             NotSentError, NoAnswerError, CallCancelled: see :func:`transport.post_once`.
             NotAccepted: the answer has neither a picture nor a task id.
         """
-        resumable = self.account.resumable
         deadlines = self.account.deadlines
-        answer = post_once(
-            self.account.base_url + self.account.path,
-            on_codec_pool(request.json_bytes, cancel=phases.cancel),
-            params=_action("CVSync2AsyncSubmitTask" if resumable else "CVProcess"),
-            headers={},
-            auth=self.account.auth,
-            answer_timeout=deadlines.hidream_answer if resumable else deadlines.cvprocess_answer,
-            deadlines=deadlines,
-            cancel=phases.cancel,
-            before_sending=phases.before_sending,
-            on_sent=phases.on_sent,
-            proxy=self.account.proxy,
+        action, answer_timeout = (
+            ("CVSync2AsyncSubmitTask", deadlines.hidream_answer)
+            if self.account.resumable
+            else ("CVProcess", deadlines.cvprocess_answer)
         )
+        body = on_codec_pool(request.json_bytes, cancel=phases.cancel)
+        answer = post_once(_request(self.account, action, body), answer_timeout, phases)
         reply = _read(answer, sent_texts(request))
         # The service's own request id comes first: its support knows only that one. A task id or a picture is taken
         # whichever action was asked for: a gateway may know only one of them, and what it returns is paid.
         task = TaskRef("Volcengine", VOLCENGINE_OUTPAINT, reply.task_id, reply.request_id or request_id)
-        if reply.task_id or reply.result is not None:
-            return Accepted(task, reply.result, reply.note)
-        if answer.broken is not None:
-            raise NoAnswerError(str(answer.broken), answer.body) from answer.broken
-        raise reply.not_accepted()
+        return reply.accepted(task, reply.result)
 
     def query(self, task: TaskRef) -> Sequence[SubTask]:
         """Ask once for the state of a resumable task; free.
@@ -162,31 +150,32 @@ class VolcengineService:
             UnknownTaskError: the service has no such task, or none any more (see ``kept_for``).
             PollError: the answer, if any, has no state of the task; the task may be fine.
         """
-        try:
+        with no_answer_is_a_poll_error():
             reply = _read(ask_for_result(self.account, task.task_id, self.account.deadlines))
-        except requests.RequestException as problem:
-            obstacle = obstacle_of(problem)
-            raise PollError(obstacle or type(problem).__name__) from problem
-        state = next(filter(None, (part.first("status") for part in reply.parts if part.is_result)), "").lower()
-        pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, reply.code, state)
+        pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, reply.code, reply.state)
         if reply.result is not None:
             return [reply.result]
-        has_state = reply.succeeded and bool(reply.codes or state)
-        if has_state and state == "not_found":
+        # The words beside an error are not those of a task.
+        state = reply.state if reply.succeeded else ""
+        if state == "not_found":
             raise UnknownTaskError("not_found")
-        if has_state and state == "expired":
+        if state == "expired":
             return [SubTask("", started=True, error=_expired(task))]
-        if has_state and state == "done":
+        if state == "done":
             return [SubTask("", started=True, empty=reply.shown)]
-        if reply.algorithm_failed or (reply.status not in _ABOUT_THE_POLL and _ends_a_task(reply)):
-            return [SubTask("", started=True, error=_failed(reply.not_accepted(), task))]
-        if not has_state:
+        if _ends_a_task(reply):
+            return [SubTask("", started=True, error=_failed(reply, task))]
+        if not (reply.succeeded and (reply.codes or state)):
             raise PollError(f"HTTP {reply.status} code {reply.code} {reply.message}".strip())
         return [SubTask("", started=state == "generating", said="" if state in _UNDER_WAY else reply.shown)]
 
     def renew_credentials(self) -> bool:
         """Always ``False``: neither a gateway key nor a signature can be exchanged for another one."""
         return False
+
+
+def _request(account: VolcengineAccount, action: str, body: bytes) -> Request:
+    return account.request(account.base_url + account.path, {"Action": action, "Version": "2022-08-31"}, body=body)
 
 
 _REQ_KEY = "i2i_outpainting"
@@ -203,19 +192,13 @@ def ask_for_result(account: VolcengineAccount, task_id: str, deadlines: Deadline
         As :func:`transport.ask`.
     """
     body = {"req_key": _REQ_KEY, "task_id": task_id, "req_json": json.dumps({"return_url": False})}
-    return ask(
-        account.base_url + account.path,
-        json.dumps(body).encode("utf-8"),
-        params=_action("CVSync2AsyncGetResult"),
-        auth=account.auth,
-        deadlines=deadlines,
-        proxy=account.proxy,
-        afresh=afresh,
-    )
+    payer = replace(account, deadlines=deadlines)
+    return ask(_request(payer, "CVSync2AsyncGetResult", json.dumps(body).encode("utf-8")), afresh=afresh)
 
 
-def _failed(answer: NotAccepted, task: TaskRef) -> RemoteImageError:
+def _failed(reply: Reply, task: TaskRef) -> RemoteImageError:
     """The error of a task that failed. It was accepted before, so whether it is billed is not known."""
+    answer = NotAccepted(reply)
     return refusal(
         "Volcengine",
         replace(answer.meaning, outcome=Outcome.FAILED),
@@ -224,10 +207,6 @@ def _failed(answer: NotAccepted, task: TaskRef) -> RemoteImageError:
         request_id=task.request_id,
         task_id=task.task_id,
     )
-
-
-def _action(name: str) -> dict[str, str]:
-    return {"Action": name, "Version": "2022-08-31"}
 
 
 def _expired(task: TaskRef) -> ServiceError:
@@ -264,8 +243,10 @@ _CHECKS = (50205, 50207, 50215, 60102)
 
 
 def _ends_a_task(reply: Reply) -> bool:
-    """Whether the code in the answer to a query says that the task will bring no picture."""
+    """Whether the answer to a query says that the task will bring no picture."""
+    if reply.algorithm_failed:
+        return True
     known = known_code("Volcengine", reply.code)
-    if known is None:
+    if known is None or reply.status in _ABOUT_THE_POLL:
         return False
     return known.outcome is Outcome.FAILED or known.error is ModerationError or reply.code in _CHECKS

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from requests.auth import AuthBase
 
 from ..core import Budget, Deadlines, Limits
+from .connection import Request
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,8 @@ class Account:
     """Who pays: what the profile ``profile`` resolves to for one call.
 
     ``account_id`` is part of the request key, so that another account never gets this one's pictures. It stays the same
-    when the account's API key is replaced, and never contains a one-day token. ``proxy`` as in :func:`new_session`.
+    when the account's API key is replaced, and never contains a one-day token. ``auth`` proves who pays; ``proxy`` as
+    in :class:`Request`.
     """
 
     profile: str
@@ -24,6 +27,17 @@ class Account:
     limits: Limits = field(default_factory=Limits)
     deadlines: Deadlines = field(default_factory=Deadlines)
     proxy: str = ""
+    auth: AuthBase = field(repr=False, kw_only=True)
+
+    def request(
+        self,
+        url: str,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> Request:
+        """A request with the key, the deadlines and the proxy of this account."""
+        return Request(url, self.auth, self.deadlines, self.proxy, params or {}, headers or {}, body)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +51,6 @@ class HiDreamAccount(Account):
 
     base_url: str
     ec_base_url: str
-    auth: AuthBase = field(repr=False)
     user_id: str = ""
     language: str = "zh"
     notify_url: str = field(default="", repr=False)
@@ -53,7 +66,6 @@ class VolcengineAccount(Account):
 
     base_url: str
     path: str
-    auth: AuthBase = field(repr=False)
     resumable: bool = False
 
 

@@ -30,9 +30,9 @@ from ..core import (
     as_object,
     json_object,
 )
-from .connection import NoAuth, is_under
+from .connection import NoAuth, Request, is_under
 from .diagnosis import obstacle_of
-from .free import get
+from .free import ask
 from .received import Answer, WholeNumber, WireAnswer, Word
 
 
@@ -164,18 +164,13 @@ class ExchangedTokenAuth(AuthBase):
                 del _tokens[slot]
 
     def ask_for_token(self, deadlines: Deadlines) -> Answer:
-        """Ask for a token once and return the answer, whatever it says; raises as :func:`get`.
+        """Ask for a token once and return the answer, whatever it says; raises as :func:`ask`.
 
         On a new connection: this thread's connection and its time limit belong to the request that needs the token.
         """
-        return get(
-            self.base_url + _EXCHANGE_PATH,
-            headers={"Api-Key": self.api_key.reveal()},
-            auth=NoAuth(),
-            deadlines=deadlines,
-            proxy=self.proxy,
-            afresh=True,
-        )
+        headers = {"Api-Key": self.api_key.reveal()}
+        url = self.base_url + _EXCHANGE_PATH
+        return ask(Request(url, NoAuth(), deadlines, self.proxy, headers=headers), afresh=True)
 
     def _exchange(self) -> Secret:
         try:

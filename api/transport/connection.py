@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -23,13 +23,15 @@ from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from ..core import pack_logger
+from ..core import Deadlines, pack_logger
 
 # The value of a profile's proxy that means: none, whatever the environment says.
 NO_PROXY = "none"
 # Bytes that are read at a time; few where urllib3 has no read1(), because read() waits for all of them.
 _CHUNK = 64 * 1024
 _SMALL_CHUNK = 1024
+# What ends a request without a whole answer; the exceptions of requests are OSErrors.
+BROKEN = (OSError, ValueError, urllib3.exceptions.HTTPError)
 
 
 def is_loopback(host: str) -> bool:
@@ -53,6 +55,28 @@ class NoAuth(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request: where it goes, who pays, how long it may take, and what it says.
+
+    Args:
+        proxy: the profile's setting: an address, ``NO_PROXY``, or "" for the proxies of the environment.
+        body: JSON, which is POSTed; without one, the request is a GET.
+    """
+
+    url: str
+    auth: AuthBase = field(repr=False)
+    deadlines: Deadlines
+    proxy: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+    @property
+    def method(self) -> str:
+        return "POST" if self.body else "GET"
 
 
 # The exceptions of urllib3, and those of requests that they become. NewConnectionError comes before
@@ -93,52 +117,46 @@ class Session:
         for manager in self._managers.values():
             manager.clear()
 
-    def get(self, url: str, **options: Any) -> requests.Response:
-        return self.request("GET", url, **options)
+    def send(self, request: Request, answer_timeout: float, upload: Any = None) -> requests.Response:
+        """Send one request and return its response, whose body is not read yet.
 
-    def post(self, url: str, **options: Any) -> requests.Response:
-        return self.request("POST", url, **options)
-
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
-        data: Any = None,
-        auth: AuthBase,
-        timeout: tuple[float, float],
-        verify: bool | str,
-    ) -> requests.Response:
-        """Send one request and return its response, whose body is not read yet. Arguments as in requests.
+        Args:
+            answer_timeout: seconds without a byte of the answer after which it is given up.
+            upload: a file-like object that is sent in the place of the request's body.
 
         Raises:
             requests.RequestException: no answer came.
         """
-        request = requests.PreparedRequest()
-        all_headers = {**requests.utils.default_headers(), "Accept-Encoding": "gzip", **(headers or {})}
-        request.prepare(method=method, url=url, headers=all_headers, params=params, data=data, auth=auth)
-        target = request.url or ""
+        prepared = requests.PreparedRequest()
+        json_type = {"Content-Type": "application/json"} if request.body else {}
+        prepared.prepare(
+            method=request.method,
+            url=request.url,
+            headers={**requests.utils.default_headers(), "Accept-Encoding": "gzip", **json_type, **request.headers},
+            params=request.params,
+            data=upload or request.body or None,
+            auth=request.auth,
+        )
+        target = prepared.url or ""
         try:
-            raw = self._manager(target, verify).urlopen(
-                method,
+            raw = self._manager(target, _trusted()).urlopen(
+                request.method,
                 target,
-                body=request.body,
-                headers=request.headers,
+                body=prepared.body,
+                headers=prepared.headers,
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
                 retries=urllib3.Retry(0, read=False),
-                timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
+                timeout=urllib3.Timeout(connect=request.deadlines.connect, read=answer_timeout),
             )
         except (urllib3.exceptions.HTTPError, OSError) as problem:
             if isinstance(problem, requests.RequestException):
                 raise
             reason = getattr(problem, "reason", None) or problem
             kind = next((known for kind, known in _AS_REQUESTS if isinstance(reason, kind)), requests.ConnectionError)
-            raise kind(problem, request=request) from problem
-        return _response(request, raw)
+            raise kind(problem, request=prepared) from problem
+        return _response(prepared, raw)
 
     def _manager(self, url: str, verify: bool | str) -> urllib3.PoolManager:
         proxies = requests.utils.get_environ_proxies(url) if self._proxies is None else self._proxies
@@ -206,22 +224,18 @@ def _response(request: requests.PreparedRequest, raw: urllib3.BaseHTTPResponse) 
     return response
 
 
-def new_session(url: str, proxy: str, hooks: Hooks) -> Session:
-    """A session for ``url`` that never takes a loopback address through a proxy.
-
-    Args:
-        proxy: the profile's setting: an address, ``NO_PROXY``, or "" for the proxies of the environment.
-    """
+def new_session(request: Request, hooks: Hooks) -> Session:
+    """A session for ``request`` and others by the same proxy; it never takes a loopback address through a proxy."""
     proxies: Mapping[str, str] | None = None
-    if is_loopback(urlsplit(url).hostname or "") or proxy == NO_PROXY:
+    if is_loopback(urlsplit(request.url).hostname or "") or request.proxy == NO_PROXY:
         proxies = {}
-    elif proxy:
-        proxies = {"http": proxy, "https": proxy}
+    elif request.proxy:
+        proxies = {"http": request.proxy, "https": request.proxy}
     return Session(proxies, hooks)
 
 
-def trusted() -> bool | str:
-    """The certificates for ``verify``: those that the environment names, which :class:`Session` does not look for."""
+def _trusted() -> bool | str:
+    """The certificates that the environment names, as requests has them in ``verify``."""
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
 
@@ -346,8 +360,13 @@ def blocks(response: requests.Response, *, decode: bool) -> Iterator[bytes]:
         yield block
 
 
+def without_query(url: str) -> str:
+    """A URL as it may be shown: without query, which may be a signature, and at most 300 characters."""
+    return url.split("?")[0].split("#")[0][:300]
+
+
 def log_exchange(
-    method: str, url: str, result: int | str, started: float, *, sent: int | None = None, received: int | None = None
+    request: Request, result: int | str, started: float, *, sent: int | None = None, received: int | None = None
 ) -> None:
     """Log one exchange in one line at DEBUG: never a key (the logger redacts), and of bodies their lengths only.
 
@@ -361,7 +380,8 @@ def log_exchange(
         return
     counts = [f"sent={sent}" if sent is not None else "", f"received={received}" if received is not None else ""]
     took = time.monotonic() - started
-    log.debug("%s %s -> %s %.3fs %s", method, url, result, took, " ".join(filter(None, counts)))
+    shown = without_query(request.url)
+    log.debug("%s %s -> %s %.3fs %s", request.method, shown, result, took, " ".join(filter(None, counts)))
 
 
 def climbs(path: str) -> bool:

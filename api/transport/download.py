@@ -18,7 +18,17 @@ import requests
 import urllib3
 
 from ..core import CancelToken, Deadlines, Text
-from .connection import Hooks, LiveConnection, NoAuth, blocks, is_loopback, log_exchange, new_session, trusted
+from .connection import (
+    BROKEN,
+    Hooks,
+    LiveConnection,
+    NoAuth,
+    Request,
+    blocks,
+    is_loopback,
+    log_exchange,
+    new_session,
+)
 from .time_limit import TimeLimit
 
 _MAX_REDIRECTS = 3
@@ -78,12 +88,12 @@ def _guard(allow_loopback: bool, connection: LiveConnection) -> Hooks:
 
 def _check_address(address: str, allow_loopback: bool) -> None:
     if not _is_public(address, allow_loopback):
-        raise _private(address)
+        raise RefusedUrlError(_private(address))
 
 
-def _private(address: str) -> RefusedUrlError:
-    return RefusedUrlError(
-        Text(f"its host resolves to {address}, an address inside a private network", f"主机地址 {address} 位于内部网络")
+def _private(address: str) -> Text:
+    return Text(
+        f"its host resolves to {address}, an address inside a private network", f"主机地址 {address} 位于内部网络"
     )
 
 
@@ -120,29 +130,36 @@ def _checked_url(url: str, allow_loopback: bool) -> str:
     """
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
+        given, _ = parts.hostname or "", parts.port
     except ValueError:
         raise RefusedUrlError(Text("it is no URL", "不是有效的 URL")) from None
-    loopback = is_loopback(host)
-    if parts.username is not None or parts.password is not None:
-        raise RefusedUrlError(Text("it carries credentials", "其中含有用户名或密码"))
-    if parts.scheme != "https" and not (parts.scheme == "http" and loopback and allow_loopback):
-        raise RefusedUrlError(Text(f"its scheme is {parts.scheme or 'missing'}, not https", "协议不是 https"))
-    host = unicodedata.normalize("NFKC", host)
-    if _NUMERIC_HOST.fullmatch(host) and not _FOUR_NUMBERS.fullmatch(host):
-        raise RefusedUrlError(Text(f"its host is the number {host}", f"主机是数字形式 {host}"))
-    with suppress(ValueError):
-        # A name may resolve to the fake-ip range, by a proxy; in a URL an address of that range is a private one.
-        if not _is_public(host.strip("[]"), allow_loopback) or _is_fake(host.strip("[]")):
-            raise _private(host)
-    if not host or (loopback and not allow_loopback):
-        raise RefusedUrlError(Text(f"its host is {host or 'missing'}", f"主机为 {host or '空'}"))
+    host = unicodedata.normalize("NFKC", given)
+    is_of_this_machine = is_loopback(given)
+    schemes = ("https", "http") if is_of_this_machine and allow_loopback else ("https",)
+    is_number = _NUMERIC_HOST.fullmatch(host) is not None and _FOUR_NUMBERS.fullmatch(host) is None
+    faults = (
+        ("@" in parts.netloc, Text("it carries credentials", "其中含有用户名或密码")),
+        (
+            parts.scheme not in schemes,
+            Text(f"its scheme is {parts.scheme or 'missing'}, not https", "协议不是 https"),
+        ),
+        (is_number, Text(f"its host is the number {host}", f"主机是数字形式 {host}")),
+        (_is_private_address(host.strip("[]"), allow_loopback), _private(host)),
+        (not host, Text("its host is missing", "主机为 空")),
+        (is_of_this_machine and not allow_loopback, Text(f"its host is {host}", f"主机为 {host}")),
+    )
+    for is_wrong, reason in faults:
+        if is_wrong:
+            raise RefusedUrlError(reason)
     return url
 
 
-def without_query(url: str) -> str:
-    """A result's URL as it may be shown: without query, which may be a signature, and at most 300 characters."""
-    return url.split("?")[0].split("#")[0][:300]
+def _is_private_address(host: str, allow_loopback: bool) -> bool:
+    """Whether the host of a URL is an IP address from which no picture is fetched; ``False`` for a name."""
+    with suppress(ValueError):
+        # A name may resolve to the fake-ip range, by a proxy; in a URL an address of that range is a private one.
+        return not _is_public(host, allow_loopback) or _is_fake(host)
+    return False
 
 
 class _SilentInDownloads(logging.Filter):
@@ -183,34 +200,28 @@ def downloaded(
     for _ in range(_MAX_REDIRECTS + 1):
         cancel.check()
         started = time.monotonic()
-        shown = without_query(_checked_url(url, allow_loopback))
+        checked = _checked_url(url, allow_loopback)
+        request = Request(checked, NoAuth(), deadlines, proxy, headers={"Accept-Encoding": "identity"})
         connection = LiveConnection()
         limit = TimeLimit(connection, min(deadlines.download, deadlines.connect + 2 * deadlines.poll))
-        session = new_session(url, proxy, _guard(allow_loopback, connection))
+        session = new_session(request, _guard(allow_loopback, connection))
         with connection, limit, session, cancel.calling(connection.cut):
             _this_thread.downloading = True
             try:
-                response = session.get(
-                    url,
-                    headers={"Accept-Encoding": "identity"},
-                    auth=NoAuth(),
-                    timeout=(deadlines.connect, deadlines.poll),
-                    verify=trusted(),
-                )
-                with response:
+                with session.send(request, deadlines.poll) as response:
                     if response.is_redirect:
-                        log_exchange("GET", shown, response.status_code, started)
+                        log_exchange(request, response.status_code, started)
                         url = _redirect_target(url, response.headers["Location"])
                         continue
                     spool = _spool(response, max_bytes, limit, cancel)
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
+            except BROKEN as cause:
                 cancel.check()
-                log_exchange("GET", shown, f"failed ({type(cause).__name__})", started)
+                log_exchange(request, f"failed ({type(cause).__name__})", started)
                 # `from None`: the cause repeats the URL with its query, which may be a signature.
                 raise DownloadError(_QUERY.sub("", str(cause))) from None
             finally:
                 _this_thread.downloading = False
-        log_exchange("GET", shown, response.status_code, started, received=spool.tell())
+        log_exchange(request, response.status_code, started, received=spool.tell())
         return spool
     raise DownloadError(f"more than {_MAX_REDIRECTS} redirects")
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import IO, Annotated
 
 import requests
-import urllib3
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from ..core import code_of
-from .connection import blocks
+from .connection import BROKEN, blocks
 from .time_limit import TimeLimit
 
 
@@ -125,7 +124,7 @@ def read_answer(response: requests.Response, limit: TimeLimit, *, is_paid: bool)
                     raise ValueError(f"the answer is larger than {_MOST_BYTES} bytes")
                 if is_first_beyond and not is_paid and not _may_bring_a_picture(received.read()):
                     raise _too_large_without_picture()
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
+        except BROKEN as cause:
             broken = cause
         data = received.read()
     if limit.passed:
@@ -151,9 +150,9 @@ def _too_large_without_picture() -> ValueError:
 
 
 def _unpacked(data: bytes, most: int) -> bytes:
-    """``data`` decompressed, at most ``most`` bytes, or as it is if it is not compressed.
+    """``data`` decompressed, at most ``most`` bytes; what is not compressed stays as it is, also behind what is.
 
-    Its first bytes say whether it is, and no header: gateways label plain JSON as gzip, and the reverse.
+    The first bytes of each part say whether it is, and no header: gateways label plain JSON as gzip, and the reverse.
     """
     unpacked: list[bytes] = []
     for _ in range(_MOST_MEMBERS):
@@ -166,7 +165,7 @@ def _unpacked(data: bytes, most: int) -> bytes:
             break
         most -= len(unpacked[-1])
         data = member.unused_data
-    return b"".join(unpacked) or data
+    return b"".join([*unpacked, data[:most]])
 
 
 class WireAnswer(BaseModel):

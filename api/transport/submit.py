@@ -10,17 +10,15 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import requests
-import urllib3
-from requests.auth import AuthBase
 
-from ..core import CancelToken, Deadlines, json_object
+from ..core import CancelToken, json_object
 from . import received
-from .connection import Hooks, LiveConnection, log_exchange, new_session, trusted
+from .connection import BROKEN, Hooks, LiveConnection, Request, log_exchange, new_session
 from .received import Answer
 from .time_limit import SLOWEST, TimeLimit
 
@@ -68,58 +66,6 @@ def find_cause(error: BaseException | None, kind: type[BaseException]) -> BaseEx
 # ---- the submit
 
 
-class _CountingBody:
-    """A request body that counts its bytes handed to the socket; after the last one, a cancel has no effect.
-
-    ``before_first`` is called before each read, ``on_complete`` when the last byte is handed over.
-    """
-
-    def __init__(
-        self,
-        data: bytes,
-        cancel: CancelToken,
-        connection: LiveConnection,
-        before_first: Callable[[], None],
-        on_complete: Callable[[], None],
-    ) -> None:
-        self.data = data
-        self._before_first = before_first
-        self._on_complete = on_complete
-        self._view = memoryview(data)
-        self._cancel = cancel
-        self._connection = connection
-        self._lock = threading.Lock()
-        self.handed_over = 0
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def read(self, size: int = -1) -> bytes:
-        self._before_first()
-        with self._lock:
-            if self.is_complete:
-                # The read that finds the end: the request is on its way, so that a cancel must not raise here.
-                return b""
-            self._cancel.check()
-            end = len(self.data) if size < 0 else min(len(self.data), self.handed_over + size)
-            chunk = bytes(self._view[self.handed_over : end])
-            # Counted before the socket writes it: a chunk that may have been sent counts as sent.
-            self.handed_over = end
-        if self.is_complete:
-            self._on_complete()
-        return chunk
-
-    @property
-    def is_complete(self) -> bool:
-        return self.handed_over == len(self.data)
-
-    def abort(self) -> None:
-        """Cut the connection, unless the last byte has been handed over already; the callback of a cancel."""
-        with self._lock:
-            if not self.is_complete:
-                self._connection.cut()
-
-
 @dataclass(frozen=True)
 class Phases:
     """How a submit can be cancelled, and what it calls on its way.
@@ -132,6 +78,49 @@ class Phases:
     cancel: CancelToken
     before_sending: Callable[[], None] = lambda: None
     on_sent: Callable[[], None] = lambda: None
+
+
+class _CountingBody:
+    """A request body that counts its bytes handed to the socket; after the last one, a cancel has no effect.
+
+    ``before_sending`` of ``phases`` is called before each read, ``on_sent`` when the last byte is handed over.
+    """
+
+    def __init__(self, data: bytes, phases: Phases, connection: LiveConnection) -> None:
+        self.data = data
+        self._view = memoryview(data)
+        self._phases = phases
+        self._connection = connection
+        self._lock = threading.Lock()
+        self.handed_over = 0
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def read(self, size: int = -1) -> bytes:
+        self._phases.before_sending()
+        with self._lock:
+            if self.is_complete:
+                # The read that finds the end: the request is on its way, so that a cancel must not raise here.
+                return b""
+            self._phases.cancel.check()
+            end = len(self.data) if size < 0 else min(len(self.data), self.handed_over + size)
+            chunk = bytes(self._view[self.handed_over : end])
+            # Counted before the socket writes it: a chunk that may have been sent counts as sent.
+            self.handed_over = end
+        if self.is_complete:
+            self._phases.on_sent()
+        return chunk
+
+    @property
+    def is_complete(self) -> bool:
+        return self.handed_over == len(self.data)
+
+    def abort(self) -> None:
+        """Cut the connection, unless the last byte has been handed over already; the callback of a cancel."""
+        with self._lock:
+            if not self.is_complete:
+                self._connection.cut()
 
 
 def _once(function: Callable[[], None]) -> Callable[[], None]:
@@ -170,73 +159,53 @@ def wait_for_submits(seconds: float) -> None:
         _submit_ended.wait_for(lambda: _submits_in_flight == 0, seconds)
 
 
-def post_once(
-    url: str,
-    body: bytes,
-    *,
-    params: Mapping[str, str] | None = None,
-    headers: Mapping[str, str],
-    auth: AuthBase,
-    answer_timeout: float,
-    deadlines: Deadlines,
-    cancel: CancelToken,
-    before_sending: Callable[[], None] = lambda: None,
-    on_sent: Callable[[], None] = lambda: None,
-    proxy: str = "",
-) -> Answer:
-    """POST ``body``, which is JSON, once over a new connection, and return the answer; no redirect is followed.
+def post_once(request: Request, answer_timeout: float, phases: Phases) -> Answer:
+    """POST once over a new connection, and return the answer; no redirect is followed.
 
     Args:
+        request: ``connect`` and ``upload_stall`` of its deadlines apply.
         answer_timeout: seconds without a byte of the answer after which it is given up.
-        deadlines: ``connect`` and ``upload_stall`` apply.
-        before_sending, on_sent: see :class:`Phases`.
-        proxy: as in :func:`new_session`.
 
     Raises:
         NotSentError: the request did not reach the service as a whole.
         NoAnswerError: it did, and no answer could be read: it may have been accepted.
         CallCancelled: cancelled before the last byte was handed over.
-        Exception: what ``before_sending`` raised; nothing was sent. (Its OSError or ValueError becomes NotSentError.)
+        Exception: what ``phases.before_sending`` raised; nothing was sent. (Its OSError or ValueError becomes
+            NotSentError.)
     """
+    request = replace(request, headers={"Connection": "close", **request.headers})
+    deadlines, size = request.deadlines, len(request.body)
     connection = LiveConnection()
-    announce = _once(before_sending)
+    announce = _once(phases.before_sending)
     # Limits the upload at first, and the answer as soon as the upload has ended.
-    limit = TimeLimit(connection, 2 * (deadlines.connect + deadlines.upload_stall) + len(body) / SLOWEST)
+    limit = TimeLimit(connection, 2 * (deadlines.connect + deadlines.upload_stall) + size / SLOWEST)
 
     def upload_ended() -> None:
         limit.restart(2 * answer_timeout)
-        on_sent()
+        phases.on_sent()
 
-    # Called before the first byte of the body, too: nothing is sent that the caller has not written down.
-    upload = _CountingBody(body, cancel, connection, announce, upload_ended)
+    # Announced before the first byte of the body, too: nothing is sent that the caller has not written down.
+    upload = _CountingBody(request.body, Phases(phases.cancel, announce, upload_ended), connection)
 
     def ready(sock: socket.socket) -> None:
         sock.settimeout(deadlines.upload_stall)
-        cancel.check()
+        phases.cancel.check()
         announce()
 
-    hooks = Hooks(connected=lambda sock, direct: connection.connected(sock), ready=ready)
+    session = new_session(request, Hooks(connected=lambda sock, direct: connection.connected(sock), ready=ready))
     started = time.monotonic()
-    with _counted_submit(), connection, limit, new_session(url, proxy, hooks) as session, cancel.calling(upload.abort):
+    with _counted_submit(), connection, limit, session, phases.cancel.calling(upload.abort):
         try:
-            response = session.post(
-                url,
-                params=params,
-                data=upload,
-                headers={"Content-Type": "application/json", "Connection": "close", **headers},
-                auth=auth,
-                timeout=(deadlines.connect, answer_timeout),
-                verify=trusted(),
-            )
+            response = session.send(request, answer_timeout, upload)
             answer = received.read_answer(response, limit, is_paid=True)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as cause:
+        except BROKEN as cause:
             if upload.is_complete:
-                log_exchange("POST", url, f"no answer ({type(cause).__name__})", started, sent=len(body))
+                log_exchange(request, f"no answer ({type(cause).__name__})", started, sent=size)
                 raise NoAnswerError(str(cause)) from cause
-            cancel.check()
-            log_exchange("POST", url, f"not sent ({type(cause).__name__})", started, sent=upload.handed_over)
+            phases.cancel.check()
+            log_exchange(request, f"not sent ({type(cause).__name__})", started, sent=upload.handed_over)
             raise NotSentError(cause) from cause
-    log_exchange("POST", url, answer.status, started, sent=len(body), received=len(answer.body))
+    log_exchange(request, answer.status, started, sent=size, received=len(answer.body))
     if answer.broken is not None and json_object(answer.body) is None:
         raise NoAnswerError(str(answer.broken), answer.body) from answer.broken
     return answer

@@ -224,7 +224,7 @@ def test_a_state_on_the_day_before_the_first_such_answer(shop: Shop) -> None:
 
 
 def query(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(hidream, "get", lambda *_, **__: answer)
+    monkeypatch.setattr(hidream, "ask", lambda *_, **__: answer)
     service = raw.hidream_call("http://127.0.0.1:1").service
     return service.query(TaskRef("HiDream", service.name, "task-1", "our-request"))
 

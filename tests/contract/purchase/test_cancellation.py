@@ -288,8 +288,8 @@ def test_a_cancel_at_the_last_byte_still_waits_for_the_answer(
     cancel = CancelToken()
     module = hidream if provider == "HiDream" else volcengine
 
-    def submit(*args: Any, **named: Any) -> transport.Answer:
-        return transport.post_once(*args, **{**named, "on_sent": cancel.cancel})
+    def submit(request: Any, answer_timeout: float, phases: transport.Phases) -> transport.Answer:
+        return transport.post_once(request, answer_timeout, raw.replace(phases, on_sent=cancel.cancel))
 
     monkeypatch.setattr(module, "post_once", submit)
     answer = raw.accepted() if provider == "HiDream" else raw.finished_picture(request_id="task-1")

@@ -42,7 +42,6 @@ from hidream_volcengine.api.purchase import submit as submits
 from hidream_volcengine.api.purchase.submit import seconds_of
 from hidream_volcengine.api.services.answers import NotAccepted
 from hidream_volcengine.api.services.outcome import VENDOR_CODES, Outcome
-from hidream_volcengine.api.transport import submit as transport
 from hidream_volcengine.api.transport.received import Answer
 from hidream_volcengine.api.transport.submit import Phases
 from hypothesis import given, settings
@@ -183,7 +182,7 @@ def test_what_was_not_sent_is_bought_once_when_it_gets_through(phase: str) -> No
 
 @both_services
 def test_a_stalled_upload_is_not_sent(provider: str) -> None:
-    deadlines = transport.Deadlines(connect=3, upload_stall=0.2, hidream_answer=5, cvprocess_answer=5, queue=8)
+    deadlines = raw.Deadlines(connect=3, upload_stall=0.2, hidream_answer=5, cvprocess_answer=5, queue=8)
     with RawServer(raw.stalled) as server:
         error = failing(CALLS[provider](server.url, image=LARGE, deadlines=deadlines))
         assert type(error) is ConnectionFailedError and error.billed == "no"
@@ -234,7 +233,7 @@ def test_a_tls_connection_broken_in_the_body_is_not_sent(
 
 @both_services
 def test_no_answer_in_time_is_ambiguous(provider: str) -> None:
-    deadlines = transport.Deadlines(hidream_answer=0.3, cvprocess_answer=0.3)
+    deadlines = raw.Deadlines(hidream_answer=0.3, cvprocess_answer=0.3)
     with RawServer(raw.hanging) as server:
         ambiguous(CALLS[provider](server.url, deadlines=deadlines), server)
 
@@ -249,7 +248,7 @@ def dripping(connection: raw.Connection) -> None:
 
 @both_services
 def test_an_answer_that_drips_without_end_is_ambiguous_in_bounded_time(provider: str) -> None:
-    deadlines = transport.Deadlines(connect=0.2, upload_stall=0.2, hidream_answer=0.3, cvprocess_answer=0.3)
+    deadlines = raw.Deadlines(connect=0.2, upload_stall=0.2, hidream_answer=0.3, cvprocess_answer=0.3)
     with RawServer(dripping) as server:
         began = time.monotonic()
         ambiguous(CALLS[provider](server.url, deadlines=deadlines), server)
@@ -258,7 +257,7 @@ def test_an_answer_that_drips_without_end_is_ambiguous_in_bounded_time(provider:
 
 def test_an_upload_longer_than_all_deadlines_is_still_accepted() -> None:
     """A slow line is no stall: the time for the answer counts from the end of the upload."""
-    deadlines = transport.Deadlines(connect=0.5, upload_stall=1.5, hidream_answer=2.5)
+    deadlines = raw.Deadlines(connect=0.5, upload_stall=1.5, hidream_answer=2.5)
 
     def slowly(connection: raw.Connection) -> None:
         connection.read_head()
@@ -360,7 +359,7 @@ def test_429_beyond_the_queue_deadline(provider: str, monkeypatch: MonkeyPatch) 
 
     monkeypatch.setattr(submits, "time", SimpleNamespace(monotonic=lambda: now, time=time.time))
     monkeypatch.setattr(CancelToken, "sleep", pause)
-    deadlines = transport.Deadlines(queue=0.5)
+    deadlines = raw.Deadlines(queue=0.5)
     body = {"code": 7029, "message": WORDS, "request_id": "vendor-request-9"}
     with RawServer(answering(429, body, {"Retry-After": "0"})) as server:
         error = failing(CALLS[provider](server.url, deadlines=deadlines))
@@ -619,7 +618,7 @@ def test_an_exchange_that_does_not_work_just_now_submits_nothing(emulator: Emula
 
 
 def volcengine_answer(body: Mapping[str, Any], status: int = 200) -> RemoteImageError:
-    deadlines = transport.Deadlines(queue=0.01)
+    deadlines = raw.Deadlines(queue=0.01)
     with RawServer(answering(status, body)) as server:
         error = failing(raw.volcengine_call(server.url, deadlines=deadlines))
         assert (server.accepted, server.whole) == (1, 1)
@@ -814,7 +813,7 @@ def every_call() -> list[PaidCall]:
 def test_no_answer_to_a_query_ends_a_task_by_accident(body: Any, status: int) -> None:
     answer = Answer(status, {}, json.dumps(body).encode())
     with MonkeyPatch.context() as patch:
-        patch.setattr(hidream, "get", lambda *_, **__: answer)
+        patch.setattr(hidream, "ask", lambda *_, **__: answer)
         patch.setattr(volcengine, "ask", lambda *_, **__: answer)
         for service in (every_call()[0].service, every_call()[2].service):
             try:

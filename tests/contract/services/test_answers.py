@@ -30,7 +30,6 @@ from hidream_volcengine.api.core.errors import Provider
 from hidream_volcengine.api.core.reading import base64_bytes
 from hidream_volcengine.api.core.task import Accepted, CallHandle
 from hidream_volcengine.api.services.answers import NotAccepted, Reply
-from hidream_volcengine.api.transport import submit as transport
 from hidream_volcengine.api.transport.received import Answer
 from hidream_volcengine.api.transport.submit import Phases
 from hypothesis import given
@@ -90,7 +89,7 @@ def outcome_of(body: Any, status: int = 200, provider: Provider = "Volcengine") 
 
 def refused(body: Any, status: int = 200, provider: str = "Volcengine") -> RemoteImageError:
     """The error of a submit that brought nothing; queued again it is explained, if it may have been billed."""
-    deadlines = transport.Deadlines(queue=0.01)
+    deadlines = raw.Deadlines(queue=0.01)
     with RawServer(answering(status, body)) as server:
         error = failing(CALLS[provider](server.url, deadlines=deadlines))
         assert server.whole == 1

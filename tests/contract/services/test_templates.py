@@ -73,14 +73,15 @@ def pages(answer: Callable[[int, int], Any]) -> Step:
 
 
 def service(count: int, first: int, *, most: int = 100, below: str = "refuse", beyond: str = "empty",
-            total: bool = True) -> Step:  # fmt: skip
+            total: bool = True, without_id: int = 1000) -> Step:  # fmt: skip
     """`count` templates in pages numbered from `first`, at most `most` a page.
 
     Args:
         below, beyond: what a page before the first and after the last is: "refuse", "empty", or "clamp" (to the
             nearest one that there is).
+        without_id: every so many-th template has an id that is none.
     """
-    everything = [entry(number) for number in range(1, count + 1)]
+    everything = [entry(number if number % without_id else "none") for number in range(1, count + 1)]
 
     def answer(index: int, size: int) -> Any:
         size = min(size, most)
@@ -141,6 +142,29 @@ def test_a_page_that_is_refused_in_the_middle_is_no_shorter_list() -> None:
     with RawServer(pages(answer)) as server, pytest.raises(ServiceError) as caught:
         ids(server.url)
     assert (caught.value.code, caught.value.vendor_message, caught.value.request_id) == (1001, "no such page", "r-7")
+
+
+def test_pages_that_repeat_before_the_end_are_no_shorter_list() -> None:
+    """A service that ignores the number of the page gives the same one each time."""
+    page = listing([entry(number) for number in range(1, 101)], total_count=250)
+    with RawServer(pages(lambda index, size: page)) as server, pytest.raises(ServiceError) as caught:
+        ids(server.url)
+    assert "100 of 250" in caught.value.what.en and "100" in caught.value.what.zh
+
+
+def test_more_pages_than_are_read_are_no_shorter_list() -> None:
+    def answer(index: int, size: int) -> Any:
+        return listing([entry(index * size + number + 1) for number in range(size)], total_count=10**6)
+
+    with RawServer(pages(answer)) as server, pytest.raises(ServiceError, match="of 1000000"):
+        ids(server.url)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("beyond", OTHER_PAGES)
+def test_entries_that_are_of_no_use_are_counted_too(first: int, beyond: str) -> None:
+    with RawServer(service(145, first, beyond=beyond, without_id=10)) as server:
+        assert len(ids(server.url)) == 131
 
 
 def test_what_other_types_or_missing_fields_leave() -> None:

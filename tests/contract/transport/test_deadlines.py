@@ -18,7 +18,7 @@ from hidream_volcengine.api.transport import connection as connections
 from hidream_volcengine.api.transport import free
 from hidream_volcengine.api.transport import submit as transport
 from hidream_volcengine.api.transport.auth import ExchangedTokenAuth
-from hidream_volcengine.api.transport.connection import NoAuth, origin
+from hidream_volcengine.api.transport.connection import NoAuth, Request, origin
 from hidream_volcengine.api.transport.download import DownloadError, downloaded
 from pytest import MonkeyPatch
 from urllib3.connection import HTTPConnection
@@ -126,7 +126,7 @@ def test_an_upload_that_is_taken_a_byte_at_a_time_is_not_sent(monkeypatch: Monke
 
 
 def get(url: str, **more: str) -> transport.Answer:
-    return free.get(url, auth=NoAuth(), deadlines=SOON, **more)
+    return free.ask(Request(url, NoAuth(), SOON, **more))
 
 
 def test_a_connection_that_was_kept_is_cut_too(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
@@ -275,7 +275,7 @@ def test_a_poll_is_cut_whatever_its_exchange_did(monkeypatch: MonkeyPatch) -> No
 
         def poll() -> None:
             with pytest.raises(requests.RequestException):
-                free.get(server.url, auth=auth, deadlines=SOON)
+                free.ask(Request(server.url, auth, SOON))
             ended.append("cut")
 
         polling = threading.Thread(target=poll, daemon=True)

@@ -30,7 +30,7 @@ from hidream_volcengine.api.core.redaction import Secret
 from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.transport import submit as transport
 from hidream_volcengine.api.transport.auth import BearerAuth
-from hidream_volcengine.api.transport.connection import Hooks, origin
+from hidream_volcengine.api.transport.connection import Hooks, Request, origin
 from hidream_volcengine.api.transport.free import ask
 from hidream_volcengine.api.transport.received import Answer
 from hidream_volcengine.api.transport.submit import NoAnswerError, NotSentError, Phases, post_once
@@ -53,23 +53,15 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def without_hooks(monkeypatch: MonkeyPatch) -> None:
     """As if urllib3 had made a connection of a class of its own: nobody sees that connect."""
     hooked = transport.new_session
-    monkeypatch.setattr(transport, "new_session", lambda url, proxy, hooks: hooked(url, proxy, Hooks()))
+    monkeypatch.setattr(transport, "new_session", lambda request, hooks: hooked(request, Hooks()))
 
 
 def key_for(url: str) -> BearerAuth:
     return BearerAuth(Secret(raw.TOKEN), frozenset({origin(url)}))
 
 
-def sent(url: str, body: bytes = b"{}", **more: Any) -> Answer:
-    options: dict[str, Any] = {
-        "headers": {},
-        "auth": key_for(url),
-        "answer_timeout": 2,
-        "deadlines": QUICK,
-        "cancel": CancelToken(),
-        **more,
-    }
-    return post_once(url, body, **options)
+def sent(url: str, body: bytes = b"{}", **phases: Any) -> Answer:
+    return post_once(Request(url, key_for(url), QUICK, body=body), 2, Phases(**{"cancel": CancelToken(), **phases}))
 
 
 class Unwritten(Exception):
@@ -292,7 +284,7 @@ def test_no_answer_after_the_last_byte_is_no_unsent_request() -> None:
 
 
 def asked(url: str, body: bytes = b'{"task_id": "task-1"}', deadlines: Deadlines = QUICK, **params: str) -> Answer:
-    return ask(url, body, params=params or {"Action": "Query"}, auth=key_for(url), deadlines=deadlines)
+    return ask(Request(url, key_for(url), deadlines, params=params or {"Action": "Query"}, body=body))
 
 
 def test_ask_is_one_post_of_json_with_the_key() -> None:
@@ -372,7 +364,7 @@ def test_ask_ends_in_bounded_time() -> None:
 
 def test_ask_gives_the_key_to_no_other_host() -> None:
     with RawServer(answering(200)) as server, pytest.raises(ConfigurationError):
-        ask(server.url, b"{}", params={}, auth=key_for("https://host.example.com"), deadlines=QUICK)
+        ask(Request(server.url, key_for("https://host.example.com"), QUICK, body=b"{}"))
     assert server.accepted == 0
 
 
@@ -417,6 +409,6 @@ def test_the_end_of_the_process_does_not_wait_for_a_free_question() -> None:
 @given(st.dictionaries(st.text("abc&=?#/ 字", min_size=1, max_size=6), st.text(max_size=6), min_size=1, max_size=3))
 def test_ask_loses_nothing_of_what_is_asked(params: dict[str, str]) -> None:
     with RawServer(answering(200)) as server:
-        ask(server.url, b"{}", params=params, auth=key_for(server.url), deadlines=QUICK)
+        ask(Request(server.url, key_for(server.url), QUICK, params=params, body=b"{}"))
         query = urlsplit(server.connections[0].request_line.split(" ")[1]).query
         assert parse_qs(query, keep_blank_values=True) == {name: [value] for name, value in params.items()}

@@ -51,6 +51,7 @@ TRANSFERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip, cut behind the object": lambda body: _OK + b"Content-Encoding: gzip\r\n" + _sized(gzip.compress(body), 9),
     "deflate": lambda body: _OK + b"Content-Encoding: deflate\r\n" + _sized(zlib.compress(body)),
     "gzip in two members": lambda body: _OK + _sized(gzip.compress(body[:30]) + gzip.compress(body[30:])),
+    "gzip, and the rest plain": lambda body: _OK + _sized(gzip.compress(body[:30]) + body[30:]),
     "a byte order mark": lambda body: _OK + _sized(b"\xef\xbb\xbf" + body),
     "characters cut in two": lambda body: _OK + _sized(body.replace(b"Success", "成功".encode()[:5])),
     "GBK": lambda body: _OK + _sized(body.replace(b"Success", "提交成功".encode("gbk"))),
@@ -319,6 +320,12 @@ def test_looking_for_a_picture_takes_no_longer_than_reading() -> None:
     assert not received._has_long_run((b"a" * 4095 + b" ") * 1024)
     assert received._has_long_run(b" " * 100 + b"a" * 4096)
     assert received._unpacked(gzip.compress(b"") * 200_000, LARGE)[:2] == b"\x1f\x8b"
+
+
+def test_what_stands_behind_the_last_compressed_member_is_kept() -> None:
+    for rest in (b"plain", b"\x1f\x8bbroken", b"\x78no zlib either", b"\0\0"):
+        assert received._unpacked(gzip.compress(b"begin ") + rest, LARGE) == b"begin " + rest
+    assert received._unpacked(gzip.compress(b"begin ") + b"a" * 100, 10) == b"begin aaaa"
 
 
 def test_an_answer_of_too_many_values_is_no_json() -> None:
