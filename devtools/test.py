@@ -22,8 +22,8 @@ from devtools.programs import browser, postgres
 # Tests mostly wait for servers, browsers and child processes, so there are more workers than cores; each runs one file
 # at a time. The slowest folders come first, and the short files of tests/unit fill the gaps at the end. The two files
 # that measure how soon an interrupt takes effect have a stage of their own: beside them only one worker computes, so
-# that a core is left to them.
-_INTERRUPTS = ("tests/contract/purchase/test_cancellation.py", "tests/host/money/test_parallel_and_interrupt.py")
+# that a core is left to them. A test that measures nothing does not belong there: the stage lasts as long as they do.
+_INTERRUPTS = ("tests/contract/purchase/test_cancellation.py", "tests/host/money/test_interrupt.py")
 BESIDE_THEM = tuple(
     f"tests/unit/pixels/paste/test_{name}.py" for name in ("pasting", "registration", "whereabouts", "color_match")
 )
