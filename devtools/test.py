@@ -22,8 +22,8 @@ from devtools.programs import browser, postgres
 # Tests mostly wait for servers, browsers and child processes, so there are more workers than cores; each runs one file
 # at a time. The slowest folders come first, and the short files of tests/unit fill the gaps at the end. The two files
 # that measure how soon an interrupt takes effect have a stage of their own: beside them only one worker computes, so
-# that a core is left to them.
-_INTERRUPTS = ("tests/contract/purchase/test_cancellation.py", "tests/host/money/test_parallel_and_interrupt.py")
+# that a core is left to them. A test that measures nothing does not belong there: the stage lasts as long as they do.
+_INTERRUPTS = ("tests/contract/purchase/test_cancellation.py", "tests/host/money/test_interrupt.py")
 BESIDE_THEM = tuple(
     f"tests/unit/pixels/paste/test_{name}.py" for name in ("pasting", "registration", "whereabouts", "color_match")
 )
@@ -40,10 +40,12 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 def main(arguments: list[str]) -> int:
     if any(argument != "--thorough" for argument in arguments):
         return lint.main() or _pytest(arguments, {})
-    with ThreadPoolExecutor(1) as beside:
-        ready = beside.submit(_prepare)
+    # Fetching mostly waits, and mypy has one thread: all three side by side keep both cores busy.
+    with ThreadPoolExecutor(2) as beside:
+        ready = [beside.submit(prepare) for prepare in (_fetch, _compile)]
         failed = lint.main()
-        ready.result()
+        for prepared in ready:
+            prepared.result()
     for chosen in STAGES:
         failed = failed or _pytest([*chosen, *arguments], _ONE_THREAD)
     return failed
@@ -54,15 +56,22 @@ def _pytest(arguments: tuple[str, ...] | list[str], environment: dict[str, str])
     return subprocess.run(command, env=os.environ | environment, check=False).returncode
 
 
-def _prepare() -> None:
-    """Fetch the programs of the tests, and compile what a ComfyUI loads, before several workers would do it at once.
+def _fetch() -> None:
+    """Fetch the programs of the tests before several workers would do it at once.
 
     Failures are ignored here: the tests that need the program report them.
     """
     for bring in (browser.ensure, checkout.newer_frontend, postgres.ensure):
         with contextlib.suppress(SetupError):
             bring()
-    # pytest rewrites the assertions of a test file when it first imports it: do it once, not in each worker.
+
+
+def _compile() -> None:
+    """Write the bytecode of the tests and of what a ComfyUI loads, before each worker would compile it.
+
+    Failures are ignored here, too.
+    """
+    # pytest rewrites the assertions of a test file when it first imports it.
     subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q"], capture_output=True, check=False)
     base = tempfile.TemporaryDirectory(prefix="comfyui-", ignore_cleanup_errors=True)
     with contextlib.suppress(HostError), base, ComfyUI(Path(base.name)):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from sqlalchemy.dialects import registry
 from xdist.scheduler import LoadFileScheduling
 
 from devtools.environment import SetupError
@@ -39,6 +40,7 @@ def _load_pack() -> None:
 
 
 _load_pack()
+registry.register("sqlite", "tests.statements", "SharingSQLite")  # instead of SQLAlchemy's own, here and in buyer.py
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

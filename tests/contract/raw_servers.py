@@ -85,12 +85,15 @@ _T = TypeVar("_T")
 
 
 def until(condition: Callable[[], _T], seconds: float = PATIENCE) -> _T:
-    """Wait for the first true value of ``condition``, and return it; fails after ``seconds``."""
+    """Wait for the first true value of ``condition``, and return it; fails after ``seconds``.
+
+    The pause is three times as long as a look took: a look may read the journal, which takes work from the others.
+    """
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while (looked := time.monotonic()) < end:
         if value := condition():
             return value
-        time.sleep(0.005)
+        time.sleep(max(0.005, 3 * (time.monotonic() - looked)))
     raise AssertionError("the condition did not become true in time")
 
 

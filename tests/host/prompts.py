@@ -305,14 +305,18 @@ def overlap(requests: Sequence[Any]) -> bool:
 
 
 def until(condition: Callable[[], _T], what: str, timeout: float = 15) -> _T:
-    """Wait for the first true value of ``condition``, and return it; fails after ``timeout`` seconds."""
+    """Wait for the first true value of ``condition``, and return it; fails after ``timeout`` seconds.
+
+    The pause is three times as long as a look took: a look may be a request, whose work the other tests wait for.
+    """
     deadline = time.monotonic() + timeout
     while True:
+        looked = time.monotonic()
         value = condition()
         if value:
             return value
         assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        time.sleep(0.01)
+        time.sleep(max(0.01, 3 * (time.monotonic() - looked)))
 
 
 CHINESE = re.compile("[\u4e00-\u9fff]")

@@ -396,7 +396,7 @@ def test_a_profile_that_is_gone_stops_nobody(shop: Shop) -> None:
 def test_another_account_is_not_asked_for_this_one_s_task(shop: Shop, clock: Clock, kind: str) -> None:
     """It does not know the task; after a day of such answers the task would count as forgotten."""
     call = leave_a_picture_behind(shop, kind)
-    clock.now += 13 * 3600
+    clock.now += 25 * 3600
     shop.fault("result", None, **({"async_status": "not_found"} if kind == "cvsync2async" else {"task_status": [3]}))
     with shop.sends_nothing():
         assert collect(shop, REMOTE_IMAGE_ACCOUNT="another") == 1

@@ -25,8 +25,8 @@ from hidream_volcengine.api import (
     hidream,
     tensors,
 )
-from hidream_volcengine.api.core import threads as workers
-from hidream_volcengine.api.purchase import collect as collecting
+from hidream_volcengine.api.core import threads
+from hidream_volcengine.api.purchase import collect
 from hidream_volcengine.api.purchase import pictures as pictures_module
 from hidream_volcengine.api.services.model import WireRequest
 
@@ -117,8 +117,8 @@ def test_a_few_pictures_at_a_time_are_opened(shop: Shop, monkeypatch: pytest.Mon
             at_once -= 1
         return pixels
 
-    monkeypatch.setattr(workers, "_large_work", workers.DaemonPool(2))
-    for module in (collecting, pictures_module):
+    monkeypatch.setattr(threads, "_large_work", threads.DaemonPool(2))
+    for module in (collect, pictures_module):
         monkeypatch.setattr(module, "decode", decode)
     calls = [upscale(shop.hidream, pixels) for pixels in (A, B, C, *(photo(96, 128, seed) for seed in range(10, 15)))]
     bought = pictures(shop.buy(*calls))
@@ -128,8 +128,8 @@ def test_a_few_pictures_at_a_time_are_opened(shop: Shop, monkeypatch: pytest.Mon
 
 
 def test_a_call_stopped_before_its_turn_is_not_encoded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool, free = workers.DaemonPool(1), threading.Event()
-    monkeypatch.setattr(workers, "_large_work", pool)
+    pool, free = threads.DaemonPool(1), threading.Event()
+    monkeypatch.setattr(threads, "_large_work", pool)
     pool.start(lambda: free.wait(paying.PATIENCE))
     encodings: list[str] = []
 
@@ -151,8 +151,8 @@ def test_a_call_stopped_before_its_turn_is_not_encoded(shop: Shop, monkeypatch: 
 
 @both_providers
 def test_nor_is_the_body_made_of_what_was_encoded(service: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool, free = workers.DaemonPool(1), threading.Event()
-    monkeypatch.setattr(workers, "_large_work", pool)
+    pool, free = threads.DaemonPool(1), threading.Event()
+    monkeypatch.setattr(threads, "_large_work", pool)
     bodies: list[object] = []
     original = WireRequest.json_bytes
 
@@ -194,7 +194,7 @@ def test_a_call_stopped_while_it_reads_the_store_opens_no_further_picture(
 
     with shop.sends_nothing():
         with monkeypatch.context() as patch, pytest.raises(CallCancelled):
-            patch.setattr(collecting, "decode", decode)
+            patch.setattr(collect, "decode", decode)
             Batch(shop.journal, [call], Run()).run(0, CallHandle(cancel, lambda progress: None))
         assert opened == 1
         assert equal(pictures(shop.buy(call)), bought)

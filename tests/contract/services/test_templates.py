@@ -271,20 +271,29 @@ def no_picture(template: Template, url: str) -> ServiceError:
     return caught.value
 
 
+@pytest.mark.parametrize("step", [
+    answering(200, b"<svg xmlns='http://www.w3.org/2000/svg'/>", content_type="image/svg+xml"),
+    answering(200, b""), answering(404, b"gone"), answering(200, encoded((64, 64))[:-40]),
+])  # fmt: skip
+def test_what_is_no_picture(step: Step) -> None:
+    with RawServer(step) as server:
+        no_picture(shown(f"{server.url}/p.png?sign=canary"), server.url)
+
+
 def bomb() -> bytes:
     buffer = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("step", [
-    answering(200, b"<svg xmlns='http://www.w3.org/2000/svg'/>", content_type="image/svg+xml"),
-    answering(200, b""), answering(404, b"gone"), answering(200, encoded((64, 64))[:-40]),
-    answering(200, bomb()),
-    answering(200, random.Random(1).randbytes(17 * 2**20)),
-])  # fmt: skip
-def test_what_is_no_picture(step: Step) -> None:
-    with RawServer(step) as server:
+def noise() -> bytes:
+    return random.Random(1).randbytes(17 * 2**20)
+
+
+# The tests make these: made here, they would cost each worker of pytest a second.
+@pytest.mark.parametrize("made", [bomb, noise])
+def test_what_is_too_large_is_no_picture(made: Callable[[], bytes]) -> None:
+    with RawServer(answering(200, made())) as server:
         no_picture(shown(f"{server.url}/p.png?sign=canary"), server.url)
 
 

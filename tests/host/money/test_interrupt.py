@@ -1,4 +1,4 @@
-"""Remote nodes side by side, and how soon an interrupt or a failing sibling ends their waiting."""
+"""How soon an interrupt or a failing sibling ends the waiting of remote nodes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.host.buying import (
     tasks,
     until_states,
 )
-from tests.host.prompts import Graph, Running, failed, overlap, photo, remote, submits, until
+from tests.host.prompts import Graph, Running, failed, photo, remote, submits, until
 
 FELT = 0.3
 """Seconds from the call of /interrupt to ComfyUI's event."""
@@ -37,65 +37,6 @@ def check_still_works(comfy: ComfyUI, emulator: Emulator) -> None:
     result = comfy.run(graph.prompt, timeout=20)
     assert len(result.files()) == 2
     assert emulator.billed == 2
-
-
-# ---- side by side
-
-
-@pytest.mark.parametrize(
-    "class_types",
-    [
-        ("HiDreamAPIOutpaint", "VolcengineAPIOutpaint"),
-        ("HiDreamAPIOutpaint", "HiDreamAPIImageToImage", "HiDreamAPIUpscale", "HiDreamAPIModelPhotoSet"),
-        ("VolcengineAPIOutpaint",) * 4,
-    ],
-)
-def test_remote_nodes_of_one_graph_run_side_by_side(
-    comfy: ComfyUI, emulator: Emulator, class_types: tuple[str, ...]
-) -> None:
-    emulator.add_fault({"phase": "submit", "times": None, "do": {"delay": 1.0}})
-    graph = Graph(comfy)
-    for seed, class_type in enumerate(class_types):
-        remote(graph, class_type, seed)
-    comfy.run(graph.prompt)
-    assert len(submits(emulator)) == len(class_types)
-    assert overlap(submits(emulator))
-
-
-def test_the_calls_of_one_batch_run_side_by_side(comfy: ComfyUI, emulator: Emulator) -> None:
-    emulator.add_fault({"phase": "submit", "times": None, "do": {"delay": 1.0}})
-    graph = Graph(comfy)
-    node = graph.add("HiDreamAPIOutpaint", image=graph.image(photo(64, 64), photo(64, 64, 1)), variants=4)
-    graph.save(node[0])
-    comfy.run(graph.prompt)
-    assert len(submits(emulator)) == 8
-    assert overlap(submits(emulator))
-
-
-def test_a_list_is_mapped_side_by_side(comfy: ComfyUI, emulator: Emulator) -> None:
-    emulator.add_fault({"phase": "submit", "times": None, "do": {"delay": 1.0}})
-    graph = Graph(comfy)
-    batch = graph.image(*(photo(32, 32, seed) for seed in range(4)))
-    listed = graph.add("RebatchImages", images=batch, batch_size=1)
-    node = graph.add("VolcengineAPIOutpaint", image=listed[0])
-    saved = graph.save(node[0])
-    result = comfy.run(graph.prompt)
-    assert len(comfy.images(result, saved)) == 4
-    assert len(submits(emulator)) == 4
-    assert overlap(submits(emulator))
-    assert result.texts(node.id) == []
-
-
-def test_words_of_a_mapped_list_come_together(comfy: ComfyUI) -> None:
-    """ComfyUI wants the same ui keys from every item: one that has nothing to say must not break it."""
-    graph = Graph(comfy)
-    photos = graph.add("HiDreamAPIModelPhotoSet", image=graph.image(photo(300, 400)))
-    node = graph.add("HiDreamAPIOutpaint", image=photos[0], canvas_width=1024, canvas_height=1024, ratio=1.0)
-    saved = graph.save(node[0])
-    # 768×1024 fills the height as it is; 900×1200 is reduced to that.
-    result = comfy.run(graph.prompt)
-    assert len(comfy.images(result, saved)) == 4
-    assert ["900×1200 to 768×1024" in text for text in result.texts(node.id)] == [True, True]
 
 
 def test_a_local_node_does_not_wait_for_a_remote_one(comfy: ComfyUI, emulator: Emulator) -> None:
@@ -258,17 +199,6 @@ def test_sixteen_waiting_nodes_are_interrupted(comfy: ComfyUI, emulator: Emulato
     assert running.interrupt() < FELT
     until_states(comfy, *["parked"] * 16)
     check_still_works(comfy, emulator)
-
-
-def test_sixteen_nodes_take_hardly_longer_than_one(comfy: ComfyUI, emulator: Emulator) -> None:
-    emulator.add_fault({"phase": "submit", "times": None, "do": {"delay": 2}})
-    graph = Graph(comfy)
-    for seed in range(16):
-        remote(graph, "HiDreamAPIUpscale", seed)
-    result = comfy.run(graph.prompt)
-    assert len(submits(emulator)) == 16
-    assert overlap(submits(emulator))
-    assert len(result.files()) == 16
 
 
 def hang_and_interrupt(comfy: ComfyUI, emulator: Emulator) -> float:
