@@ -12,12 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import Placement
 from ..tensors import Pixels
+
+if TYPE_CHECKING:
+    from scipy.sparse import spmatrix
 
 _Floats = NDArray[np.float32]
 
@@ -34,8 +38,6 @@ _CLIPPED, _FADE = 1, 12
 _ENOUGH, _DISTRUST = 1 / 16, 100.0
 # Rows of a canvas worked on at once.
 _ROWS = 256
-# The solver stops when no value would change by this much, of 255, or after so many steps.
-_ACCURACY, _MOST_STEPS = 2e-4, 2000
 
 
 @dataclass(frozen=True)
@@ -263,19 +265,16 @@ def _robust(values: _Floats) -> tuple[float, float]:
 
 def _smoothed(profile: _Floats, spread: _Floats) -> _Floats:
     """A profile without single outliers, low-pass filtered; where contents differ (a large spread), it counts less."""
+    from scipy import ndimage
+
     if len(profile) > 4:
-        padded = np.pad(profile, ((2, 2), (0, 0)), mode="edge")
-        neighbours = np.stack([padded[index : index + len(profile)] for index in range(5)])
-        profile = np.median(neighbours, axis=0)
+        profile = ndimage.median_filter(profile, size=(5, 1), mode="nearest")
     trust = 1 / spread**2
-    kernel = (1, 4, 6, 4, 1)
-    weighted, weights = np.zeros_like(profile), np.zeros_like(profile)
-    padded_profile = np.pad(profile * trust, ((2, 2), (0, 0)), mode="edge")
-    padded_trust = np.pad(trust, ((2, 2), (0, 0)), mode="edge")
-    for index, share in enumerate(kernel):
-        weighted += share * padded_profile[index : index + len(profile)]
-        weights += share * padded_trust[index : index + len(profile)]
-    return weighted / weights
+    weighted, weights = (
+        ndimage.correlate1d(values, (1, 4, 6, 4, 1), axis=0, mode="nearest") for values in (profile * trust, trust)
+    )
+    smoothed: _Floats = weighted / weights
+    return smoothed
 
 
 # ---- the membrane
@@ -284,46 +283,29 @@ def _smoothed(profile: _Floats, spread: _Floats) -> _Floats:
 def _membrane(across: _Floats, down: _Floats, values: _Floats, fixed: NDArray[np.bool_]) -> _Floats:
     """Solve Laplace's equation on a grid of uneven cells; returns the grid's values, shaped as ``values``.
 
-    ``values`` are held where ``fixed``; nothing flows through the outer edges. By conjugate gradients with a diagonal
-    preconditioner, all channels at once.
+    ``values`` are held where ``fixed``; nothing flows through the outer edges.
     """
-    half_widths, half_heights = _halves(across), _halves(down)
-    to_right = (half_heights[:, None] / np.diff(across)[None, :])[..., None]
-    downward = (half_widths[None, :] / np.diff(down)[:, None])[..., None]
-    free = ~fixed[..., None]
+    # Imported here: loading takes 0.3 s, and most pastes match no colours.
+    from scipy import sparse
+    from scipy.sparse.linalg import spsolve
 
-    def flow(field: NDArray[np.float64]) -> NDArray[np.float64]:
-        across_flow, down_flow = np.diff(field, axis=1) * to_right, np.diff(field, axis=0) * downward
-        out = np.zeros_like(field)
-        out[:, :-1] -= across_flow
-        out[:, 1:] += across_flow
-        out[:-1] -= down_flow
-        out[1:] += down_flow
-        return out * free
+    laplacian = sparse.kron(sparse.diags(_halves(down)), _stiffness(across))
+    laplacian += sparse.kron(_stiffness(down), sparse.diags(_halves(across)))
+    held, solution = fixed.ravel(), values.reshape(-1, values.shape[-1]).astype(np.float64)
+    equations = laplacian.tocsr()[~held]
+    # Solved directly, whatever the picture's size: 200 × 200 grid lines at most take 0.2 s and 50 MB.
+    solution[~held] = spsolve(
+        equations[:, ~held].tocsc(), -equations[:, held] @ solution[held], permc_spec="MMD_AT_PLUS_A"
+    )
+    return solution.reshape(values.shape).astype(np.float32)
 
-    diagonal = np.zeros((*values.shape[:2], 1))
-    diagonal[:, :-1] += to_right
-    diagonal[:, 1:] += to_right
-    diagonal[:-1] += downward
-    diagonal[1:] += downward
 
-    solution = np.where(free, values[fixed].mean(axis=0), values).astype(np.float64)
-    residual = -flow(solution)
-    scaled = residual / diagonal
-    direction = scaled.copy()
-    energy = (residual * scaled).sum(axis=(0, 1))
-    for _ in range(_MOST_STEPS):
-        if np.abs(scaled).max() < _ACCURACY:
-            break
-        flowing = flow(direction)
-        step = energy / np.maximum((direction * flowing).sum(axis=(0, 1)), 1e-30)
-        solution += step * direction
-        residual -= step * flowing
-        scaled = residual / diagonal
-        last_energy, energy = energy, (residual * scaled).sum(axis=(0, 1))
-        direction = scaled + energy / np.maximum(last_energy, 1e-30) * direction
-    # A solution has its extremes where values are held; what lies beyond them is numerical error.
-    return np.clip(solution, values[fixed].min(axis=0), values[fixed].max(axis=0)).astype(np.float32)
+def _stiffness(lines: _Floats) -> spmatrix:
+    """(lines, lines): what flows out of each grid line of an axis, per unit of its value and its neighbours'."""
+    from scipy import sparse
+
+    steps = sparse.diags([-1.0, 1.0], [0, 1], shape=(len(lines) - 1, len(lines)))
+    return steps.T @ sparse.diags(1 / np.diff(lines.astype(np.float64))) @ steps
 
 
 def _halves(lines: _Floats) -> NDArray[np.float64]:
