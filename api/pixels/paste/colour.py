@@ -9,7 +9,6 @@ darken white nor lighten black.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Placement
-from ..tensors import Pixels
+from ..geometry import Area, Placement, around, strips
+from ..tensors import Pixels, cut_out
 
 if TYPE_CHECKING:
     from scipy.sparse import spmatrix
@@ -67,13 +66,15 @@ class Field:
         """Whether the correction is limited somewhere, because the colours are off by more."""
         return self.strongest >= _STRONGEST
 
-    def applied(self, pixels: Pixels, rows: slice, columns: slice) -> _Floats:
+    def applied(self, pixels: Pixels, area: Area) -> _Floats:
         """(rows, columns, 3) float32: these pixels of a canvas, corrected, 0–255, not rounded.
 
         White does not get darker, nor black lighter.
         """
-        values: _Floats = pixels[rows, columns].astype(np.float32)
-        correction = self.at(rows, columns)
+        values: _Floats = pixels[area].astype(np.float32)
+        if self.is_zero:
+            return values
+        correction = self.at(*area)
         headroom = np.where(correction < 0, 255 - values, values)
         correction *= np.clip((headroom - _CLIPPED) / _FADE, 0, 1)
         values += correction
@@ -88,6 +89,9 @@ class Field:
         for channel in range(3):
             corrections[..., channel] = lines[..., channel] @ by_column.T
         return corrections
+
+
+NO_CORRECTION = Field(np.arange(2, dtype=np.float32), np.arange(2, dtype=np.float32), np.zeros((2, 2, 3), np.float32))
 
 
 def _weights(lines: _Floats, pixels: slice) -> _Floats:
@@ -137,11 +141,17 @@ def measure(generated: Pixels, original: Pixels, placement: Placement) -> Field:
     return Field(across, down, _membrane(across, down, seam, count[..., 0] > 0))
 
 
-def corrected(pixels: Pixels, field: Field, placement: Placement) -> Pixels:
-    """A copy whose pixels around the rectangle are corrected, rounded and clipped; those inside stay."""
-    result: Pixels = pixels.copy()
-    for rows, columns in _new_bands(placement):
-        result[rows, columns] = np.rint(field.applied(pixels, rows, columns))
+def corrected(pixels: Pixels, field: Field, placement: Placement, in_place: bool = False) -> Pixels:
+    """The pixels around the rectangle corrected, rounded and clipped; those inside stay. A copy, or ``pixels`` itself.
+
+    Args:
+        in_place: whether ``pixels`` may be modified.
+    """
+    result = pixels if in_place else pixels.copy()
+    if not field.is_zero:
+        for rows, columns in around(placement.area, placement.canvas):
+            for strip in strips(rows, _ROWS):
+                result[strip, columns] = np.rint(field.applied(pixels, (strip, columns)))
     return result
 
 
@@ -157,22 +167,6 @@ def mean_offset(field: Field, placement: Placement) -> tuple[float, float, float
         return 0.0, 0.0, 0.0
     red, green, blue = (corners * area[..., None]).sum(axis=(0, 1)) / 4 / total
     return float(red), float(green), float(blue)
-
-
-def _new_bands(placement: Placement) -> Iterator[tuple[slice, slice]]:
-    """(rows, columns) of the area around the rectangle, in bands of a bounded height."""
-    width, height = placement.canvas_width, placement.canvas_height
-    bottom, right = placement.y + placement.height, placement.x + placement.width
-    parts = (
-        (0, placement.y, 0, width),
-        (placement.y, bottom, 0, placement.x),
-        (placement.y, bottom, right, width),
-        (bottom, height, 0, width),
-    )
-    for first, last, begin, end in parts:
-        if begin < end:
-            for row in range(first, last, _ROWS):
-                yield slice(row, min(row + _ROWS, last)), slice(begin, end)
 
 
 def _lines(before: int, length: int, after: int, cell: float) -> tuple[_Floats, int, int]:
@@ -222,9 +216,7 @@ class _Kept:
 
     def _profile(self, rows: slice, columns: slice, at: _Floats) -> _Floats:
         """(len(at), 3): the profile of one strip of the ring, at positions in pixels of the rectangle."""
-        place = self.placement
-        shown = self.generated[place.y : place.y + place.height, place.x : place.x + place.width]
-        wanted, given = self.original[rows, columns], shown[rows, columns]
+        wanted, given = self.original[rows, columns], cut_out(self.generated, self.placement)[rows, columns]
         missing = wanted.astype(np.float32) - given
         # NaN stands for values that are clipped in either picture.
         known = np.where(_is_clipped(wanted) | _is_clipped(given), np.float32(np.nan), missing)

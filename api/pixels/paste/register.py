@@ -75,6 +75,10 @@ class Registration:
         )
 
     @property
+    def is_correctable(self) -> bool:
+        return self.is_small and not self.is_aligned
+
+    @property
     def found(self) -> Region:
         """Where the original really lies in the generated picture."""
         center_x, center_y = self.region.center
