@@ -448,12 +448,11 @@ def _rgb_of(picture: Image.Image, transparent: Level | None, to_srgb: ToSrgb | N
         if picture.mode in _DEEP_GREY:
             levels = (levels.astype(np.uint32) >> 8).astype(np.uint8)
         picture = Image.fromarray(levels)
-    elif transparent is not None or picture.mode in _WITH_ALPHA:
-        if transparent is not None:
-            picture.info["transparency"] = transparent
+    elif transparent is not None:
+        picture.info["transparency"] = transparent
         picture = picture.convert("RGBA")
-    elif picture.mode != "CMYK":
-        picture = picture.convert("RGB")
+    else:
+        picture = picture.convert(_CONVERTED.get(picture.mode, "RGB"))
     picture = to_srgb(picture) if to_srgb is not None else picture
     rgb = np.asarray(picture if picture.mode == "RGBA" else picture.convert("RGB"))
     return _to_rgb(rgb if alpha is None else np.dstack([rgb, alpha]))
@@ -461,7 +460,8 @@ def _rgb_of(picture: Image.Image, transparent: Level | None, to_srgb: ToSrgb | N
 
 _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L")
 _GREY = ("1", "L", *_DEEP_GREY)
-_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+# Other modes become RGB.
+_CONVERTED = {"CMYK": "CMYK", **dict.fromkeys(("RGBA", "RGBa", "LA", "La", "PA"), "RGBA")}
 Level = int | tuple[int, ...] | bytes
 # By Pillow's raw mode: what a PNG's transparent level, which has the file's bit depth, is multiplied by for 8 bits.
 _SCALES = {"1": 255, "L;1": 255, "L;2": 85, "L;4": 17}
