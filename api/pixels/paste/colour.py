@@ -122,18 +122,19 @@ def measure(generated: Pixels, original: Pixels, placement: Placement) -> Field:
     columns, rows = slice(first_column, last_column + 1), slice(first_row, last_row + 1)
     total = np.zeros((len(down), len(across), 3), dtype=np.float32)
     count = np.zeros((len(down), len(across), 1), dtype=np.float32)
-    kept = _Kept(generated, original, placement, cell)
-    for new, column, profile_down in (
-        (placement.left, first_column, kept.left),
-        (placement.right, last_column, kept.right),
+    upright = original, cut_out(generated, placement)
+    turned = original.swapaxes(0, 1), upright[1].swapaxes(0, 1)
+    depth = _depth(placement)
+    for new, seam_line, pictures, strip, at in (
+        (placement.left, (rows, first_column), upright, slice(depth), down[rows] - placement.y),
+        (placement.right, (rows, last_column), upright, slice(-depth, None), down[rows] - placement.y),
+        (placement.top, (first_row, columns), turned, slice(depth), across[columns] - placement.x),
+        (placement.bottom, (last_row, columns), turned, slice(-depth, None), across[columns] - placement.x),
     ):
         if new:
-            total[rows, column] += profile_down(down[rows])
-            count[rows, column] += 1
-    for new, row, profile_across in ((placement.top, first_row, kept.top), (placement.bottom, last_row, kept.bottom)):
-        if new:
-            total[row, columns] += profile_across(across[columns])
-            count[row, columns] += 1
+            wanted, given = (picture[:, strip] for picture in pictures)
+            total[seam_line] += _profile(wanted, given, at, cell)
+            count[seam_line] += 1
     # A corner of two seams has the mean of both.
     seam = np.clip(total / np.maximum(count, np.float32(1)), -_STRONGEST, _STRONGEST)
     if np.abs(seam).max() < 0.5:
@@ -183,64 +184,46 @@ def _lines(before: int, length: int, after: int, cell: float) -> tuple[_Floats, 
 # ---- the ring
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """The rectangle of the original in both pictures.
+def _depth(placement: Placement) -> int:
+    """How many pixels the ring reaches into the rectangle."""
+    shorter = min(placement.width, placement.height)
+    return min(shorter, round(min(max(shorter * _RING_SHARE, _RING_MIN), _RING_MAX)))
 
-    ``left``, ``right``, ``top`` and ``bottom`` return (len(at), 3): what the generated picture lacks of the original
-    along that side, of 255, low-pass filtered. ``at`` are positions along the side, in pixels of the canvas.
+
+def _profile(wanted: Pixels, given: Pixels, at: _Floats, cell: float) -> _Floats:
+    """What the generated picture lacks of the original along one side of the ring, of 255, low-pass filtered.
+
+    Args:
+        wanted, given: (length, depth, 3): that side of the ring in the original and in the generated picture.
+        at: where along the side it is measured, in pixels from its begin.
+        cell: measured over so many pixels before and after.
+
+    Returns:
+        (len(at), 3)
     """
+    missing = wanted.astype(np.float32) - given
+    # NaN stands for values that are clipped in either picture.
+    known = np.where(_is_clipped(wanted) | _is_clipped(given), np.float32(np.nan), missing)
+    means, spreads = zip(*(_around(missing, known, position, cell) for position in at), strict=True)
+    return _smoothed(np.array(means, dtype=np.float32), np.array(spreads, dtype=np.float32))
 
-    generated: Pixels
-    original: Pixels
-    placement: Placement
-    cell: float
 
-    def left(self, at: _Floats) -> _Floats:
-        return self._profile(slice(None), slice(None, self._depth), at - self.placement.y)
-
-    def right(self, at: _Floats) -> _Floats:
-        return self._profile(slice(None), slice(self.placement.width - self._depth, None), at - self.placement.y)
-
-    def top(self, at: _Floats) -> _Floats:
-        return self._profile(slice(None, self._depth), slice(None), at - self.placement.x)
-
-    def bottom(self, at: _Floats) -> _Floats:
-        return self._profile(slice(self.placement.height - self._depth, None), slice(None), at - self.placement.x)
-
-    @property
-    def _depth(self) -> int:
-        """How many pixels the ring reaches into the rectangle."""
-        shorter = min(self.placement.width, self.placement.height)
-        return min(shorter, round(min(max(shorter * _RING_SHARE, _RING_MIN), _RING_MAX)))
-
-    def _profile(self, rows: slice, columns: slice, at: _Floats) -> _Floats:
-        """(len(at), 3): the profile of one strip of the ring, at positions in pixels of the rectangle."""
-        wanted, given = self.original[rows, columns], cut_out(self.generated, self.placement)[rows, columns]
-        missing = wanted.astype(np.float32) - given
-        # NaN stands for values that are clipped in either picture.
-        known = np.where(_is_clipped(wanted) | _is_clipped(given), np.float32(np.nan), missing)
-        if columns == slice(None):
-            missing, known = missing.swapaxes(0, 1), known.swapaxes(0, 1)
-        means, spreads = zip(*(self._around(missing, known, position) for position in at), strict=True)
-        return _smoothed(np.array(means, dtype=np.float32), np.array(spreads, dtype=np.float32))
-
-    def _around(self, missing: _Floats, known: _Floats, position: float) -> tuple[_Floats, _Floats]:
-        """Mean without outliers and spread of each channel, in the part of a strip around a position."""
-        begin = max(0, min(round(position - self.cell), len(missing) - 1))
-        part = slice(begin, max(round(position + self.cell), begin + 1))
-        mean, spread = np.empty(3, dtype=np.float32), np.empty(3, dtype=np.float32)
-        for channel in range(3):
-            every_value = missing[part, :, channel].ravel()
-            values = known[part, :, channel].ravel()
-            values = values[~np.isnan(values)]
-            if len(values) >= _ENOUGH * len(every_value):
-                mean[channel], spread[channel] = _robust(values)
-            else:
-                # Nearly all white or black: its difference holds here, and says little about the parts beside it.
-                mean[channel], spread[channel] = _robust(every_value)
-                spread[channel] *= _DISTRUST
-        return mean, spread
+def _around(missing: _Floats, known: _Floats, position: float, cell: float) -> tuple[_Floats, _Floats]:
+    """Mean without outliers and spread of each channel, in the part of a side around a position."""
+    begin = max(0, min(round(position - cell), len(missing) - 1))
+    part = slice(begin, max(round(position + cell), begin + 1))
+    mean, spread = np.empty(3, dtype=np.float32), np.empty(3, dtype=np.float32)
+    for channel in range(3):
+        every_value = missing[part, :, channel].ravel()
+        values = known[part, :, channel].ravel()
+        values = values[~np.isnan(values)]
+        if len(values) >= _ENOUGH * len(every_value):
+            mean[channel], spread[channel] = _robust(values)
+        else:
+            # Nearly all white or black: its difference holds here, and says little about the parts beside it.
+            mean[channel], spread[channel] = _robust(every_value)
+            spread[channel] *= _DISTRUST
+    return mean, spread
 
 
 def _is_clipped(pixels: Pixels) -> NDArray[np.bool_]:
