@@ -81,9 +81,17 @@ class Registration:
     @property
     def found(self) -> Region:
         """Where the original really lies in the generated picture."""
+        return self.found_at(self.region)
+
+    def found_at(self, part: Region) -> Region:
+        """Where what was expected at ``part`` really lies."""
         center_x, center_y = self.region.center
-        width, height = self.region.width * self.scale_x, self.region.height * self.scale_y
-        return Region(center_x + self.shift_x - width / 2, center_y + self.shift_y - height / 2, width, height)
+        return Region(
+            part.x + self.shift_x + (self.scale_x - 1) * (part.x - center_x),
+            part.y + self.shift_y + (self.scale_y - 1) * (part.y - center_y),
+            part.width * self.scale_x,
+            part.height * self.scale_y,
+        )
 
     def _axes(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         return (self.shift_x, self.scale_x, self.region.width), (self.shift_y, self.scale_y, self.region.height)
@@ -158,14 +166,7 @@ class _Level:
 
     def found(self, part: Region, model: Registration, width: int, height: int) -> _Floats:
         """(height, width): luma of the generated picture where ``model`` says that ``part`` of the original lies."""
-        center_x, center_y = self.region.center
-        moved = Region(
-            part.x + model.shift_x + (model.scale_x - 1) * (part.x - center_x),
-            part.y + model.shift_y + (model.scale_y - 1) * (part.y - center_y),
-            part.width * model.scale_x,
-            part.height * model.scale_y,
-        )
-        return _luma(self.generated, moved, self.generated_step, width, height)
+        return _luma(self.generated, model.found_at(part), self.generated_step, width, height)
 
 
 def _reduced(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
