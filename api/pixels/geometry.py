@@ -7,6 +7,7 @@ numbers for both. The offset of a centred original is rounded down; a share of a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core import InvalidInputError, Position, Text
@@ -17,6 +18,9 @@ MAX_ASPECT_DRIFT = 0.01
 ROUNDING_SLACK = 2
 # Pixels that a side of a scaled rectangle may be off the common scale: both its edges and the canvas were rounded.
 _SIDE_SLACK = 1.5
+
+Area = tuple[slice, slice]
+"""(rows, columns) of an array, each with its start and stop."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,15 @@ class Placement:
                     f"超出了画布（{self.canvas_width}×{self.canvas_height}）。",
                 )
             )
+
+    @property
+    def area(self) -> Area:
+        """The rectangle, in an array of the canvas."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
+    @property
+    def canvas(self) -> Area:
+        return slice(0, self.canvas_height), slice(0, self.canvas_width)
 
     @property
     def left(self) -> int:
@@ -141,6 +154,24 @@ class Sides:
     bottom: float
     left: float
     right: float
+
+
+def around(inner: Area, outer: Area) -> list[Area]:
+    """The up to four areas of ``outer`` around ``inner``; above and below it they take the whole width."""
+    (rows, columns), (inner_rows, inner_columns) = outer, inner
+    areas = (
+        (slice(rows.start, inner_rows.start), columns),
+        (slice(inner_rows.stop, rows.stop), columns),
+        (inner_rows, slice(columns.start, inner_columns.start)),
+        (inner_rows, slice(inner_columns.stop, columns.stop)),
+    )
+    return [area for area in areas if all(side.start < side.stop for side in area)]
+
+
+def strips(rows: slice, most: int) -> Iterator[slice]:
+    """These rows in parts of at most so many: what is worked on at once."""
+    for start in range(rows.start, rows.stop, most):
+        yield slice(start, min(start + most, rows.stop))
 
 
 def round_half_up(value: float) -> int:
@@ -243,7 +274,7 @@ def extend(width: int, height: int, sides: Sides) -> Placement:
     """The canvas that extends each side of an original by its share, rounded to whole pixels."""
     left, right = round_half_up(width * sides.left), round_half_up(width * sides.right)
     top, bottom = round_half_up(height * sides.top), round_half_up(height * sides.bottom)
-    return Placement(left + width + right, top + height + bottom, left, top, width, height)
+    return pad(width, height, left, top, right, bottom)
 
 
 def fit_within(width: int, height: int, max_width: int, max_height: int) -> tuple[int, int]:
@@ -271,7 +302,7 @@ def shrink_for_canvas(width: int, height: int, max_width: int, max_height: int, 
 
 def is_three_by_four(width: int, height: int, tolerance: float) -> bool:
     """Whether ``width`` : ``height`` is 3:4 within a relative ``tolerance``."""
-    return abs((width / height) / (3 / 4) - 1) <= tolerance
+    return aspect_drift(3, 4, width, height) <= tolerance
 
 
 def three_by_four_inside(width: int, height: int) -> Placement:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..core import Fill
-from .geometry import Placement
+from .geometry import Area, Placement, around
 from .tensors import Values, cut_out
 
 # Grey as ComfyUI's ImagePadForOutpaint has it.
@@ -17,8 +17,6 @@ _FLAT = {"grey": 0.5, "white": 1.0}
 # The blur is computed on a copy this small, and its standard deviation is this share of the copy's longer side.
 _BLUR_SIDE = 256
 _BLUR_SHARE = 1 / 20
-
-_Region = tuple[slice, slice]
 
 
 def pad_into(canvas: Values, original: Values, placement: Placement, fill: Fill) -> None:
@@ -35,11 +33,11 @@ def pad_into(canvas: Values, original: Values, placement: Placement, fill: Fill)
         _repeat_edges(canvas, placement)
     elif fill == "blur":
         soft = _soft_copy(original, placement)
-        for region in _new_regions(placement):
-            _enlarge_into(canvas, region, soft)
+        for area in around(placement.area, placement.canvas):
+            _enlarge_into(canvas, area, soft)
     else:
-        for region in _new_regions(placement):
-            canvas[region] = _FLAT[fill]
+        for area in around(placement.area, placement.canvas):
+            canvas[area] = _FLAT[fill]
 
 
 def largest_feathering(placement: Placement) -> int:
@@ -80,24 +78,12 @@ def _rim(length: int, feathering: int, at_start: bool, at_end: bool) -> NDArray[
     return rim
 
 
-def _new_regions(placement: Placement) -> list[_Region]:
-    """The four areas around the original; above and below they take the whole width."""
-    rows = slice(placement.y, placement.y + placement.height)
-    return [
-        (slice(0, rows.start), slice(0, placement.canvas_width)),
-        (slice(rows.stop, placement.canvas_height), slice(0, placement.canvas_width)),
-        (rows, slice(0, placement.x)),
-        (rows, slice(placement.x + placement.width, placement.canvas_width)),
-    ]
-
-
 def _repeat_edges(canvas: Values, placement: Placement) -> None:
-    top, bottom = placement.y, placement.y + placement.height
-    left, right = placement.x, placement.x + placement.width
-    canvas[top:bottom, :left] = canvas[top:bottom, left : left + 1]
-    canvas[top:bottom, right:] = canvas[top:bottom, right - 1 : right]
-    canvas[:top] = canvas[top : top + 1]
-    canvas[bottom:] = canvas[bottom - 1 : bottom]
+    rows, columns = placement.area
+    canvas[rows, : columns.start] = canvas[rows, columns.start, None]
+    canvas[rows, columns.stop :] = canvas[rows, columns.stop - 1, None]
+    canvas[: rows.start] = canvas[rows.start]
+    canvas[rows.stop :] = canvas[rows.stop - 1]
 
 
 def _soft_copy(original: Values, placement: Placement) -> Values:
@@ -129,12 +115,10 @@ def _blurred(values: Values, deviation: float) -> Values:
     return values
 
 
-def _enlarge_into(canvas: Values, region: _Region, small: Values) -> None:
-    """Fill ``region`` of ``canvas`` with its part of ``small``, a reduced copy of all of it, enlarged smoothly."""
-    rows, columns = region
+def _enlarge_into(canvas: Values, area: Area, small: Values) -> None:
+    """Fill ``area`` of ``canvas`` with its part of ``small``, a reduced copy of all of it, enlarged smoothly."""
+    rows, columns = area
     width, height = columns.stop - columns.start, rows.stop - rows.start
-    if width == 0 or height == 0:
-        return
     scale_x, scale_y = small.shape[1] / canvas.shape[1], small.shape[0] / canvas.shape[0]
     box = (columns.start * scale_x, rows.start * scale_y, columns.stop * scale_x, rows.stop * scale_y)
     for channel in range(3):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, TypeVar
 
@@ -19,7 +19,7 @@ from PIL import Image
 from ..core import Format, InvalidInputError, Text
 from . import colour_profiles
 from .colour_profiles import ToSrgb
-from .geometry import Placement
+from .geometry import Placement, strips
 from .picture_files import UndecodableImageError, recognized
 
 if TYPE_CHECKING:
@@ -191,16 +191,11 @@ def masks_from_tensor(mask: torch.Tensor, count: int, size: tuple[int, int]) -> 
 def _to_uint8(values: torch.Tensor, what: Text) -> NDArray[np.uint8]:
     real = _real_values(values, what)
     pixels = np.empty(real.shape, np.uint8)
-    for rows in _strips(len(real)):
+    for rows in strips(slice(0, len(real)), _STRIP):
         levels = np.clip(real[rows], 0.0, 1.0)
         levels *= 255.0
         pixels[rows] = np.rint(levels, out=levels)
     return pixels
-
-
-def _strips(height: int) -> Iterator[slice]:
-    for top in range(0, height, _STRIP):
-        yield slice(top, min(top + _STRIP, height))
 
 
 def _real_values(values: torch.Tensor, what: Text) -> NDArray[np.float32]:
@@ -223,7 +218,7 @@ def _to_rgb(pixels: NDArray[np.uint8]) -> Pixels:
     if channels == 3:
         return pixels
     composited = np.empty((*pixels.shape[:2], 3), np.uint8)
-    for rows in _strips(len(pixels)):
+    for rows in strips(slice(0, len(pixels)), _STRIP):
         alpha = pixels[rows, :, 3:].astype(np.float32) / 255.0
         composited[rows] = np.rint(pixels[rows, :, :3] * alpha + _WHITE * (1.0 - alpha))
     return composited
@@ -276,13 +271,7 @@ def mask_tensor(mask: NDArray[np.float32]) -> torch.Tensor:
 
 def placement_mask(placement: Placement) -> torch.Tensor:
     """(1, H, W) float32 mask of a canvas: 0 inside the original's rectangle, 1 (new pixels) around it."""
-    import torch
-
-    mask = torch.ones((1, placement.canvas_height, placement.canvas_width), dtype=torch.float32)
-    rows = slice(placement.y, placement.y + placement.height)
-    columns = slice(placement.x, placement.x + placement.width)
-    mask[:, rows, columns] = 0.0
-    return mask
+    return mask_tensor(mask_around(placement, np.float32(1)))
 
 
 def mask_at_size(mask: torch.Tensor, width: int, height: int, repeats: int = 1) -> torch.Tensor:
@@ -336,7 +325,7 @@ def resize_mask(mask: Grey, width: int, height: int) -> Grey:
 
 def cut_out(pixels: NDArray[_Scalar], placement: Placement) -> NDArray[_Scalar]:
     """The rectangle of ``placement`` in its canvas: a view, so that what is assigned to it lands in the canvas."""
-    return pixels[placement.y : placement.y + placement.height, placement.x : placement.x + placement.width]
+    return pixels[placement.area]
 
 
 def paste_on_white(pixels: Pixels, placement: Placement) -> Pixels:
@@ -346,11 +335,16 @@ def paste_on_white(pixels: Pixels, placement: Placement) -> Pixels:
     return canvas
 
 
-def frame_mask(placement: Placement) -> Grey:
-    """8-bit mask of a canvas: 0 inside the original's rectangle, 255 around it."""
-    mask = np.full((placement.canvas_height, placement.canvas_width), 255, dtype=np.uint8)
+def mask_around(placement: Placement, new: _Scalar) -> NDArray[_Scalar]:
+    """(H, W) of a canvas, of the type of ``new``: 0 inside the original's rectangle, ``new`` around it."""
+    mask = np.full((placement.canvas_height, placement.canvas_width), new)
     cut_out(mask, placement)[...] = 0
     return mask
+
+
+def frame_mask(placement: Placement) -> Grey:
+    """The same with 8 bits: 255 around the original's rectangle."""
+    return mask_around(placement, np.uint8(255))
 
 
 def binary_mask(mask: Grey) -> Grey:
@@ -433,7 +427,7 @@ def decode(stream: IO[bytes], max_pixels: int) -> Pixels:
             width, height = picture.size
             to_srgb = colour_profiles.to_srgb(picture)
             pixels = np.empty((height, width, 3), np.uint8)
-            for rows in _strips(height):
+            for rows in strips(slice(0, height), _STRIP):
                 strip = picture.crop((0, rows.start, width, rows.stop))
                 pixels[rows] = _rgb_of(strip, transparent, to_srgb)
             return _upright(pixels, _orientation(picture))
@@ -454,12 +448,11 @@ def _rgb_of(picture: Image.Image, transparent: Level | None, to_srgb: ToSrgb | N
         if picture.mode in _DEEP_GREY:
             levels = (levels.astype(np.uint32) >> 8).astype(np.uint8)
         picture = Image.fromarray(levels)
-    elif transparent is not None or picture.mode in _WITH_ALPHA:
-        if transparent is not None:
-            picture.info["transparency"] = transparent
+    elif transparent is not None:
+        picture.info["transparency"] = transparent
         picture = picture.convert("RGBA")
-    elif picture.mode != "CMYK":
-        picture = picture.convert("RGB")
+    else:
+        picture = picture.convert(_CONVERTED.get(picture.mode, "RGB"))
     picture = to_srgb(picture) if to_srgb is not None else picture
     rgb = np.asarray(picture if picture.mode == "RGBA" else picture.convert("RGB"))
     return _to_rgb(rgb if alpha is None else np.dstack([rgb, alpha]))
@@ -467,7 +460,8 @@ def _rgb_of(picture: Image.Image, transparent: Level | None, to_srgb: ToSrgb | N
 
 _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L")
 _GREY = ("1", "L", *_DEEP_GREY)
-_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+# Other modes become RGB.
+_CONVERTED = {"CMYK": "CMYK", **dict.fromkeys(("RGBA", "RGBa", "LA", "La", "PA"), "RGBA")}
 Level = int | tuple[int, ...] | bytes
 # By Pillow's raw mode: what a PNG's transparent level, which has the file's bit depth, is multiplied by for 8 bits.
 _SCALES = {"1": 255, "L;1": 255, "L;2": 85, "L;4": 17}

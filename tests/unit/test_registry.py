@@ -38,7 +38,7 @@ RUNS_MODULES = {
 }  # fmt: skip
 RUNS_PROGRAMS = re.compile(r"system|popen|startfile|fork|forkpty|(exec|spawn|posix_spawn)[a-z]*")
 # What ComfyUI itself installs, and the one requirement of the pack.
-COMES_WITH_COMFYUI = {"PIL", "aiohttp", "numpy", "psutil", "pydantic", "sqlalchemy", "torch"}
+COMES_WITH_COMFYUI = {"PIL", "aiohttp", "numpy", "psutil", "pydantic", "scipy", "sqlalchemy", "torch"}
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server"}
 REQUIRED = {"requests", "urllib3"}  # the second is how the first one connects
 CALLS_OUT = {"requests", "urllib3", "http.client", "urllib.request", "ftplib", "smtplib", "imaplib", "xmlrpc.client"}

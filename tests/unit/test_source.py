@@ -133,6 +133,7 @@ def test_the_pack_imports_without_comfyui_torch_or_threads() -> None:
         "before = set(sys.modules); pack.api.Placement; loaded = set(sys.modules) - before\n"
         "loaded = {name for name in loaded if name.startswith('pack.')}\n"
         "assert {name.split('.')[2] for name in loaded} == {'core', 'pixels'}, loaded\n"
+        "import pack.api.pixels.paste.paste; assert 'scipy' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,8 @@ picture with the original tells which it was.
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,11 +35,10 @@ def likely_regions(placement: Placement, width: int, height: int) -> list[Region
     """
     slack = max(abs(width - placement.canvas_width), abs(height - placement.canvas_height))
     if slack <= ROUNDING_SLACK:
-        return [_enlarged(placement.followed_to(width, height), 1)]
-    across, down = width / placement.canvas_width, height / placement.canvas_height
-    scaled = Region(placement.x * across, placement.y * down, placement.width * across, placement.height * down)
+        return [Region.of(placement.followed_to(width, height))]
+    scaled = Region.of(placement).scaled(width / placement.canvas_width, height / placement.canvas_height)
     painted = [
-        _enlarged(placement.scaled_to(width // factor, height // factor), factor)
+        Region.of(placement.scaled_to(width // factor, height // factor)).scaled(factor, factor)
         for factor in _UPSCALES
         if width % factor == 0 and height % factor == 0
     ]
@@ -67,13 +68,8 @@ def painted_region(generated: Pixels, original: Pixels, placement: Placement) ->
     return best
 
 
-def _enlarged(placement: Placement, factor: int) -> Region:
-    return Region(placement.x * factor, placement.y * factor, placement.width * factor, placement.height * factor)
-
-
 def _same(one: Region, other: Region) -> bool:
-    pairs = zip((one.x, one.y, one.width, one.height), (other.x, other.y, other.width, other.height), strict=True)
-    return all(abs(this - that) < TINY for this, that in pairs)
+    return all(abs(this - that) < TINY for this, that in zip(astuple(one), astuple(other), strict=True))
 
 
 def _difference(shown: Pixels, wanted: NDArray[np.float32]) -> float:

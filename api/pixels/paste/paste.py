@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core import InvalidInputError, OutputSize, PasteMode, Text
-from ..geometry import MAX_ASPECT_DRIFT, ROUNDING_SLACK, Placement, round_half_up
-from ..tensors import Pixels, cut_out
+from ..geometry import MAX_ASPECT_DRIFT, ROUNDING_SLACK, Area, Placement, around, round_half_up, strips
+from ..tensors import Pixels, cut_out, mask_around
 from . import colour, register
 from .colour import Field
 from .locate import likely_regions, painted_region
@@ -46,6 +46,11 @@ class Settings:
     factor: float = 1.0
     match_color: bool = False
     correct: bool = False
+
+    @property
+    def fade(self) -> int:
+        """How far the original fades, in pixels of the output."""
+        return self.blend_pixels if self.mode == "blend" else 0
 
 
 @dataclass(frozen=True)
@@ -233,49 +238,40 @@ def paste_back(
     expected = painted or painted_region(generated, original, placement)
     output = output_placement(placement, original_size, generated_size, settings, expected)
     found = register.measure(generated, original, expected)
-    correct = settings.correct and found is not None and found.is_small and not found.is_aligned
+
     # What the output shows at `target` is what the generated picture shows at `source`.
-    target = Region(output.x, output.y, output.width, output.height)
-    if settings.output_size == "generated":
-        target = expected
-    source = found.found if correct and found is not None else expected
-    generated_box = _mapped(target, source, Region(0, 0, output.canvas_width, output.canvas_height))
-    canvas = resample(generated, generated_box, output.canvas_width, output.canvas_height)
-    generated_resized = canvas is not generated
-    original_area = Region(0, 0, *original_size)
-    original_box = _mapped(target, original_area, Region(output.x, output.y, output.width, output.height))
-    kept = resample(original, original_box, output.width, output.height)
-    original_resized = kept is not original
+    target = expected if settings.output_size == "generated" else Region.of(output)
+    source = found.found if settings.correct and found is not None and found.is_correctable else expected
+    whole = Region(0, 0, output.canvas_width, output.canvas_height)
+    canvas = resample(generated, _mapped(target, source, whole), output.canvas_width, output.canvas_height)
+    kept_box = _mapped(target, Region(0, 0, *original_size), Region.of(output))
+    kept = resample(original, kept_box, output.width, output.height)
     before = _difference(cut_out(canvas, output), kept)
 
-    correction = colour.measure(canvas, kept, output) if settings.match_color else None
-    changes_color = correction is not None and not correction.is_zero
-    if correction is not None and changes_color:
-        pixels = colour.corrected(canvas, correction, output)
-    else:
-        # Copied if a fade still reads the canvas as it was, or if the canvas is the caller's own array.
-        pixels = canvas if generated_resized and settings.mode == "exact" else canvas.copy()
-    fade = _Fade(output, settings.blend_pixels if settings.mode == "blend" else 0)
+    correction = colour.measure(canvas, kept, output) if settings.match_color else colour.NO_CORRECTION
+    fade = _Fade(output, settings.fade)
+    # A fade still reads the canvas as it was; one that is not resampled is the caller's own array.
+    pixels = colour.corrected(canvas, correction, output, in_place=fade.pixels == 0 and canvas is not generated)
     cut_out(pixels, output)[...] = kept
-    fade.mix(pixels, canvas, correction if changes_color else None)
+    fade.mix(pixels, canvas, correction)
     report = Report(
         placement=output,
         before=before,
         after=_difference(cut_out(pixels, output), kept),
         registration=found,
-        corrected=correct,
-        color_offset=colour.mean_offset(correction, output) if correction is not None else None,
-        color_at_limit=correction is not None and correction.at_limit,
-        original_resized=original_resized,
-        generated_resized=generated_resized,
+        corrected=source is not expected,
+        color_offset=colour.mean_offset(correction, output) if settings.match_color else None,
+        color_at_limit=correction.at_limit,
+        original_resized=kept is not original,
+        generated_resized=canvas is not generated,
         faded_all_over=fade.untouched() is None,
     )
     return Pasted(
         pixels=pixels,
         mask=fade.mask(),
         placement=output,
-        exact=None if original_resized else fade.untouched(),
-        identity=not generated_resized and not changes_color,
+        exact=None if report.original_resized else fade.untouched(),
+        identity=canvas is generated and correction.is_zero,
         report=report,
     )
 
@@ -354,8 +350,7 @@ def _mapped(target: Region, source: Region, part: Region) -> Region:
 
 def _difference(one: Pixels, other: Pixels) -> Difference:
     largest, total = 0, 0
-    for begin in range(0, len(one), _ROWS):
-        rows = slice(begin, begin + _ROWS)
+    for rows in strips(slice(0, len(one)), _ROWS):
         off = np.abs(one[rows].astype(np.int16) - other[rows])
         largest = max(largest, int(off.max()))
         total += int(off.sum(dtype=np.int64))
@@ -381,38 +376,24 @@ class _Fade:
 
     def mask(self) -> NDArray[np.float32]:
         """(H, W) of the canvas: 1 where pixels are new, 0 where they are the original's, in between where mixed."""
-        mask = np.ones((self.placement.canvas_height, self.placement.canvas_width), dtype=np.float32)
-        cut_out(mask, self.placement)[...] = 0.0
+        mask = mask_around(self.placement, np.float32(1))
         for rows, columns in self._bands():
             mask[rows, columns] = 1.0 - self._share(rows, columns)
         return mask
 
-    def mix(self, pixels: Pixels, generated: Pixels, correction: Field | None) -> None:
-        """Mix the generated picture, with ``correction`` if there is one, into ``pixels``, which hold the original."""
-        for rows, columns in self._bands():
-            share = self._share(rows, columns)[..., None]
-            new = generated[rows, columns] if correction is None else correction.applied(generated, rows, columns)
-            mixed = pixels[rows, columns] * share + new * (1 - share)
-            pixels[rows, columns] = np.rint(mixed).astype(np.uint8)
+    def mix(self, pixels: Pixels, generated: Pixels, correction: Field) -> None:
+        """Mix the generated picture, corrected, into ``pixels``, which hold the original."""
+        for area in self._bands():
+            share = self._share(*area)[..., None]
+            mixed = pixels[area] * share + correction.applied(generated, area) * (1 - share)
+            pixels[area] = np.rint(mixed).astype(np.uint8)
 
-    def _bands(self) -> Iterator[tuple[slice, slice]]:
-        """(rows, columns) of the pixels that are mixed, in bands of a bounded height."""
-        place = self.placement
-        top, bottom, left, right = place.y, place.y + place.height, place.x, place.x + place.width
-        inner = self.untouched()
-        parts = [(top, bottom, left, right)]
-        if inner is not None:
-            first, last, begin, end = inner.y, inner.y + inner.height, inner.x, inner.x + inner.width
-            parts = [
-                (top, first, left, right),
-                (first, last, left, begin),
-                (first, last, end, right),
-                (last, bottom, left, right),
-            ]
-        for first, last, begin, end in parts:
-            if begin < end:
-                for row in range(first, last, _ROWS):
-                    yield slice(row, min(row + _ROWS, last)), slice(begin, end)
+    def _bands(self) -> Iterator[Area]:
+        """The pixels that are mixed, in bands of a bounded height."""
+        inner, outer = self.untouched(), self.placement.area
+        for rows, columns in [outer] if inner is None else around(inner.area, outer):
+            for band in strips(rows, _ROWS):
+                yield band, columns
 
     def _share(self, rows: slice, columns: slice) -> NDArray[np.float32]:
         """(rows, columns): the original's share, 0–1, at these canvas pixels, all inside its rectangle."""

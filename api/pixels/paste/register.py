@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,11 +75,23 @@ class Registration:
         )
 
     @property
+    def is_correctable(self) -> bool:
+        return self.is_small and not self.is_aligned
+
+    @property
     def found(self) -> Region:
         """Where the original really lies in the generated picture."""
+        return self.found_at(self.region)
+
+    def found_at(self, part: Region) -> Region:
+        """Where what was expected at ``part`` really lies."""
         center_x, center_y = self.region.center
-        width, height = self.region.width * self.scale_x, self.region.height * self.scale_y
-        return Region(center_x + self.shift_x - width / 2, center_y + self.shift_y - height / 2, width, height)
+        return Region(
+            part.x + self.shift_x + (self.scale_x - 1) * (part.x - center_x),
+            part.y + self.shift_y + (self.scale_y - 1) * (part.y - center_y),
+            part.width * self.scale_x,
+            part.height * self.scale_y,
+        )
 
     def _axes(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         return (self.shift_x, self.scale_x, self.region.width), (self.shift_y, self.scale_y, self.region.height)
@@ -101,19 +113,18 @@ def measure(generated: Pixels, original: Pixels, region: Region) -> Registration
         return None
     # No step is finer than the pixels of either picture.
     finest = max(1.0, region.width / original.shape[1], region.height / original.shape[0])
-    coarsest = max(finest, max(region.width, region.height) / _COARSE)
-    model: Registration | None = Registration(0.0, 0.0, 1.0, 1.0, region)
-    step = coarsest
-    while model is not None:
-        level = _Level.of(generated, original, region, step)
-        if step == coarsest:
-            model = _at_best_scale(level, model)
+    step = max(finest, max(region.width, region.height) / _COARSE)
+    level = _Level.of(generated, original, region, step)
+    model = _at_best_scale(level)
+    while True:
         for _ in range(2):
-            model = None if model is None else _refined(level, model)
+            model = model and _refined(level, model)
+        if model is None:
+            return None
         if step == finest:
-            return None if model is None else _accepted(level, _jointly_fitted(level, model))
+            return _accepted(level, _jointly_fitted(level, model))
         step = max(finest, step / _FINER)
-    return None
+        level = _Level.of(generated, original, region, step)
 
 
 @dataclass(frozen=True)
@@ -155,14 +166,7 @@ class _Level:
 
     def found(self, part: Region, model: Registration, width: int, height: int) -> _Floats:
         """(height, width): luma of the generated picture where ``model`` says that ``part`` of the original lies."""
-        center_x, center_y = self.region.center
-        moved = Region(
-            part.x + model.shift_x + (model.scale_x - 1) * (part.x - center_x),
-            part.y + model.shift_y + (model.scale_y - 1) * (part.y - center_y),
-            part.width * model.scale_x,
-            part.height * model.scale_y,
-        )
-        return _luma(self.generated, moved, self.generated_step, width, height)
+        return _luma(self.generated, model.found_at(part), self.generated_step, width, height)
 
 
 def _reduced(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
@@ -183,7 +187,7 @@ def _luma(pixels: Pixels, box: Region, step: tuple[float, float], width: int, he
     return luma
 
 
-def _at_best_scale(level: _Level, model: Registration) -> Registration | None:
+def _at_best_scale(level: _Level) -> Registration | None:
     """The scale at which the pictures as a whole agree best, and the shift there; ``None`` if they agree at none."""
     region = level.region
     width, height = round(region.width / level.step), round(region.height / level.step)
@@ -191,16 +195,12 @@ def _at_best_scale(level: _Level, model: Registration) -> Registration | None:
     coherence = 0.0
     expected = level.expected(region, width, height)
     for scale in _SCALES:
-        tried = Registration(model.shift_x, model.shift_y, float(scale), float(scale), region)
+        tried = Registration(0.0, 0.0, float(scale), float(scale), region)
         shift = _shift_between(expected, level.found(region, tried, width, height))
         if shift is not None and shift.coherence > coherence:
             coherence = shift.coherence
-            best = _moved(tried, shift, level.step)
+            best = _changed(tried, shift.x * level.step, shift.y * level.step, 0.0, 0.0)
     return best
-
-
-def _moved(model: Registration, shift: _Shift, step: float) -> Registration:
-    return _changed(model, shift.x * step, shift.y * step, 0.0, 0.0)
 
 
 def _changed(model: Registration, x: float, y: float, stretch_x: float, stretch_y: float) -> Registration:
@@ -222,6 +222,16 @@ class _Block:
     y: float
     expected: _Floats
     found: _Floats
+
+    @cached_property
+    def shift(self) -> _Shift | None:
+        """How far the found part is moved against the expected one."""
+        return _shift_between(self.expected, self.found)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the pictures agree here. They do not where a watermark or newly generated content lies."""
+        return self.shift is not None and math.hypot(self.shift.x, self.shift.y) < 1.0
 
 
 def _blocks(level: _Level, model: Registration) -> list[_Block]:
@@ -255,11 +265,7 @@ def _starts(length: float, block: int) -> Iterator[float]:
 
 def _refined(level: _Level, model: Registration) -> Registration | None:
     """``model`` corrected by the shifts that remain in the blocks; ``None`` if there are none, or they contradict."""
-    found = []
-    for block in _blocks(level, model):
-        shift = _shift_between(block.expected, block.found)
-        if shift is not None:
-            found.append((block, shift))
+    found = [(block, shift) for block in _blocks(level, model) if (shift := block.shift) is not None]
     fitted_x = _fit([(block.x, shift.x, shift.coherence) for block, shift in found], level.region.width / level.step)
     fitted_y = _fit([(block.y, shift.y, shift.coherence) for block, shift in found], level.region.height / level.step)
     if fitted_x is None or fitted_y is None:
@@ -282,10 +288,8 @@ def _fit(samples: list[tuple[float, float, float]], length: float) -> tuple[floa
         return None
     position, shift, weight = np.array(samples).T
     has_stretch = len(samples) >= 3 and float(np.ptp(position)) >= 0.3 * length
-    terms = np.stack([np.ones_like(position), position], axis=1)[:, : 2 if has_stretch else 1]
-    trust = weight
-    fitted = np.array([_weighted_median(shift, weight)])
-    residual = shift - fitted[0]
+    terms = np.vander(position, 2 if has_stretch else 1, increasing=True)
+    residual = shift - _weighted_median(shift, weight)
     for _ in range(10):
         width = max(0.1, 3 * 1.4826 * float(np.median(np.abs(residual))))
         trust = weight * np.maximum(0.0, 1 - (residual / width) ** 2) ** 2
@@ -337,6 +341,7 @@ class _Spectrum:
     Attributes:
         window: (height, width) weights that fade out the edges of a block.
         across, down: frequencies in cycles per pixel.
+        counts: (1, columns): 2 for columns of the half spectrum that stand for their conjugates, too; else 1.
         passed: how much each frequency of the half spectrum counts.
         noise: expected power of the noise at each frequency.
     """
@@ -344,6 +349,7 @@ class _Spectrum:
     window: _Floats
     across: _Floats
     down: _Floats
+    counts: _Floats
     passed: _Floats
     noise: float
 
@@ -356,9 +362,9 @@ def _spectrum(height: int, width: int) -> _Spectrum:
     frequency = np.hypot(across, down)
     passed = 1 / (1 + np.exp((frequency - _HIGHEST) / _SOFTNESS))
     passed[np.hypot(across * width, down * height) < _LOWEST_WAVES] = 0.0
-    # A half spectrum: each of these columns stands for its conjugate, too.
-    passed[:, 1 : (width + 1) // 2] *= 2
-    return _Spectrum(window, across, down, passed, _NOISE**2 * float((window**2).sum()))
+    counts = np.ones((1, width // 2 + 1))
+    counts[:, 1 : (width + 1) // 2] = 2
+    return _Spectrum(window, across, down, counts, passed * counts, _NOISE**2 * float((window**2).sum()))
 
 
 def _hann(length: int) -> _Floats:
@@ -378,7 +384,7 @@ def _shift_between(expected: _Floats, found: _Floats) -> _Shift | None:
     total = float(weights.sum())
     if total < 1e-9:
         return None
-    surface = np.fft.irfft2(weighted / _column_counts(width), s=(height, width))
+    surface = np.fft.irfft2(weighted / common.counts, s=(height, width))
     peak_y, peak_x = divmod(int(surface.argmax()), width)
     start = (peak_x + width // 2) % width - width // 2, (peak_y + height // 2) % height - height // 2
     peak = _subpixel_peak(weighted, common, start)
@@ -390,13 +396,6 @@ def _shift_between(expected: _Floats, found: _Floats) -> _Shift | None:
     if coherence < max(_MIN_COHERENCE, _SIGNIFICANCE / math.sqrt(independent)):
         return None
     return _Shift(x, y, coherence) if _has_detail_both_ways(weights, common, width, height) else None
-
-
-def _column_counts(width: int) -> _Floats:
-    """(1, columns): 2 for columns of a half spectrum that stand for their conjugates, too; else 1."""
-    counts = np.ones((1, width // 2 + 1))
-    counts[:, 1 : (width + 1) // 2] = 2
-    return counts
 
 
 def _transformed(luma: _Floats, common: _Spectrum) -> NDArray[np.complex128]:
@@ -463,7 +462,7 @@ def _accepted(level: _Level, model: Registration) -> Registration | None:
     pairs = [
         (expected, moved)
         for expected, moved in zip(_blocks(level, in_place), _blocks(level, model), strict=True)
-        if _agrees(moved)
+        if moved.agrees
     ]
     if sum(_difference(moved) for _, moved in pairs) < _CLEARLY_LESS * sum(_difference(block) for block, _ in pairs):
         return model
@@ -486,18 +485,12 @@ def _jointly_fitted(level: _Level, model: Registration) -> Registration:
     On noisy pictures this is far more exact than one peak for each block.
     """
     for _ in range(2):
-        blocks = [block for block in _blocks(level, model) if _agrees(block)]
+        blocks = [block for block in _blocks(level, model) if block.agrees]
         remaining = _remaining(blocks) if blocks else None
         if remaining is None:
             break
         model = _changed(model, remaining[0] * level.step, remaining[1] * level.step, remaining[2], remaining[3])
     return model
-
-
-def _agrees(block: _Block) -> bool:
-    """Whether the pictures agree in a block. They do not where a watermark or newly generated content lies."""
-    shift = _shift_between(block.expected, block.found)
-    return shift is not None and math.hypot(shift.x, shift.y) < 1.0
 
 
 def _remaining(blocks: list[_Block]) -> tuple[float, float, float, float] | None:

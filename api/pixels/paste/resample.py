@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from PIL import Image
 
+from ..geometry import Placement, strips
 from ..tensors import Pixels
 
 # Lanczos looks this many source (or, when reducing, target) pixels to each side.
@@ -27,6 +28,14 @@ class Region:
     width: float
     height: float
 
+    @classmethod
+    def of(cls, placement: Placement) -> Region:
+        """The rectangle of a placement."""
+        return cls(placement.x, placement.y, placement.width, placement.height)
+
+    def scaled(self, across: float, down: float) -> Region:
+        return Region(self.x * across, self.y * down, self.width * across, self.height * down)
+
     @property
     def center(self) -> tuple[float, float]:
         return self.x + self.width / 2, self.y + self.height / 2
@@ -42,17 +51,17 @@ def resample(pixels: Pixels, box: Region, width: int, height: int) -> Pixels:
         return pixels
     result = np.empty((height, width, 3), dtype=np.uint8)
     step = box.height / height
-    for begin in range(0, height, _ROWS):
-        end = min(begin + _ROWS, height)
-        band = Region(box.x, box.y + begin * step, box.width, (end - begin) * step)
-        result[begin:end] = _resampled(pixels, band, width, end - begin)
+    for rows in strips(slice(0, height), _ROWS):
+        count = rows.stop - rows.start
+        result[rows] = _resampled(
+            pixels, Region(box.x, box.y + rows.start * step, box.width, count * step), width, count
+        )
     return result
 
 
 def _on_whole_pixels(box: Region) -> Region:
     """The box with each number rounded that is within ``TINY`` of a whole one."""
-    sides = (box.x, box.y, box.width, box.height)
-    return Region(*(round(side) if abs(side - round(side)) < TINY else side for side in sides))
+    return Region(*(round(side) if abs(side - round(side)) < TINY else side for side in astuple(box)))
 
 
 def _resampled(pixels: Pixels, box: Region, width: int, height: int) -> Pixels:
