@@ -134,6 +134,10 @@ class Claim:
     Leaving the ``with`` block in a state that is not an end writes one and removes the owner: ``prepared`` becomes
     ``cancelled``; ``submitting`` becomes ``stored`` if :meth:`keep` has had the answer's picture, else ``ambiguous``;
     ``submitted`` and ``done`` become ``parked``.
+
+    How a change is written: :meth:`submitting` and :meth:`write_unsent` raise if they cannot, and require that this
+    process still owns the row (``_write_or_raise``); every other event keeps what it cannot write (``_apply``,
+    ``_write_or_keep``).
     """
 
     def __init__(self, claims: Claims, attempt: Attempt) -> None:
@@ -142,7 +146,7 @@ class Claim:
         self.fence = attempt.fence
         self._lock = threading.Lock()
         self._pending: dict[str, Any] = {}
-        self._pending_results: list[tuple[int, str, str, RemoteImageError | None]] = []
+        self._pending_results: list[tuple[int, str, str, RemoteImageError | None, bool]] = []
         self._kept = False
         self._known = False
         self._deleted = False
@@ -405,7 +409,7 @@ class Claim:
 
     def moved(self, position: int, result: StoredResult) -> None:
         """The service lists the stored picture ``result`` at another position now; written with the next change."""
-        self._add_result(position, result.sub_task_id, result.sha256)
+        self._add_result(position, result.sub_task_id, result.sha256, has_moved=True)
 
     def missing(self, position: int, sub_task_id: str, error: RemoteImageError) -> None:
         """The picture at ``position`` will never come; its error is written with the next change."""
@@ -421,14 +425,22 @@ class Claim:
 
     # ---- writing
 
-    def _add_result(self, position: int, sub_task_id: str, sha256: str, error: RemoteImageError | None = None) -> None:
+    def _add_result(
+        self,
+        position: int,
+        sub_task_id: str,
+        sha256: str,
+        error: RemoteImageError | None = None,
+        *,
+        has_moved: bool = False,
+    ) -> None:
         """Have a result written with the next change.
 
         Under the lock: :meth:`write_again` in another thread drops all pending results once its transaction has ended,
         and would drop this one without having written it.
         """
         with self._lock:
-            self._pending_results.append((position, sub_task_id, sha256, error))
+            self._pending_results.append((position, sub_task_id, sha256, error, has_moved))
 
     def _change(self, event: Event, **values: Any) -> None:
         """Change the state, and have it written with the next change."""
@@ -581,8 +593,8 @@ class Claim:
         return True
 
     def _put_results(self, connection: Connection) -> None:
-        for position, sub_task_id, sha256, error in self._pending_results:
-            put_result(connection, self.journal_id, position, sub_task_id, sha256, error)
+        for position, sub_task_id, sha256, error, has_moved in self._pending_results:
+            put_result(connection, self.journal_id, position, sub_task_id, sha256, error, has_moved=has_moved)
 
 
 def _interrupted_error(attempt: Attempt, cause: BaseException | None) -> AmbiguousSubmitError:

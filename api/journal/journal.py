@@ -223,9 +223,12 @@ class Journal:
                 return own(connection, now, self._new_attempt(connection, now, order))
             if busy:
                 return Busy(attempt.journal_id)
-            attempt = self._settled(connection, now, attempt)
+            attempt = self._with_store(connection, now, attempt)
             if decision is Decision.NEW and attempt.state not in (State.PREPARED, *FINISHED):
                 return own(connection, now, self._new_attempt(connection, now, order))
+            # "Submit again" holds for one queueing, also if that finds a late answer and submits nothing.
+            this = and_(request_rows.c.key == order.key, request_rows.c.submit_again.is_(True))
+            connection.execute(update(request_rows).where(this).values(submit_again=False))
             return self._go_on(connection, now, own, attempt, {State.PREPARED, *ACCEPTED})
 
     def _written_again(self, key: str) -> list[Claim]:
@@ -269,7 +272,7 @@ class Journal:
             attempt = found[0]
             if attempt.state in UNDER_WAY and not self._leases.free_test(connection, now)(attempt):
                 return Busy(attempt.journal_id)
-            return self._go_on(connection, now, own, self._settled(connection, now, attempt), set(ACCEPTED))
+            return self._go_on(connection, now, own, self._with_store(connection, now, attempt), set(ACCEPTED))
 
     def _begin(self) -> None:
         """Check that something paid may be begun.
@@ -369,7 +372,7 @@ class Journal:
         change_state(connection, now, Event.CLAIM, attempts.c.id == attempt.journal_id, **columns)
         return claimed
 
-    def _settled(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
+    def _with_store(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:
         """An attempt on which no call works, after what the store has of it is in the journal.
 
         One in ``submitting`` gets the state that follows from it. A finished one gets results that it lacks: earlier
@@ -434,7 +437,7 @@ class Journal:
                 return False
             if not may_submit_again(decision, attempt, busy=busy, forgotten=forgotten_ids(connection)):
                 return False
-            self._settled(connection, now, attempt)
+            self._with_store(connection, now, attempt)
             connection.execute(update(request_rows).where(request_rows.c.key == attempt.key).values(submit_again=True))
             return True
 

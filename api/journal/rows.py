@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 
 from ..core import Provider, RemoteImageError, TaskRef
 from .model import (
@@ -172,9 +172,19 @@ def put_result(
     sub_task_id: str,
     sha256: str,
     error: RemoteImageError | None = None,
+    *,
+    has_moved: bool = False,
 ) -> None:
-    """Write one result of an attempt, in the place of an earlier one at this position."""
-    connection.execute(delete(results).where(results.c.attempt == journal_id, results.c.position == position))
+    """Write one result of an attempt, in the place of an earlier one at this position.
+
+    Args:
+        has_moved: the sub task had another position before. Its result there is deleted: it would count as a second
+            picture, and the attempt as complete without the picture that is missing.
+    """
+    replaced = results.c.position == position
+    if has_moved:
+        replaced = or_(replaced, results.c.sub_task_id == sub_task_id)
+    connection.execute(delete(results).where(results.c.attempt == journal_id, replaced))
     connection.execute(
         insert(results).values(
             attempt=journal_id,

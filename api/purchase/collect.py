@@ -268,8 +268,8 @@ class _Pictures:
         self._claim = claim
         self._store = journal.store
         self._downloads = Downloads(service, attempt.task, attempt.expected_pixels, handle.cancel)
-        # By sub task id, or by position for those without one.
-        self._known = {result.sub_task_id or result.position: result for result in attempt.results}
+        self._by_position = {result.position: result for result in attempt.results}
+        self._by_id = {result.sub_task_id: result for result in attempt.results if result.sub_task_id}
         # A synchronous answer's link that is older than a day: there is no task to ask for a new link.
         self._dead_link = not attempt.task.task_id and journal.age(attempt) > _LINK_LIVES
         self._bytes = 0
@@ -286,7 +286,9 @@ class _Pictures:
         return result
 
     def _from_store(self, position: int, sub_task: SubTask) -> PictureResult | None:
-        earlier = self._known.get(sub_task.sub_task_id or position)
+        earlier = self._by_position.get(position)
+        if earlier is None or earlier.sub_task_id != sub_task.sub_task_id:
+            earlier = self._by_id.get(sub_task.sub_task_id)
         if earlier is None or not earlier.sha256:
             return None
         pixels = _stored_picture(self._store, earlier, self._claim.attempt.task)
@@ -366,10 +368,13 @@ def _ended_sub_tasks(claim: Claim, service: Service, journal: Journal, handle: C
     except TaskTimeoutError as error:
         if attempt.complete or not attempt.was_stored:
             raise
-        ids = attempt.task.sub_task_ids or [result.sub_task_id for result in attempt.results]
-        awaited = [SubTask(sub_task_id, error=error) for sub_task_id in ids]
-        # The number of unannounced sub tasks is not known: add one, for at least one is missing.
-        return awaited if attempt.task.sub_task_ids else [*awaited, SubTask("", error=error)]
+        if attempt.task.sub_task_ids:
+            return [SubTask(sub_task_id, error=error) for sub_task_id in attempt.task.sub_task_ids]
+        known = {result.position: result.sub_task_id for result in attempt.results}
+        # As long as the service has not finished, the number of unannounced sub tasks is not known: one is missing at
+        # least.
+        number = max(attempt.total or 0, max(known) + (2 if attempt.total is None else 1))
+        return [SubTask(known.get(position, ""), error=error) for position in range(number)]
 
 
 def _wait(claim: Claim, service: Service, journal: Journal, handle: CallHandle) -> Sequence[SubTask]:

@@ -10,13 +10,14 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hidream_volcengine.api import Journal
+from hidream_volcengine.api import AmbiguousSubmitError, Journal, TaskFailedError, Text
 from hidream_volcengine.api.core.limits import Budget, Ceiling, JournalSettings
 from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.model import (
     ENDED,
     TRANSITIONS,
     Event,
+    Explained,
     IllegalTransitionError,
     Order,
     Purchase,
@@ -108,6 +109,23 @@ def test_a_claim_refuses_what_must_not_happen_and_writes_nothing(
         with pytest.raises(IllegalTransitionError, match=not_after.name):
             done(claim)
         assert claim.state is not_after and row(journal) == before
+
+
+def test_submit_again_is_used_up_by_the_next_queueing_also_if_a_late_task_is_resumed(journal: Journal) -> None:
+    with claimed(journal) as claim:
+        claim.submitting()
+        claim.ambiguous(AmbiguousSubmitError(Text("no answer", "没有应答")))
+    journal_id = claim.journal_id
+    claim._claims.let_go(claim)
+    assert journal.submit_again(journal_id)
+    with journal._transactions.writing() as (connection, now):
+        assert change_state(connection, now, Event.LATE_TASK, attempts.c.id == journal_id, task_id="t-1")
+    with claimed(journal) as resumed:
+        assert resumed.attempt.task.task_id == "t-1"
+        resumed.done(1)
+        resumed.failed(TaskFailedError(Text("it failed", "失败")))
+    resumed._claims.let_go(resumed)
+    assert isinstance(journal.claim(ORDER), Explained)
 
 
 # ---- docs/failures.md says the same

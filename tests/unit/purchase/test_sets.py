@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +16,10 @@ from hidream_volcengine.api import (
     Deadlines,
     Journal,
     JournalSettings,
+    ServiceError,
     TaskRef,
     TaskTimeoutError,
+    Text,
     tensors,
 )
 from hidream_volcengine.api.core.limits import Budget, Ceiling
@@ -23,6 +28,7 @@ from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.model import Finished, Order, Purchase
 from hidream_volcengine.api.journal.tables import attempts, request_rows
 from hidream_volcengine.api.purchase import poll as polling
+from hidream_volcengine.api.purchase.collect import collect
 from hidream_volcengine.api.purchase.poll import poll_until_done
 from sqlalchemy import delete
 
@@ -107,3 +113,92 @@ def test_a_picture_whose_row_was_lost_meanwhile_is_not_bought_again(tmp_path: Pa
     assert isinstance(found, Finished)
     assert [result.sha256 != "" for result in found.attempt.results] == [True]
     journal.close()
+
+
+# ---- a set that comes in parts
+
+
+SET = Order("e" * 64, replace(PURCHASE, provider="HiDream", endpoint="hidream model photo set"), False, 0, 100, "")
+NOT_YET = SubTask("B", started=True, error=ServiceError(Text("a name server", "域名服务器")), final=False)
+
+
+def picture(sub_task_id: str, *, is_further: bool = False) -> SubTask:
+    png = tensors.encode(np.full((4, 4, 3), ord(sub_task_id[0]) + len(sub_task_id), np.uint8))
+    return SubTask(sub_task_id, started=True, base64=tensors.to_base64(png), is_further=is_further)
+
+
+def service(*answers: Sequence[SubTask]) -> Any:
+    """A service whose polls bring these answers, and after them none."""
+    left = list(answers)
+
+    def query(task: TaskRef) -> Sequence[SubTask]:
+        if not left:
+            raise PollError(Text("no answer", "没有应答"))
+        return left.pop(0)
+
+    limits = SimpleNamespace(polls_per_second=None)
+    deadlines = replace(Deadlines(), queue=0.0, run=5.0 if len(left) > 1 else 0.0, download=0.0)
+    account = SimpleNamespace(account_id="account", limits=limits, deadlines=deadlines, sandbox=False)
+    endpoint = {"name": "hidream model photo set", "provider": "HiDream", "base_url": "https://example.com"}
+    return SimpleNamespace(**endpoint, account=account, query=query, kept_for=1e9)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = Journal(JournalSettings(tmp_path))
+    yield opened
+    opened.close()
+
+
+def look(journal: Journal, task: TaskRef, *answers: Sequence[SubTask]) -> list[int]:
+    """Claim the task, make one look at it, and return the values of the pictures that came."""
+    claim = journal.claim(SET)
+    assert isinstance(claim, Claim)
+    with claim:
+        if claim.attempt.task.task_id == "":
+            claim.submitting()
+            claim.accepted(task)
+        try:
+            delivery = collect(claim, service(*answers), journal, WATCH, source="resumed")
+        except TaskTimeoutError:
+            return []
+    return [int(pixels[0, 0, 0]) for pixels in delivery.pictures]
+
+
+@pytest.mark.parametrize("between", [1, 2])
+def test_the_picture_that_is_missing_comes_after_a_look_without_an_answer(journal: Journal, between: int) -> None:
+    """An unannounced set: while nothing is heard, the stored pictures are listed one after the other."""
+    task = replace(UNANNOUNCED, task_id="task-2")
+    first, third, fourth = picture("A"), picture("C"), picture("D")
+    assert len(look(journal, task, *[[first, NOT_YET, third, fourth]] * 2)) == 3
+    for _ in range(between):
+        assert len(look(journal, task)) == 3
+    came = look(journal, task, *[[first, picture("B"), third, fourth]] * 2)
+    assert came == [ord(name) + 1 for name in "ABCD"]
+    found = journal.claim(SET)
+    assert isinstance(found, Finished)
+    assert [(result.position, result.sub_task_id) for result in found.attempt.results] == list(enumerate("ABCD"))
+
+
+def test_a_further_picture_that_is_missing_comes_after_its_neighbours_have_moved(journal: Journal) -> None:
+    task = replace(ANNOUNCED, task_id="task-3", sub_task_ids=("a", "b"))
+    further = replace(NOT_YET, sub_task_id="a#2", is_further=True)
+    waiting = SubTask("a", started=True)
+    assert len(look(journal, task, [waiting, picture("b")])) == 1
+    assert len(look(journal, task, [picture("a"), further, picture("b")])) == 2
+    assert len(look(journal, task)) == 2
+    came = look(journal, task, [picture("a"), picture("a#2", is_further=True), picture("b")])
+    assert came == [ord("a") + 1, ord("a") + 3, ord("b") + 1]
+    found = journal.claim(SET)
+    assert isinstance(found, Finished)
+    assert [result.sub_task_id for result in found.attempt.results] == ["a", "a#2", "b"]
+
+
+def test_pictures_with_the_same_id_stay_two_pictures(journal: Journal) -> None:
+    """A service may name both sub tasks like the task."""
+    task = replace(UNANNOUNCED, task_id="task-4")
+    first, second = picture("A"), replace(picture("B"), sub_task_id="A")
+    missing = replace(NOT_YET, sub_task_id="C")
+    assert len(look(journal, task, *[[first, second, missing]] * 2)) == 2
+    came = look(journal, task, *[[first, second, picture("C")]] * 2)
+    assert came == [ord(name) + 1 for name in "ABC"]
