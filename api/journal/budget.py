@@ -211,7 +211,7 @@ class Limiter:
     """Who may submit now: budget, places of the limiter, and the pace of polls; thread-safe.
 
     Args:
-        begin: checks that something paid may be begun: see Journal.
+        check_usable: checks that something paid may be begun: see Journal.
     """
 
     def __init__(
@@ -220,13 +220,13 @@ class Limiter:
         leases: Leases,
         claims: Claims,
         heartbeat: Heartbeat,
-        begin: Callable[[], None],
+        check_usable: Callable[[], None],
     ) -> None:
         self._transactions = transactions
         self._leases = leases
         self._claims = claims
         self._heartbeat = heartbeat
-        self._begin = begin
+        self._check_usable = check_usable
         self._admission_locks: dict[tuple[str, str], threading.Lock] = {}
         self._poll_queues: dict[str, PollPacer] = {}
 
@@ -264,7 +264,7 @@ class Limiter:
 
     def _try_to_admit(self, claim: Claim, purchase: Purchase) -> float:
         """Seconds until the limiter should be asked again; 0.0 if the attempt was admitted and that is written."""
-        self._begin()
+        self._check_usable()
         with self._transactions.writing() as (connection, now):
             mine = and_(attempts.c.id == claim.journal_id, attempts.c.fence == claim.fence)
             if connection.execute(select(attempts.c.id).where(mine)).first() is None:

@@ -129,7 +129,8 @@ class Claim:
     written raises, so that nothing is sent. After it the picture counts more than the record: such a change is logged
     and kept, and tried again with the next one and by each heartbeat.
 
-    ``attempt`` is the attempt as this claim knows it; ``fence`` is the number that each take-over raises.
+    ``attempt`` is the attempt as it was claimed, but for its state, its task and when it was tried; ``fence`` is the
+    number that each take-over raises.
 
     Leaving the ``with`` block in a state that is not an end writes one and removes the owner: ``prepared`` becomes
     ``cancelled``; ``submitting`` becomes ``stored`` if :meth:`keep` has had the answer's picture, else ``ambiguous``;
@@ -215,7 +216,9 @@ class Claim:
         self._change(Event.RETRY)
 
     def write_unsent(self, *, holds_slot: bool = True) -> None:
-        """Write ``prepared`` before the pause to the next try: a process that dies in it leaves nothing ambiguous.
+        """Write the ``prepared`` of :meth:`unsent`, before the pause to the next try.
+
+        So a process that dies in the pause leaves nothing ambiguous.
 
         Args:
             holds_slot: whether the attempt keeps its place of the limiter.

@@ -97,7 +97,7 @@ class Journal:
         self._claims = Claims(lambda: self._transactions.writing(), self.store, lambda: self._transactions.mark)
         self._leases = Leases(self._claims.ids)
         self._heartbeat = Heartbeat(self._transactions, self._leases, self._claims)
-        self.limiter = Limiter(self._transactions, self._leases, self._claims, self._heartbeat, self._begin)
+        self.limiter = Limiter(self._transactions, self._leases, self._claims, self._heartbeat, self._check_usable)
         self.task_list = TaskList(self._transactions, self._leases, self.store, self.stop_registry, self._notices)
 
     # ---- opening and closing
@@ -185,7 +185,7 @@ class Journal:
         Raises:
             CallCancelled, JournalError: as :meth:`claim`.
         """
-        self._begin()
+        self._check_usable()
         with self._transactions.reading() as (connection, now):
             _, attempt, _ = self._decide(connection, now, key)
         return attempt if attempt is not None and attempt.state in FINISHED else None
@@ -211,7 +211,7 @@ class Journal:
             CallCancelled: the journal is closed.
             JournalError: nothing can be written, so nothing may be submitted; or as :meth:`open`.
         """
-        self._begin()
+        self._check_usable()
         sent = self._written_again(order.key)
         with self._owning() as own, self._transactions.writing() as (connection, now):
             decision, attempt, busy = self._decide(connection, now, order.key)
@@ -274,7 +274,7 @@ class Journal:
                 return Busy(attempt.journal_id)
             return self._go_on(connection, now, own, self._with_store(connection, now, attempt), set(ACCEPTED))
 
-    def _begin(self) -> None:
+    def _check_usable(self) -> None:
         """Check that something paid may be begun.
 
         Raises:
@@ -295,7 +295,7 @@ class Journal:
 
         def own(connection: Connection, now: float, attempt: Attempt) -> Claim:
             # Renew the lease last, so that a claim that only reads does not sync to disk.
-            self._heartbeat.begin(connection, now)
+            self._heartbeat.renew(connection, now)
             made.append(self._claims.own(attempt))
             return made[0]
 

@@ -125,7 +125,7 @@ class Heartbeat:
         self._is_beating = False
         self.living_processes = 1
 
-    def begin(self, connection: Connection, now: float) -> None:
+    def renew(self, connection: Connection, now: float) -> None:
         """Renew the lease, before a claim; the first one starts the thread."""
         self._leases.renew(connection, now)
         with self._claims.changed:

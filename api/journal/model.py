@@ -111,8 +111,8 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.DELIVERED, Event.REOPEN): State.PARKED,
 }
 
-# In the columns of a transition: the database's time.
-NOW = ...
+# In the columns of a transition: stands for the database's time.
+NOW = object()
 # States in which no call works on the attempt: it has no owner, and no place of the limiter.
 ENDED = frozenset(State) - {State.PREPARED, State.SUBMITTING, State.SUBMITTED, State.DONE}
 # States whose pictures do not count against the budget.

@@ -227,16 +227,15 @@ class Batch:
             last = found if isinstance(found, Claim) else last
             return found
 
-        def work(claim: Claim) -> Delivery:
-            return self._work(call, order, claim, handle)
-
-        delivery = claim_until_delivered(self._journal, handle, stoppable, claim, work)
-        if delivery.source != "reused":
+        def work(claimed: Claim) -> Delivery:
+            delivery = self._work(call, order, claimed, handle)
             # After an interrupt the pictures are in the store for the next run; nobody waits for this delivery.
             handle.cancel.check()
             if delivery.errors:
                 self._failed.set()
-        return delivery
+            return delivery
+
+        return claim_until_delivered(self._journal, handle, stoppable, claim, work)
 
     def _work(self, call: PaidCall, order: Order, claim: Claim, handle: CallHandle) -> Delivery:
         """Work on a claimed attempt: resume it if it was accepted before; else admission, room, submit, collection.

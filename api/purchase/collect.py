@@ -246,7 +246,8 @@ class PictureResult:
 def _settle(claim: Claim, results: Sequence[PictureResult], *, timed_out: bool) -> None:
     """Write the end of an attempt by what became of its pictures; no end leaves it to be parked.
 
-    - All results were known before: ``stored``, whatever came now, for the missing files may come back.
+    - All results were known before this claim, of which time ``claim.attempt`` is: ``stored``, whatever came now, for the
+      missing files may come back.
     - A picture may still come, or a deadline has passed: no end.
     - At least one picture came: ``stored``. None did, and none will: ``failed``.
     """
@@ -308,7 +309,8 @@ class _Pictures:
         may_come = brought.kept == "again"
         if brought.pixels is None:
             is_final = brought.is_foreign and not may_come
-            return self._missing(position, sub_task, self._downloads.undecodable(brought), is_final=is_final)
+            missing = self._missing(position, sub_task, self._downloads.undecodable(brought), is_final=is_final)
+            return replace(missing, may_come=missing.may_come or may_come)
         return PictureResult(brought.pixels, may_come=may_come)
 
     def _missing(self, position: int, sub_task: SubTask, error: RemoteImageError, *, is_final: bool) -> PictureResult:

@@ -50,14 +50,15 @@ def _fetch(journal: Journal, service: Service, wanted: str, handle: CallHandle, 
                 raise _unknown(wanted)
             # Another call has just found that the service does not know this adopted task, and deleted its row. Adopt
             # it again and ask.
+            handle.cancel.check()
         if isinstance(found, Finished):
             check_account(found.attempt, service)
         return found
 
-    def work(claim: Claim) -> Delivery:
-        check_account(claim.attempt, service)
+    def work(claimed: Claim) -> Delivery:
+        check_account(claimed.attempt, service)
         try:
-            return resume(claim, service, journal, handle)
+            return resume(claimed, service, journal, handle)
         except TaskForgottenError:
             raise ServiceError(
                 Text("The sandbox has no such task any more.", "沙盒中已没有该任务。"), task_id=wanted

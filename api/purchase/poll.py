@@ -155,13 +155,14 @@ class _Found:
     def take(self, answer: Sequence[SubTask]) -> None:
         """Take what one poll has brought."""
         states = _in_order(answer, self._task.sub_task_ids)
-        # Ignore a poll in which fewer sub tasks have ended than before: a finished picture stays finished.
-        if _ended(states) >= _ended(self.sub_tasks):
-            self.sub_tasks = states
-        ended = _ended(self.sub_tasks)
+        ended = _ended(states)
+        if ended < _ended(self.sub_tasks):
+            # A finished picture stays finished; and an answer that lacks it confirms no number either.
+            return
+        self.sub_tasks = states
         all_ended = self._is_listed and ended == len(self.sub_tasks)
         # If the submit's answer did not list the sub tasks, their number is not known: it is taken as final when two
-        # polls in a row find the same number, all ended. A poll that failed has found nothing.
+        # polls find the same number, all ended, with no other number between them.
         announced = bool(self._task.sub_task_ids) or not any(sub_task.sub_task_id for sub_task in self.sub_tasks)
         self.is_complete = all_ended and (announced or ended == self._ended_before)
         self._ended_before = ended if all_ended else 0

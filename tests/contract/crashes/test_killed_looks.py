@@ -52,7 +52,7 @@ def mortal(journal: Journal, at: int, side: str) -> list[int]:
 def buried(shop: Shop) -> None:
     """Void the dead process's lease, and open the journal anew, as another process does."""
     shop._journals.remove(shop.journal)
-    shop.journal._closed = True
+    shop.journal._claims.close()
     with closing(sqlite3.connect(shop.folder / "journal.sqlite3", timeout=30)) as connection, connection:
         connection.execute("UPDATE owners SET started = 'in another life'")
     shop.journal = shop.open()

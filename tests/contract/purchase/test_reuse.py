@@ -12,11 +12,13 @@ import pytest
 from hidream_volcengine.api import (
     AmbiguousSubmitError,
     AuthenticationError,
+    Batch,
     CallCancelled,
     InvalidInputError,
     ModerationError,
     Plan,
     RemoteImageError,
+    Run,
     ServiceError,
     TaskFailedError,
     Text,
@@ -443,3 +445,22 @@ def failing_calls(shop: Shop, key: str) -> Iterator[paying.PaidCall]:
         yield upscale(shop.hidream, B, take)
     shop.fault("submit", status=500, json={"code": 50500, "message": KEYS.gateway_api_key})
     yield cvprocess(shop.volcengine, B, len(shop.submits))
+
+
+# ---- a part of it
+
+
+def test_a_picture_that_failed_before_keeps_the_rest_back_also_if_its_files_came_back(shop: Shop) -> None:
+    """The attempt was reopened because files were missing; when it is claimed, they are there again."""
+    shop.fault("result", None, task_status=[1, 4])
+    half, other = img2img(shop.hidream, A, count=2), upscale(shop.hidream, B)
+    shop.buy(half)
+    shop.mend()
+    attempt = shop.journal.finished(half.order("", 0).key)
+    assert attempt is not None
+    shop.journal.reopen(attempt)
+    batch = Batch(shop.journal, [half, other], Run())
+    with shop.buys(0):
+        first, second = (batch.run(index, paying.idle_watch()) for index in range(2))
+    assert first.delivery is not None and (first.delivery.source, len(first.delivery.errors)) == ("reused", 1)
+    assert (second.delivery, second.error) == (None, None)

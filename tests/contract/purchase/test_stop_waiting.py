@@ -308,7 +308,7 @@ def test_what_it_submitted_itself_and_lost_to_another_server_was_submitted(shop:
     until(lambda: polled(shop), PATIENCE)
     elsewhere = shop.open()
     with elsewhere._transactions.writing() as (connection, now):
-        elsewhere._heartbeat.begin(connection, now)
+        elsewhere._heartbeat.renew(connection, now)
         [attempt] = read_attempts(connection, attempts.c.state == "submitted")
         taken = elsewhere._claims.own(elsewhere._take_over(connection, now, attempt))
     # Its next write is refused, since the claim is lost; then it waits for the other process.

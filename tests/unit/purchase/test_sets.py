@@ -27,9 +27,11 @@ from hidream_volcengine.api.core.task import PollError, SubTask
 from hidream_volcengine.api.journal.claim import Claim
 from hidream_volcengine.api.journal.model import Finished, Order, Purchase
 from hidream_volcengine.api.journal.tables import attempts, request_rows
+from hidream_volcengine.api.purchase import collect as collecting
 from hidream_volcengine.api.purchase import poll as polling
 from hidream_volcengine.api.purchase.collect import collect
 from hidream_volcengine.api.purchase.poll import poll_until_done
+from pytest import MonkeyPatch
 from sqlalchemy import delete
 
 WATCH = CallHandle(CancelToken(), lambda progress: None)
@@ -74,6 +76,12 @@ def test_an_announced_set_needs_no_second_look() -> None:
 
     assert poll_until_done(ANNOUNCED, once, Deadlines(), WATCH) == (A, B, C)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("fewer", [[], [SubTask(name, started=True) for name in "abc"]])
+def test_a_poll_that_finds_fewer_confirms_no_number(fewer: list[SubTask]) -> None:
+    found = poll_until_done(UNANNOUNCED, looks([A], fewer, [A, B, C], [A, B, C]), Deadlines(), WATCH)
+    assert found == (A, B, C)
 
 
 def test_a_set_that_nobody_confirmed_is_not_whole_at_the_deadline() -> None:
@@ -202,3 +210,15 @@ def test_pictures_with_the_same_id_stay_two_pictures(journal: Journal) -> None:
     assert len(look(journal, task, *[[first, second, missing]] * 2)) == 2
     came = look(journal, task, *[[first, second, picture("C")]] * 2)
     assert came == [ord(name) + 1 for name in "ABC"]
+
+
+def test_a_task_with_more_pictures_than_are_fetched_stays_open_until_all_have_ended(
+    journal: Journal, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "_MOST_PICTURES", 2)
+    task = replace(ANNOUNCED, task_id="task-5")
+    first, second = picture("a"), picture("b")
+    assert len(look(journal, task, [first, second, SubTask("c", started=True)])) == 2
+    assert [task.state for task in journal.task_list.tasks()] == ["parked"]
+    assert len(look(journal, task, [first, second, picture("c")])) == 2
+    assert isinstance(journal.claim(SET), Finished)
