@@ -143,12 +143,14 @@ class NodeDisplay:
         self._previews: list[PreviewFile] = []
         self._previews_asked = 0
         self._abandoned: Counter[str] = Counter()
+        self._has_told_end = False
 
     def begin(self, expected_work: ExpectedWork) -> list[Call]:
         """Add an ``execute`` call of the node; returns a :class:`Call` for each of its jobs, in order."""
         calls = [Call(self._shared, pictures) for pictures in expected_work.pictures]
         with self._shared.lock:
             self._calls += calls
+            self._has_told_end = False
             if expected_work.plan is not None:
                 self._buys += expected_work.plan.buy
                 self._resumes += expected_work.plan.resume
@@ -184,6 +186,8 @@ class NodeDisplay:
             self._ui.tell(state)
             if not phase.end:
                 self._ask_for_previews(fresh)
+        if phase.end:
+            self.leave(None)
 
     def stop(self, calls: Sequence[Call]) -> None:
         """End these calls as stopped; reports of their workers are ignored from now on."""
@@ -197,16 +201,22 @@ class NodeDisplay:
         if phase.end:
             self.refresh(at_once=True, run_is_over=True)
 
-    def leave(self, abandoned: api.AbandonedCalls) -> None:
+    def leave(self, abandoned: api.AbandonedCalls | None) -> None:
         """Send the event with ``end`` "left". From any thread, after an interrupt ended the run.
 
-        The counts of several ``execute`` calls of the node are added up.
+        The counts of several ``execute`` calls of the node are added up. They are told after the end of all of them:
+        the journal may know of one before the others have stopped.
+
+        Args:
+            abandoned: of one ``execute`` call; ``None``: the end of all calls was told.
         """
         with self._shared.lock:
-            for name, count in asdict(abandoned).items():
-                self._abandoned[name] += count
+            self._has_told_end = self._has_told_end or abandoned is None
+            if abandoned is not None:
+                self._abandoned.update(asdict(abandoned))
             state = {"end": "left", "left": dict(self._abandoned)}
-        if self._ui.watched():
+            is_due = self._has_told_end and bool(self._abandoned)
+        if is_due and self._ui.watched():
             self._ui.tell(state)
 
     def _ask_for_previews(self, pictures: Sequence[api.tensors.Pixels]) -> None:

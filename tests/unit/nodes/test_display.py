@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hidream_volcengine.api import Delivery, Plan, Progress, Result, TaskTimeoutError, Text, tensors
+from hidream_volcengine.api import AbandonedCalls, Delivery, Plan, Progress, Result, TaskTimeoutError, Text, tensors
 from hidream_volcengine.api.core.errors import Billed
 
 # nodes/__init__.py imports ComfyUI; this module does not.
@@ -267,3 +267,22 @@ def test_one_that_nobody_waits_for_any_more_has_not_failed(
     display.refresh(at_once=True)
     told = screen.states[-1]
     assert (told["end"], told["parked"], told["failed"], told["stage"]["en"]) == ("stopped", parked, 0, "stopped")
+
+
+# ---- after an interrupt
+
+
+def test_what_became_of_the_calls_comes_after_the_end(display: NodeDisplay, screen: Recorder) -> None:
+    """Of a list that ComfyUI maps: the journal may know of the first item before the last one has stopped."""
+    [first] = display.begin(ExpectedWork([1], None))
+    [second] = display.begin(ExpectedWork([1], None))
+    for call in (first, second):
+        call.report(Progress("running", task_id="t"))
+    display.refresh(at_once=True)
+    display.stop([first])
+    display.leave(AbandonedCalls(accepted=1))
+    display.stop([second])
+    display.leave(AbandonedCalls(unsent=1))
+    assert [state["end"] for state in screen.states] == ["", "stopped", "left", "left"]
+    assert [state["left"]["accepted"] for state in screen.states[2:]] == [1, 1]
+    assert [state["left"].get("unsent", 0) for state in screen.states[2:]] == [0, 1]
