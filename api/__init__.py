@@ -43,7 +43,6 @@ if TYPE_CHECKING:
         CancelToken,
         Deadlines,
         JournalSettings,
-        Limits,
         Progress,
         TaskRef,
         checks,
@@ -70,7 +69,7 @@ if TYPE_CHECKING:
 
 # The imports under TYPE_CHECKING again, for run time: from a package to its names, separated by blanks.
 _LAZY = {
-    "core": "Budget CallCancelled CallHandle CancelToken Deadlines JournalSettings Limits Progress TaskRef",
+    "core": "Budget CallCancelled CallHandle CancelToken Deadlines JournalSettings Progress TaskRef",
     "journal": "Journal JournalError Overview Task",
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",

@@ -40,7 +40,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 def main(arguments: list[str]) -> int:
     if any(argument != "--thorough" for argument in arguments):
         return lint.main() or _pytest(arguments, {})
-    # Fetching mostly waits, and mypy has one thread: all three side by side keep both cores busy.
+    # Fetching mostly waits, and mypy has one thread: lint, _fetch and _compile side by side keep two cores busy.
     with ThreadPoolExecutor(2) as beside:
         ready = [beside.submit(prepare) for prepare in (_fetch, _compile)]
         failed = lint.main()

@@ -97,7 +97,7 @@ class Notes:
 
 
 async def buy_pictures(calls: Sequence[api.PaidCall], notes: Notes, **options: Any) -> list[api.tensors.Pixels]:
-    """All pictures of a node's calls, in the order of the calls; ``options``: see :func:`host.buy`."""
+    """Buy all pictures of a node's calls; returns them in the order of the calls. ``options``: see :func:`host.buy`."""
     bought = await host.buy(calls, **options)
     notes.close(bought)
     return pictures_of(bought.deliveries)

@@ -249,7 +249,7 @@ class Limiter:
             QuotaError: the budget does not hold these pictures.
             CallCancelled: cancelled, or the journal is closed.
             ClaimLost: another claim has the attempt.
-            JournalError: it could not be written; or as :meth:`open`.
+            JournalError: it could not be written; or as :meth:`Journal.open`.
         """
         lock = self._admission_locks.setdefault((purchase.account, purchase.endpoint), threading.Lock())
         # One call of this process at a time asks the database for this account and endpoint; the others wait here.

@@ -19,6 +19,7 @@ from .model import (
     Attempt,
     ClaimLost,
     DamagedError,
+    ErrorRecord,
     Event,
     JournalError,
     Mark,
@@ -31,6 +32,7 @@ from .rows import (
     at_time,
     change_state,
     drop_unknown,
+    insert_results,
     json_of,
     note_known,
     put_attempt,
@@ -129,8 +131,8 @@ class Claim:
     written raises, so that nothing is sent. After it the picture counts more than the record: such a change is logged
     and kept, and tried again with the next one and by each heartbeat.
 
-    ``attempt`` is the attempt as it was claimed, but for its state, its task and when it was tried; ``fence`` is the
-    number that each take-over raises.
+    ``attempt`` is the attempt as it was claimed, except that its ``state``, ``task``, ``result_url``, ``tried_at`` and
+    ``submitted_at`` are kept current; ``fence`` is the number that each take-over raises.
 
     Leaving the ``with`` block in a state that is not an end writes one and removes the owner: ``prepared`` becomes
     ``cancelled``; ``submitting`` becomes ``stored`` if :meth:`keep` has had the answer's picture, else ``ambiguous``;
@@ -147,7 +149,7 @@ class Claim:
         self.fence = attempt.fence
         self._lock = threading.Lock()
         self._pending: dict[str, Any] = {}
-        self._pending_results: list[tuple[int, str, str, RemoteImageError | None, bool]] = []
+        self._pending_results: list[tuple[StoredResult, bool]] = []
         self._kept = False
         self._known = False
         self._deleted = False
@@ -349,7 +351,7 @@ class Claim:
             return "again"
         # A lost picture gets a result, too: queueing again then finds it missing and says so, and buys none.
         sha256 = stored.sha256 if stored is not None else hashlib.sha256(encoded.data).hexdigest()
-        self._add_result(position, sub_task_id, sha256)
+        self._add_result(StoredResult(position, sub_task_id, sha256))
         self._kept = True
         return "stored" if stored is not None else "lost"
 
@@ -360,7 +362,7 @@ class Claim:
         """
         stored = self._put(0, "", encoded)
         if stored is not None:
-            self._add_result(0, "", stored.sha256)
+            self._add_result(StoredResult(0, "", stored.sha256))
         return stored is not None
 
     def _put(self, position: int, sub_task_id: str, encoded: Encoded) -> SideCar | None:
@@ -412,11 +414,11 @@ class Claim:
 
     def moved(self, position: int, result: StoredResult) -> None:
         """The service lists the stored picture ``result`` at another position now; written with the next change."""
-        self._add_result(position, result.sub_task_id, result.sha256, has_moved=True)
+        self._add_result(replace(result, position=position), has_moved=True)
 
     def missing(self, position: int, sub_task_id: str, error: RemoteImageError) -> None:
         """The picture at ``position`` will never come; its error is written with the next change."""
-        self._add_result(position, sub_task_id, "", error)
+        self._add_result(StoredResult(position, sub_task_id, "", ErrorRecord.of(error)))
 
     def stored(self) -> None:
         """End the attempt as ``stored``: every picture that will come was kept or is known to be missing.
@@ -428,22 +430,14 @@ class Claim:
 
     # ---- writing
 
-    def _add_result(
-        self,
-        position: int,
-        sub_task_id: str,
-        sha256: str,
-        error: RemoteImageError | None = None,
-        *,
-        has_moved: bool = False,
-    ) -> None:
+    def _add_result(self, result: StoredResult, *, has_moved: bool = False) -> None:
         """Have a result written with the next change.
 
         Under the lock: :meth:`write_again` in another thread drops all pending results once its transaction has ended,
         and would drop this one without having written it.
         """
         with self._lock:
-            self._pending_results.append((position, sub_task_id, sha256, error, has_moved))
+            self._pending_results.append((result, has_moved))
 
     def _change(self, event: Event, **values: Any) -> None:
         """Change the state, and have it written with the next change."""
@@ -590,14 +584,13 @@ class Claim:
             "submitting_at": self.attempt.tried_at,
         }
         put_attempt(connection, self.attempt, now, **{**known, **filled})
-        for side_car in self._claims.store.side_cars_of(self.journal_id):
-            put_result(connection, self.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
+        insert_results(connection, self._claims.store.side_cars_of(self.journal_id))
         pack_logger().warning("the journal had lost the attempt %s; its row was inserted again", self.journal_id)
         return True
 
     def _put_results(self, connection: Connection) -> None:
-        for position, sub_task_id, sha256, error, has_moved in self._pending_results:
-            put_result(connection, self.journal_id, position, sub_task_id, sha256, error, has_moved=has_moved)
+        for result, has_moved in self._pending_results:
+            put_result(connection, self.journal_id, result, has_moved=has_moved)
 
 
 def _interrupted_error(attempt: Attempt, cause: BaseException | None) -> AmbiguousSubmitError:

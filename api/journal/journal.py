@@ -55,11 +55,11 @@ from .rows import (
     attempt_of,
     change_state,
     forgotten_ids,
+    insert_results,
     json_of,
     note_unknown,
     put_attempt,
     put_request,
-    put_result,
     read_attempts,
     read_durations,
     task_values,
@@ -244,7 +244,7 @@ class Journal:
     def _go_on(
         self, connection: Connection, now: float, own: _Own, attempt: Attempt, may_own: Set[State]
     ) -> Claim | Finished | Explained:
-        """What a call gets of a settled attempt on which nobody works: it is taken over in one of these states."""
+        """The claim on a free, settled attempt if its state is in ``may_own``; else its pictures or its explanation."""
         if attempt.state in FINISHED:
             return Finished(attempt)
         if attempt.state in may_own:
@@ -382,10 +382,7 @@ class Journal:
             attempt = self._settle_orphan(connection, now, attempt)
         if attempt.state not in FINISHED or attempt.complete:
             return attempt
-        known = {result.position for result in attempt.results}
-        for side_car in self.store.side_cars_of(attempt.journal_id):
-            if side_car.position not in known:
-                put_result(connection, attempt.journal_id, side_car.position, side_car.sub_task_id, side_car.sha256)
+        insert_results(connection, self.store.side_cars_of(attempt.journal_id))
         return read_attempts(connection, attempts.c.id == attempt.journal_id)[0]
 
     def _settle_orphan(self, connection: Connection, now: float, attempt: Attempt) -> Attempt:

@@ -87,9 +87,9 @@ class Leases:
         return [row.id for row in connection.execute(select(owners)).all() if self.is_living(row, now)]
 
     def free_test(self, connection: Connection, now: float) -> Callable[[Known], bool]:
-        """A function that says whether no call works on an attempt; it reads the owners once, at its first need.
+        """A function that returns whether no call works on an attempt; it reads the owners once, when first needed.
 
-        That is so if the attempt has no owner, a dead one, or this one without a claim on it.
+        No call works on an attempt that has no owner, whose owner is dead, or that this journal owns without a claim.
         """
         claimed = set(self._claimed())
         living = made_once(lambda: set(self.living(connection, now)))

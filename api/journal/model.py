@@ -66,7 +66,7 @@ class Event(Enum):
     FAIL = "the request was accepted, and no picture will come"
     STORE = "every picture that will come is in the store"
     LEAVE = "the call ends early, ComfyUI closes, or the process that was to send the request is dead"
-    LATE_TASK = "a late answer or a side-car in the store has the task of an attempt without one"
+    LATE_TASK = "a late answer, a side-car in the store or the user gives the task id of an attempt without one"
     LATE_PICTURE = "a late answer or a side-car in the store has the picture of an attempt without a task"
     DELIVER = "a node has handed the pictures on"
     REOPEN = "pictures are missing in the store, and there is a task or a link to fetch them from"
@@ -285,7 +285,7 @@ class StoredResult:
     position: int
     sub_task_id: str
     sha256: str
-    error: ErrorRecord | None
+    error: ErrorRecord | None = None
 
 
 @dataclass(frozen=True)

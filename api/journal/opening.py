@@ -17,7 +17,7 @@ from .store import Store
 from .tables import Database, attempts, older_copy, request_rows, results
 
 # Seconds in which the mark is written once at most.
-MARK_EVERY = 2.0
+_MARK_EVERY = 2.0
 # Tables whose changes a task list shows.
 _SHOWN = {attempts, request_rows, results}
 
@@ -43,7 +43,7 @@ class JournalTransactions:
         self._mark_lock = threading.Lock()
         self._mark = Mark()
         self._written = Mark()
-        self._written_at = -MARK_EVERY
+        self._written_at = -_MARK_EVERY
         self._has_warned = False
 
     @property
@@ -97,7 +97,7 @@ class JournalTransactions:
 
         It is committed and synced when the block ends. The mark's count goes up by one in the same transaction if rows
         that a task list shows were changed; after the commit the mark's files are written, if that was not done within
-        ``MARK_EVERY`` seconds, and ``changed`` is called.
+        ``_MARK_EVERY`` seconds, and ``changed`` is called.
 
         Raises:
             DamagedError: the database is damaged, replaced or older than this process has seen it; the next
@@ -123,7 +123,7 @@ class JournalTransactions:
             if self._database is database:
                 self._mark = self._mark.or_later(mark)
         if changes:
-            if time.monotonic() - self._written_at >= MARK_EVERY:
+            if time.monotonic() - self._written_at >= _MARK_EVERY:
                 self.write_mark()
             self._changed()
 

@@ -165,40 +165,35 @@ def _attempt(row: Row[Any], stored: tuple[StoredResult, ...]) -> Attempt:
     )
 
 
-def put_result(
-    connection: Connection,
-    journal_id: str,
-    position: int,
-    sub_task_id: str,
-    sha256: str,
-    error: RemoteImageError | None = None,
-    *,
-    has_moved: bool = False,
-) -> None:
-    """Write one result of an attempt, in the place of an earlier one at this position.
+def put_result(connection: Connection, journal_id: str, result: StoredResult, *, has_moved: bool = False) -> None:
+    """Write one result of an attempt, in the place of an earlier one at its position.
 
     Args:
-        has_moved: the sub task had another position before. Its result there is deleted: it would count as a second
-            picture, and the attempt as complete without the picture that is missing.
+        has_moved: the sub task had another position before. The row at that position is deleted: it would count as a
+            second picture, and the attempt as complete without the picture that is missing.
     """
-    replaced = results.c.position == position
+    replaced = results.c.position == result.position
     if has_moved:
-        replaced = or_(replaced, results.c.sub_task_id == sub_task_id)
+        replaced = or_(replaced, results.c.sub_task_id == result.sub_task_id)
     connection.execute(delete(results).where(results.c.attempt == journal_id, replaced))
     connection.execute(
         insert(results).values(
             attempt=journal_id,
-            position=position,
-            sub_task_id=sub_task_id,
-            sha256=sha256,
-            error=json_of(error) if error else None,
+            position=result.position,
+            sub_task_id=result.sub_task_id,
+            sha256=result.sha256,
+            error=_json_of(result.error) if result.error else None,
         )
     )
 
 
 def json_of(error: RemoteImageError) -> str:
+    return _json_of(ErrorRecord.of(error))
+
+
+def _json_of(record: ErrorRecord) -> str:
     # json.dumps escapes all but ASCII: a NUL in a service's message becomes \u0000, which PostgreSQL accepts.
-    return json.dumps(ErrorRecord.of(error).model_dump())
+    return json.dumps(record.model_dump())
 
 
 def record_of(stored: str | None) -> ErrorRecord | None:
@@ -355,7 +350,7 @@ def insert_pictures(connection: Connection, now: float, found: Iterable[SideCar]
             if _deleted_on_purpose(connection, mark, side_cars[0]):
                 continue
             _insert_purchase(connection, now, side_cars)
-        _insert_results(connection, side_cars)
+        insert_results(connection, side_cars)
 
 
 def _by_attempt(side_cars: Iterable[SideCar]) -> list[list[SideCar]]:
@@ -414,8 +409,10 @@ def attempt_of(first: SideCar, now: float) -> Attempt:
     )
 
 
-def _insert_results(connection: Connection, side_cars: list[SideCar]) -> None:
+def insert_results(connection: Connection, side_cars: list[SideCar]) -> None:
     """Insert the results of these side-cars of one attempt at positions where the journal has none."""
+    if not side_cars:
+        return
     named = select(results.c.position).where(results.c.attempt == side_cars[0].journal_id)
     known = set(connection.execute(named).scalars())
     for side_car in {side_car.position: side_car for side_car in side_cars}.values():

@@ -493,8 +493,6 @@ def _remove(picture: _Stored) -> bool:
     return True
 
 
-
-
 def read_mark(path: Path) -> Mark:
     """The mark in a file; an empty mark if the file is missing or cannot be read."""
     with suppress(OSError, ValueError, TypeError, KeyError):

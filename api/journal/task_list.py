@@ -161,7 +161,7 @@ def _possible_actions(this: _Known, known: list[_Known], look: Look, *, again: b
 
 
 class TaskList:
-    """What the pages and the background poller read of the attempts and their pictures.
+    """Queries over all attempts and their pictures, and the time of the next background poll of each attempt.
 
     Args:
         notices: the files that say that the journal has lost something: see ``salvage``.

@@ -169,7 +169,7 @@ def around(inner: Area, outer: Area) -> list[Area]:
 
 
 def strips(rows: slice, most: int) -> Iterator[slice]:
-    """These rows in parts of at most so many: what is worked on at once."""
+    """``rows`` in consecutive slices of at most ``most`` rows, so that the memory for one step stays bounded."""
     for start in range(rows.start, rows.stop, most):
         yield slice(start, min(start + most, rows.stop))
 

@@ -343,7 +343,7 @@ def mask_around(placement: Placement, new: _Scalar) -> NDArray[_Scalar]:
 
 
 def frame_mask(placement: Placement) -> Grey:
-    """The same with 8 bits: 255 around the original's rectangle."""
+    """(H, W) uint8 mask of a canvas: 0 inside the original's rectangle, 255 around it."""
     return mask_around(placement, np.uint8(255))
 
 

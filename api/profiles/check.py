@@ -42,7 +42,7 @@ TEMPLATES_PATH = "/api-pub/ec/v3/template/variation"
 _CONNECT_S, _ANSWER_S = 5.0, 5.0
 # A service is said to take a signature for some minutes; with a larger difference the clock is the likely cause.
 _CLOCK_MAY_DIFFER_S = 300.0
-_NOT_OF_THE_SERVICE = frozenset({404, 405, *range(300, 400)})
+_STATUSES_OF_ANOTHER_HOST = frozenset({404, 405, *range(300, 400)})
 # Words in the codes and messages of errors. Only SignatureDoesNotMatch has been seen
 # (docs.byteplus.com/byteplus-vision), the others are guesses of what the services may write.
 _CLOCK_WORDS = re.compile(r"timestamp|x-?date|clock|skew|requestexpired|signatureexpired", re.IGNORECASE)
@@ -182,7 +182,7 @@ def _diagnosis_of_answer(
         (clock and isinstance(account.auth, SignatureAuth), _wrong_clock(ahead)),
         (refused, _refused_key(account)),
         (status in (408, 429), _TROUBLE),
-        (body is None or status in _NOT_OF_THE_SERVICE, _OTHER_HOST),
+        (body is None or status in _STATUSES_OF_ANOTHER_HOST, _OTHER_HOST),
         (True, _diagnosis_of_code(account, body or {})),
     )
     diagnosis = next(diagnosis for holds, diagnosis in rows if holds)

@@ -137,7 +137,8 @@ class ProfileEditor:
             RefusedEditError: a name or a value is not valid, or the file has another revision. Nothing was changed.
             ConfigurationError: the file, or a setting of the environment, cannot be used.
         """
-        with self._change(revision) as (entries, told):
+        told: list[Text] = []
+        with self._change(revision) as entries:
             entry = _new_entry(_free_name(entries, name))
             if len(entries) >= _MOST_PROFILES:
                 raise RefusedEditError(Text(f"There are {_MOST_PROFILES} profiles already.", "配置数量已达上限。"))
@@ -152,7 +153,8 @@ class ProfileEditor:
 
         ``default`` is added if the file does not have it. Arguments, result and errors are those of :meth:`add`.
         """
-        with self._change(revision) as (entries, told):
+        told: list[Text] = []
+        with self._change(revision) as entries:
             if name == DEFAULT_PROFILE and all(entry["name"] != name for entry in entries):
                 entries.insert(0, _new_entry(DEFAULT_PROFILE))
             self._edit(_find(entries, name), settings, keys, told)
@@ -160,22 +162,20 @@ class ProfileEditor:
 
     def rename(self, revision: str, name: object, new_name: object) -> ShownProfiles:
         """Rename a profile. Its account id stays, so that what it bought is found again. Otherwise as :meth:`add`."""
-        with self._change(revision) as (entries, told):
+        with self._change(revision) as entries:
             entry = _find(entries, name)
             entry["name"] = _free_name([other for other in entries if other is not entry], new_name)
-        told.append(
-            Text(
-                "Workflows that name the old profile have to be changed to the new name.",
-                "引用旧名称的工作流需要改用新名称。",
-            )
+        told = Text(
+            "Workflows that name the old profile have to be changed to the new name.",
+            "引用旧名称的工作流需要改用新名称。",
         )
-        return self.shown(told)
+        return self.shown([told])
 
     def remove(self, revision: str, name: object) -> ShownProfiles:
         """Remove a profile with its keys. Otherwise as :meth:`add`."""
-        with self._change(revision) as (entries, told):
+        with self._change(revision) as entries:
             entries.remove(_find(entries, name))
-        return self.shown(told)
+        return self.shown()
 
     def check(self, name: object, provider: object) -> Diagnosis:
         """Send a service one free request with a profile's key; see :func:`check_profile`. The file stays as it is.
@@ -191,14 +191,11 @@ class ProfileEditor:
         return check_profile(self._profiles, name, provider)
 
     @contextmanager
-    def _change(self, revision: str) -> Iterator[tuple[list[dict[str, Any]], list[Text]]]:
-        """The profiles of the file as JSON, to be edited in the block; written at its end, unless the block raises.
-
-        Also an empty list, for what the user has to know about the change.
-        """
+    def _change(self, revision: str) -> Iterator[list[dict[str, Any]]]:
+        """The profiles of the file as JSON, to be edited in the block; written at its end, unless the block raises."""
         try:
             with self._file.change(revision) as document:
-                yield document["profiles"], []
+                yield document["profiles"]
         except StaleRevisionError:
             raise RefusedEditError(_STALE, "changed elsewhere") from None
 
@@ -325,7 +322,11 @@ def _new_entry(name: str) -> dict[str, Any]:
 
 
 def _find(entries: list[dict[str, Any]], name: object) -> dict[str, Any]:
-    """The entry of a profile; raises RefusedEditError if there is none."""
+    """The entry of a profile, to which empty ``settings`` and ``keys`` are added if it lacks them.
+
+    Raises:
+        RefusedEditError: there is none.
+    """
     found = next((entry for entry in entries if entry["name"] == name), None)
     if found is None:
         raise _unknown(name)

@@ -127,7 +127,7 @@ _logged_left_out: set[tuple[str, int]] = set()
 
 
 def sent_key(where: str, key: str) -> str:
-    """:func:`key_word`; logs, once for each key and place, that a part of the key is left out.
+    """The key as it is sent, see :func:`key_word`; logs a part that is left out once for each key and place.
 
     Args:
         where: a variable, or a setting with its profile.

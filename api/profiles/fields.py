@@ -187,7 +187,7 @@ def switch(value: object) -> bool | None:
 
 
 def _switch_in_words(text: str) -> bool:
-    """:func:`switch` of a variable: 1, true, yes and on, or 0, false, no and off."""
+    """The value of a switch in a variable: ``True`` for 1, true, yes, on; ``False`` for 0, false, no, off; any case."""
     if text.lower() not in _SWITCH:
         raise BadValueError(Text("1 or 0", "1 或 0"), text)
     return _SWITCH[text.lower()]
@@ -201,7 +201,7 @@ def limit(value: object) -> int | None:
 
 
 def limit_in_digits(text: str) -> int:
-    """:func:`limit` of a variable."""
+    """The value of a limit in a variable: a whole number of at most nine digits; 0 means no limit."""
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
         raise BadValueError(_WHOLE_NUMBER, text)
     return int(text)

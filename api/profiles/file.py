@@ -56,7 +56,6 @@ SECRETS: Mapping[str, Key] = {
     "volcengine_access_key_id": Key("Volcengine", ("volcengine_base_url",), "VOLCENGINE_ACCESS_KEY_ID"),
     "volcengine_secret_access_key": Key("Volcengine", ("volcengine_base_url",), "VOLCENGINE_SECRET_ACCESS_KEY"),
 }
-KEY_NAMES = frozenset(SECRETS)
 _NAME = "profiles.json"
 _LOCK = "profiles.lock"
 # The number in a new file. A file of a newer version keeps its number and the entries that are unknown here.
@@ -84,7 +83,7 @@ class StoredProfile:
 
     Args:
         account_id: part of each request's key; it is kept when the profile is renamed or its keys are replaced.
-        keys: those of ``KEY_NAMES``.
+        keys: those of ``SECRETS``.
         other_keys: the names of keys that another version stored; their form is not known.
     """
 
@@ -337,9 +336,10 @@ def _profile(entry: dict[str, Any]) -> StoredProfile:
     stored = {
         name: StoredSecret(Secret(_word(key["value"])), tuple(map(_word, key["for"])))
         for name, key in keys.items()
-        if name in KEY_NAMES
+        if name in SECRETS
     }
-    return StoredProfile(_word(entry["name"]), _word(entry["account"]), settings, stored, frozenset(keys) - KEY_NAMES)
+    unknown = frozenset(keys) - SECRETS.keys()
+    return StoredProfile(_word(entry["name"]), _word(entry["account"]), settings, stored, unknown)
 
 
 def _word(value: object) -> str:

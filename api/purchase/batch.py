@@ -32,7 +32,7 @@ from ..journal import (
     State,
 )
 from .collect import Delivery, PicturesGoneError, check_room, collect, keep_beside_an_error
-from .fetch import Claimed, claim_until_delivered, delivered_again, resume
+from .fetch import ClaimResult, claim_until_delivered, delivered_again, resume
 from .order import PaidCall, orders_of, together
 from .stop import StoppableCall, stoppable_call
 from .submit import Submission, submit_until_decided
@@ -214,7 +214,7 @@ class Batch:
         """
         last: Claim | None = None
 
-        def claim(waited_for: str) -> Claimed:
+        def claim(waited_for: str) -> ClaimResult:
             nonlocal last
             # An attempt that was sent is resumed by its journal id; claim() might find no row and buy it again.
             sent = last.attempt if last is not None and last.was_sent else None

@@ -246,8 +246,8 @@ class PictureResult:
 def _settle(claim: Claim, results: Sequence[PictureResult], *, timed_out: bool) -> None:
     """Write the end of an attempt by what became of its pictures; no end leaves it to be parked.
 
-    - All results were known when the attempt was claimed, of which time ``claim.attempt`` is: ``stored``, whatever came
-      now, for the missing files may come back.
+    - All results were known when the attempt was claimed (``claim.attempt.complete``): ``stored``, whichever pictures
+      came now, because the missing files may come back.
     - A picture may still come, or a deadline has passed: no end.
     - At least one picture came: ``stored``. None did, and none will: ``failed``.
     """

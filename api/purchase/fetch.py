@@ -13,7 +13,7 @@ from .collect import Delivery, PicturesGoneError, TaskForgottenError, collect, f
 from .order import key_of, order_of
 from .stop import StoppableCall, stoppable_call
 
-Claimed: TypeAlias = Claim | Busy | Finished | Explained
+ClaimResult: TypeAlias = Claim | Busy | Finished | Explained
 # Seconds after which a call that waits for another one looks again.
 _LOOK_AGAIN = 0.2
 
@@ -44,7 +44,7 @@ def _fetch(journal: Journal, service: Service, wanted: str, handle: CallHandle, 
     if wanted.startswith("rv-") and not is_journal_id:
         raise _unknown(wanted)
 
-    def claim(_: str) -> Claimed:
+    def claim(_: str) -> ClaimResult:
         while (found := journal.claim_task(wanted if is_journal_id else _adopt(journal, service, wanted))) is None:
             if is_journal_id:
                 raise _unknown(wanted)
@@ -71,7 +71,7 @@ def claim_until_delivered(
     journal: Journal,
     handle: CallHandle,
     stoppable: StoppableCall,
-    claim: Callable[[str], Claimed],
+    claim: Callable[[str], ClaimResult],
     work: Callable[[Claim], Delivery],
 ) -> Delivery:
     """Claim until this call has its pictures: work on them, wait for the call that does, or take them from the store.

@@ -122,7 +122,7 @@ class Schedule:
         """Seconds from now to the next poll."""
         now = time.monotonic()
         due = self._counts_from + jittered(next_pause(now - self._begun, self._failures, self._closely))
-        # However little time a poll takes: the second is counted from the end of the one before the last.
+        # Never three polls within a second: the next one waits until a second after the end of the last but one.
         two_ago = self._last_two_ends[0] if len(self._last_two_ends) == 2 else -math.inf
         return min(max(now, due, self._not_before, two_ago + _SECOND), self._deadline) - now
 
@@ -157,12 +157,12 @@ class _Found:
         states = _in_order(answer, self._task.sub_task_ids)
         ended = _ended(states)
         if ended < _ended(self.sub_tasks):
-            # A finished picture stays finished; and an answer that lacks it confirms no number either.
+            # A sub task that has ended stays ended: an answer that says otherwise is ignored, and confirms no number.
             return
         self.sub_tasks = states
         all_ended = self._is_listed and ended == len(self.sub_tasks)
         # If the submit's answer did not list the sub tasks, their number is not known: it is taken as final when two
-        # polls find the same number, all ended, with no other number between them.
+        # polls find the same number, all ended. A poll between them that finds fewer ended ones is ignored.
         announced = bool(self._task.sub_task_ids) or not any(sub_task.sub_task_id for sub_task in self.sub_tasks)
         self.is_complete = all_ended and (announced or ended == self._ended_before)
         self._ended_before = ended if all_ended else 0

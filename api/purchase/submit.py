@@ -82,7 +82,7 @@ _ROWS = {Outcome.BUSY: BUSY, Outcome.REFUSED: REFUSED, Outcome.FAILED: FAILED, O
 
 @dataclass(frozen=True)
 class Submission:
-    """One request to submit, with what its call does meanwhile.
+    """One request to submit, and the functions that :func:`submit_until_decided` calls meanwhile.
 
     Args:
         check: called before each try; what it raises ends the call, unsent.
@@ -146,7 +146,7 @@ def submit_until_decided(call: Submission) -> Accepted:
             claim.unsent()
             raise
         except (NotSentError, NoAnswerError, NotAccepted) as problem:
-            _act(call, classify(call, problem, resends=tries[NOT_SENT]), tries, deadline)
+            _follow_row(call, classify(call, problem, resends=tries[NOT_SENT]), tries, deadline)
 
 
 def classify(call: Submission, problem: NotSentError | NoAnswerError | NotAccepted, resends: int) -> Ended:
@@ -206,7 +206,7 @@ _NO_ANSWER = Text(
 )
 
 
-def _act(call: Submission, ended: Ended, tries: Counter[Row], deadline: float) -> None:
+def _follow_row(call: Submission, ended: Ended, tries: Counter[Row], deadline: float) -> None:
     """Do what a row says: return when the request is to be sent again, or write the end and raise the error.
 
     Args:
@@ -234,7 +234,10 @@ _END_WITH = {State.REFUSED: Claim.refused, State.FAILED: Claim.failed, State.AMB
 
 
 def _may_go_again(call: Submission, ended: Ended, times: int, deadline: float) -> bool:
-    """Wait until the request may be sent again, which it was ``times`` because of this row; returns whether it may."""
+    """Wait until the request may be sent again; returns whether it may.
+
+    ``times``: how often it was sent again because of this row before.
+    """
     if ended.row.again is Again.AFTER_A_PAUSE:
         call.handle.cancel.sleep(jittered(0.5 * 2**times))
         return True

@@ -135,7 +135,7 @@ class _Listing:
         return None if self._total is None else self._listed < self._total
 
     def fault_after(self, last: _Page) -> RemoteImageError | None:
-        """Why these are not all templates, if ``last`` is the last page after 0; ``None`` if they may be all."""
+        """Why these are not all templates; ``None`` if they may be all. ``last``: the last page read from page 1 on."""
         if self.found and not self.lacks_some:
             return None
         if last.refused is not None or not last.templates:

@@ -242,7 +242,7 @@ def meaning_of(
     }
     said = {sign for sign, is_said in {**signs, **of_the_code}.items() if is_said}
     by_code, by_status = known or _NOT_UNDERSTOOD, _meaning_of_status(status)
-    # The first row decides whose signs the answer has, all of them, with one of these HTTP statuses.
+    # The first row decides that needs no sign that the answer lacks, and that lists the answer's HTTP status.
     rows: tuple[tuple[set[Sign], Container[int], Meaning], ...] = (
         ({Sign.GATEWAY, Sign.KNOWN}, _ANY, by_code),
         ({Sign.GATEWAY, Sign.NO_BALANCE}, _ANY, _NO_BALANCE),

@@ -145,7 +145,7 @@ def _checked_url(url: str, allow_loopback: bool) -> str:
         ),
         (is_number, Text(f"its host is the number {host}", f"主机是数字形式 {host}")),
         (_is_private_address(host.strip("[]"), allow_loopback), _private(host)),
-        (not host, Text("its host is missing", "主机为 空")),
+        (not host, Text("its host is missing", "缺少主机")),
         (is_of_this_machine and not allow_loopback, Text(f"its host is {host}", f"主机为 {host}")),
     )
     for is_wrong, reason in faults:

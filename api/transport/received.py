@@ -150,9 +150,10 @@ def _too_large_without_picture() -> ValueError:
 
 
 def _unpacked(data: bytes, most: int) -> bytes:
-    """``data`` decompressed, at most ``most`` bytes; what is not compressed stays as it is, also behind what is.
+    """``data`` decompressed, at most ``most`` bytes; an uncompressed part after compressed ones stays as it is.
 
-    The first bytes of each part say whether it is, and no header: gateways label plain JSON as gzip, and the reverse.
+    The first bytes of a part decide whether it is compressed, not a header: gateways label plain JSON as gzip, and
+    gzip as plain JSON.
     """
     unpacked: list[bytes] = []
     for _ in range(_MOST_MEMBERS):

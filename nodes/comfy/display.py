@@ -114,22 +114,30 @@ class ExpectedWork:
 
 
 @dataclass
-class _Shared:
-    """What a display and its calls share. ``lock`` protects it and the calls.
+class _Counts:
+    """Pictures that came, that failed and that were reused; calls that are parked."""
 
-    ``counts``: pictures that "came", "failed" and were "reused"; calls that are "parked".
-    """
+    came: int = 0
+    failed: int = 0
+    reused: int = 0
+    parked: int = 0
+
+
+@dataclass
+class _Shared:
+    """What a display and its calls share. ``lock`` protects it and the calls."""
 
     clock: Callable[[], float]
     lock: threading.Lock = field(default_factory=threading.Lock)
     changed: bool = True
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: _Counts = field(default_factory=_Counts)
 
 
 class NodeDisplay:
     """The display of one node in one run of a workflow.
 
-    ComfyUI's event loop calls its methods, except :meth:`leave`. Its lock protects the calls from their worker threads.
+    ComfyUI's event loop calls its methods, except :meth:`add_abandoned`. Its lock protects the calls from their worker
+    threads.
     """
 
     def __init__(self, ui: UiSink, clock: Callable[[], float] = time.monotonic) -> None:
@@ -187,7 +195,9 @@ class NodeDisplay:
             if not phase.end:
                 self._ask_for_previews(fresh)
         if phase.end:
-            self.leave(None)
+            with self._shared.lock:
+                self._has_told_end = True
+            self._tell_abandoned()
 
     def stop(self, calls: Sequence[Call]) -> None:
         """End these calls as stopped; reports of their workers are ignored from now on."""
@@ -201,19 +211,18 @@ class NodeDisplay:
         if phase.end:
             self.refresh(at_once=True, run_is_over=True)
 
-    def leave(self, abandoned: api.AbandonedCalls | None) -> None:
-        """Send the event with ``end`` "left". From any thread, after an interrupt ended the run.
+    def add_abandoned(self, abandoned: api.AbandonedCalls) -> None:
+        """Add what became of the calls of one interrupted ``execute``; send the event "left" if it is due.
 
-        The counts of several ``execute`` calls of the node are added up. They are told after the end of all of them:
-        the journal may know of one before the others have stopped.
-
-        Args:
-            abandoned: of one ``execute`` call; ``None``: the end of all calls was told.
+        From any thread. The event is due after the end of all calls was sent: the journal may know of one call before
+        the others have stopped. The counts of several ``execute`` calls of the node are added up.
         """
         with self._shared.lock:
-            self._has_told_end = self._has_told_end or abandoned is None
-            if abandoned is not None:
-                self._abandoned.update(asdict(abandoned))
+            self._abandoned.update(asdict(abandoned))
+        self._tell_abandoned()
+
+    def _tell_abandoned(self) -> None:
+        with self._shared.lock:
             state = {"end": "left", "left": dict(self._abandoned)}
             is_due = self._has_told_end and bool(self._abandoned)
         if is_due and self._ui.watched():
@@ -257,17 +266,17 @@ class NodeDisplay:
             "end": phase.end,
             "elapsed": round(now - self._begun_at, 1),
             "expected": max((call.expected for call in open_calls if call.expected), default=None),
-            "done": counts["came"],
+            "done": counts.came,
             "total": sum(pictures) if all(pictures) else None,
-            "failed": counts["failed"],
+            "failed": counts.failed,
             "buys": self._buys,
             "resumes": self._resumes,
-            "reused": counts["reused"],
-            "parked": counts["parked"],
+            "reused": counts.reused,
+            "parked": counts.parked,
             "share": round(sum(shares) / len(self._calls), 4) if shares else None,
             "estimate": any(call.estimated(now) for call in open_calls),
             "previews": list(self._previews),
-            "more": max(0, counts["came"] - _MOST_PREVIEWS),
+            "more": max(0, counts.came - _MOST_PREVIEWS),
         }
 
 
@@ -327,23 +336,23 @@ class Call:
             if isinstance(error, TaskTimeoutError):
                 # Stopped in the task list, or over its deadline. Unless nothing was billed, the task goes on.
                 self.phase = CallPhase.STOPPED
-                counts["parked"] += error.billed != "no"
+                counts.parked += error.billed != "no"
             elif isinstance(delivery, api.Delivery):
                 # Pictures from the store were not reported one by one.
                 self._add_pictures(delivery.pictures[self._came :])
                 self.phase = CallPhase.FAILED if delivery.errors else CallPhase.DONE
                 self.pictures = self._came + len(delivery.errors)
-                counts["failed"] += len(delivery.errors)
-                counts["reused"] += self._came if delivery.source == "reused" else 0
+                counts.failed += len(delivery.errors)
+                counts.reused += self._came if delivery.source == "reused" else 0
             else:
                 self.phase = CallPhase.FAILED
                 # An empty api.Result: the call was not submitted, because another one failed.
-                counts["failed"] += max(1, self.pictures - self._came) if error is not None or result is None else 0
+                counts.failed += max(1, self.pictures - self._came) if error is not None or result is None else 0
 
     def stop(self) -> None:
         """End the call because nobody waits for it any more; it counts as parked if its task may go on."""
         if not self.phase.end:
-            self._shared.counts["parked"] += self._sent or self.phase in _AT_THE_SERVICE
+            self._shared.counts.parked += self._sent or self.phase in _AT_THE_SERVICE
             self.phase = CallPhase.STOPPED
             self._fresh.clear()
 
@@ -374,6 +383,6 @@ class Call:
 
     def _add_pictures(self, pictures: Sequence[api.tensors.Pixels]) -> None:
         self._came += len(pictures)
-        self._shared.counts["came"] += len(pictures)
+        self._shared.counts.came += len(pictures)
         self.pictures = max(self.pictures, self._came)
         self._fresh += pictures

@@ -119,7 +119,7 @@ async def buy(
     began = time.monotonic()
     batch = await off_loop(api.Batch, await off_loop(SERVER_JOURNAL.open), calls, _current_run())
     pool, display = _paid_call_pools[calls[0].service.provider], _current_display()
-    jobs: list[list[_Way[api.Result]]] = [[(pool, partial(batch.run, index))] for index in range(len(calls))]
+    jobs: list[list[_PoolFunction[api.Result]]] = [[(pool, partial(batch.run, index))] for index in range(len(calls))]
     for index in batch.reused:
         jobs[index].insert(0, (_store_read_pool, partial(batch.stored, index)))
     expected_work = ExpectedWork([call.pictures for call in calls], batch.plan)
@@ -162,7 +162,7 @@ def _report_abandoned_calls(batch: api.Batch, display: NodeDisplay) -> None:
 
     def look() -> None:
         with contextlib.suppress(RemoteImageError):
-            display.leave(batch.abandoned(max(0.0, deadline - time.monotonic())))
+            display.add_abandoned(batch.abandoned(max(0.0, deadline - time.monotonic())))
 
     # One thread for all: the items of a mapped list are interrupted at the same time.
     with contextlib.suppress(Exception):
@@ -279,36 +279,36 @@ def _raise(error: RemoteImageError) -> NoReturn:
     raise error
 
 
-# A function that gives the result of a job, or ``None``, and the pool whose threads run it.
-_Way: TypeAlias = "tuple[DaemonPool, Callable[[api.CallHandle], _T | None]]"
+# A pool, and the function that its threads run: it returns the result of a job, or ``None`` if it has none.
+_PoolFunction: TypeAlias = "tuple[DaemonPool, Callable[[api.CallHandle], _T | None]]"
 
 
 class _Job(Generic[_T]):
     """One job of a node on worker threads, with its token and what the display shows of it. It starts at once.
 
     Args:
-        ways: the job itself; before it perhaps a shorter way to its result. The job starts with :meth:`go_on` then, if
-            the shorter way has raised or returned ``None``.
+        functions: one or two. The first starts at once; the second starts with :meth:`go_on`, if the first has raised
+            or returned ``None``.
     """
 
-    def __init__(self, shown: Call, ways: Sequence[_Way[_T]]) -> None:
+    def __init__(self, shown: Call, functions: Sequence[_PoolFunction[_T]]) -> None:
         self.shown = shown
         self.token = api.CancelToken()
-        self._ways = list(ways)
+        self._functions = list(functions)
         self._start()
 
     @property
-    def takes_shorter_way(self) -> bool:
-        return bool(self._ways)
+    def has_second(self) -> bool:
+        return bool(self._functions)
 
     def go_on(self) -> None:
-        """Start the job itself, if there was a shorter way and it has ended without a result."""
-        if self.takes_shorter_way and (self.future.exception() is not None or self.future.result() is None):
+        """Start the second function, if there is one and the first has ended without a result."""
+        if self.has_second and (self.future.exception() is not None or self.future.result() is None):
             self._start()
 
     def _start(self) -> None:
-        self.pool, function = self._ways.pop(0)
-        self.future: Future[Any] = self.pool.start(partial(self._run, function, is_last=not self._ways))
+        self.pool, function = self._functions.pop(0)
+        self.future: Future[Any] = self.pool.start(partial(self._run, function, is_last=not self._functions))
 
     def _run(self, function: Callable[[api.CallHandle], _T | None], *, is_last: bool) -> _T | None:
         result = None
@@ -321,7 +321,7 @@ class _Job(Generic[_T]):
 
 
 async def _run_jobs(
-    jobs: Sequence[Sequence[_Way[_T]]],
+    jobs: Sequence[Sequence[_PoolFunction[_T]]],
     expected_work: ExpectedWork,
     result_of_stopped: Callable[[RemoteImageError], _T] = _raise,
 ) -> list[_T]:
@@ -331,7 +331,7 @@ async def _run_jobs(
     raises at once. Jobs that run end by themselves in their threads and touch no ComfyUI state.
 
     Args:
-        jobs: the ways of each :class:`_Job`. Those with a shorter way go on when all shorter ways have ended.
+        jobs: the functions of each :class:`_Job`. The second ones start when the first ones of all jobs have ended.
         expected_work: what the jobs are going to do, for the display.
         result_of_stopped: makes the result of a job that was stopped in the task list and whose thread has not ended
             within ``_PATIENCE_S`` seconds; it gets the error that explains the stop.
@@ -341,9 +341,9 @@ async def _run_jobs(
         Exception: whatever the first job in order raised that raised.
     """
     display = _current_display()
-    running = [_Job(shown, ways) for shown, ways in zip(display.begin(expected_work), jobs, strict=True)]
+    running = [_Job(shown, functions) for shown, functions in zip(display.begin(expected_work), jobs, strict=True)]
     try:
-        await _until_done({job.future: None for job in running if job.takes_shorter_way}, display)
+        await _until_done({job.future: None for job in running if job.has_second}, display)
         for job in running:
             job.go_on()
         await _until_done({job.future: job.token for job in running}, display)

@@ -49,7 +49,7 @@ class TaskActions(Protocol):
     def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine]]: ...
     def task(self, journal_id: str) -> api.Task | None: ...
     def submit_again(self, journal_id: str) -> bool:
-        """The next time the request is queued it is submitted; ``False`` if that is not to be had now."""
+        """Let the next equal request be submitted anew; ``False`` if the attempt's state does not allow that."""
 
     def collect(self, journal_id: str) -> bool:
         """Ask the service for the task now, in the background; ``False`` if there is nothing to ask for."""

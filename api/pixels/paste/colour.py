@@ -204,11 +204,11 @@ def _profile(wanted: Pixels, given: Pixels, at: _Floats, cell: float) -> _Floats
     missing = wanted.astype(np.float32) - given
     # NaN stands for values that are clipped in either picture.
     known = np.where(_is_clipped(wanted) | _is_clipped(given), np.float32(np.nan), missing)
-    means, spreads = zip(*(_around(missing, known, position, cell) for position in at), strict=True)
+    means, spreads = zip(*(_mean_and_spread(missing, known, position, cell) for position in at), strict=True)
     return _smoothed(np.array(means, dtype=np.float32), np.array(spreads, dtype=np.float32))
 
 
-def _around(missing: _Floats, known: _Floats, position: float, cell: float) -> tuple[_Floats, _Floats]:
+def _mean_and_spread(missing: _Floats, known: _Floats, position: float, cell: float) -> tuple[_Floats, _Floats]:
     """Mean without outliers and spread of each channel, in the part of a side around a position."""
     begin = max(0, min(round(position - cell), len(missing) - 1))
     part = slice(begin, max(round(position + cell), begin + 1))

@@ -250,7 +250,7 @@ def paste_back(
 
     correction = colour.measure(canvas, kept, output) if settings.match_color else colour.NO_CORRECTION
     fade = _Fade(output, settings.fade)
-    # A fade still reads the canvas as it was; one that is not resampled is the caller's own array.
+    # A fade still reads the uncorrected canvas; a canvas that is not resampled is the caller's own array.
     pixels = colour.corrected(canvas, correction, output, in_place=fade.pixels == 0 and canvas is not generated)
     cut_out(pixels, output)[...] = kept
     fade.mix(pixels, canvas, correction)

@@ -280,9 +280,9 @@ def test_what_became_of_the_calls_comes_after_the_end(display: NodeDisplay, scre
         call.report(Progress("running", task_id="t"))
     display.refresh(at_once=True)
     display.stop([first])
-    display.leave(AbandonedCalls(accepted=1))
+    display.add_abandoned(AbandonedCalls(accepted=1))
     display.stop([second])
-    display.leave(AbandonedCalls(unsent=1))
+    display.add_abandoned(AbandonedCalls(unsent=1))
     assert [state["end"] for state in screen.states] == ["", "stopped", "left", "left"]
     assert [state["left"]["accepted"] for state in screen.states[2:]] == [1, 1]
     assert [state["left"].get("unsent", 0) for state in screen.states[2:]] == [0, 1]
