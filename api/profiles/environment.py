@@ -54,8 +54,8 @@ class Environment:
         return self._checked(setting.variable, setting.check_variable, setting.default)
 
     def _checked(self, variable: str, check: Callable[[str], _T], default: _T) -> _T:
-        """What ``check`` makes of a variable; ``default`` if it is not set. Raises as :func:`checked`."""
-        value = self.value(variable)
+        """What ``check`` makes of a variable; ``default`` if it is not set, or "". Raises as :func:`checked`."""
+        value = self.value(variable) if variable else ""
         return checked(variable, check, value, _VARIABLE_ADVICE) if value else default
 
     def warn_of_unused(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import Literal
 
 from ..core import (
@@ -218,7 +219,8 @@ def collect(
         # A synchronous answer with the picture's bytes skips "done": it has no task, so the bytes are stored first.
         claim.done(len(sub_tasks))
     pictures = _Pictures(claim, service, journal, handle, len(sub_tasks))
-    results = [pictures.result(position, sub_task) for position, sub_task in enumerate(sub_tasks[:_MOST_PICTURES])]
+    positions = _positions(attempt, sub_tasks)
+    results = [pictures.result(next(positions), sub_task) for sub_task in sub_tasks[:_MOST_PICTURES]]
     _settle(claim, results, timed_out=timed_out)
     handle.report(Progress("done", 1.0, attempt.task.task_id))
     return Delivery(
@@ -229,6 +231,17 @@ def collect(
         source,
         note=_more_than_fetched(len(sub_tasks)) if len(sub_tasks) > len(results) else None,
     )
+
+
+def _positions(attempt: Attempt, sub_tasks: Sequence[SubTask]) -> Iterator[int]:
+    """The positions of the sub tasks, in their order, without those of stored pictures that are not listed (any more).
+
+    So no picture takes the row of another one, which is paid, and whose link may be dead by now.
+    """
+    listed = {sub_task.sub_task_id for sub_task in sub_tasks}
+    stored = [result for result in attempt.results if result.sha256 and result.sub_task_id]
+    taken = {result.position for result in stored if result.sub_task_id not in listed}
+    return (position for position in count() if position not in taken)
 
 
 @dataclass(frozen=True)
@@ -370,13 +383,20 @@ def _ended_sub_tasks(claim: Claim, service: Service, journal: Journal, handle: C
     except TaskTimeoutError as error:
         if attempt.complete or not attempt.was_stored:
             raise
-        if attempt.task.sub_task_ids:
-            return [SubTask(sub_task_id, error=error) for sub_task_id in attempt.task.sub_task_ids]
-        known = {result.position: result.sub_task_id for result in attempt.results}
-        # As long as the service has not finished, the number of unannounced sub tasks is not known: one is missing at
-        # least.
-        number = max(attempt.total or 0, max(known) + (2 if attempt.total is None else 1))
-        return [SubTask(known.get(position, ""), error=error) for position in range(number)]
+        return _awaited(attempt, error)
+
+
+def _awaited(attempt: Attempt, error: TaskTimeoutError) -> list[SubTask]:
+    """The sub tasks of an attempt with stored pictures, each at its position and with the timeout error."""
+    known = {result.position: result.sub_task_id for result in attempt.results}
+    missing = [sub_task_id for sub_task_id in attempt.task.sub_task_ids if sub_task_id not in known.values()]
+    if attempt.total is None and not attempt.task.sub_task_ids:
+        # The number of sub tasks is not known: one is missing at least.
+        missing = [""]
+    number = max(attempt.total or 0, max(known) + 1, len(known) + len(missing))
+    gaps = iter(missing)
+    ids = [known[position] if position in known else next(gaps, "") for position in range(number)]
+    return [SubTask(sub_task_id, error=error) for sub_task_id in ids]
 
 
 def _wait(claim: Claim, service: Service, journal: Journal, handle: CallHandle) -> Sequence[SubTask]:

@@ -66,11 +66,12 @@ class Request:
         body: JSON, which is POSTed; without one, the request is a GET.
     """
 
-    url: str
+    # Not in the repr: the query of a URL may be a signature.
+    url: str = field(repr=False)
     auth: AuthBase = field(repr=False)
     deadlines: Deadlines
     proxy: str = ""
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
 

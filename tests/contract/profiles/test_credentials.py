@@ -38,7 +38,7 @@ from hidream_volcengine.api.core.redaction import Secret, redact
 from hidream_volcengine.api.transport import auth
 from hidream_volcengine.api.transport import connection as connections
 from hidream_volcengine.api.transport.auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
-from hidream_volcengine.api.transport.connection import origin
+from hidream_volcengine.api.transport.connection import Request, origin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest import LogCaptureFixture, MonkeyPatch
@@ -637,11 +637,19 @@ def test_a_secret_never_shows_itself() -> None:
     exchanging = ExchangedTokenAuth(secret, "https://x.example.com", frozenset())
     signing = SignatureAuth(secret, secret, frozenset())
     account = profiles(HIDREAM_TOKEN=CANARY).hidream("default")
-    for thing in (secret, bearer, exchanging, signing, account, [secret], {"k": bearer}):
+    signed = f"https://x.example.com/a.png?X-Signature={CANARY}"
+    request = Request(signed, bearer, account.deadlines, "", {"k": CANARY}, {"K": CANARY}, CANARY.encode())
+    for thing in (secret, bearer, exchanging, signing, account, [secret], {"k": bearer}, request):
         assert_hidden(f"{thing} {thing!r}")
     with pytest.raises(TypeError):
         pickle.dumps(secret)
     assert secret == Secret(CANARY) and secret != CANARY and hash(secret) == hash(Secret(CANARY))
+
+
+def test_a_variable_without_a_name_sets_nothing() -> None:
+    """A profile's proxy has no variable."""
+    known = Profiles({"": "http://elsewhere.example.com:1", "HIDREAM_TOKEN": CANARY}, raw.no_sandbox)
+    assert known.hidream("default").proxy == ""
 
 
 @given(st.text(string.ascii_letters + string.digits + string.punctuation, min_size=12, max_size=60))

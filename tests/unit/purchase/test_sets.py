@@ -222,3 +222,27 @@ def test_a_task_with_more_pictures_than_are_fetched_stays_open_until_all_have_en
     assert [task.state for task in journal.task_list.tasks()] == ["parked"]
     assert len(look(journal, task, [first, second, picture("c")])) == 2
     assert isinstance(journal.claim(SET), Finished)
+
+
+def test_a_further_picture_that_is_stored_stays_while_nothing_is_heard(journal: Journal) -> None:
+    task = replace(ANNOUNCED, task_id="task-6")
+    further = picture("a#2", is_further=True)
+    missing = replace(NOT_YET, sub_task_id="c")
+    assert len(look(journal, task, [picture("a"), further, picture("b"), missing])) == 3
+    assert len(look(journal, task)) == 3
+    gone = replace(NOT_YET, sub_task_id="a#2", is_further=True)
+    came = look(journal, task, [picture("a"), gone, picture("b"), picture("c")])
+    assert came == [ord("a") + 1, ord("a") + 3, ord("b") + 1, ord("c") + 1]
+
+
+@pytest.mark.parametrize("state", [SubTask("a", started=True), None])
+def test_a_stored_picture_that_is_not_listed_gives_its_place_to_no_other(
+    journal: Journal, state: SubTask | None
+) -> None:
+    """The service takes a finished picture back, or lists fewer than before: what is stored stays stored."""
+    task = replace(ANNOUNCED, task_id="task-7")
+    further = picture("a#2", is_further=True)
+    assert len(look(journal, task, [picture("a"), further, picture("b"), replace(NOT_YET, sub_task_id="c")])) == 3
+    look(journal, task, [state or picture("a"), picture("b"), picture("c")])
+    [attempt] = [found for found in (journal.finished(SET.key),) if found] or [journal.claim(SET).attempt]  # type: ignore[union-attr]
+    assert {result.sub_task_id for result in attempt.results if result.sha256} == {"a", "a#2", "b", "c"}
