@@ -3,13 +3,9 @@
 from functools import partial
 from typing import Literal
 
-from ..message import ImageRefusedError
 from ..pictures import pictures
-from ..pictures.images import Loader
+from ..pictures.images import Loader, check_result
 from ..services.endpoint import LANGUAGE, USER_ID, Draw, HiDreamBody, HiDreamEndpoint
-
-# The emulator's own limit, so that it does not run out of memory.
-MAX_RESULT_PIXELS = 200_000_000
 
 
 class Upscale(HiDreamBody):
@@ -19,8 +15,7 @@ class Upscale(HiDreamBody):
 
     def draws(self, load: Loader, seed: int) -> list[Draw]:
         image = load.rgb(self.image)
-        if image.width * image.height * self.upsale_ratio**2 > MAX_RESULT_PIXELS:
-            raise ImageRefusedError(f"the result would have more than {MAX_RESULT_PIXELS} pixels")
+        check_result(image.width * self.upsale_ratio, image.height * self.upsale_ratio)
         return [partial(pictures.upscale, image, self.upsale_ratio)]
 
 

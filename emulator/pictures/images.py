@@ -11,8 +11,8 @@ from PIL import Image
 from ..message import ImageRefusedError
 from .files import PREFIX, ResultFiles
 
-# The emulator's own limit, so that it does not run out of memory; the limits of the services are unknown.
-MAX_PIXELS = 64_000_000
+# The emulator's own limits, so that it does not run out of memory; the limits of the services are unknown.
+MAX_PIXELS, MAX_RESULT_PIXELS = 64_000_000, 200_000_000
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 
@@ -57,6 +57,12 @@ class Loader:
         if levels == {0}:
             raise ImageRefusedError("the mask is all black: nothing to generate")
         return mask
+
+
+def check_result(width: float, height: float) -> None:
+    """Raises: ImageRefusedError, if a result of this size is too large."""
+    if width * height > MAX_RESULT_PIXELS:
+        raise ImageRefusedError(f"the result would have more than {MAX_RESULT_PIXELS} pixels")
 
 
 def decode(data: bytes) -> Image.Image:

@@ -5,7 +5,7 @@ from functools import partial
 
 from ..message import RefusedError
 from ..pictures import pictures
-from ..pictures.images import Loader
+from ..pictures.images import Loader, check_result
 from .endpoint import Draw
 
 
@@ -25,7 +25,10 @@ def outpainted(load: Loader, images: Sequence[str], sides: Sequence[float | None
             raise RefusedError("one image needs the sides that are to be extended: top, bottom, left, right")
         # The service's default of a side that is left out is unknown (0 or 0.1). Here it is 0.
         top, bottom, left, right = (side or 0.0 for side in sides)
-        return partial(pictures.outpaint_sides, load.rgb(images[0]), top, bottom, left, right, limit, seed)
+        image = load.rgb(images[0])
+        if limit is None:
+            check_result(image.width * (1 + left + right), image.height * (1 + top + bottom))
+        return partial(pictures.outpaint_sides, image, top, bottom, left, right, limit, seed)
     if len(images) != 2:
         raise RefusedError(f"one image or a canvas and its mask are needed, not {len(images)} images")
     if any(side is not None for side in sides):
