@@ -16,33 +16,22 @@ It has the name of its endpoint (of the req_key, at Volcengine), and this in it:
 emulator must not know.
 """
 
-from collections.abc import Iterable
-from importlib import import_module
-from pkgutil import iter_modules
+import sys
+from pathlib import Path
 
 from ..services.endpoint import HiDreamEndpoint, VolcengineEndpoint
 
+# `from . import *` imports the modules that __all__ names. What is shipped must not use importlib or pkgutil
+# (tests/unit/test_registry.py).
+__all__ = sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py"))
+from . import *  # noqa: F403
 
-def found(folders: Iterable[str]) -> list[HiDreamEndpoint | VolcengineEndpoint]:
-    """Return the endpoint of each file, sorted by the files' names.
-
-    Raises:
-        ValueError: a file names the endpoint or the path of another one.
-    """
-    endpoints: list[HiDreamEndpoint | VolcengineEndpoint] = []
-    taken: set[str] = set()
-    for module in sorted(info.name for info in iter_modules(folders)):
-        endpoint = import_module(f".{module}", __name__).ENDPOINT
-        named = {endpoint.name, endpoint.path} if isinstance(endpoint, HiDreamEndpoint) else {endpoint.req_key}
-        if taken & named:
-            raise ValueError(f"emulator/endpoints/{module}.py: another file has {sorted(taken & named)}")
-        taken |= named
-        endpoints.append(endpoint)
-    return endpoints
-
-
-_FOUND = found(__path__)
-HIDREAM = {entry.name: entry for entry in _FOUND if isinstance(entry, HiDreamEndpoint)}
+_FOUND = [sys.modules[f"{__name__}.{name}"].ENDPOINT for name in __all__]
+HIDREAM: dict[str, HiDreamEndpoint] = {entry.name: entry for entry in _FOUND if isinstance(entry, HiDreamEndpoint)}
 """By name."""
-VOLCENGINE = {entry.req_key: entry for entry in _FOUND if isinstance(entry, VolcengineEndpoint)}
+VOLCENGINE: dict[str, VolcengineEndpoint] = {
+    entry.req_key: entry for entry in _FOUND if isinstance(entry, VolcengineEndpoint)
+}
 """By req_key."""
+if len(HIDREAM) + len(VOLCENGINE) < len(_FOUND) or len({entry.path for entry in HIDREAM.values()}) < len(HIDREAM):
+    raise ValueError("two files of emulator/endpoints/ have the same name, path or req_key")

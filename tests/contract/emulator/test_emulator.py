@@ -9,7 +9,9 @@ import http.client
 import io
 import json
 import re
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -24,6 +26,7 @@ import pytest
 import requests
 from PIL import Image, ImageOps
 
+import emulator as emulator_package
 from emulator import Credentials, Emulator, Recorded, endpoints
 from emulator.extension import extend, fill
 from emulator.message import Call
@@ -973,25 +976,28 @@ def test_a_task_of_several_pictures_whose_links_end_in_image(emulator: Emulator,
 PROBE = """
 from ..services.endpoint import HiDreamBody, HiDreamEndpoint
 
-ENDPOINT = HiDreamEndpoint(name="{name}", path="{path}", body=HiDreamBody)
+ENDPOINT = HiDreamEndpoint(name={name!r}, path={path!r}, body=HiDreamBody)
+"""
+USE = """
+from emulator.endpoints import HIDREAM
+from emulator.faults import Rule
+from emulator.services.routes import target_of
+
+assert "probed" in HIDREAM
+assert target_of("POST", "/probed", "").endpoint == target_of("GET", "/probed/results", "").endpoint == "probed"
+Rule.model_validate({"endpoint": "probed", "phase": "submit", "do": {"task_status": [3]}})
 """
 
 
-@pytest.mark.parametrize(("name", "path", "taken"), [
-    ("probed", "/probed", ""), ("upscale", "/probed", "upscale"), ("probed", UPSCALE, UPSCALE),
+@pytest.mark.parametrize(("name", "path", "error"), [
+    ("probed", "/probed", ""), ("upscale", "/probed", "the same name"), ("probed", UPSCALE, "the same name, path"),
 ])
-def test_a_new_file_is_an_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: str,
-                                   taken: str) -> None:
-    (tmp_path / "probe.py").write_text(PROBE.format(name=name, path=path), encoding="utf-8")
-    folders = [*endpoints.__path__, str(tmp_path)]
-    monkeypatch.setattr(endpoints, "__path__", folders)
-    monkeypatch.delitem(sys.modules, "emulator.endpoints.probe", raising=False)
-    if taken:
-        with pytest.raises(ValueError, match=taken):
-            endpoints.found(folders)
-    else:
-        names = [entry.name for entry in endpoints.found(folders) if isinstance(entry, endpoints.HiDreamEndpoint)]
-        assert names == sorted([*endpoints.HIDREAM, "probed"])
+def test_a_new_file_is_an_endpoint(tmp_path: Path, name: str, path: str, error: str) -> None:
+    shutil.copytree(next(iter(emulator_package.__path__)), tmp_path / "emulator")
+    (tmp_path / "emulator" / "endpoints" / "probe.py").write_text(PROBE.format(name=name, path=path), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", USE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == (not error), done.stderr
+    assert error in done.stderr
 
 
 # --- The pictures ----------------------------------------------------------------------------------------------------
