@@ -76,10 +76,10 @@ class Vectors:
 
     @property
     def recorded(self) -> str:
-        """The name under which the emulator records its requests, and by which faults find them."""
+        """The name under which the emulator records its requests, and by which faults find them; "" for none."""
         if isinstance(self.endpoint, VolcengineEndpoint):
             return "cvprocess" if self.endpoint.is_synchronous else "cvsync2async"
-        return {entry.path: name for name, entry in HIDREAM.items()}.get(self.endpoint.path, "not in emulator/endpoints/")
+        return next((name for name, entry in HIDREAM.items() if entry.path == self.endpoint.path), "")
 
     def answers(self, kind: str) -> list[dict[str, Any]]:
         """Answers to a submit or to a query: those of every endpoint of the service, and of this one alone."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from hidream_volcengine.api import CancelToken, PaidCall, TaskRef, tensors
+from hidream_volcengine.api import CancelToken, PaidCall, Profiles, TaskRef, tensors
 from hidream_volcengine.api.catalog import HiDreamEndpoint, VolcengineEndpoint, checked
 from hidream_volcengine.api.core.task import Accepted, PollError, SubTask, UnknownTaskError
 from hidream_volcengine.api.services import Service, hidream, volcengine
@@ -23,7 +23,7 @@ from emulator.services.routes import GATEWAY_PATH
 from emulator.services.volcengine import VERSION
 from tests.contract import paying
 from tests.contract.paying import KEYS, A, B, Shop, encoded, pictures
-from tests.contract.raw_servers import SENT, SMALL
+from tests.contract.raw_servers import SENT, SMALL, no_sandbox
 from tests.endpoints import ENDPOINTS, Vectors, changed, every_endpoint, filled
 
 _MASK = np.full(A.shape[:2], 255, np.uint8)
@@ -126,7 +126,7 @@ def service_of(vectors: Vectors, resumable: bool) -> Service:
         "VOLCENGINE_GATEWAY_BASE_URL": "https://gateway.example.com",
         "VOLCENGINE_RESUMABLE": str(int(resumable)),
     }
-    return paying.Profiles(settings, paying.Sandbox).service("default", vectors.endpoint)
+    return Profiles(settings, no_sandbox).service("default", vectors.endpoint)
 
 
 @answer_cases("answers")
