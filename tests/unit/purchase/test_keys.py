@@ -143,7 +143,7 @@ RELEASED_DEFAULTS: dict[str, dict[str, Any]] = {
     "wire.HiDreamRequest": {"request_id": ""},
     **{
         f"{name}.Request": {
-            field: value for field, value in vectors.told["sends"].items() if field not in vectors.smallest
+            field: value for field, value in vectors.told.get("sends", {}).items() if field not in vectors.smallest
         }
         for name, vectors in ENDPOINTS.items()
     },
