@@ -12,6 +12,7 @@ from pathlib import Path
 from api.journal.model import TRANSITIONS, Event, State
 from devtools import vectors
 from devtools.environment import ROOT
+from devtools.generators import endpoint_names, help_pages, locales
 
 _ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 _BEGIN, _END = "<!-- dev.py generate: states -->\n", "<!-- end -->\n"
@@ -19,7 +20,13 @@ _BEGIN, _END = "<!-- dev.py generate: states -->\n", "<!-- end -->\n"
 
 def generated() -> dict[Path, str]:
     """The text of each file as it should be."""
-    return {_ARCHITECTURE: _architecture(), vectors.FILE: vectors.text()}
+    return {
+        _ARCHITECTURE: _architecture(),
+        vectors.FILE: vectors.text(),
+        **locales.files(),
+        **help_pages.files(),
+        **endpoint_names.files(),
+    }
 
 
 def _architecture() -> str:
@@ -40,9 +47,13 @@ def _states() -> str:
     return "\n".join(rows) + "\n"
 
 
+def is_up_to_date(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
 def main() -> int:
     for path, text in generated().items():
-        if path.read_text(encoding="utf-8") != text:
+        if not is_up_to_date(path, text):
             path.write_text(text, encoding="utf-8", newline="\n")
             print(path.relative_to(ROOT))
     return 0

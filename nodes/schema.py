@@ -25,13 +25,12 @@ from .comfy.host import PROFILE_FILE
 
 CATEGORY = "HiDream & Volcengine"
 
-OutpaintPlacement = io.Custom("OUTPAINT_PLACEMENT")
 _TYPES: dict[str, Any] = {
     "IMAGE": io.Image,
     "MASK": io.Mask,
     "INT": io.Int,
     "STRING": io.String,
-    "OUTPAINT_PLACEMENT": OutpaintPlacement,
+    "OUTPAINT_PLACEMENT": io.Custom("OUTPAINT_PLACEMENT"),
 }
 
 

@@ -14,6 +14,7 @@ from .endpoints import (
     hidream_upscale,
     volcengine_outpaint,
 )
+from .local import OUTPAINT_PASTE_BACK, OUTPAINT_PLACEMENT, task_result
 from .node import Given, Node, NodePlan, Output, PaidNode, PlannedCall, Socket
 from .outpainting import checked_placement, fills_canvas, note_resized
 from .widgets import (
@@ -28,6 +29,7 @@ from .widgets import (
     ProfileWidget,
     StringWidget,
     Widget,
+    checked_values,
 )
 from .wire import HiDreamRequest, WireRequest, checked
 
@@ -39,6 +41,10 @@ ENDPOINTS: tuple[HiDreamEndpoint | VolcengineEndpoint, ...] = (
     hidream_model_photo_set.ENDPOINT,
     volcengine_outpaint.ENDPOINT,
 )
+TASK_RESULT = task_result([endpoint.name for endpoint in ENDPOINTS])
+LOCAL_NODES: tuple[Node, ...] = (OUTPAINT_PLACEMENT, OUTPAINT_PASTE_BACK, TASK_RESULT)
+NODES: tuple[Node, ...] = (*(node for endpoint in ENDPOINTS for node in endpoint.nodes), *LOCAL_NODES)
+"""In the order of ComfyUI's list."""
 RATES: tuple[Rate, ...] = tuple(dict.fromkeys(endpoint.rate for endpoint in ENDPOINTS if endpoint.rate is not None))
 _BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 

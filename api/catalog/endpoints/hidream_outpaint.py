@@ -13,8 +13,8 @@ from ...core import InvalidInputError, Text
 from .. import outpainting
 from ..endpoint import HiDreamEndpoint, Rate
 from ..node import Given, NodePlan, PaidNode, PlannedCall, Socket, encoded
-from ..outpainting import Size
-from ..widgets import POSITION, PROFILE, TAKE, FloatWidget, IntWidget
+from ..outpainting import POSITION, RATIO, Size
+from ..widgets import PROFILE, TAKE, IntWidget
 from ..wire import HiDreamRequest, ImageField
 
 if TYPE_CHECKING:
@@ -52,18 +52,7 @@ _LAYOUT = (
     _pixels(
         "canvas_height", "画布高度", Text("Height of the new canvas, px.", "新画布的高度（像素）。"), 1024, _MIN_CANVAS
     ),
-    FloatWidget(
-        "ratio",
-        Text("ratio", "占比 ratio"),
-        Text(
-            "Linear share of the canvas that the original spans on its tighter side; 0.5 is a quarter of a square by "
-            "area.",
-            "原图先碰到画布的那一边占画布边长的比例；0.5 相当于正方形画布面积的四分之一。",
-        ),
-        0.5,
-        0.05,
-        1.0,
-    ),
+    RATIO,
     POSITION,
     _pixels(
         "x_offset",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hidream_volcengine.api.catalog import ENDPOINTS
 from PIL import Image
 from playwright.sync_api import Route, expect
 
@@ -17,12 +18,6 @@ from tests.browser.frontend import Frontend
 from tests.browser.looks import looks
 from tests.browser.tasks.tasks_tab import TasksTab
 
-NODE_OF = {
-    "hidream outpaint": "HiDreamAPIOutpaint",
-    "hidream image to image": "HiDreamAPIImageToImage",
-    "hidream upscale": "HiDreamAPIUpscale",
-    "hidream model photo set": "HiDreamAPIModelPhotoSet",
-}
 STATES = {
     "prepared": ("Not sent yet", "not billed", "尚未发送", "未计费"),
     "submitting": ("Being sent", "may be billed", "发送中", "可能计费"),
@@ -113,7 +108,7 @@ def task(number: int, state: str = "delivered", **given: Any) -> dict[str, Any]:
         "journal_id": f"rv-{number:016x}",
         "state": state,
         "provider": "HiDream",
-        "endpoint": list(NODE_OF)[number % len(NODE_OF)],
+        "endpoint": ENDPOINTS[number % len(ENDPOINTS)].name,
         "profile": "default",
         "sandbox": False,
         "task_id": f"task-{number}",
@@ -442,13 +437,12 @@ def test_nodes_are_called_as_elsewhere(shared_frontend: Frontend, server: Server
     address = "/extensions/ComfyUI-HiDream-Volcengine/tasks/texts.mjs"
     names = shared_frontend.page.evaluate(f"async () => (await import('{address}')).texts().nodes")
     definitions = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
-    assert {endpoint: names.pop(endpoint) for endpoint in NODE_OF} == {
-        endpoint: definitions[node]["display_name"] for endpoint, node in NODE_OF.items()
-    }
-    # Two nodes share this one.
-    [(endpoint, name)] = names.items()
-    assert endpoint == "volcengine outpaint"
-    assert definitions["VolcengineAPIOutpaint"]["display_name"].startswith(name)
+    assert names == {endpoint.name: getattr(endpoint.shown, language) for endpoint in ENDPOINTS}
+    for endpoint in ENDPOINTS:
+        titles = [definitions[node.node_id]["display_name"] for node in endpoint.nodes]
+        # Where several nodes share one endpoint, their titles begin with its name.
+        assert [title for title in titles if not title.startswith(names[endpoint.name])] == []
+        assert len(titles) > 1 or titles == [names[endpoint.name]]
 
 
 def test_light_palette(server: Server, open_tab: Callable[[], TasksTab], shared_frontend: Frontend, look: str) -> None:
