@@ -12,7 +12,7 @@ from pathlib import Path
 from api.journal.model import TRANSITIONS, Event, State
 from devtools import vectors
 from devtools.environment import ROOT
-from devtools.generators import endpoint_names, help_pages, locales
+from devtools.generators import help_pages, locales, node_list
 
 _ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 _BEGIN, _END = "<!-- dev.py generate: states -->\n", "<!-- end -->\n"
@@ -25,7 +25,7 @@ def generated() -> dict[Path, str]:
         vectors.FILE: vectors.text(),
         **locales.files(),
         **help_pages.files(),
-        **endpoint_names.files(),
+        **node_list.files(),
     }
 
 

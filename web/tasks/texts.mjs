@@ -1,10 +1,8 @@
 // The texts of the Tasks tab, in English and Chinese. `states`: a word, what it means for money, and an explanation.
-import { NAMES } from "../endpoint_names.mjs";
 import { chinese } from "../pack.js";
 
 const EN = {
   locale: "en",
-  nodes: NAMES.en,
   states: {
     prepared: ["Not sent yet", "not billed", "Written down; nothing was sent, or it was certainly not accepted."],
     submitting: ["Being sent", "may be billed", "The request is on its way; its answer is not here yet."],
@@ -128,7 +126,6 @@ const EN = {
 
 const ZH = {
   locale: "zh",
-  nodes: NAMES.zh,
   states: {
     prepared: ["尚未发送", "未计费", "已记录；尚未发送，或确定未被受理。"],
     submitting: ["发送中", "可能计费", "请求已发出，尚未收到应答。"],
