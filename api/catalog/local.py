@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ..core import FILLS, OUTPUT_SIZES, PASTE_MODES, Fill, OutputSize, PasteMode, Position, Text
 from .node import Node, Output, Socket
-from .outpainting import PLACEMENT, POSITION, RATIO
+from .outpainting import ALIASES, PLACEMENT, POSITION, RATIO
 from .widgets import PROFILE, BooleanWidget, ComboWidget, FloatWidget, IntWidget, StringWidget
 
 # ---- Outpaint Placement
@@ -151,6 +151,7 @@ OUTPAINT_PLACEMENT = Node(
         FILL,
         FEATHERING,
     ),
+    aliases=(*ALIASES, "placement", "canvas", "pad", "布局"),
     outputs=(
         PLACEMENT,
         *(
@@ -265,6 +266,7 @@ OUTPAINT_PASTE_BACK = Node(
         *SETTINGS,
         REGISTRATION,
     ),
+    aliases=(*ALIASES, "paste back", "restore original", "composite", "贴回"),
     outputs=(
         Output(
             "IMAGE",
@@ -320,7 +322,8 @@ def task_result(endpoints: Sequence[str]) -> Node:
                 max_length=200,
             ),
         ),
-        outputs=(
+        aliases=("task", "resume", "fetch", "task_id", "取回", "任务"),
+    outputs=(
             Output(
                 "IMAGE",
                 Text("images", "图片"),

@@ -48,6 +48,9 @@ PLACEMENT = Output(
     Text("placement", "位置信息"),
     Text("Where the original lies in the canvas.", "原图在画布中的位置。"),
 )
+ALIASES = ("outpaint", "outpainting", "uncrop", "extend", "expand image", "扩图", "外扩", "智能扩图")
+"""Words by which the node search finds an outpaint node."""
+
 OUTPUTS = (
     Output("IMAGE", Text("image", "图片"), Text("The extended pictures.", "扩展后的图片。")),
     Output("MASK", Text("mask", "遮罩"), Text("1 where pixels are new.", "新生成的像素处为 1。")),

@@ -151,8 +151,8 @@ ENDPOINT = HiDreamEndpoint(
             node_id="HiDreamAPIOutpaint",
             title=Text("HiDream Outpaint", "HiDream 扩图"),
             says=Text(
-                "Puts the image into a larger canvas and lets HiDream paint around it. Every call is paid.",
-                "把图片放进更大的画布，由 HiDream（智象未来）绘制周围内容。每次调用都会计费。",
+                "Paid: puts the image into a larger canvas and lets HiDream paint around it. Every call is billed.",
+                "付费：把图片放进更大的画布，由 HiDream（智象未来）绘制周围内容。每次调用都会计费。",
             ),
             inputs=(
                 Socket(
@@ -172,6 +172,7 @@ ENDPOINT = HiDreamEndpoint(
             ),
             outputs=outpainting.OUTPUTS,
             plan=_plan,
+            aliases=(*outpainting.ALIASES, "canvas"),
             example="hidream_outpaint",
             shows_original=True,
         ),

@@ -17,6 +17,7 @@ from hidream_volcengine.api.catalog import (
     ComboWidget,
     FloatWidget,
     IntWidget,
+    PaidNode,
     ProfileWidget,
     Socket,
     StringWidget,
@@ -154,3 +155,20 @@ def test_an_added_input_is_optional_has_a_default_and_comes_last(group: str, spe
         node["input"]["required"] |= node["input"].pop("optional")
         node["input_order"] = {"required": ["image", "take", "new"]}
     assert faults_of_added(node, ["image", "take"]) == fault
+
+
+def test_tools_see_which_nodes_cost_money_and_find_them(comfyui: ComfyUI) -> None:
+    """The badge and the aliases where the host's schema knows them; the descriptions everywhere."""
+    known = comfyui.object_info()
+    for node in NODES:
+        told = known[node.node_id]
+        is_paid = isinstance(node, PaidNode)
+        assert told["description"].startswith("Paid: ") is node.says.zh.startswith("付费：") is is_paid
+        assert len(node.aliases) > 2
+        if "search_aliases" in told:
+            assert told["search_aliases"] == list(node.aliases)
+        if "price_badge" in told:
+            assert (told["price_badge"] is not None) is is_paid
+        if is_paid and told.get("price_badge"):
+            assert "sandbox" in told["price_badge"]["expr"]
+            assert [widget["name"] for widget in told["price_badge"]["depends_on"]["widgets"]] == ["profile"]
