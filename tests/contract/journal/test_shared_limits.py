@@ -71,6 +71,25 @@ def test_endpoints_with_one_rate_share_its_pictures(still: Shop, declare: Callab
     assert sum(len(pictures(buying.wait())) for buying in [first, *buyings]) == 6
 
 
+def test_a_small_task_of_a_rate_does_not_overtake_a_large_one(still: Shop, declare: Callable[..., None]) -> None:
+    assert OUTPAINT.rate is not None
+    declare("rate", OUTPAINT.rate, OUTPAINT, IMG2IMG)
+    clock = still.clock
+    assert isinstance(clock, Clock)
+    still.settings.update(UNLIMITED, REMOTE_IMAGE_HIDREAM_OUTPAINT_PER_MINUTE="4")
+    still.buy(outpaint(still.hidream, A))
+    large = still.buying(img2img(still.hidream, A, count=4))
+    large.reaches("queued", "waiting")
+    rises_to(lambda: still.accepted, 1)
+    small_one = still.buying(outpaint(still.hidream, A, 1))
+    rises_to(lambda: still.accepted, 1)
+    clock.now += 61
+    rises_to(lambda: still.accepted, 2)
+    assert len(pictures(large.wait())) == 4
+    clock.now += 61
+    assert len(pictures(small_one.wait())) == 1
+
+
 def test_tasks_of_an_endpoint_with_a_limit_of_its_own(still: Shop, declare: Callable[..., None]) -> None:
     declare("at_once", TWO, UPSCALE)
     still.settings.update(UNLIMITED, REMOTE_IMAGE_HIDREAM_AT_ONCE="1")
