@@ -5,7 +5,7 @@
   python dev.py report NODE [--yes]            one real call with your keys, told in a redacted file for a bug report
   python dev.py bench [name ...]               this pack's ways and others' side by side, as ratios
   python dev.py lint                           ruff and mypy
-  python dev.py generate                       write what is derived from the code: tables, test vectors
+  python dev.py generate                       write what is derived from the code: words, tables, test vectors
   python dev.py host [PATH | pinned]           which ComfyUI demo and tests use
 """
 

@@ -18,6 +18,7 @@ from .catalog import (
     PROFILE,
     RETURN_THE_REST,
     TAKE,
+    TASK_RESULT,
     BooleanWidget,
     ComboWidget,
     FloatWidget,
@@ -34,7 +35,9 @@ from .catalog import (
     StringWidget,
     VolcengineEndpoint,
     Widget,
+    checked_values,
     endpoint_named,
+    local,
 )
 from .core import (
     THREAD_PREFIX,
@@ -60,7 +63,7 @@ from .core import (
 from .profiles import ProfileFile, first_profile, profile_names
 
 if TYPE_CHECKING:
-    from .catalog import checks, outpainting
+    from .catalog import outpainting
     from .core import (
         Budget,
         CallCancelled,
@@ -104,7 +107,6 @@ _LAZY = {
 }
 # From a name to the module that it stands for: `api.tensors.encode`.
 _WHOLE = {
-    "checks": "catalog.checks",
     "outpainting": "catalog.outpainting",
     "geometry": "pixels.geometry",
     "tensors": "pixels.tensors",

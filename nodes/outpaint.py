@@ -12,11 +12,10 @@ from comfy_api.latest import io
 from numpy.typing import NDArray
 
 from .. import api
-from ..api import InvalidInputError, RemoteImageError, Text, choices
+from ..api import InvalidInputError, RemoteImageError, Text, checked_values, choices, local
 from .comfy import host
 from .common import Notes, check_result_fits_memory, size_of
-from .schema import CATEGORY, OutpaintPlacement
-from .widgets import BooleanWidget, ComboWidget, FloatWidget, IntWidget, checked, inputs
+from .schema import schema_of
 
 
 def _without_billing(execute: Callable[..., Awaitable[io.NodeOutput]]) -> Callable[..., Awaitable[io.NodeOutput]]:
@@ -35,106 +34,19 @@ def _without_billing(execute: Callable[..., Awaitable[io.NodeOutput]]) -> Callab
 
 # ---- placement
 
-_MAX_SIDE = 16384
-_IN_ASPECT, _IN_CANVAS, _PER_SIDE = "aspect ratio", "canvas size", "pixels per side"
-_TARGET = ComboWidget(
-    "target",
-    (_IN_ASPECT, _IN_CANVAS, _PER_SIDE),
-    _IN_ASPECT,
-    "What the new canvas is made from. `aspect ratio`: the smallest canvas of that shape around the original, which "
-    "keeps its pixels; `canvas size`: the original is scaled into it; `pixels per side`: left, top, right and bottom.",
-)
-_SHAPES = ("1:1", "5:4", "4:5", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16", "2:1", "1:2", "21:9", "9:21", "1.91:1")
-_ASPECT_RATIO = ComboWidget(
-    "aspect_ratio", _SHAPES, "16:9", "Width : height of the canvas; only with the target `aspect ratio`."
-)
-
-
-def _canvas_side(name: str, what: str) -> IntWidget:
-    return IntWidget(name, 1024, 16, _MAX_SIDE, f"{what} of the canvas, px; only with the target `canvas size`.")
-
-
-_CANVAS_WIDTH = _canvas_side("canvas_width", "Width")
-_CANVAS_HEIGHT = _canvas_side("canvas_height", "Height")
-_RATIO = FloatWidget(
-    "ratio",
-    1.0,
-    0.05,
-    1.0,
-    "Linear share of the canvas that the original spans on its tighter side; 0.5 is a quarter of a square by area. "
-    "Not with `pixels per side`.",
-)
-_POSITION: ComboWidget[choices.Position] = ComboWidget(
-    "position",
-    choices.POSITIONS,
-    "center",
-    "Where the original lies in the canvas; `offset` uses x_offset and y_offset. Not with `pixels per side`.",
-)
-_X_OFFSET = IntWidget("x_offset", 0, 0, _MAX_SIDE, "Left edge of the original, px of the canvas; only with `offset`.")
-_Y_OFFSET = IntWidget("y_offset", 0, 0, _MAX_SIDE, "Top edge of the original, px of the canvas; only with `offset`.")
-
-
-_CANVAS = (_CANVAS_WIDTH, _CANVAS_HEIGHT)
-_WHERE = (_RATIO, _POSITION, _X_OFFSET, _Y_OFFSET)
-
-
-def _side(name: str, where: str) -> IntWidget:
-    return IntWidget(name, 0, 0, _MAX_SIDE, f"New pixels {where}; only with the target `pixels per side`.")
-
-
-_LEFT = _side("left", "on the left")
-_TOP = _side("top", "above")
-_RIGHT = _side("right", "on the right")
-_BOTTOM = _side("bottom", "below")
-_SIDES = (_LEFT, _TOP, _RIGHT, _BOTTOM)
-_FILL: ComboWidget[choices.Fill] = ComboWidget(
-    "fill",
-    choices.FILLS,
-    "grey",
-    "What the padded image shows in the new area: flat grey (as Pad Image for Outpainting) or white, the edge pixels "
-    "repeated, or those strongly blurred.",
-)
-_FEATHERING = IntWidget(
-    "feathering",
-    0,
-    0,
-    4096,
-    "How far the mask fades into the original, px, as in Pad Image for Outpainting; only at sides with new pixels.",
-)
-
 
 class RemoteOutpaintPlacement(io.ComfyNode):
     """Where an original lies in a larger canvas, for every outpaint node, remote or local."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="RemoteOutpaintPlacement",
-            display_name="Outpaint Placement",
-            category=CATEGORY,
-            description="Lays the image out in a larger canvas, for outpaint nodes of any kind. Local and free.",
-            inputs=[
-                io.Image.Input("image", tooltip="Every image of a batch gets the same placement."),
-                *inputs(_TARGET, _ASPECT_RATIO, *_CANVAS, *_WHERE, *_SIDES, _FILL, _FEATHERING),
-            ],
-            outputs=[
-                OutpaintPlacement.Output(display_name="placement", tooltip="Where the original lies in the canvas."),
-                io.Int.Output(display_name="left", tooltip="New pixels on the left."),
-                io.Int.Output(display_name="top", tooltip="New pixels above."),
-                io.Int.Output(display_name="right", tooltip="New pixels on the right."),
-                io.Int.Output(display_name="bottom", tooltip="New pixels below."),
-                io.Int.Output(display_name="canvas_width", tooltip="Width of the canvas, px."),
-                io.Int.Output(display_name="canvas_height", tooltip="Height of the canvas, px."),
-                io.Image.Output(display_name="image", tooltip="The padded pictures."),
-                io.Mask.Output(display_name="mask", tooltip="1 where pixels are new."),
-            ],
-        )
+        return schema_of(local.OUTPAINT_PLACEMENT)
 
     @classmethod
     @_without_billing
     async def execute(cls, image: Any, target: str, fill: str, feathering: int, **layout: Any) -> io.NodeOutput:
-        target, chosen_fill = _TARGET.check(target), _FILL.check(fill)
-        feathering = _FEATHERING.check(feathering)
+        target, chosen_fill = local.TARGET.check(target), local.FILL.check(fill)
+        feathering = local.FEATHERING.check(feathering)
         originals, image_notes = await host.off_loop(api.tensors.images_from_tensor, image)
         notes = Notes(image_notes)
         size = size_of(originals[0])
@@ -161,13 +73,13 @@ def _placement(size: tuple[int, int], target: str, layout: dict[str, Any]) -> ap
     Raises:
         InvalidInputError: a value is outside its limits, or the original would leave the canvas.
     """
-    if target == _PER_SIDE:
-        return api.geometry.pad(*size, **checked(_SIDES, layout))
-    where = checked(_WHERE, layout)
-    if target == _IN_ASPECT:
-        width, height = map(float, _ASPECT_RATIO.check(layout["aspect_ratio"]).split(":"))
+    if target == local.PER_SIDE:
+        return api.geometry.pad(*size, **checked_values(local.SIDES, layout))
+    where = checked_values(local.WHERE, layout)
+    if target == local.IN_ASPECT:
+        width, height = map(float, local.ASPECT_RATIO.check(layout["aspect_ratio"]).split(":"))
         return api.geometry.place_in_aspect(*size, width, height, **where)
-    return api.geometry.place(*size, **(where | checked(_CANVAS, layout)))
+    return api.geometry.place(*size, **(where | checked_values(local.CANVAS, layout)))
 
 
 def _note_layout(notes: Notes, size: tuple[int, int], placement: api.Placement) -> None:
@@ -232,33 +144,6 @@ def _mask(placement: api.Placement, feathering: int) -> Any:
 
 # ---- paste back
 
-_MODE: ComboWidget[choices.PasteMode] = ComboWidget(
-    "mode",
-    choices.PASTE_MODES,
-    "exact",
-    "`exact`: every pixel of the original is kept; `blend`: it fades into the new picture from the seam inwards.",
-)
-_BLEND_PIXELS = IntWidget("blend_pixels", 16, 1, 1024, "How far it fades, px of the result; only with `blend`.")
-_OUTPUT_SIZE: ComboWidget[choices.OutputSize] = ComboWidget(
-    "output_size",
-    choices.OUTPUT_SIZES,
-    "native",
-    "`native`: the original has its own size, the generated picture is scaled to it; `generated`: the generated "
-    "picture keeps its size; `factor`: a multiple of the native size.",
-)
-_FACTOR = FloatWidget("factor", 1.0, 0.05, 8.0, "Multiple of the native size; only with the output size `factor`.")
-_MATCH_COLOR = BooleanWidget(
-    "match_color", False, "Correct the colours of the new area only, smoothly, so that they meet the original's."
-)
-_SETTINGS = (_MODE, _BLEND_PIXELS, _OUTPUT_SIZE, _FACTOR, _MATCH_COLOR)
-_REGISTRATION = ComboWidget(
-    "registration",
-    ("report", "correct"),
-    "report",
-    "Shift and scale of the generated picture are measured: tell them, or also move it where they are small. "
-    "The original never moves.",
-)
-
 _GENERATED, _ORIGINAL = Text("input `generated`", "输入 `generated` "), Text("input `original`", "输入 `original` ")
 
 
@@ -267,27 +152,7 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="RemoteOutpaintPasteBack",
-            display_name="Outpaint Paste Back",
-            category=CATEGORY,
-            description="Puts the original's own pixels back on an outpainted picture of any size. Local and free.",
-            inputs=[
-                io.Image.Input("generated", tooltip="The outpainted pictures, enlarged or not, but not cropped."),
-                io.Image.Input("original", tooltip="One for all, or each for as many pictures in a row."),
-                OutpaintPlacement.Input(
-                    "placement",
-                    tooltip="Where the original lies in the canvas; best from Outpaint Placement: the canvas is then "
-                    "exactly the one asked for.",
-                ),
-                *inputs(*_SETTINGS, _REGISTRATION),
-            ],
-            outputs=[
-                io.Image.Output(display_name="image", tooltip="The pictures with the original's pixels."),
-                io.Mask.Output(display_name="mask", tooltip="1 where pixels are new, fractions where they are mixed."),
-                io.String.Output(display_name="report", tooltip="What was measured and done, in English and Chinese."),
-            ],
-        )
+        return schema_of(local.OUTPAINT_PASTE_BACK)
 
     @classmethod
     @_without_billing
@@ -295,7 +160,8 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
         cls, generated: Any, original: Any, placement: Any, registration: str, **values: Any
     ) -> io.NodeOutput:
         settings = api.paste.Settings(
-            **checked(_SETTINGS, values), correct=_REGISTRATION.check(registration) == "correct"
+            **checked_values(local.SETTINGS, values),
+            correct=local.REGISTRATION.check(registration) == local.CORRECT,
         )
         placed = api.outpainting.checked_placement(placement)
         pictures, generated_notes = await host.off_loop(api.tensors.images_from_tensor, generated, _GENERATED)

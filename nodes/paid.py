@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from comfy_api.latest import io
 
 from .. import api
-from ..api import ENDPOINTS, ON_PARTIAL, PROFILE, RETURN_THE_REST, TAKE, InvalidInputError, Text
+from ..api import ENDPOINTS, ON_PARTIAL, PROFILE, RETURN_THE_REST, TAKE, InvalidInputError, Text, checked_values
 from .comfy import host
 from .common import (
     Notes,
@@ -45,9 +45,7 @@ class PaidNode(RemoteNode):
     @classmethod
     async def execute(cls, **inputs: Any) -> io.NodeOutput:
         node, notes = cls.NODE, Notes()
-        values: dict[str, Any] = {
-            widget.id: widget.check(inputs.get(widget.id, widget.default)) for widget in node.widgets
-        }
+        values = checked_values(node.widgets, inputs)
         given = _given(node, inputs, values, notes)
         plan = await host.off_loop(node.plan, given)
         if plan.size is not None:

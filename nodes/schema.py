@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from comfy_api.latest import io
 
 from .. import api
 from ..api import (
+    PROFILE,
     BooleanWidget,
     ComboWidget,
     FloatWidget,
@@ -25,13 +27,12 @@ from .comfy.host import PROFILE_FILE
 
 CATEGORY = "HiDream & Volcengine"
 
-OutpaintPlacement = io.Custom("OUTPAINT_PLACEMENT")
 _TYPES: dict[str, Any] = {
     "IMAGE": io.Image,
     "MASK": io.Mask,
     "INT": io.Int,
     "STRING": io.String,
-    "OUTPAINT_PLACEMENT": OutpaintPlacement,
+    "OUTPAINT_PLACEMENT": io.Custom("OUTPAINT_PLACEMENT"),
 }
 
 
@@ -45,7 +46,25 @@ def schema_of(node: api.Node, hidden: Sequence[io.Hidden] = ()) -> io.Schema:
         inputs=[_input(one) for one in node.inputs],
         outputs=[_output(one) for one in node.outputs],
         hidden=list(hidden),
+        **_newer_fields(node),
     )
+
+
+# No price: what a picture costs is between the account's owner and the service.
+_BADGE = (
+    '(widgets.profile = "sandbox") ? {"type": "text", "text": "Free (sandbox)"} : {"type": "text", "text": "Paid"}'
+)
+
+
+def _newer_fields(node: api.Node) -> dict[str, Any]:
+    """Fields of the schema that older hosts do not know; none of them changes what a node does."""
+    known = {field.name for field in fields(io.Schema)}
+    newer: dict[str, Any] = {}
+    if "search_aliases" in known:
+        newer["search_aliases"] = list(node.aliases)
+    if "price_badge" in known and isinstance(node, api.PaidNode):
+        newer["price_badge"] = io.PriceBadge(expr=_BADGE, depends_on=io.PriceBadgeDepends(widgets=[PROFILE.id]))
+    return newer
 
 
 def _output(output: Output) -> io.Output:

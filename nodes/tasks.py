@@ -4,30 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
 
 from comfy_api.latest import io
 
 from .. import api
-from ..api import ENDPOINTS, ConfigurationError, InvalidInputError, Text, endpoint_named
+from ..api import TASK_RESULT, ConfigurationError, InvalidInputError, Text, checked_values, endpoint_named
 from .comfy import host
 from .common import Notes, RemoteNode, pictures_of
-from .schema import CATEGORY
-from .widgets import PROFILE, ComboWidget, StringWidget
-
-_PROFILE = replace(PROFILE, tooltip="The profile that bought the task.")
-_ENDPOINT = ComboWidget(
-    "endpoint",
-    [endpoint.name for endpoint in ENDPOINTS],
-    ENDPOINTS[0].name,
-    "The service that the task was given to; not needed for what this server's task list knows.",
-)
-_TASK_ID = StringWidget(
-    "task_id",
-    "The task_id that an error names, or a journal id (rv-…) of this server's task list.",
-    multiline=False,
-    max_length=200,
-)
+from .schema import schema_of
 
 # By the widget `task_id`.
 _incomplete_fetches: Counter[str | None] = Counter()
@@ -38,18 +22,7 @@ class RemoteTaskResult(RemoteNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="RemoteTaskResult",
-            display_name="Remote Task Result",
-            category=CATEGORY,
-            description="Fetches the pictures of a task that was paid before. Free of charge.",
-            inputs=[_PROFILE.input(), _ENDPOINT.input(), _TASK_ID.input()],
-            outputs=[
-                io.Image.Output(
-                    display_name="images", is_output_list=True, tooltip="The pictures, each in its own size."
-                )
-            ],
-        )
+        return schema_of(TASK_RESULT)
 
     @classmethod
     def fingerprint_inputs(cls, task_id: str | None, **_: object) -> int:
@@ -64,7 +37,8 @@ class RemoteTaskResult(RemoteNode):
 
     @classmethod
     async def execute(cls, profile: str, endpoint: str, task_id: str) -> io.NodeOutput:
-        endpoint, wanted = _ENDPOINT.check(endpoint), _checked_task_id(task_id)
+        values = checked_values(TASK_RESULT.widgets, {"endpoint": endpoint, "task_id": task_id})
+        endpoint, wanted = values["endpoint"], _not_empty(values["task_id"].strip())
         journal = await host.off_loop(host.SERVER_JOURNAL.open)
         service = await host.off_loop(_service, journal, profile, endpoint, wanted)
         delivery = await host.fetch(journal, service, wanted)
@@ -101,9 +75,8 @@ def _of_endpoint(profile: str, name: str) -> api.Service:
     return host.profiles().service(profile, endpoint_named(name))
 
 
-def _checked_task_id(task_id: object) -> str:
-    chosen = _TASK_ID.check(task_id).strip()
-    if not chosen:
+def _not_empty(task_id: str) -> str:
+    if not task_id:
         raise InvalidInputError(
             Text(
                 "`task_id` is empty. Remote tasks in the sidebar lists the ids; a row dragged from there into the "
@@ -111,4 +84,4 @@ def _checked_task_id(task_id: object) -> str:
                 "`task_id` 为空。侧边栏的「远程任务」中列有编号；从中将一行拖入画布即可自动填好。",
             )
         )
-    return chosen
+    return task_id

@@ -5,8 +5,11 @@ Nothing here knows ComfyUI, a network or a database. ComfyUI's start loads it, s
 
 from __future__ import annotations
 
-from ..core import ConfigurationError, Text
-from .endpoint import Endpoint, HiDreamEndpoint, Rate, VolcengineEndpoint
+from typing import TYPE_CHECKING
+
+from .. import core
+from ..core import ConfigurationError, Provider, Text
+from .endpoint import AtOnce, DeclaredLimit, Endpoint, HiDreamEndpoint, Rate, VolcengineEndpoint
 from .endpoints import (
     hidream_image_to_image,
     hidream_model_photo_set,
@@ -14,6 +17,7 @@ from .endpoints import (
     hidream_upscale,
     volcengine_outpaint,
 )
+from .local import OUTPAINT_PASTE_BACK, OUTPAINT_PLACEMENT, task_result
 from .node import Given, Node, NodePlan, Output, PaidNode, PlannedCall, Socket
 from .outpainting import checked_placement, fills_canvas, note_resized
 from .widgets import (
@@ -28,8 +32,12 @@ from .widgets import (
     ProfileWidget,
     StringWidget,
     Widget,
+    checked_values,
 )
 from .wire import HiDreamRequest, WireRequest, checked
+
+if TYPE_CHECKING:
+    from ..core import Ceiling, Limits
 
 # In this order Remote Task Result offers them, and ComfyUI lists the nodes.
 ENDPOINTS: tuple[HiDreamEndpoint | VolcengineEndpoint, ...] = (
@@ -39,7 +47,10 @@ ENDPOINTS: tuple[HiDreamEndpoint | VolcengineEndpoint, ...] = (
     hidream_model_photo_set.ENDPOINT,
     volcengine_outpaint.ENDPOINT,
 )
-RATES: tuple[Rate, ...] = tuple(dict.fromkeys(endpoint.rate for endpoint in ENDPOINTS if endpoint.rate is not None))
+TASK_RESULT = task_result([endpoint.name for endpoint in ENDPOINTS])
+LOCAL_NODES: tuple[Node, ...] = (OUTPAINT_PLACEMENT, OUTPAINT_PASTE_BACK, TASK_RESULT)
+NODES: tuple[Node, ...] = (*(node for endpoint in ENDPOINTS for node in endpoint.nodes), *LOCAL_NODES)
+"""In the order of ComfyUI's list."""
 _BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 
 
@@ -52,3 +63,20 @@ def endpoint_named(name: str) -> HiDreamEndpoint | VolcengineEndpoint:
     if name not in _BY_NAME:
         raise ConfigurationError(Text(f"This version knows no endpoint {name!r}.", f"此版本不支持端点 {name!r}。"))
     return _BY_NAME[name]
+
+
+def declared_limits() -> dict[DeclaredLimit, Provider]:
+    """The limits that endpoints declare, each once, and whose account they are of."""
+    found = ((limit, each.provider) for each in ENDPOINTS for limit in (each.at_once, each.rate))
+    return {limit: provider for limit, provider in found if limit is not None}
+
+
+def ceiling(endpoint: Endpoint, limits: Limits) -> Ceiling:
+    """What of an account's limits holds at an endpoint."""
+    own, rate = endpoint.at_once, endpoint.rate
+    return core.Ceiling(
+        at_once=limits.declared.get(own.setting) if own is not None else limits.at_once,
+        per_minute=limits.declared.get(rate.setting) if rate is not None else None,
+        own_at_once={each.name: each.at_once.setting for each in ENDPOINTS if each.at_once is not None},
+        rates={each.name: each.rate.setting for each in ENDPOINTS if each.rate is not None},
+    )

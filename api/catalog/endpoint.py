@@ -4,29 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from .. import core
 from ..core import Provider, Text
 from .node import PaidNode
-
-if TYPE_CHECKING:
-    from ..core import Ceiling, Limits
 
 _DAY_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class Rate:
-    """How many pictures of an endpoint one account may have in any 60 seconds; endpoints with one rate share it.
+class DeclaredLimit:
+    """A limit of an account that an endpoint declares; endpoints that declare the same object share it.
 
-    ``setting`` is the name of the profile's setting, ``default`` its value where nothing sets it, ``label`` its name in
-    the settings dialog.
+    Profiles, their file, the settings dialog, the environment and ``docs/settings.md`` have it by this declaration.
+
+    Args:
+        setting: the name of the profile's setting.
+        default: the value where nothing sets it; 0 = no limit.
+        label: its name in the settings dialog.
     """
 
     setting: str
     default: int
     label: Text
+
+
+class Rate(DeclaredLimit):
+    """How many pictures in any 60 seconds."""
+
+
+class AtOnce(DeclaredLimit):
+    """How many tasks at once. An endpoint without one has the provider's limit, with all others that have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +53,13 @@ class Endpoint:
     nodes: Sequence[PaidNode]
     title: Text | None = None
     rate: Rate | None = None
+    at_once: AtOnce | None = None
     kept_for: float = _DAY_S
 
     @property
     def shown(self) -> Text:
         """Its name for the user."""
         return self.title or self.nodes[0].title
-
-    def ceiling(self, limits: Limits) -> Ceiling:
-        """What of an account's limits holds here."""
-        return core.Ceiling(limits.at_once, limits.per_minute.get(self.rate.setting) if self.rate is not None else None)
 
 
 @dataclass(frozen=True, kw_only=True)

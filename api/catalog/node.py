@@ -41,13 +41,17 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A node: its id, which is final, its words, and its inputs and outputs in their order."""
+    """A node: its id, which is final, its words, and its inputs and outputs in their order.
+
+    ``aliases``: other words by which the node search finds it.
+    """
 
     node_id: str
     title: Text
     says: Text
     inputs: Sequence[Socket | ProfileWidget | Widget]
     outputs: Sequence[Output]
+    aliases: Sequence[str] = ()
 
     @property
     def widgets(self) -> list[Widget]:

@@ -1,4 +1,4 @@
-"""What outpaint nodes share: the inputs and outputs of a placement, and checks and notes about it.
+"""What outpaint nodes share: widgets, the inputs and outputs of a placement, and checks and notes about it.
 
 ``pixels`` is imported as a whole, because it loads its modules only when a name of it is used.
 """
@@ -10,9 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import pixels
-from ..core import InvalidInputError, Text
+from ..core import POSITIONS, InvalidInputError, Position, Text
 from .node import Given, NodePlan, Output, PlannedCall, Socket
-from .widgets import FloatWidget
+from .widgets import ComboWidget, FloatWidget
 
 if TYPE_CHECKING:
     import torch
@@ -22,14 +22,39 @@ if TYPE_CHECKING:
 Size = tuple[int, int]
 """Width and height."""
 
+RATIO = FloatWidget(
+    "ratio",
+    Text("ratio", "占比 ratio"),
+    Text(
+        "Linear share of the canvas that the original spans on its tighter side; 0.5 is a quarter of a square by area.",
+        "原图先碰到画布的那一边占画布边长的比例；0.5 相当于正方形画布面积的四分之一。",
+    ),
+    0.5,
+    0.05,
+    1.0,
+)
+POSITION: ComboWidget[Position] = ComboWidget(
+    "position",
+    Text("position", "位置"),
+    Text(
+        "Where the original lies in the canvas; `offset` uses x_offset and y_offset.",
+        "原图在画布中的位置；选 offset 时使用 x_offset 与 y_offset。",
+    ),
+    "center",
+    POSITIONS,
+)
+PLACEMENT = Output(
+    "OUTPAINT_PLACEMENT",
+    Text("placement", "位置信息"),
+    Text("Where the original lies in the canvas.", "原图在画布中的位置。"),
+)
+ALIASES = ("outpaint", "outpainting", "uncrop", "extend", "expand image", "扩图", "外扩", "智能扩图")
+"""Words by which the node search finds an outpaint node."""
+
 OUTPUTS = (
     Output("IMAGE", Text("image", "图片"), Text("The extended pictures.", "扩展后的图片。")),
     Output("MASK", Text("mask", "遮罩"), Text("1 where pixels are new.", "新生成的像素处为 1。")),
-    Output(
-        "OUTPAINT_PLACEMENT",
-        Text("placement", "位置信息"),
-        Text("Where the original lies in the canvas.", "原图在画布中的位置。"),
-    ),
+    PLACEMENT,
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ..core import FORMATS, POSITIONS, Format, Position, Text
+from ..core import FORMATS, Format, Text
 from . import checks
 
 MAX_INT = 2**31 - 1
@@ -154,6 +154,15 @@ def _widget(name: str, field: FieldInfo, shown: Shown) -> Widget:
     raise TypeError(f"{name}: no widget shows {field.annotation}")
 
 
+def checked_values(widgets: Sequence[Widget], values: Mapping[str, object]) -> dict[str, Any]:
+    """The checked values of these widgets, by id; one that is not among ``values`` has its default.
+
+    Raises:
+        InvalidInputError: a value is not allowed.
+    """
+    return {widget.id: widget.check(values.get(widget.id, widget.default)) for widget in widgets}
+
+
 # ---- widgets of several nodes
 
 PROFILE = ProfileWidget(
@@ -188,16 +197,6 @@ ON_PARTIAL = ComboWidget(
     ),
     "error",
     ("error", RETURN_THE_REST),
-)
-POSITION: ComboWidget[Position] = ComboWidget(
-    "position",
-    Text("position", "位置"),
-    Text(
-        "Where the original lies in the canvas; `offset` uses x_offset and y_offset.",
-        "原图在画布中的位置；选 offset 时使用 x_offset 与 y_offset。",
-    ),
-    "center",
-    POSITIONS,
 )
 UPLOAD: ComboWidget[Format] = ComboWidget(
     "upload",

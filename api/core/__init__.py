@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from .choices import (
     DEFAULT_PROFILE,
+    FILLS,
     FORMATS,
     GENDERS,
+    OUTPUT_SIZES,
+    PASTE_MODES,
     POSITIONS,
     SANDBOX_PROFILE,
     Fill,

@@ -23,21 +23,35 @@ class Budget:
 class Limits:
     """What the services are said to allow one account; ``None`` = no limit.
 
-    ``at_once`` counts tasks. ``per_minute`` counts pictures in any 60 seconds, by the name of an endpoint's rate.
+    ``at_once`` counts tasks. ``declared`` are the limits that endpoints declare, by the names of their settings.
     ``polls_per_second`` is this pack's own restraint.
     """
 
     at_once: int | None = None
-    per_minute: Mapping[str, int | None] = field(default_factory=dict)
+    declared: Mapping[str, int | None] = field(default_factory=dict)
     polls_per_second: int | None = None
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """The limits of one endpoint, as in :class:`Limits`: tasks at once, and pictures in any 60 seconds."""
+    """The limits of one endpoint: tasks at once, and pictures in any 60 seconds; ``None`` = no limit.
+
+    ``own_at_once`` and ``rates`` say what counts together: from the name of each endpoint that declares such a limit to
+    the limit's name.
+    """
 
     at_once: int | None = None
     per_minute: int | None = None
+    own_at_once: Mapping[str, str] = field(default_factory=dict)
+    rates: Mapping[str, str] = field(default_factory=dict)
+
+    def at_once_of(self, endpoint: str) -> str:
+        """Where the tasks of an endpoint count: a limit that it declares, or "", the provider's."""
+        return self.own_at_once.get(endpoint, "")
+
+    def rate_of(self, endpoint: str) -> str:
+        """Where the pictures of an endpoint count: a rate that it declares, or the endpoint's own name."""
+        return self.rates.get(endpoint, endpoint)
 
 
 @dataclass(frozen=True)

@@ -138,19 +138,26 @@ def pause_until_room(
 
 
 def _running(connection: Connection, purchase: Purchase, is_living: Callable[[Row[tuple[object, ...]]], bool]) -> int:
-    """The number of places that this account holds at the service; those of dead owners do not count."""
+    """The number of places that this account holds and that count together with those of this endpoint.
+
+    Places of dead owners do not count.
+    """
     held = and_(
         attempts.c.holds_slot.is_(True),
         attempts.c.account == purchase.account,
         attempts.c.provider == purchase.provider,
     )
-    counts = connection.execute(select(attempts.c.owner, func.count()).where(held).group_by(attempts.c.owner)).all()
-    rows = {row.id: row for row in connection.execute(select(owners).where(owners.c.id.in_([c[0] for c in counts])))}
-    return sum(count for owner, count in counts if owner in rows and is_living(rows[owner]))
+    whose = (attempts.c.owner, attempts.c.endpoint)
+    limit_of, mine = purchase.ceiling.at_once_of, purchase.ceiling.at_once_of(purchase.endpoint)
+    counts = connection.execute(select(*whose, func.count()).where(held).group_by(*whose)).all()
+    places = [(owner, count) for owner, endpoint, count in counts if limit_of(endpoint) == mine]
+    holders = select(owners).where(owners.c.id.in_({owner for owner, _ in places}))
+    rows = {row.id: row for row in connection.execute(holders)}
+    return sum(count for owner, count in places if owner in rows and is_living(rows[owner]))
 
 
 def _pause_for_rate(connection: Connection, now: float, journal_id: str, purchase: Purchase, allowed: int) -> float:
-    """Seconds until this account's rate at this endpoint has room for the purchase; 0.0 if it has.
+    """Seconds until the rate of this account and endpoint has room for the purchase; 0.0 if it has.
 
     Args:
         allowed: pictures that may be admitted in any ``_WINDOW`` seconds.
@@ -166,8 +173,8 @@ def _pause_for_rate(connection: Connection, now: float, journal_id: str, purchas
         .order_by(attempts.c.admitted_at)
     ).all()
     # Filtered here and not by SQL: with these conditions SQLite reads all rows of the endpoint instead of one minute's.
-    mine = (purchase.account, purchase.endpoint)
-    recent = [(admitted_at, pictures) for admitted_at, pictures, *whose in rows if tuple(whose) == mine]
+    rate_of, mine = purchase.ceiling.rate_of, (purchase.account, purchase.ceiling.rate_of(purchase.endpoint))
+    recent = [(admitted_at, pictures) for admitted_at, pictures, account, at in rows if (account, rate_of(at)) == mine]
     used = sum(pictures for _, pictures in recent)
     for admitted_at, pictures in recent:
         # A purchase larger than the whole rate is admitted as soon as the window is empty.
@@ -251,8 +258,9 @@ class Limiter:
             ClaimLost: another claim has the attempt.
             JournalError: it could not be written; or as :meth:`Journal.open`.
         """
-        lock = self._admission_locks.setdefault((purchase.account, purchase.endpoint), threading.Lock())
-        # One call of this process at a time asks the database for this account and endpoint; the others wait here.
+        queue = (purchase.account, purchase.ceiling.rate_of(purchase.endpoint))
+        lock = self._admission_locks.setdefault(queue, threading.Lock())
+        # One call of this process at a time asks the database for this account and rate; the others wait here.
         while not lock.acquire(timeout=_LOOK_AGAIN):
             cancel.check()
         try:

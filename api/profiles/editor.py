@@ -12,6 +12,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from ..catalog import DeclaredLimit, declared_limits
 from ..core import DEFAULT_PROFILE, SANDBOX_PROFILE, ConfigurationError, Provider, Secret, Text
 from ..transport import Diagnosis, origin
 from .check import check_profile
@@ -87,6 +88,7 @@ class ShownProfiles:
         protection: where the keys are kept, and who can read them.
         profiles: ``default`` first, ``sandbox`` last.
         defaults: for each setting, the value that applies where a profile sets none.
+        limits: those that endpoints declare, and whose account they are of.
         told: what the user has to know about the change that was just made.
     """
 
@@ -94,6 +96,7 @@ class ShownProfiles:
     protection: Text
     profiles: tuple[ShownProfile, ...]
     defaults: Mapping[str, Value]
+    limits: Mapping[DeclaredLimit, Provider]
     told: tuple[Text, ...] = ()
 
 
@@ -119,6 +122,7 @@ class ProfileEditor:
             self._file.protection(),
             (*shown, self._shown(SANDBOX_PROFILE, None)),
             {name: self._default(name) for name in SETTINGS},
+            declared_limits(),
             tuple(told),
         )
 

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from requests import RequestException
 
-from ..catalog import RATES
+from ..catalog import declared_limits
 from ..core import SANDBOX_PROFILE, SETTINGS_DIALOG, Provider, Text, shortened
 from ..transport import NO_PROXY, base_of, climbs, is_loopback
 from .file import SECRETS, StoredProfile, bare_key
@@ -275,13 +275,20 @@ _CHECKS_OF_TEXT: Mapping[Callable[[object], Value], Callable[[str], Value]] = {
     switch: _switch_in_words,
     limit: limit_in_digits,
 }
+
+
+def _declared(provider: Provider) -> dict[str, int]:
+    return {each.setting: each.default for each, owner in declared_limits().items() if owner == provider}
+
+
 # From the name of a limit to its default. Its variable is REMOTE_IMAGE_ and the name in capitals.
 _LIMITS: Mapping[str, int] = {
     "pictures_per_day": 0,
     "pictures_per_run": 100,
     "hidream_at_once": 4,
-    **{rate.setting: rate.default for rate in RATES},
+    **_declared("HiDream"),
     "volcengine_at_once": 2,
+    **_declared("Volcengine"),
     "polls_per_second": 10,
 }
 SETTINGS: Mapping[str, Setting] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from requests.auth import AuthBase
 
-from ..catalog import RATES, HiDreamEndpoint, VolcengineEndpoint
+from ..catalog import HiDreamEndpoint, VolcengineEndpoint, declared_limits
 from ..core import (
     DEFAULT_PROFILE,
     SANDBOX_PROFILE,
@@ -146,7 +146,7 @@ class _Source:
         """The limits of the account; ``at_once`` is the setting with the number of tasks."""
         return Limits(
             at_once=self.limit(at_once),
-            per_minute={rate.setting: self.limit(rate.setting) for rate in RATES},
+            declared={limit.setting: self.limit(limit.setting) for limit in declared_limits()},
             polls_per_second=self.limit("polls_per_second"),
         )
 

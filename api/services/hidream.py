@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ..catalog import HiDreamEndpoint, WireRequest
+from ..catalog import HiDreamEndpoint, WireRequest, ceiling
 from ..core import (
     Accepted,
     Ceiling,
@@ -49,7 +49,7 @@ class HiDreamService:
 
     @property
     def ceiling(self) -> Ceiling:
-        return self.endpoint.ceiling(self.account.limits)
+        return ceiling(self.endpoint, self.account.limits)
 
     def within(self, deadlines: Deadlines) -> HiDreamService:
         """The same service with other deadlines."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ..catalog import VolcengineEndpoint, WireRequest
+from ..catalog import VolcengineEndpoint, WireRequest, ceiling
 from ..core import (
     Accepted,
     Ceiling,
@@ -65,7 +65,7 @@ class VolcengineService:
 
     @property
     def ceiling(self) -> Ceiling:
-        return self.endpoint.ceiling(self.account.limits)
+        return ceiling(self.endpoint, self.account.limits)
 
     def within(self, deadlines: Deadlines) -> VolcengineService:
         """The same service with other deadlines."""

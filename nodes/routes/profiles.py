@@ -120,6 +120,10 @@ def _profiles_json(profiles: api.ShownProfiles) -> dict[str, Any]:
         "protection": text_json(profiles.protection),
         "profiles": [_profile_json(profile) for profile in profiles.profiles],
         "defaults": dict(profiles.defaults),
+        "limits": [
+            {"name": limit.setting, "provider": provider, "label": text_json(limit.label)}
+            for limit, provider in profiles.limits.items()
+        ],
         "told": [text_json(text) for text in profiles.told],
     }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp import web
 
 from ... import api
-from ...api import Text
+from ...api import ENDPOINTS, Text
 from .context import BASE, RouteContext
 from .guard import Answer, Refusal, answer, or_404, text_json
 
@@ -154,6 +154,11 @@ def _picture(content: bytes, media_type: str) -> Answer:
     return Answer(body=content, content_type="application/octet-stream", headers=headers)
 
 
+def _name_of(endpoint: str) -> dict[str, str] | None:
+    """The name of an endpoint for the user; ``None`` for one of a later version of the pack."""
+    return next((text_json(known.shown) for known in ENDPOINTS if known.name == endpoint), None)
+
+
 def _task_json(task: api.Task) -> dict[str, Any]:
     error = task.error.text() if task.error is not None else None
     return {
@@ -161,6 +166,7 @@ def _task_json(task: api.Task) -> dict[str, Any]:
         "state": task.state,
         "provider": task.provider,
         "endpoint": task.endpoint,
+        "name": _name_of(task.endpoint),
         "profile": task.profile,
         "sandbox": task.sandbox,
         "task_id": task.task_id,

@@ -13,6 +13,7 @@ let forms = 0;
  * @property {object} texts
  * @property {"en" | "zh"} language
  * @property {object} defaults the values that apply to settings that are left empty, by name
+ * @property {{name: string, provider: string}[]} limits those that endpoints declare
  * @property {(form: ProfileForm, action: string, content: object) => Promise<void>} send
  * @property {(form: ProfileForm, provider: string) => Promise<{sentences: string[], isProblem: boolean}>} check
  * @property {(form: ProfileForm) => void} drop removes the form of a new profile
@@ -115,9 +116,9 @@ export class ProfileForm {
   }
 
   #buildForm(desk) {
-    const { texts, defaults } = desk;
+    const { texts, defaults, limits } = desk;
     const { environment } = this.#profile;
-    this.#groups = new Groups(texts, defaults, environment, (provider) => desk.check(this, provider));
+    this.#groups = new Groups(texts, defaults, limits, environment, (provider) => desk.check(this, provider));
     this.#nameInput = made("input", { type: "text", maxLength: MOST_NAME, autocomplete: "off", spellcheck: false });
     this.#nameInput.dataset.field = "name";
     const label = made("label", {}, texts.profileName, this.#nameInput);

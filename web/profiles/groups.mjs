@@ -20,20 +20,24 @@ const VOLCENGINE = {
   ],
 };
 const NETWORK = { parts: [["proxy"]] };
-const LIMITS = {
-  parts: [
-    ["pictures_per_day", "pictures_per_run"],
-    ["hidream_at_once", "hidream_outpaint_per_minute", "hidream_img2img_per_minute"],
-    ["volcengine_at_once", "polls_per_second"],
-  ],
-};
-const GROUPS = { hidream: HIDREAM, volcengine: VOLCENGINE, network: NETWORK, limits: LIMITS };
+/** Return the names of the limits; those in `declared` ({name, provider}) come after their provider's own. */
+function limitNames(declared) {
+  const of = (wanted) => declared.filter(({ provider }) => provider === wanted).map(({ name }) => name);
+  return [
+    "pictures_per_day",
+    "pictures_per_run",
+    "hidream_at_once",
+    ...of(HIDREAM.provider),
+    "volcengine_at_once",
+    ...of(VOLCENGINE.provider),
+    "polls_per_second",
+  ];
+}
 
 const KEYS = new Set([
   "hidream_token", "hidream_api_key", "volcengine_gateway_api_key", "volcengine_access_key_id",
   "volcengine_secret_access_key",
 ]);
-const NUMBERS = new Set(LIMITS.parts.flat());
 
 /** Whether the field is taken from the environment if that has the provider's key. */
 const comesWithTheKey = (name) => KEYS.has(name) || name.endsWith("_base_url") || name === "hidream_user_id";
@@ -55,7 +59,6 @@ export function providersNamed(texts, passes) {
 
 function fieldOf(name, texts, defaults) {
   if (KEYS.has(name)) return new Key(name, texts);
-  if (NUMBERS.has(name)) return new NumberSetting(name, texts, defaults);
   if (name === "language") {
     const server = texts.serverDefault(texts.languages[defaults.language] ?? defaults.language);
     return new ChoiceSetting(name, texts, [["", server], ...Object.entries(texts.languages)]);
@@ -103,14 +106,18 @@ class Check {
 /** All fieldsets of a profile. If the environment has a provider's key, the fields that come with the key are not
  * editable.
  *
- * `environment`: those providers; `ask`: as of Check. */
+ * `limits`: those that endpoints declare; `environment`: those providers; `ask`: as of Check. */
 export class Groups {
   fields = [];
   checks = [];
   elements = [];
 
-  constructor(texts, defaults, environment, ask) {
-    for (const [title, group] of Object.entries(GROUPS)) {
+  #limits;
+
+  constructor(texts, defaults, limits, environment, ask) {
+    this.#limits = limitNames(limits);
+    const groups = { hidream: HIDREAM, volcengine: VOLCENGINE, network: NETWORK, limits: { parts: [this.#limits] } };
+    for (const [title, group] of Object.entries(groups)) {
       const decided = environment.includes(group.provider);
       const place = made("div", { className: "fields" });
       if (decided) place.append(made("p", { textContent: texts.environment(texts.groups[title]) }));
@@ -130,7 +137,8 @@ export class Groups {
     for (const name of part) {
       const isShownOnly = decided && comesWithTheKey(name);
       if (isShownOnly && KEYS.has(name)) continue;
-      const field = fieldOf(name, texts, defaults);
+      const isLimit = this.#limits.includes(name);
+      const field = isLimit ? new NumberSetting(name, texts, defaults) : fieldOf(name, texts, defaults);
       place.append(field.element);
       if (isShownOnly) field.control.disabled = true;
       else this.fields.push(field);

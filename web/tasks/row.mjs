@@ -62,7 +62,7 @@ export class TaskRow {
     this.task = task;
     const { element } = this;
     const [word, money] = this.#texts.states[shownState(task)] ?? [task.state, "", ""];
-    const name = this.#texts.nodes[task.endpoint] ?? task.endpoint;
+    const name = task.name?.[this.#texts.locale] ?? task.endpoint;
     element.dataset.task = task.journal_id;
     element.dataset.state = task.state;
     element.dataset.kind = kindOf(task);

@@ -3,13 +3,6 @@ import { chinese } from "../pack.js";
 
 const EN = {
   locale: "en",
-  nodes: {
-    "hidream outpaint": "HiDream Outpaint",
-    "hidream image to image": "HiDream Image to Image",
-    "hidream upscale": "HiDream Upscale",
-    "hidream model photo set": "HiDream Model Photo Set",
-    "volcengine outpaint": "Volcengine Outpaint",
-  },
   states: {
     prepared: ["Not sent yet", "not billed", "Written down; nothing was sent, or it was certainly not accepted."],
     submitting: ["Being sent", "may be billed", "The request is on its way; its answer is not here yet."],
@@ -133,13 +126,6 @@ const EN = {
 
 const ZH = {
   locale: "zh",
-  nodes: {
-    "hidream outpaint": "HiDream 扩图",
-    "hidream image to image": "HiDream 图生图",
-    "hidream upscale": "HiDream 图片增强",
-    "hidream model photo set": "HiDream 模特套图",
-    "volcengine outpaint": "火山引擎扩图",
-  },
   states: {
     prepared: ["尚未发送", "未计费", "已记录；尚未发送，或确定未被受理。"],
     submitting: ["发送中", "可能计费", "请求已发出，尚未收到应答。"],

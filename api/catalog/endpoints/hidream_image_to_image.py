@@ -95,8 +95,8 @@ ENDPOINT = HiDreamEndpoint(
             node_id="HiDreamAPIImageToImage",
             title=Text("HiDream Image to Image", "HiDream 图生图"),
             says=Text(
-                "Makes new pictures from reference images and a prompt with HiDream. Every picture is paid.",
-                "用参考图和提示词让 HiDream（智象未来）生成新图片。每张图片都会计费。",
+                "Paid: makes new pictures from reference images and a prompt with HiDream. Every picture is billed.",
+                "付费：用参考图和提示词让 HiDream（智象未来）生成新图片。每张图片都会计费。",
             ),
             inputs=(
                 Socket("images", "IMAGE", Text("images", "图片"), Text("The reference images.", "参考图。")),
@@ -114,6 +114,7 @@ ENDPOINT = HiDreamEndpoint(
                 ),
             ),
             plan=_plan,
+            aliases=("img2img", "i2i", "image to image", "reference", "variation", "图生图", "参考图"),
             example="hidream_image_to_image",
         ),
     ),

@@ -127,8 +127,8 @@ ENDPOINT = HiDreamEndpoint(
             node_id="HiDreamAPIModelPhotoSet",
             title=Text("HiDream Model Photo Set", "HiDream 模特套图"),
             says=Text(
-                "Makes a set of model photos (模特套图) from a 3:4 photo and a template. Every image is paid.",
-                "用一张 3:4 照片和一个模板生成一组模特照片（模特套图）。每张图片都会计费。",
+                "Paid: makes a set of model photos (模特套图) from a 3:4 photo and a template. Every image is billed.",
+                "付费：用一张 3:4 照片和一个模板生成一组模特照片（模特套图）。每张图片都会计费。",
             ),
             inputs=(
                 Socket(
@@ -155,6 +155,7 @@ ENDPOINT = HiDreamEndpoint(
                 ),
             ),
             plan=_plan,
+            aliases=("model photo set", "variation", "fashion", "模特套图", "模特图", "电商"),
             example="hidream_model_photo_set",
         ),
     ),

@@ -13,8 +13,8 @@ from ...core import InvalidInputError, Text
 from .. import outpainting
 from ..endpoint import HiDreamEndpoint, Rate
 from ..node import Given, NodePlan, PaidNode, PlannedCall, Socket, encoded
-from ..outpainting import Size
-from ..widgets import POSITION, PROFILE, TAKE, FloatWidget, IntWidget
+from ..outpainting import POSITION, RATIO, Size
+from ..widgets import PROFILE, TAKE, IntWidget
 from ..wire import HiDreamRequest, ImageField
 
 if TYPE_CHECKING:
@@ -52,18 +52,7 @@ _LAYOUT = (
     _pixels(
         "canvas_height", "画布高度", Text("Height of the new canvas, px.", "新画布的高度（像素）。"), 1024, _MIN_CANVAS
     ),
-    FloatWidget(
-        "ratio",
-        Text("ratio", "占比 ratio"),
-        Text(
-            "Linear share of the canvas that the original spans on its tighter side; 0.5 is a quarter of a square by "
-            "area.",
-            "原图先碰到画布的那一边占画布边长的比例；0.5 相当于正方形画布面积的四分之一。",
-        ),
-        0.5,
-        0.05,
-        1.0,
-    ),
+    RATIO,
     POSITION,
     _pixels(
         "x_offset",
@@ -162,8 +151,8 @@ ENDPOINT = HiDreamEndpoint(
             node_id="HiDreamAPIOutpaint",
             title=Text("HiDream Outpaint", "HiDream 扩图"),
             says=Text(
-                "Puts the image into a larger canvas and lets HiDream paint around it. Every call is paid.",
-                "把图片放进更大的画布，由 HiDream（智象未来）绘制周围内容。每次调用都会计费。",
+                "Paid: puts the image into a larger canvas and lets HiDream paint around it. Every call is billed.",
+                "付费：把图片放进更大的画布，由 HiDream（智象未来）绘制周围内容。每次调用都会计费。",
             ),
             inputs=(
                 Socket(
@@ -183,6 +172,7 @@ ENDPOINT = HiDreamEndpoint(
             ),
             outputs=outpainting.OUTPUTS,
             plan=_plan,
+            aliases=(*outpainting.ALIASES, "canvas"),
             example="hidream_outpaint",
             shows_original=True,
         ),

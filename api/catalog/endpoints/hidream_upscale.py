@@ -48,8 +48,8 @@ ENDPOINT = HiDreamEndpoint(
             node_id="HiDreamAPIUpscale",
             title=Text("HiDream Upscale", "HiDream 图片增强"),
             says=Text(
-                "Enlarges the image two or four times with HiDream. Every image is a paid task.",
-                "用 HiDream（智象未来）把图片放大 2 倍或 4 倍。每张图片都会计费。",
+                "Paid: enlarges the image two or four times with HiDream. Every image is a billed task.",
+                "付费：用 HiDream（智象未来）把图片放大 2 倍或 4 倍。每张图片都会计费。",
             ),
             inputs=(
                 Socket(
@@ -64,6 +64,7 @@ ENDPOINT = HiDreamEndpoint(
             ),
             outputs=(Output("IMAGE", Text("image", "图片"), Text("The enlarged pictures.", "放大后的图片。")),),
             plan=_plan,
+            aliases=("upscale", "enlarge", "super resolution", "图片增强", "放大", "超分"),
             example="hidream_upscale",
         ),
     ),

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from ...core import Text
 from ..endpoint import VolcengineEndpoint
 from ..node import Given, NodePlan, PaidNode, Socket
-from ..outpainting import OUTPUTS, SIDES, placement_input
+from ..outpainting import ALIASES, OUTPUTS, SIDES, placement_input
 from ..volcengine import VARIANTS, Prompt, Seed, check_images, plan_by_mask, plan_by_sides
 from ..widgets import PROFILE, TAKE, UPLOAD, Shown, widgets_of
 from ..wire import ImageField, PromptField, WireRequest
@@ -125,8 +125,8 @@ ENDPOINT = VolcengineEndpoint(
             node_id="VolcengineAPIOutpaint",
             title=Text("Volcengine Outpaint (Sides)", "火山引擎扩图（四边）"),
             says=Text(
-                "Extends the image on each side by a share of its size with Volcengine. Every call is paid.",
-                "用火山引擎按比例向四边扩展图片。每次调用都会计费。",
+                "Paid: extends the image on each side by a share of its size with Volcengine. Every call is billed.",
+                "付费：用火山引擎按比例向四边扩展图片。每次调用都会计费。",
             ),
             inputs=(
                 Socket(
@@ -147,6 +147,7 @@ ENDPOINT = VolcengineEndpoint(
             ),
             outputs=OUTPUTS,
             plan=_by_sides,
+            aliases=(*ALIASES, "i2i_outpainting"),
             example="volcengine_outpaint_sides",
             resizes=True,
         ),
@@ -154,8 +155,8 @@ ENDPOINT = VolcengineEndpoint(
             node_id="VolcengineAPIOutpaintCanvas",
             title=Text("Volcengine Outpaint (Canvas)", "火山引擎扩图（画布）"),
             says=Text(
-                "Paints the masked part of a padded image with Volcengine. Every call is paid.",
-                "用火山引擎绘制已补边图片中被遮罩的部分。每次调用都会计费。",
+                "Paid: paints the masked part of a padded image with Volcengine. Every call is billed.",
+                "付费：用火山引擎绘制已补边图片中被遮罩的部分。每次调用都会计费。",
             ),
             inputs=(
                 Socket(
@@ -183,6 +184,7 @@ ENDPOINT = VolcengineEndpoint(
             ),
             outputs=OUTPUTS,
             plan=_by_mask,
+            aliases=(*ALIASES, "i2i_outpainting", "mask"),
             example="volcengine_outpaint_canvas",
             resizes=True,
             may_lack_placement=True,

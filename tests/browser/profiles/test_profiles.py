@@ -370,6 +370,48 @@ def test_what_the_environment_decides_is_shown_only(frontend: Frontend, language
 
 
 @two_looks
+def test_a_limit_that_an_endpoint_declares_has_a_field(frontend: Frontend, language: str, look: str) -> None:
+    """The server's answer alone says so: its name, its label, whose it is, and its default."""
+    label = {"en": "Volcengine: films at a time", "zh": "火山引擎：同时生成的影片数"}
+
+    def with_a_limit(route: Route) -> None:
+        answer = route.fetch().json()
+        answer["limits"].append({"name": "volcengine_film_at_once", "provider": "Volcengine", "label": label})
+        answer["defaults"]["volcengine_film_at_once"] = 3
+        answer["profiles"][0]["settings"]["volcengine_film_at_once"] = 1
+        route.fulfill(json=answer)
+
+    frontend.page.route("**/hidream_volcengine/profiles", with_a_limit)
+    panel = Panel(frontend, language)
+    panel.open()
+    form = panel.opened("default")
+    field = form.field("volcengine_film_at_once")
+    expect(field).to_have_attribute("type", "number")
+    expect(field).to_have_attribute("placeholder", "3")
+    expect(field).to_have_value("1")
+    expect(form.root.get_by_label(label[language], exact=True)).to_have_attribute("id", str(field.get_attribute("id")))
+    fields = form.root.locator("fieldset").last.locator("[data-field]")
+    names = fields.evaluate_all("(all) => all.map((one) => one.dataset.field)")
+    assert names == [
+        *("pictures_per_day", "pictures_per_run"),
+        *("hidream_at_once", "hidream_outpaint_per_minute", "hidream_img2img_per_minute"),
+        *("volcengine_at_once", "volcengine_film_at_once", "polls_per_second"),
+    ]
+    sent: list[Json] = []
+    hear = lambda request: sent.append(request.post_data_json) if "/profiles/" in request.url else None  # noqa: E731
+    frontend.page.on("request", hear)
+    form.type(volcengine_film_at_once="2")
+    form.save()
+    # This server does not know it; its refusal has the label in place of the name.
+    expect(form.told).to_contain_text(label[language])
+    assert [change["settings"] for change in sent] == [{"volcengine_film_at_once": 2}]
+    field.scroll_into_view_if_needed()
+    frontend.screenshot(f"profiles-declared-{look}")
+    form.button("discard").click()
+    frontend.page.remove_listener("request", hear)
+
+
+@two_looks
 def test_what_an_earlier_version_stored_is_told_and_removed(frontend: Frontend, language: str, look: str) -> None:
     order(frontend.comfy, "add", name="studio", settings={"pictures_per_run": 7}, keys={"hidream_token": CANARY})
     file = journal_folder(frontend.comfy) / "profiles.json"

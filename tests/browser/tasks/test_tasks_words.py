@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hidream_volcengine.api.catalog import ENDPOINTS
 from PIL import Image
 from playwright.sync_api import Route, expect
 
-from devtools.environment import ROOT
 from tests.browser.frontend import Frontend
 from tests.browser.looks import looks
 from tests.browser.tasks.tasks_tab import TasksTab
 
-NODE_OF = {
-    "hidream outpaint": "HiDreamAPIOutpaint",
-    "hidream image to image": "HiDreamAPIImageToImage",
-    "hidream upscale": "HiDreamAPIUpscale",
-    "hidream model photo set": "HiDreamAPIModelPhotoSet",
-}
 STATES = {
     "prepared": ("Not sent yet", "not billed", "尚未发送", "未计费"),
     "submitting": ("Being sent", "may be billed", "发送中", "可能计费"),
@@ -107,13 +100,14 @@ def open_tab(shared_frontend: Frontend, server: Server) -> Iterator[Callable[[],
 
 
 def task(number: int, state: str = "delivered", **given: Any) -> dict[str, Any]:
-    undecided = state in AGAIN
+    undecided, endpoint = state in AGAIN, ENDPOINTS[number % len(ENDPOINTS)]
     error = {"en": "The service said no.", "zh": "服务拒绝。"} if undecided or state == "refused" else None
     return {
         "journal_id": f"rv-{number:016x}",
         "state": state,
         "provider": "HiDream",
-        "endpoint": list(NODE_OF)[number % len(NODE_OF)],
+        "endpoint": endpoint.name,
+        "name": {"en": endpoint.shown.en, "zh": endpoint.shown.zh},
         "profile": "default",
         "sandbox": False,
         "task_id": f"task-{number}",
@@ -438,17 +432,15 @@ def test_what_may_cost_is_asked_about(server: Server, open_tab: Callable[[], Tas
     assert server.ordered == ["/tasks/rv-0000000000000000/submit-again"]
 
 
-def test_nodes_are_called_as_elsewhere(shared_frontend: Frontend, server: Server, language: str) -> None:
-    address = "/extensions/ComfyUI-HiDream-Volcengine/tasks/texts.mjs"
-    names = shared_frontend.page.evaluate(f"async () => (await import('{address}')).texts().nodes")
-    definitions = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
-    assert {endpoint: names.pop(endpoint) for endpoint in NODE_OF} == {
-        endpoint: definitions[node]["display_name"] for endpoint, node in NODE_OF.items()
-    }
-    # Two nodes share this one.
-    [(endpoint, name)] = names.items()
-    assert endpoint == "volcengine outpaint"
-    assert definitions["VolcengineAPIOutpaint"]["display_name"].startswith(name)
+def test_each_row_bears_the_name_that_the_server_gives_its_endpoint(
+    server: Server, open_tab: Callable[[], TasksTab], language: str
+) -> None:
+    """A task of a later version of the pack has no name here."""
+    later = task(len(ENDPOINTS), endpoint="of a later version", name=None)
+    server.list["tasks"] = [*(task(number) for number in range(len(ENDPOINTS))), later]
+    tab = open_tab()
+    names = [getattr(endpoint.shown, language) for endpoint in ENDPOINTS]
+    expect(tab.rows.locator(".name")).to_have_text([*names, "of a later version"])
 
 
 def test_light_palette(server: Server, open_tab: Callable[[], TasksTab], shared_frontend: Frontend, look: str) -> None:

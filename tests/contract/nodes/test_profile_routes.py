@@ -117,7 +117,7 @@ def page(tmp_path: Path, environment: dict[str, str]) -> Iterator[Page]:
 
 def test_what_is_there_at_first(page: Page) -> None:
     shown = page.get()
-    assert shown.keys() == {"revision", "protection", "profiles", "defaults", "told"}
+    assert shown.keys() == {"revision", "protection", "profiles", "defaults", "limits", "told"}
     assert [profile["name"] for profile in shown["profiles"]] == ["default", "sandbox"]
     for profile in shown["profiles"]:
         assert profile.keys() == {"name", "built_in", "in_file", "environment", "ready", "keys", "settings", "retired"}
@@ -130,6 +130,21 @@ def test_what_is_there_at_first(page: Page) -> None:
     assert (shown["defaults"]["pictures_per_day"], shown["defaults"]["pictures_per_run"]) == (0, 100)
     assert str(page.file.path) in shown["protection"]["en"]
     assert not page.file.path.exists()
+
+
+def test_the_limits_that_endpoints_declare(page: Page) -> None:
+    assert page.get()["limits"] == [
+        {
+            "name": "hidream_outpaint_per_minute",
+            "provider": "HiDream",
+            "label": {"en": "HiDream: outpainted pictures a minute", "zh": "HiDream：每分钟扩图数"},
+        },
+        {
+            "name": "hidream_img2img_per_minute",
+            "provider": "HiDream",
+            "label": {"en": "HiDream: image-to-image pictures a minute", "zh": "HiDream：每分钟图生图数"},
+        },
+    ]
 
 
 def test_the_defaults_are_the_environment_s(page: Page, environment: dict[str, str]) -> None:

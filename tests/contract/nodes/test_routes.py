@@ -325,7 +325,8 @@ def test_the_task_list(served: Served, desk: FakeDesk) -> None:
     assert_headers(reply)
     first, second = reply.json["tasks"]
     assert first == {
-        "journal_id": FIRST, "state": "stored", "provider": "HiDream", "endpoint": "outpaint", "profile": "default",
+        "journal_id": FIRST, "state": "stored", "provider": "HiDream", "endpoint": "outpaint", "name": None,
+        "profile": "default",
         "task_id": "task-1", "request_id": "request-1", "take": 0, "pictures": 1, "summary": "风景 half \ud83d",
         "created_at": 1000.5, "changed_at": 1001.5, "error": None, "stored": 1,
         "sandbox": False, "waiting": False, "can": [],

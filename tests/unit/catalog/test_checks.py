@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hidream_volcengine.api import checks
+from hidream_volcengine.api.catalog import checks
 from hidream_volcengine.api.core.errors import InvalidInputError
 
 

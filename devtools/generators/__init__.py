@@ -1,0 +1,1 @@
+"""What `dev.py generate` writes from api/catalog/: one module for each kind of file."""
