@@ -36,10 +36,7 @@ class ResultFiles:
         return path
 
     def get(self, path: str) -> ResultFile | None:
-        """Return the file at a path with its query: of a template it must be the signature, else any will do.
-
-        None: there is none.
-        """
+        """Return the file at a path. Its signature, if it has one, must be there; any other query is ignored."""
         with self._lock:
             return self._files.get(path) or self._files.get(path.partition("?")[0])
 
