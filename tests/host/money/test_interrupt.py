@@ -303,6 +303,7 @@ def probed(probed_comfyui: ComfyUI, emulator: Emulator) -> Iterator[ComfyUI]:
     start_over(probed_comfyui, emulator)
     with collector_kept_away(probed_comfyui):
         yield probed_comfyui
+    emulator.release()
     forget_purchases(probed_comfyui)
 
 
