@@ -1,14 +1,9 @@
-"""Loads the pack the way ComfyUI does: as a package from a folder, whatever that folder is called.
-
-Tests import it as ``hidream_volcengine`` (``from hidream_volcengine.api import ...``).
-"""
+"""What all tests have: the pack under its name (tests/pack.py), the options of pytest, and a PostgreSQL."""
 
 from __future__ import annotations
 
 import gc
-import importlib.util
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,25 +16,13 @@ from xdist.scheduler import LoadFileScheduling
 
 from devtools.environment import SetupError
 from devtools.test import BESIDE_THEM
-from tests import thinned
+from tests import pack, thinned  # noqa: F401 -- pack loads the pack under its name
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
 
     from devtools.programs.postgres import PostgreSQL
 
-ROOT = Path(__file__).resolve().parent.parent
-PACK = "hidream_volcengine"
-
-def _load_pack() -> None:
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = module
-    spec.loader.exec_module(module)
-
-
-_load_pack()
 registry.register("sqlite", "tests.statements", "SharingSQLite")  # instead of SQLAlchemy's own, here and in buyer.py
 
 
