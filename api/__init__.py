@@ -12,6 +12,30 @@ from typing import TYPE_CHECKING, Any
 # Only calls use requests, but if it is missing, ComfyUI is to say so when it starts. Mostly it is loaded already.
 import requests
 
+from .catalog import (
+    ENDPOINTS,
+    ON_PARTIAL,
+    PROFILE,
+    RETURN_THE_REST,
+    TAKE,
+    BooleanWidget,
+    ComboWidget,
+    FloatWidget,
+    Given,
+    HiDreamEndpoint,
+    IntWidget,
+    Node,
+    NodePlan,
+    Output,
+    PaidNode,
+    PlannedCall,
+    ProfileWidget,
+    Socket,
+    StringWidget,
+    VolcengineEndpoint,
+    Widget,
+    endpoint_named,
+)
 from .core import (
     THREAD_PREFIX,
     AmbiguousSubmitError,
@@ -36,6 +60,7 @@ from .core import (
 from .profiles import ProfileFile, first_profile, profile_names
 
 if TYPE_CHECKING:
+    from .catalog import checks, outpainting
     from .core import (
         Budget,
         CallCancelled,
@@ -45,7 +70,6 @@ if TYPE_CHECKING:
         JournalSettings,
         Progress,
         TaskRef,
-        checks,
     )
     from .journal import Journal, JournalError, Overview, Task
     from .pixels import Pictures, Placement, Thumbnails, Upload, geometry, padding, tensors
@@ -63,7 +87,7 @@ if TYPE_CHECKING:
         Run,
         fetch_task,
     )
-    from .services import HiDreamService, VolcengineService, checked, hidream, volcengine
+    from .services import Service
     from .templates import TemplatePage, TemplateShelf
     from .transport import Diagnosis, Sandbox, wait_for_submits
 
@@ -74,19 +98,18 @@ _LAZY = {
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",
     "purchase": "AbandonedCalls BackgroundPoller Batch BatchOutcome Delivery PaidCall Plan Result Run fetch_task",
-    "services": "HiDreamService VolcengineService checked",
+    "services": "Service",
     "templates": "TemplatePage TemplateShelf",
     "transport": "Diagnosis Sandbox wait_for_submits",
 }
 # From a name to the module that it stands for: `api.tensors.encode`.
 _WHOLE = {
-    "checks": "core.checks",
+    "checks": "catalog.checks",
+    "outpainting": "catalog.outpainting",
     "geometry": "pixels.geometry",
-    "hidream": "services.hidream",
     "tensors": "pixels.tensors",
     "padding": "pixels.padding",
     "paste": "pixels.paste.paste",
-    "volcengine": "services.volcengine",
     "locate": "pixels.paste.locate",
 }
 _MODULES = {name: package for package, names in _LAZY.items() for name in names.split()} | _WHOLE

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from api import tensors
-from api.services.hidream import UpscaleRequest
-from api.services.model import checked
+from api.catalog import checked
+from api.catalog.endpoints import hidream_upscale
 from benchmarks import MIN_ROUNDS, Table, timed
 from benchmarks.encoding import LINES_MBITS, SIDE, photograph
 
@@ -27,7 +27,7 @@ def table() -> Table:
     megabytes = photo.nbytes / 1e6
     tensor = torch.from_numpy(photo).float().div_(255.0).unsqueeze(0)
     png, jpeg = tensors.encode(photo), tensors.encode(photo, "jpeg 95")
-    request = checked(UpscaleRequest, image=tensors.to_base64(png), upsale_ratio=4)
+    request = checked(hidream_upscale.Request, image=tensors.to_base64(png), upsale_ratio=4)
     steps: dict[tuple[str, str], Callable[[], Any]] = {
         (_UP, "to 8 bits"): lambda: tensors.images_from_tensor(tensor),
         (_UP, "fingerprint"): lambda: tensors.fingerprint(photo),

@@ -32,7 +32,6 @@ from api import (
     CallCancelled,
     CallHandle,
     CancelToken,
-    HiDreamService,
     Journal,
     JournalSettings,
     PaidCall,
@@ -42,12 +41,11 @@ from api import (
     Result,
     Run,
     Sandbox,
-    VolcengineService,
-    checked,
-    hidream,
     tensors,
-    volcengine,
 )
+from api.catalog import checked
+from api.catalog.endpoints import hidream_image_to_image, hidream_upscale, volcengine_outpaint
+from api.services import HiDreamService, VolcengineService
 from devtools.comfyui.fixtures_workflows import pixels_sha256, save_workflows
 from devtools.environment import ROOT
 from devtools.programs import postgres
@@ -198,15 +196,17 @@ class _Shop:
         printed, account = tensors.fingerprint(pixels), self.account(call, profile)
         encoded = tensors.to_base64(tensors.encode(pixels))
         if call in ("sides", "resumable"):
-            sides = checked(volcengine.OutpaintRequest, binary_data_base64=[printed], top=0.5, left=0.25, seed=7)
+            sides = checked(volcengine_outpaint.Request, binary_data_base64=[printed], top=0.5, left=0.25, seed=7)
             values: dict[str, Any] = {"binary_data_base64": [encoded]}
-            return PaidCall(VolcengineService(account), sides, lambda: values, 2**20, take)
+            volcengine = VolcengineService(account, volcengine_outpaint.ENDPOINT)
+            return PaidCall(volcengine, sides, lambda: values, 2**20, take)
         image = {"image": encoded}
         if call == "img2img":
-            four = checked(hidream.ImageToImageRequest, image=printed, prompt="a storm", img_count=4)
-            return PaidCall(HiDreamService(account, hidream.IMAGE_TO_IMAGE), four, lambda: image, 2**20, take, 4)
-        upscale = checked(hidream.UpscaleRequest, image=printed, upsale_ratio=2)
-        return PaidCall(HiDreamService(account, hidream.UPSCALE), upscale, lambda: image, 2**20, take)
+            four = checked(hidream_image_to_image.Request, image=printed, prompt="a storm", img_count=4)
+            img2img = HiDreamService(account, hidream_image_to_image.ENDPOINT)
+            return PaidCall(img2img, four, lambda: image, 2**20, take, 4)
+        upscale = checked(hidream_upscale.Request, image=printed, upsale_ratio=2)
+        return PaidCall(HiDreamService(account, hidream_upscale.ENDPOINT), upscale, lambda: image, 2**20, take)
 
     def buy(
         self,

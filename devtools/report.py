@@ -25,18 +25,30 @@ import numpy as np
 import requests
 
 import api
-from api import hidream, tensors, volcengine
+from api import tensors
+from api.catalog import HiDreamEndpoint, HiDreamRequest, checked
+from api.catalog.endpoints import (
+    hidream_image_to_image,
+    hidream_model_photo_set,
+    hidream_outpaint,
+    hidream_upscale,
+    volcengine_outpaint,
+)
 from api.core import redaction
 from api.transport import received
 from api.transport.time_limit import TimeLimit
 from devtools.environment import ROOT
 
 _PLACE = {"x_offset": 128, "y_offset": 64, "resolution": "640*640"}
-_HIDREAM: dict[str, tuple[hidream.Endpoint, type[hidream.HiDreamRequest], dict[str, Any]]] = {
-    "HiDreamAPIOutpaint": (hidream.OUTPAINT, hidream.OutpaintRequest, _PLACE),
-    "HiDreamAPIImageToImage": (hidream.IMAGE_TO_IMAGE, hidream.ImageToImageRequest, {"prompt": "a lighthouse"}),
-    "HiDreamAPIUpscale": (hidream.UPSCALE, hidream.UpscaleRequest, {"upsale_ratio": 2}),
-    "HiDreamAPIModelPhotoSet": (hidream.MODEL_PHOTO_SET, hidream.ModelPhotoSetRequest, {}),
+_HIDREAM: dict[str, tuple[HiDreamEndpoint, type[HiDreamRequest], dict[str, Any]]] = {
+    "HiDreamAPIOutpaint": (hidream_outpaint.ENDPOINT, hidream_outpaint.Request, _PLACE),
+    "HiDreamAPIImageToImage": (
+        hidream_image_to_image.ENDPOINT,
+        hidream_image_to_image.Request,
+        {"prompt": "a lighthouse"},
+    ),
+    "HiDreamAPIUpscale": (hidream_upscale.ENDPOINT, hidream_upscale.Request, {"upsale_ratio": 2}),
+    "HiDreamAPIModelPhotoSet": (hidream_model_photo_set.ENDPOINT, hidream_model_photo_set.Request, {}),
 }
 NODES = (*_HIDREAM, "VolcengineAPIOutpaint", "VolcengineAPIOutpaintCanvas")
 _PLAIN_HEADERS = re.compile("content-.*|date|expires|retry-after|transfer-encoding|x-accept-language", re.IGNORECASE)
@@ -90,12 +102,12 @@ def _call(options: argparse.Namespace, profiles: api.Profiles) -> api.PaidCall:
     hashes, encoded = [*map(tensors.fingerprint, sent)], [tensors.to_base64(tensors.encode(one)) for one in sent]
     if options.node in _HIDREAM:
         endpoint, kind, fields = _HIDREAM[options.node]
-        upload = api.checked(kind, image=hashes[0], **(fields or {"template_id": options.template_id}))
-        hidreams = api.HiDreamService(profiles.hidream("default"), endpoint)
-        return api.PaidCall(hidreams, upload, lambda: {"image": encoded[0]}, 4_000_000, options.take)
-    fields = volcengine.prompt_fields("a lighthouse") | sides
-    request = api.checked(volcengine.OutpaintRequest, binary_data_base64=hashes, **fields)
-    service = api.VolcengineService(profiles.volcengine("default"))
+        upload = checked(kind, image=hashes[0], **(fields or {"template_id": options.template_id}))
+        image = {"image": encoded[0]}
+        return api.PaidCall(profiles.service("default", endpoint), upload, lambda: image, 4_000_000, options.take)
+    fields = dict.fromkeys(("custom_prompt", "prompt"), "a lighthouse") | sides
+    request = checked(volcengine_outpaint.Request, binary_data_base64=hashes, **fields)
+    service = profiles.service("default", volcengine_outpaint.ENDPOINT)
     return api.PaidCall(service, request, lambda: {"binary_data_base64": encoded}, 4_000_000, options.take)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .endpoints import HIDREAM
 from .message import Answer
 from .pictures.odd_pictures import OddPicture
 from .services.vendor_codes import VENDOR_CODES
@@ -14,7 +15,7 @@ from .services.vendor_codes import VENDOR_CODES
 Size = Annotated[list[Annotated[int, Field(ge=1, le=16384)]], Field(min_length=2, max_length=2)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-_HIDREAM = frozenset({"outpaint", "img2img", "upscale", "variation"})
+_HIDREAM = frozenset(HIDREAM)
 _ASYNC = frozenset({"cvsync2async"})
 _VOLCENGINE = _ASYNC | {"cvprocess"}
 _PHASES = {
@@ -84,7 +85,7 @@ class Action(BaseModel):
     no_image: bool = False
     empty: bool = False
     algorithm: int = 0
-    async_status: Literal["not_found", "expired"] | None = None
+    async_status: Literal["not_found", "expired", "canceled", "over_max_retries"] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Action":
@@ -135,8 +136,8 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    endpoint: Literal["outpaint", "img2img", "upscale", "variation", "cvprocess", "cvsync2async", "templates", "token",
-                      "*"] = "*"
+    endpoint: str = "*"
+    """A key of _PHASES, or "*": all."""
     phase: Literal["submit", "result", "image", "list", "token"]
     skip: int = Field(0, ge=0)
     times: int | None = Field(1, ge=1)
@@ -145,12 +146,12 @@ class Rule(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> "Rule":
         # A rule that can never act would let a test pass that tests nothing.
+        if self.endpoint != "*" and self.phase not in _PHASES.get(self.endpoint, frozenset()):
+            raise ValueError(f"the endpoint {self.endpoint!r} is not known, or has no phase {self.phase!r}")
         allowed = _ALLOWED[self.phase]
         useless = self.do.model_fields_set & _ON_FILES if allowed is None else self.do.model_fields_set - allowed
         if useless:
             raise ValueError(f"{sorted(useless)} mean nothing in the phase {self.phase!r}")
-        if self.endpoint != "*" and self.phase not in _PHASES[self.endpoint]:
-            raise ValueError(f"the endpoint {self.endpoint!r} has no phase {self.phase!r}")
         if not any(self.phase in phases and self.concerns(endpoint, self.phase)
                    for endpoint, phases in _PHASES.items()):
             raise ValueError(f"this fault means nothing for the endpoint {self.endpoint!r}")

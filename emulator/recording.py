@@ -27,7 +27,8 @@ class Recorded:
     """One request, and what became of it."""
 
     endpoint: str
-    """outpaint, img2img, upscale, variation, cvprocess, cvsync2async, templates, token; "unknown" for other paths."""
+    """The name of a HiDream endpoint (emulator/endpoints/), cvprocess, cvsync2async, templates, token; "unknown" for
+    other paths."""
     phase: str
     """submit, result, image, list, token; "unknown" for any other path."""
     method: str

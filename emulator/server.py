@@ -8,7 +8,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -23,8 +23,8 @@ from .pace import Pace
 from .pictures.files import PREFIX, ResultFiles, damaged
 from .pictures.odd_pictures import encoded, odd
 from .recording import Recorded, Recording, without_images
-from .services.endpoints import Target, target_of
 from .services.hidream import HiDream
+from .services.routes import Target, target_of
 from .services.templates import is_picture, picture
 from .services.volcengine import Volcengine
 
@@ -190,8 +190,8 @@ class Emulator:
         target = self._target(request)
         number = self._recording.open(target.endpoint, target.phase, request.method, request.path,
                                       request.query.items(), request.headers)
-        if request.path.startswith(PREFIX) and (file := self._files.get(request.path)):
-            self._recording.update(number, task_id=file.task_id)
+        if target.file is not None:
+            self._recording.update(number, task_id=target.file.task_id)
         try:
             return await self._respond(request, target, number)
         except (ConnectionError, web.RequestPayloadError) as error:
@@ -205,8 +205,8 @@ class Emulator:
 
     def _target(self, request: web.Request) -> Target:
         if request.method == "GET" and request.path.startswith(PREFIX):
-            file = self._files.get(request.path)
-            return Target(file.endpoint if file else "unknown", "image")
+            file = self._files.get(request.path_qs)
+            return Target(file.endpoint if file else "unknown", "image", file=file)
         if request.method == "GET" and is_picture(request.path):
             return Target("templates", "image")
         return target_of(request.method, request.path, request.query.get("Action", ""))
@@ -263,12 +263,8 @@ class Emulator:
             return self._hidream.token(call)
         if target.endpoint == "templates":
             return self._hidream.templates(call, action, self._first_template_page, base_url)
-        if target.endpoint == "cvprocess":
-            return await self._volcengine.process(call, action, accept, base_url)
-        if target.endpoint == "cvsync2async":
-            if target.phase == "submit":
-                return await self._volcengine.submit(call, action, accept, base_url)
-            return self._volcengine.result(call, action, base_url)
+        if target.operation:
+            return await self._volcengine.answer(target.operation, call, action, accept, base_url)
         if target.hidream is None:
             return Answer.html(404)
         if target.phase == "submit":
@@ -282,10 +278,10 @@ class Emulator:
         if target.endpoint == "templates":
             data = await asyncio.get_running_loop().run_in_executor(self._executor, picture, call.path)
             return Answer(200, damaged(data) if action.corrupt else data, "image/jpeg")
-        file = self._files.get(call.path)
-        if file is None:
+        if target.file is None:
             return Answer.html(404)
-        data, media_type = damaged(file.data) if action.corrupt else file.data, "image/png"
+        data = target.file.data
+        data, media_type = damaged(data) if action.corrupt else data, "image/png"
         if action.odd_pictures is not None:
             data, media_type = odd(data, action.odd_pictures)
         if action.encoding is None:
@@ -350,25 +346,28 @@ class Emulator:
         # Origin, and after DNS rebinding a foreign Host.
         if "Origin" in request.headers or request.host not in (f"{HOST}:{self._port}", f"localhost:{self._port}"):
             raise web.HTTPForbidden()
-        what = (request.method, request.match_info["action"])
-        if what == ("GET", "health"):
-            return web.json_response({"status": "ok", "billed": self.billed})
-        if what == ("GET", "requests"):
-            return web.json_response([asdict(record) for record in self.requests])
-        if what == ("GET", "accepted"):
-            return web.json_response([asdict(record) for record in self.accepted])
-        if what == ("POST", "faults"):
-            try:
-                rules = await request.json()
-                if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-                    raise ValueError("a JSON list of rules is needed")
-                self._faults.add(rules)
-            except ValueError as error:
-                return web.json_response({"error": str(error)}, status=400)
-        elif what == ("POST", "clear"):
-            self.clear()
-        elif what == ("POST", "expire-tokens"):
-            self.expire_tokens()
-        else:
-            raise web.HTTPNotFound()
+        shown: dict[str, Callable[[], Any]] = {
+            "health": lambda: {"status": "ok", "billed": self.billed},
+            "requests": lambda: [asdict(record) for record in self.requests],
+            "accepted": lambda: [asdict(record) for record in self.accepted],
+        }
+        done = {"clear": self.clear, "expire-tokens": self.expire_tokens}
+        method, what = request.method, request.match_info["action"]
+        if method == "GET" and what in shown:
+            return web.json_response(shown[what]())
+        if (method, what) == ("POST", "faults"):
+            return await self._add_faults(request)
+        if method == "POST" and what in done:
+            done[what]()
+            return web.json_response({"status": "ok"})
+        raise web.HTTPNotFound()
+
+    async def _add_faults(self, request: web.Request) -> web.Response:
+        try:
+            rules = await request.json()
+            if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+                raise ValueError("a JSON list of rules is needed")
+            self._faults.add(rules)
+        except ValueError as error:
+            return web.json_response({"error": str(error)}, status=400)
         return web.json_response({"status": "ok"})

@@ -13,8 +13,6 @@ from .. import api
 from ..api import InvalidInputError, ServiceError, Text, pack_logger, profile_names
 from .comfy import host
 
-CATEGORY = "HiDream & Volcengine"
-
 # This pack's own limit of a single picture; the services do not publish theirs.
 _MAX_RESULT_PIXELS = 16384 * 16384
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from .. import api
 from ..api import InvalidInputError, RemoteImageError, Text, choices
 from .comfy import host
-from .common import CATEGORY, Notes, check_result_fits_memory, size_of
-from .placements import OutpaintPlacement, checked_placement, fills_canvas, note_resized
+from .common import Notes, check_result_fits_memory, size_of
+from .schema import CATEGORY, OutpaintPlacement
 from .widgets import BooleanWidget, ComboWidget, FloatWidget, IntWidget, checked, inputs
 
 
@@ -172,7 +172,7 @@ def _placement(size: tuple[int, int], target: str, layout: dict[str, Any]) -> ap
 
 def _note_layout(notes: Notes, size: tuple[int, int], placement: api.Placement) -> None:
     """Add notes if the original is scaled, or fills the canvas."""
-    note_resized(notes, size, placement)
+    api.outpainting.note_resized(notes.add, size, placement)
     if (placement.width, placement.height) != size:
         notes.add(
             Text(
@@ -180,7 +180,7 @@ def _note_layout(notes: Notes, size: tuple[int, int], placement: api.Placement) 
                 f"若使用「外补画板」节点，请先将图片缩放到 {placement.width}×{placement.height}。",
             )
         )
-    if fills_canvas(placement):
+    if api.outpainting.fills_canvas(placement):
         notes.add(
             Text(
                 "The original fills the whole canvas: there is nothing to paint.",
@@ -297,7 +297,7 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
         settings = api.paste.Settings(
             **checked(_SETTINGS, values), correct=_REGISTRATION.check(registration) == "correct"
         )
-        placed = checked_placement(placement)
+        placed = api.outpainting.checked_placement(placement)
         pictures, generated_notes = await host.off_loop(api.tensors.images_from_tensor, generated, _GENERATED)
         originals, original_notes = await host.off_loop(api.tensors.images_from_tensor, original, _ORIGINAL)
         notes = Notes([*generated_notes, *original_notes])

@@ -9,16 +9,17 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from .. import api
-from ..api import ConfigurationError, InvalidInputError, Text, choices
+from ..api import ENDPOINTS, ConfigurationError, InvalidInputError, Text, endpoint_named
 from .comfy import host
-from .common import CATEGORY, Notes, RemoteNode, pictures_of
+from .common import Notes, RemoteNode, pictures_of
+from .schema import CATEGORY
 from .widgets import PROFILE, ComboWidget, StringWidget
 
 _PROFILE = replace(PROFILE, tooltip="The profile that bought the task.")
 _ENDPOINT = ComboWidget(
     "endpoint",
-    choices.ENDPOINTS,
-    choices.HIDREAM_OUTPAINT,
+    [endpoint.name for endpoint in ENDPOINTS],
+    ENDPOINTS[0].name,
     "The service that the task was given to; not needed for what this server's task list knows.",
 )
 _TASK_ID = StringWidget(
@@ -77,9 +78,7 @@ class RemoteTaskResult(RemoteNode):
         return io.NodeOutput(await host.off_loop(api.tensors.image_tensors, pictures), ui=Notes(outcome.notes()).ui())
 
 
-def _service(
-    journal: api.Journal, profile: str, endpoint: str, wanted: str
-) -> api.HiDreamService | api.VolcengineService:
+def _service(journal: api.Journal, profile: str, endpoint: str, wanted: str) -> api.Service:
     """The service to ask for a task.
 
     In this order: the endpoint of the journal's task ``wanted``; the endpoint of a task of that id that the account of
@@ -98,10 +97,8 @@ def _service(
     return _of_endpoint(profile, endpoint)
 
 
-def _of_endpoint(profile: str, name: str) -> api.HiDreamService | api.VolcengineService:
-    if name == choices.VOLCENGINE_OUTPAINT:
-        return api.VolcengineService(host.profiles().volcengine(profile))
-    return api.HiDreamService(host.profiles().hidream(profile), api.hidream.endpoint_named(name))
+def _of_endpoint(profile: str, name: str) -> api.Service:
+    return host.profiles().service(profile, endpoint_named(name))
 
 
 def _checked_task_id(task_id: object) -> str:

@@ -1,4 +1,4 @@
-"""What every other package uses: texts, errors, redaction, cancellation, checks, limits, threads, files.
+"""What every other package uses: texts, errors, redaction, cancellation, limits, threads, files.
 
 It imports neither requests, SQLAlchemy, numpy nor torch."""
 
@@ -8,22 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from .choices import (
     DEFAULT_PROFILE,
+    FORMATS,
     GENDERS,
-    HIDREAM_IMAGE_TO_IMAGE,
-    HIDREAM_MODEL_PHOTO_SET,
-    HIDREAM_OUTPAINT,
-    HIDREAM_UPSCALE,
-    MAX_CANVAS,
+    POSITIONS,
     SANDBOX_PROFILE,
-    VOLCENGINE_OUTPAINT,
-    AspectRatio,
     Fill,
     Format,
     Gender,
     OutputSize,
     PasteMode,
     Position,
-    UpscaleRatio,
 )
 from .disk import TEMPORARY, alone, in_container, on_network, sync_folder, write_whole
 from .errors import (

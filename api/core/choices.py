@@ -1,8 +1,6 @@
-"""The names and values that widgets offer: profiles, endpoints, the services' own choices, and those of local steps.
+"""The names and values that widgets of several nodes offer, and those of local steps.
 
-Separate from the code that uses them, so that ComfyUI can make the nodes' schemas without loading that code. The pages
-that the services' values come from are named in ``hidream.py``, ``hidream_templates.py`` and ``volcengine.py`` of
-``api/services/``.
+Separate from the code that uses them, so that ComfyUI can make the nodes' schemas without loading that code.
 """
 
 from __future__ import annotations
@@ -12,27 +10,6 @@ from typing import Literal, get_args
 DEFAULT_PROFILE = "default"
 SANDBOX_PROFILE = "sandbox"
 
-HIDREAM_OUTPAINT = "hidream outpaint"
-HIDREAM_IMAGE_TO_IMAGE = "hidream image to image"
-HIDREAM_UPSCALE = "hidream upscale"
-HIDREAM_MODEL_PHOTO_SET = "hidream model photo set"
-VOLCENGINE_OUTPAINT = "volcengine outpaint"
-# The endpoints as the journal and the node Remote Task Result name them.
-ENDPOINTS = (
-    HIDREAM_OUTPAINT,
-    HIDREAM_IMAGE_TO_IMAGE,
-    HIDREAM_UPSCALE,
-    HIDREAM_MODEL_PHOTO_SET,
-    VOLCENGINE_OUTPAINT,
-)
-
-# HiDream's outpainting: the largest width and the largest height of its canvas, in pixels.
-MAX_CANVAS = 1024
-
-AspectRatio = Literal["9:16", "2:3", "4:3", "1:1", "3:4", "3:2", "16:9"]
-ASPECT_RATIOS: tuple[AspectRatio, ...] = get_args(AspectRatio)
-UpscaleRatio = Literal[2, 4]
-UPSCALE_RATIOS: tuple[UpscaleRatio, ...] = get_args(UpscaleRatio)
 Gender = Literal["woman", "man"]
 GENDERS: tuple[Gender, ...] = get_args(Gender)
 

@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture or mask to upload: ``make`` returns its uint8 pixels, ``fingerprint`` stands for it in the key."""
+    """A picture or mask to upload.
+
+    ``make`` returns its uint8 pixels, ``fingerprint`` stands for it in the key, ``encoder`` turns its pixels into
+    the bytes of a file, PNG by default.
+    """
 
     make: Callable[[], NDArray[np.uint8]] = field(repr=False)
     fingerprint: str
+    encoder: Callable[[NDArray[np.uint8]], bytes] = field(default=encode, repr=False)
 
     @classmethod
-    def of(cls, make: Callable[[], NDArray[np.uint8]]) -> Upload:
+    def of(
+        cls, make: Callable[[], NDArray[np.uint8]], encoder: Callable[[NDArray[np.uint8]], bytes] = encode
+    ) -> Upload:
         """Call ``make`` for the fingerprint; it is called again each time that the pixels are needed."""
-        return cls(make, fingerprint(make()))
+        return cls(make, fingerprint(make()), encoder)
 
     def pixels(self) -> NDArray[np.uint8]:
         """The uint8 pixels, made anew: (H, W, 3), or (H, W) of a mask.
@@ -48,8 +55,8 @@ class Upload:
         return pixels
 
     def base64(self) -> str:
-        """The pixels as a PNG in base64; raises as :meth:`pixels`."""
-        return to_base64(encode(self.pixels()))
+        """The encoded pixels in base64; raises as :meth:`pixels`."""
+        return to_base64(self.encoder(self.pixels()))
 
 
 class Pictures:
@@ -85,6 +92,11 @@ class Pictures:
     def __iter__(self) -> Iterator[Pixels]:
         return (self[index] for index in range(len(self)))
 
-    def upload(self, index: int, change: Callable[[Pixels], Pixels] = lambda pixels: pixels) -> Upload:
+    def upload(
+        self,
+        index: int,
+        change: Callable[[Pixels], Pixels] = lambda pixels: pixels,
+        encoder: Callable[[Pixels], bytes] = encode,
+    ) -> Upload:
         """Image ``index`` after ``change``, which is called again whenever the upload makes its pixels."""
-        return Upload.of(lambda: change(self[index]))
+        return Upload.of(lambda: change(self[index]), encoder)

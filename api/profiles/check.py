@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from ..catalog import ENDPOINTS, VolcengineEndpoint
 from ..core import (
     SANDBOX_PROFILE,
     ConfigurationError,
@@ -121,8 +122,12 @@ def _ask_hidream(account: HiDreamAccount, deadlines: Deadlines) -> tuple[str, An
     return account.ec_base_url, answer
 
 
+# Any: no endpoint has a task "0".
+_ENDPOINT = next(endpoint for endpoint in ENDPOINTS if isinstance(endpoint, VolcengineEndpoint))
+
+
 def _ask_volcengine(account: VolcengineAccount, deadlines: Deadlines) -> tuple[str, Answer]:
-    return account.base_url, ask_for_result(account, "0", deadlines, afresh=True)
+    return account.base_url, ask_for_result(account, _ENDPOINT, "0", deadlines, afresh=True)
 
 
 def _diagnosis_of_failure(problem: requests.RequestException) -> Diagnosis:

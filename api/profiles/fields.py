@@ -15,8 +15,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from requests import RequestException
 
+from ..catalog import RATES
 from ..core import SANDBOX_PROFILE, SETTINGS_DIALOG, Provider, Text, shortened
-from ..services import HIDREAM_RATES
 from ..transport import NO_PROXY, base_of, climbs, is_loopback
 from .file import SECRETS, StoredProfile, bare_key
 
@@ -280,7 +280,7 @@ _LIMITS: Mapping[str, int] = {
     "pictures_per_day": 0,
     "pictures_per_run": 100,
     "hidream_at_once": 4,
-    **{rate.setting: rate.default for rate in HIDREAM_RATES},
+    **{rate.setting: rate.default for rate in RATES},
     "volcengine_at_once": 2,
     "polls_per_second": 10,
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from requests.auth import AuthBase
 
+from ..catalog import RATES, HiDreamEndpoint, VolcengineEndpoint
 from ..core import (
     DEFAULT_PROFILE,
     SANDBOX_PROFILE,
@@ -23,7 +24,7 @@ from ..core import (
     Text,
     hide_address,
 )
-from ..services import HIDREAM_RATES, Rate
+from ..services import HiDreamService, Service, VolcengineService
 from ..transport import BearerAuth, ExchangedTokenAuth, HiDreamAccount, Sandbox, SignatureAuth, VolcengineAccount
 from .environment import Environment, checked, sent_key
 from .fields import SETTINGS, WITH_THE_KEY, Value, bases_of, is_bound_to, retired_in
@@ -141,16 +142,11 @@ class _Source:
             by_environment=self.profile == DEFAULT_PROFILE,
         )
 
-    def limits(self, at_once: str, rates: Iterable[Rate] = ()) -> Limits:
-        """The limits of the account.
-
-        Args:
-            at_once: the setting with the number of tasks.
-            rates: of the provider's endpoints.
-        """
+    def limits(self, at_once: str) -> Limits:
+        """The limits of the account; ``at_once`` is the setting with the number of tasks."""
         return Limits(
             at_once=self.limit(at_once),
-            per_minute={rate.setting: self.limit(rate.setting) for rate in rates},
+            per_minute={rate.setting: self.limit(rate.setting) for rate in RATES},
             polls_per_second=self.limit("polls_per_second"),
         )
 
@@ -227,6 +223,16 @@ class Profiles:
             return profile
         return next((known.name for known in stored if known.account_id == account_id), profile)
 
+    def service(self, profile: str, endpoint: HiDreamEndpoint | VolcengineEndpoint) -> Service:
+        """An endpoint, paid by the account of a profile.
+
+        Raises:
+            ConfigurationError: as :meth:`hidream` and :meth:`volcengine`.
+        """
+        if isinstance(endpoint, HiDreamEndpoint):
+            return HiDreamService(self.hidream(profile), endpoint)
+        return VolcengineService(self.volcengine(profile), endpoint)
+
     def hidream(self, profile: str) -> HiDreamAccount:
         """The HiDream account of a profile.
 
@@ -263,7 +269,7 @@ class Profiles:
             profile=profile,
             account_id=source.account_id(name),
             budget=source.budget(),
-            limits=source.limits("hidream_at_once", HIDREAM_RATES),
+            limits=source.limits("hidream_at_once"),
             deadlines=deadlines,
             proxy=proxy,
             base_url=base_url,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
+from ..catalog import endpoint_named
 from ..core import THREAD_PREFIX, CallHandle, CancelToken, pack_logger
 from ..journal import Attempt, Claim, Journal
 from ..profiles import Profiles
-from ..services import HiDreamService, Service, VolcengineService, endpoint_named
+from ..services import Service
 from .fetch import check_account, resume
 
 # Seconds between two rounds; tasks that one round takes at most.
@@ -147,10 +148,6 @@ class BackgroundPoller:
             ConfigurationError: the profile or the endpoint is gone, or has no key any more.
         """
         profile = self._profiles.name_of(attempt.profile, attempt.account)
-        if attempt.task.provider == "Volcengine":
-            volcengine = self._profiles.volcengine(profile)
-            deadlines = replace(volcengine.deadlines, queue=_ONE_LOOK, run=_ONE_RUN, download=_ONE_DOWNLOAD)
-            return VolcengineService(replace(volcengine, deadlines=deadlines))
-        hidream = self._profiles.hidream(profile)
-        deadlines = replace(hidream.deadlines, queue=_ONE_LOOK, run=_ONE_RUN, download=_ONE_DOWNLOAD)
-        return HiDreamService(replace(hidream, deadlines=deadlines), endpoint_named(attempt.task.endpoint))
+        service = self._profiles.service(profile, endpoint_named(attempt.task.endpoint))
+        deadlines = service.account.deadlines
+        return service.within(replace(deadlines, queue=_ONE_LOOK, run=_ONE_RUN, download=_ONE_DOWNLOAD))

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..catalog import WireRequest
 from ..core import RemoteImageError, shortened
 from ..journal import Order, Purchase
-from ..services import Service, WireRequest
+from ..services import Service
 
 KEY_VERSION = 1
 

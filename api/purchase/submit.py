@@ -12,6 +12,7 @@ from datetime import timezone
 from enum import Enum
 from typing import Literal
 
+from ..catalog import WireRequest
 from ..core import (
     Accepted,
     AmbiguousSubmitError,
@@ -27,7 +28,7 @@ from ..core import (
 )
 from ..journal import UNKNOWN_MEDIA, Claim, Journal, State, file_name
 from ..pixels import Encoded
-from ..services import Meaning, NotAccepted, Outcome, Service, WireRequest, refusal
+from ..services import Meaning, NotAccepted, Outcome, Service, refusal
 from ..transport import NoAnswerError, NotSentError, Phases, unreachable
 from .poll import jittered
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import requests
 
+from ..catalog import WireRequest
 from ..core import (
     Accepted,
     PollError,
@@ -36,7 +37,6 @@ from ..core import (
     words_of,
 )
 from ..transport import Answer, NoAnswerError, obstacle_of
-from .model import WireRequest
 from .outcome import Meaning, Outcome, Sign, is_success, is_success_word, is_undecided, known_code, meaning_of
 
 # Fields whose value may be a result.

@@ -1,4 +1,4 @@
-"""Result files, each served at /files/RANDOM.png."""
+"""Result files, each served at /files/RANDOM.png, or as Volcengine's storage names them."""
 
 import secrets
 import threading
@@ -24,9 +24,10 @@ class ResultFiles:
         self._lock = threading.Lock()
         self._files: dict[str, ResultFile] = {}
 
-    def add(self, file: ResultFile) -> str:
-        """Store the file and return its path."""
-        path = f"{PREFIX}{secrets.token_urlsafe(18)}.png"
+    def add(self, file: ResultFile, template: bool = False) -> str:
+        """Store the file and return its path; with `template` one that ends in ".image?" and a signature."""
+        path = f"{PREFIX}{secrets.token_urlsafe(18)}"
+        path += f"~tplv-sandbox-image.image?x-signature={secrets.token_urlsafe(18)}" if template else ".png"
         with self._lock:
             self._files[path] = file
             total = sum(len(kept.data) for kept in self._files.values())
@@ -35,6 +36,7 @@ class ResultFiles:
         return path
 
     def get(self, path: str) -> ResultFile | None:
+        """Return the file at a path; a signature must be in it. None: there is none."""
         with self._lock:
             return self._files.get(path)
 

@@ -5,13 +5,14 @@ import binascii
 import io
 import struct
 
+import numpy as np
 from PIL import Image
 
 from ..message import ImageRefusedError
 from .files import PREFIX, ResultFiles
 
-# The emulator's own limit, so that it does not run out of memory; the limits of the services are unknown.
-MAX_PIXELS = 64_000_000
+# The emulator's own limits, so that it does not run out of memory; the limits of the services are unknown.
+MAX_PIXELS, MAX_RESULT_PIXELS = 64_000_000, 200_000_000
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 
@@ -42,6 +43,27 @@ class Loader:
     def rgb(self, text: str) -> Image.Image:
         return as_rgb(self.image(text))
 
+    def mask(self, text: str, size: tuple[int, int]) -> Image.Image:
+        """Return a mask of this size: a PNG of one 8-bit grey channel, 255 (new) or 0 (kept), and somewhere 255."""
+        data = self.data(text)
+        mask = decode(data)
+        if not _is_grey8_png(data):
+            raise ImageRefusedError("the mask must be a PNG with one 8-bit grey channel")
+        if mask.size != size:
+            raise ImageRefusedError(f"the mask is {mask.width}*{mask.height}, the canvas {size[0]}*{size[1]}")
+        levels = set(np.unique(np.asarray(mask)).tolist())
+        if not levels <= {0, 255}:
+            raise ImageRefusedError("the mask must have no grey levels but 0 and 255")
+        if levels == {0}:
+            raise ImageRefusedError("the mask is all black: nothing to generate")
+        return mask
+
+
+def check_result(width: float, height: float) -> None:
+    """Raises: ImageRefusedError, if a result of this size is too large."""
+    if width * height > MAX_RESULT_PIXELS:
+        raise ImageRefusedError(f"the result would have more than {MAX_RESULT_PIXELS} pixels")
+
 
 def decode(data: bytes) -> Image.Image:
     """Return the decoded image. Raises: ImageRefusedError, if it is no PNG, JPEG or WEBP, damaged or too large."""
@@ -67,7 +89,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def is_grey8_png(data: bytes) -> bool:
+def _is_grey8_png(data: bytes) -> bool:
     # Pillow reads grey of 2 and 4 bits as "L", too, so look into the PNG header: bit depth 8, colour type 0.
     return data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:26] == b"\x08\x00"
 

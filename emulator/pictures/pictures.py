@@ -1,6 +1,7 @@
 """Makes the result pictures: each from its input, the same for the same seed, with the watermark."""
 
 import colorsys
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,11 @@ LANCZOS = Image.Resampling.LANCZOS
 Size = tuple[int, int]
 
 
+def chance(*parts: object) -> int:
+    """Return a seed of 32 bits, another one whenever a part is another one."""
+    return int.from_bytes(hashlib.sha256("\n".join(map(str, parts)).encode()).digest()[:4], "big")
+
+
 def outpaint(original: Image.Image, canvas: Size, position: tuple[int, int], seed: int) -> Image.Image:
     """Return the canvas with the original at `position`, and new pixels around it."""
     (width, height), (x, y) = canvas, position
@@ -22,12 +28,12 @@ def outpaint(original: Image.Image, canvas: Size, position: tuple[int, int], see
     return watermark.tiled(picture, new)
 
 
-def outpaint_sides(original: Image.Image, top: float, bottom: float, left: float, right: float, limit: Size,
-                   seed: int) -> Image.Image:
-    """Return the original extended by shares of its own size (0.5 = half of it), scaled down into `limit`."""
+def outpaint_sides(original: Image.Image, top: float, bottom: float, left: float, right: float,
+                   limit: Size | None, seed: int) -> Image.Image:
+    """Return the original extended by shares of its own size (0.5 = half of it), scaled down into `limit` if any."""
     width, height = original.size
     full = (round(width * (1 + left + right)), round(height * (1 + top + bottom)))
-    scale = min(1.0, limit[0] / full[0], limit[1] / full[1])
+    scale = _scale(full, limit)
     canvas = _scaled(full, scale)
     small = original if scale == 1 else original.resize(_scaled(original.size, scale), LANCZOS)
     # Rounding may put the original one pixel over the far edge.
@@ -36,10 +42,10 @@ def outpaint_sides(original: Image.Image, top: float, bottom: float, left: float
     return outpaint(small, canvas, (x, y), seed)
 
 
-def outpaint_canvas(canvas: Image.Image, mask: Image.Image, limit: Size, seed: int) -> Image.Image:
-    """Return the canvas with new pixels where the mask is not 0, scaled down into `limit`."""
+def outpaint_canvas(canvas: Image.Image, mask: Image.Image, limit: Size | None, seed: int) -> Image.Image:
+    """Return the canvas with new pixels where the mask is not 0, scaled down into `limit` if any."""
     picture = Image.fromarray(extension.fill(np.asarray(canvas), np.asarray(mask) > 0, seed))
-    scale = min(1.0, limit[0] / canvas.width, limit[1] / canvas.height)
+    scale = _scale(canvas.size, limit)
     if scale < 1:
         size = _scaled(canvas.size, scale)
         picture, mask = picture.resize(size, LANCZOS), mask.resize(size, Image.Resampling.NEAREST)
@@ -134,6 +140,10 @@ def _around(centre: tuple[int, int], radius: int) -> tuple[int, int, int, int]:
 
 def resized(picture: Image.Image, size: Size) -> Image.Image:
     return picture.resize(size, LANCZOS)
+
+
+def _scale(size: Size, limit: Size | None) -> float:
+    return min(1.0, limit[0] / size[0], limit[1] / size[1]) if limit else 1.0
 
 
 def _scaled(size: Size, scale: float) -> Size:

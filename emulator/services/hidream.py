@@ -12,8 +12,6 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..credentials import Credentials
 from ..faults import Action
 from ..message import Accept, Answer, Call, ImageRefusedError, RefusedError
@@ -21,8 +19,9 @@ from ..pace import Pace, Span
 from ..pictures import pictures
 from ..pictures.files import ResultFile, ResultFiles
 from ..pictures.images import Loader, png
-from .endpoints import ORDINARY_HEADERS, HiDreamEndpoint
-from .hidream_bodies import Body, Draw
+from .endpoint import Draw, HiDreamBody, HiDreamEndpoint
+from .routes import ORDINARY_HEADERS
+from .strict import checked
 from .templates import ListQuery, page_of
 
 LOGGER = logging.getLogger("hidream_volcengine.emulator")
@@ -143,11 +142,9 @@ class HiDream:
         try:
             asked = call.single_query(frozenset(ListQuery.model_fields))
             _check_headers(call, {"authorization"})
-            query = ListQuery.model_validate(asked)
+            query = checked(ListQuery, asked)
             if query.page_index is not None and query.page_index < first_page:
                 raise RefusedError(f"page_index begins at {first_page}")
-        except ValidationError as error:
-            return _refused(RefusedError(first_problem(error)), "")
         except RefusedError as refusal:
             return _refused(refusal, "")
         page = page_of(query, first_page, base_url, action.url)
@@ -159,7 +156,7 @@ class HiDream:
             issued = token in self._tokens
         return scheme == "Bearer" and (issued or _same(token, self._credentials.hidream_token))
 
-    def _start(self, endpoint: HiDreamEndpoint, body: Body, draws: Sequence[Draw], action: Action) -> Task:
+    def _start(self, endpoint: HiDreamEndpoint, body: HiDreamBody, draws: Sequence[Draw], action: Action) -> Task:
         task_id, count = str(uuid.uuid4()), len(draws)
         statuses = action.task_status or [DONE]
         span = self._pace.take()
@@ -190,18 +187,9 @@ class HiDream:
         return self._files.add(ResultFile(data, endpoint, task_id))
 
 
-def _read(endpoint: HiDreamEndpoint, call: Call, load: Loader, seed: int) -> tuple[Body, Sequence[Draw]]:
-    try:
-        body = endpoint.body.model_validate(call.json_body())
-    except ValidationError as error:
-        raise RefusedError(first_problem(error)) from None
+def _read(endpoint: HiDreamEndpoint, call: Call, load: Loader, seed: int) -> tuple[HiDreamBody, Sequence[Draw]]:
+    body = checked(endpoint.body, call.json_body())
     return body, body.draws(load, seed)
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return the field and the rule of the first error, without the value: that may be an image of megabytes."""
-    problem = error.errors()[0]
-    return f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
 
 
 def _sub_result(task: Task, index: int, poll: Action, base_url: str) -> dict[str, Any]:

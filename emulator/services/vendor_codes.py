@@ -23,6 +23,8 @@ VENDOR_CODES = {
     50520: VendorCode(400, "Risk internal error"),
     50521: VendorCode(400, "Antidirt internal error"),
     50522: VendorCode(400, "Image Copyright internal error"),
+    # The documented meaning; the words are not known, nor the HTTP status.
+    50402: VendorCode(400, "Interface not found"),
     50429: VendorCode(429, "API QPS limit"),
     50430: VendorCode(429, "API concurrent limit"),
     50500: VendorCode(500, "Internal Error"),

@@ -1,4 +1,4 @@
-"""Volcengine's i2i_outpainting, synchronous (CVProcess) or as a task (CVSync2Async…); signed, or with a gateway key."""
+"""Volcengine's endpoints, synchronous (CVProcess) or as a task (CVSync2Async…); signed, or with a gateway key."""
 
 import asyncio
 import base64
@@ -10,16 +10,14 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from PIL import Image
-from pydantic import ValidationError
-
 from ..credentials import Credentials
+from ..endpoints import VOLCENGINE
 from ..faults import Action
 from ..message import Accept, Answer, Call, RefusedError
 from ..pace import Pace, Span
@@ -27,28 +25,48 @@ from ..pictures import pictures
 from ..pictures.files import ResultFile, ResultFiles, damaged
 from ..pictures.images import Loader, png
 from . import signature
-from .endpoints import ASYNC_RESULT, ASYNC_SUBMIT, CVPROCESS, GATEWAY_PATH, ORDINARY_HEADERS
-from .hidream import KEPT_TASKS, first_problem
+from .endpoint import ASYNC_RESULT, ASYNC_SUBMIT, CVPROCESS, Draw, VolcengineBody, VolcengineEndpoint
+from .hidream import KEPT_TASKS
+from .routes import GATEWAY_PATH, ORDINARY_HEADERS
+from .strict import checked
 from .vendor_codes import VENDOR_CODES
-from .volcengine_bodies import Outpainting, ResultQuery
+from .volcengine_query import ResultQuery
 
 LOGGER = logging.getLogger("hidream_volcengine.emulator")
 # For a parameter that is refused. No page has a code for that: this one is the emulator's own.
 PARAMETER_CODE = 50215
-SUCCESS_CODE, INTERNAL_CODE = 10000, 50500
+SUCCESS_CODE, INTERNAL_CODE, UNKNOWN_CODE = 10000, 50500, 50402
 VERSION = "2022-08-31"
 IN_QUEUE, GENERATING, DONE, NOT_FOUND, EXPIRED = "in_queue", "generating", "done", "not_found", "expired"
 _SIGNED_HEADERS = frozenset({"authorization", "x-date", "x-content-sha256"})
 
 
+class VendorError(RefusedError):
+    """The answer is an error of Volcengine's table."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(VENDOR_CODES[code].message)
+        self.code, self.status = code, VENDOR_CODES[code].status
+
+
+@dataclass(frozen=True)
+class Request:
+    """A submit, or CVProcess, that the page allows."""
+
+    endpoint: VolcengineEndpoint
+    body: VolcengineBody
+    draws: Sequence[Draw]
+
+
 @dataclass(frozen=True)
 class Task:
+    req_key: str
     route: str
     """The path of the submit. A poll on the other path does not find the task: the gateway has another account."""
     return_url: bool
     span: Span
-    path: "Future[str]"
-    """The path of the result file."""
+    paths: "Future[list[str]]"
+    """The paths of the result files."""
     action: Action
     """The fault of the submit; some of them show in its polls only."""
 
@@ -64,10 +82,8 @@ class Envelope:
         return self._answer(SUCCESS_CODE, "Success", data, 200)
 
     def refused(self, refusal: RefusedError) -> Answer:
-        return self._answer(PARAMETER_CODE, str(refusal), None, 400)
-
-    def vendor_code(self, code: int) -> Answer:
-        return self._answer(code, VENDOR_CODES[code].message, None, VENDOR_CODES[code].status)
+        code, status = (refusal.code, refusal.status) if isinstance(refusal, VendorError) else (PARAMETER_CODE, 400)
+        return self._answer(code, str(refusal), None, status)
 
     def _answer(self, code: int, message: str, data: Any, status: int) -> Answer:
         return Answer.json({"code": code, "data": data, "message": message, "request_id": self.request_id,
@@ -75,10 +91,7 @@ class Envelope:
 
 
 class Volcengine:
-    """Each method for an action checks the key, the query, the headers and the body as the page has them.
-
-    None raises: a refusal is an answer.
-    """
+    """Checks the key, the query, the headers and the body as the pages have them. A refusal is an answer."""
 
     def __init__(self, credentials: Credentials, pace: Pace, files: ResultFiles, executor: Executor) -> None:
         self._credentials, self._pace, self._files, self._executor = credentials, pace, files, executor
@@ -91,73 +104,55 @@ class Volcengine:
         with self._lock:
             self._tasks.clear()
 
-    async def process(self, call: Call, action: Action, accept: Accept, base_url: str) -> Answer:
-        """Answer CVProcess with the picture, when the latency is over."""
+    async def answer(self, operation: str, call: Call, action: Action, accept: Accept, base_url: str) -> Answer:
+        """Answer CVProcess, or the submit or a poll of a task. `operation` is Volcengine's action, `action` a fault."""
         envelope = Envelope()
-        denied = self._denied(call, CVPROCESS, envelope)
+        denied = self._denied(call, operation, envelope)
         if denied:
             return denied
+        answers = {CVPROCESS: self._process, ASYNC_SUBMIT: self._submit, ASYNC_RESULT: self._result}
         try:
-            body, draw = await self._read(call, CVPROCESS, base_url)
+            _check_query_and_headers(call, operation)
+            return envelope.success(await answers[operation](call, action, accept, base_url))
         except RefusedError as refusal:
             return envelope.refused(refusal)
-        if _refuses(action):
-            return envelope.vendor_code(action.vendor_code or 0)
+
+    async def _process(self, call: Call, action: Action, accept: Accept, base_url: str) -> dict[str, Any] | None:
+        """Return the pictures, when the latency is over."""
+        request = await self._read(call, CVPROCESS, base_url)
+        _refuse_before_generation(action)
         span = self._pace.take()
-        accept(1, "", span)
+        accept(len(request.draws), "", span)
         await asyncio.sleep(span.ends - time.monotonic())
         if action.vendor_code:
-            return envelope.vendor_code(action.vendor_code)
-        data = await asyncio.get_running_loop().run_in_executor(self._executor, _picture, draw, action)
-        return envelope.success(self._data(body, data, action, base_url))
+            raise VendorError(action.vendor_code)
+        made = await asyncio.get_running_loop().run_in_executor(self._executor, _pictures, request.draws, action)
+        return self._data(request, made, action, base_url)
 
-    async def submit(self, call: Call, action: Action, accept: Accept, base_url: str) -> Answer:
-        """Answer CVSync2AsyncSubmitTask: make a task, start to draw its picture, and return its id."""
-        envelope = Envelope()
-        denied = self._denied(call, ASYNC_SUBMIT, envelope)
-        if denied:
-            return denied
-        try:
-            body, draw = await self._read(call, ASYNC_SUBMIT, base_url)
-        except RefusedError as refusal:
-            return envelope.refused(refusal)
-        if _refuses(action):
-            return envelope.vendor_code(action.vendor_code or 0)
+    async def _submit(self, call: Call, action: Action, accept: Accept, base_url: str) -> dict[str, Any]:
+        """Make a task, start to draw its pictures, and return its id."""
+        request = await self._read(call, ASYNC_SUBMIT, base_url)
+        _refuse_before_generation(action)
         span = self._pace.take()
-        task_id = self._start(call.path, body, draw, action, span)
-        accept(1, task_id, span)
-        return envelope.success({"task_id": task_id})
+        task_id = self._start(call.path, request, action, span)
+        accept(len(request.draws), task_id, span)
+        return {"task_id": task_id}
 
-    def result(self, call: Call, action: Action, base_url: str) -> Answer:
-        """Answer CVSync2AsyncGetResult, a poll of a task."""
-        envelope = Envelope()
-        denied = self._denied(call, ASYNC_RESULT, envelope)
-        if denied:
-            return denied
-        try:
-            _check_query_and_headers(call, ASYNC_RESULT)
-            query = ResultQuery.model_validate(call.json_body())
-        except ValidationError as error:
-            return envelope.refused(RefusedError(first_problem(error)))
-        except RefusedError as refusal:
-            return envelope.refused(refusal)
+    async def _result(self, call: Call, action: Action, accept: Accept, base_url: str) -> dict[str, Any] | None:
+        """Return the state of a task, and its pictures once it is done."""
+        query = checked(ResultQuery, call.json_body())
+        if query.req_key not in VOLCENGINE:
+            raise RefusedError(f"req_key: there is no {query.req_key!r}")
         if action.vendor_code:
-            return envelope.vendor_code(action.vendor_code)
-        with self._lock:
-            task = self._tasks.get(query.task_id)
-        if task is None or task.route != call.path or action.forgotten or task.action.forgotten:
-            return envelope.success(None if action.empty else _no_picture(action.async_status or NOT_FOUND))
-        if action.empty or task.action.empty:
-            return envelope.success(None)
-        status = action.async_status or self._status(task)
-        if status != DONE:
-            return envelope.success(_no_picture(status))
-        if task.action.vendor_code:
-            return envelope.vendor_code(task.action.vendor_code)
-        if task.path.cancelled() or task.path.exception() is not None:
-            return envelope.vendor_code(INTERNAL_CODE)
+            raise VendorError(action.vendor_code)
+        task = None if action.forgotten else self._task(query, call.path)
+        if action.empty or (task is not None and task.action.empty):
+            return None
+        status = action.async_status or (NOT_FOUND if task is None else self._status(task))
+        if task is None or status != DONE:
+            return _no_picture(status)
         as_url = task.return_url if query.return_url is None else query.return_url
-        return envelope.success(self._finished(task, as_url, action, base_url))
+        return self._finished(task, as_url, action, base_url)
 
     def _denied(self, call: Call, operation: str, envelope: Envelope) -> Answer | None:
         """Return the answer to a wrong key or signature, or None if the request may go on."""
@@ -181,28 +176,36 @@ class Volcengine:
             }}, error.status)
         return None
 
-    async def _read(self, call: Call, operation: str, base_url: str) -> tuple[Outpainting, Callable[[], Image.Image]]:
-        _check_query_and_headers(call, operation)
+    async def _read(self, call: Call, operation: str, base_url: str) -> Request:
         return await asyncio.get_running_loop().run_in_executor(
-            self._executor, _read, call, Loader(self._files, base_url), next(self._chances))
+            self._executor, _read, call, operation, Loader(self._files, base_url), next(self._chances))
 
-    def _start(self, route: str, body: Outpainting, draw: Callable[[], Image.Image], action: Action,
-               span: Span) -> str:
+    def _start(self, route: str, request: Request, action: Action, span: Span) -> str:
         # Ids like the service's: digits, too many for a float to hold exactly.
         task_id = str(7 * 10**18 + secrets.randbelow(10**18))
-        path = self._executor.submit(self._draw, draw, action, task_id)
+        paths = self._executor.submit(self._draw, request, action, task_id)
         with self._lock:
-            self._tasks[task_id] = Task(route, body.return_url, span, path, action)
+            self._tasks[task_id] = Task(request.body.req_key, route, request.body.return_url, span, paths, action)
             while len(self._tasks) > KEPT_TASKS:
                 del self._tasks[next(iter(self._tasks))]
         return task_id
 
-    def _draw(self, draw: Callable[[], Image.Image], action: Action, task_id: str) -> str:
+    def _draw(self, request: Request, action: Action, task_id: str) -> list[str]:
         try:
-            return self._files.add(ResultFile(_picture(draw, action), "cvsync2async", task_id))
+            made = _pictures(request.draws, action)
         except Exception:
-            LOGGER.exception("emulator: a picture for %s could not be made", "cvsync2async")
+            LOGGER.exception("emulator: a picture for %s could not be made", request.body.req_key)
             raise
+        return [self._files.add(ResultFile(data, "cvsync2async", task_id), request.endpoint.image_links)
+                for data in made]
+
+    def _task(self, query: ResultQuery, route: str) -> Task | None:
+        """Return the task that a query asks for, or None if its account has none with this id and req_key."""
+        with self._lock:
+            task = self._tasks.get(query.task_id)
+        if task is None or task.action.forgotten or (task.req_key, task.route) != (query.req_key, route):
+            return None
+        return task
 
     def _status(self, task: Task) -> str:
         if task.action.async_status:
@@ -210,37 +213,48 @@ class Volcengine:
         elapsed = time.monotonic() - task.span.begins
         if elapsed < task.span.seconds / 3:
             return IN_QUEUE
-        return GENERATING if task.action.never or elapsed < task.span.seconds or not task.path.done() else DONE
+        return GENERATING if task.action.never or elapsed < task.span.seconds or not task.paths.done() else DONE
 
     def _finished(self, task: Task, as_url: bool, poll: Action, base_url: str) -> dict[str, Any]:
-        path = task.path.result()
-        file = self._files.get(path)
-        if file is None:
-            # ResultFiles dropped it in favour of newer ones.
+        files = self._results(task)
+        if files is None:
             return _no_picture(EXPIRED)
-        images: list[str] = []
-        if not (task.action.algorithm or task.action.no_image or poll.no_image):
-            url = poll.url or task.action.url or base_url + path
-            images = [url if as_url else base64.b64encode(file.data).decode()]
-        return {
-            "algorithm_base_resp": _algorithm(task.action),
-            # The pages of similar Volcengine calls show null for the form that was not asked for.
-            "binary_data_base64": None if as_url else images,
-            "image_urls": images if as_url else None,
-            "status": DONE,
-        }
+        if as_url:
+            form, images = "image_urls", [poll.url or task.action.url or base_url + path for path in files]
+        else:
+            form, images = "binary_data_base64", [base64.b64encode(data).decode() for data in files.values()]
+        if _shows_nothing(task.action) or poll.no_image:
+            images = []
+        # The pages of similar Volcengine calls show null for the form that was not asked for.
+        return {**_no_picture(DONE), form: images, "algorithm_base_resp": _algorithm(task.action)}
 
-    def _data(self, body: Outpainting, data: bytes, action: Action, base_url: str) -> dict[str, Any] | None:
+    def _results(self, task: Task) -> dict[str, bytes] | None:
+        """Return the files of an ended task by their paths, or None if they were dropped in favour of newer ones.
+
+        Raises:
+            VendorError: the task has failed.
+        """
+        if task.action.vendor_code:
+            raise VendorError(task.action.vendor_code)
+        try:
+            paths = task.paths.result()
+        except Exception:
+            # They could not be drawn, which is logged, or the emulator stops.
+            raise VendorError(INTERNAL_CODE) from None
+        files = {path: file.data for path in paths if (file := self._files.get(path)) is not None}
+        return files if len(files) == len(paths) else None
+
+    def _data(self, request: Request, made: Sequence[bytes], action: Action, base_url: str) -> dict[str, Any] | None:
         if action.empty:
             return None
         images: list[str] = []
         urls: list[str] | None = None
-        if not action.algorithm and not action.no_image:
-            if body.return_url:
-                path = self._files.add(ResultFile(data, "cvprocess", ""))
-                urls = [action.url or base_url + path]
+        if not _shows_nothing(action):
+            if request.body.return_url:
+                urls = [action.url or base_url + self._files.add(ResultFile(data, "cvprocess", ""),
+                                                                 request.endpoint.image_links) for data in made]
             else:
-                images = [base64.b64encode(data).decode()]
+                images = [base64.b64encode(data).decode() for data in made]
         return {
             "algorithm_base_resp": _algorithm(action),
             "binary_data_base64": images,
@@ -249,9 +263,13 @@ class Volcengine:
         }
 
 
-def _refuses(action: Action) -> bool:
-    """Whether the fault is a code that refuses the request before anything is generated."""
-    return action.vendor_code is not None and not VENDOR_CODES[action.vendor_code].after_generation
+def _refuse_before_generation(action: Action) -> None:
+    if action.vendor_code is not None and not VENDOR_CODES[action.vendor_code].after_generation:
+        raise VendorError(action.vendor_code)
+
+
+def _shows_nothing(action: Action) -> bool:
+    return bool(action.algorithm) or action.no_image
 
 
 def _algorithm(action: Action) -> dict[str, Any]:
@@ -272,15 +290,25 @@ def _check_query_and_headers(call: Call, operation: str) -> None:
             raise RefusedError(f"the page lists no header {name!r}")
 
 
-def _read(call: Call, load: Loader, chance: int) -> tuple[Outpainting, Callable[[], Image.Image]]:
-    try:
-        body = Outpainting.model_validate(call.json_body())
-    except ValidationError as error:
-        raise RefusedError(first_problem(error)) from None
-    return body, body.draw(load, chance)
+def _read(call: Call, operation: str, load: Loader, seed: int) -> Request:
+    data = call.json_body()
+    req_key = data.get("req_key")
+    if not isinstance(req_key, str):
+        raise RefusedError("req_key must be a string")
+    endpoint = VOLCENGINE.get(req_key)
+    if endpoint is None or operation not in endpoint.actions:
+        raise VendorError(UNKNOWN_CODE)
+    body = checked(endpoint.body, data)
+    options = body.model_fields_set & {"return_url", "logo_info"}
+    if options and operation == ASYNC_SUBMIT and not endpoint.options_in_submit:
+        raise RefusedError(f"{sorted(options)} belong into req_json of the query")
+    return Request(endpoint, body, body.draws(load, seed))
 
 
-def _picture(draw: Callable[[], Image.Image], action: Action) -> bytes:
-    picture, size = draw(), action.sub_task_size(0)
-    data = png(pictures.resized(picture, size) if size else picture)
-    return damaged(data) if action.corrupt else data
+def _pictures(draws: Sequence[Draw], action: Action) -> list[bytes]:
+    made = []
+    for index, draw in enumerate(draws):
+        picture, size = draw(), action.sub_task_size(index)
+        data = png(pictures.resized(picture, size) if size else picture)
+        made.append(damaged(data) if action.corrupt else data)
+    return made

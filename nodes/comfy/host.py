@@ -141,7 +141,7 @@ async def buy(
     return Bought(outcome.deliveries, outcome.notes(), account)
 
 
-async def fetch(journal: api.Journal, service: api.HiDreamService | api.VolcengineService, wanted: str) -> api.Delivery:
+async def fetch(journal: api.Journal, service: api.Service, wanted: str) -> api.Delivery:
     """The pictures of a task that was paid before; see :func:`api.fetch_task`. It uses no thread of the paid calls.
 
     Args:

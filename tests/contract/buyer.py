@@ -427,16 +427,10 @@ def environment_of(errand: Errand) -> dict[str, str]:
 
 
 def _calls(errand: Errand) -> list[Any]:
-    from hidream_volcengine.api import (
-        HiDreamService,
-        PaidCall,
-        Profiles,
-        VolcengineService,
-        checked,
-        hidream,
-        tensors,
-        volcengine,
-    )
+    from hidream_volcengine.api import PaidCall, Profiles, tensors
+    from hidream_volcengine.api.catalog import checked
+    from hidream_volcengine.api.catalog.endpoints import hidream_image_to_image, hidream_upscale, volcengine_outpaint
+    from hidream_volcengine.api.services import HiDreamService, VolcengineService
 
     def no_sandbox() -> Any:
         raise AssertionError("the sandbox was not asked for")
@@ -453,16 +447,16 @@ def _calls(errand: Errand) -> list[Any]:
             return tensors.to_base64(tensors.encode(pixels))
 
         if errand.provider != "hidream":
-            service = VolcengineService(profiles.volcengine("default"))
-            request = checked(volcengine.OutpaintRequest, binary_data_base64=[printed], top=0.5, left=0.25, seed=7)
+            service = VolcengineService(profiles.volcengine("default"), volcengine_outpaint.ENDPOINT)
+            request = checked(volcengine_outpaint.Request, binary_data_base64=[printed], top=0.5, left=0.25, seed=7)
             return PaidCall(service, request, lambda: {"binary_data_base64": [encoded()]}, 128 * 96, errand.take)
         account = profiles.hidream("default")
         if errand.count:
-            request = checked(hidream.ImageToImageRequest, image=printed, prompt="a storm", img_count=errand.count)
-            service = HiDreamService(account, hidream.IMAGE_TO_IMAGE)
+            request = checked(hidream_image_to_image.Request, image=printed, prompt="a storm", img_count=errand.count)
+            service = HiDreamService(account, hidream_image_to_image.ENDPOINT)
         else:
-            request = checked(hidream.UpscaleRequest, image=printed, upsale_ratio=2)
-            service = HiDreamService(account, hidream.UPSCALE)
+            request = checked(hidream_upscale.Request, image=printed, upsale_ratio=2)
+            service = HiDreamService(account, hidream_upscale.ENDPOINT)
         return PaidCall(
             service, request, lambda: {"image": encoded()}, 128 * 96, errand.take, max(1, errand.count)
         )  # fmt: skip

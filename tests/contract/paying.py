@@ -28,7 +28,6 @@ from hidream_volcengine.api import (
     CancelToken,
     Deadlines,
     Delivery,
-    HiDreamService,
     Journal,
     JournalSettings,
     PaidCall,
@@ -38,13 +37,18 @@ from hidream_volcengine.api import (
     Result,
     Run,
     Sandbox,
-    VolcengineService,
-    checked,
-    hidream,
     tensors,
-    volcengine,
+)
+from hidream_volcengine.api.catalog import HiDreamEndpoint, HiDreamRequest, checked
+from hidream_volcengine.api.catalog.endpoints import (
+    hidream_image_to_image,
+    hidream_model_photo_set,
+    hidream_outpaint,
+    hidream_upscale,
+    volcengine_outpaint,
 )
 from hidream_volcengine.api.purchase.words import Sources
+from hidream_volcengine.api.services import HiDreamService, VolcengineService
 from hidream_volcengine.api.transport.account import HiDreamAccount, VolcengineAccount
 
 from emulator import Credentials, Emulator, Recorded
@@ -93,8 +97,8 @@ def encoded(pixels: tensors.Pixels) -> str:
 
 def _hidream(
     account: HiDreamAccount,
-    endpoint: hidream.Endpoint,
-    request: hidream.HiDreamRequest,
+    endpoint: HiDreamEndpoint,
+    request: HiDreamRequest,
     pixels: tensors.Pixels,
     take: int,
     pictures: int = 1,
@@ -104,35 +108,36 @@ def _hidream(
 
 
 def upscale(account: HiDreamAccount, pixels: tensors.Pixels, take: int = 0, ratio: int = 2) -> PaidCall:
-    request = checked(hidream.UpscaleRequest, image=tensors.fingerprint(pixels), upsale_ratio=ratio)
-    return _hidream(account, hidream.UPSCALE, request, pixels, take)
+    request = checked(hidream_upscale.Request, image=tensors.fingerprint(pixels), upsale_ratio=ratio)
+    return _hidream(account, hidream_upscale.ENDPOINT, request, pixels, take)
 
 
 def outpaint(account: HiDreamAccount, pixels: tensors.Pixels, take: int = 0) -> PaidCall:
     printed = tensors.fingerprint(pixels)
-    request = checked(hidream.OutpaintRequest, image=printed, x_offset=10, y_offset=20, resolution="160*192")
-    return _hidream(account, hidream.OUTPAINT, request, pixels, take)
+    request = checked(hidream_outpaint.Request, image=printed, x_offset=10, y_offset=20, resolution="160*192")
+    return _hidream(account, hidream_outpaint.ENDPOINT, request, pixels, take)
 
 
 def img2img(
     account: HiDreamAccount, pixels: tensors.Pixels, take: int = 0, *, count: int = 1, prompt: str = "a storm"
 ) -> PaidCall:
     printed = tensors.fingerprint(pixels)
-    request = checked(hidream.ImageToImageRequest, image=printed, prompt=prompt, img_count=count)
-    return _hidream(account, hidream.IMAGE_TO_IMAGE, request, pixels, take, count)
+    request = checked(hidream_image_to_image.Request, image=printed, prompt=prompt, img_count=count)
+    return _hidream(account, hidream_image_to_image.ENDPOINT, request, pixels, take, count)
 
 
 def photo_set(account: HiDreamAccount, pixels: tensors.Pixels, take: int = 0) -> PaidCall:
     """Four pictures at the emulator; how many is not known before."""
-    request = checked(hidream.ModelPhotoSetRequest, image=tensors.fingerprint(pixels), template_id=20)
-    return _hidream(account, hidream.MODEL_PHOTO_SET, request, pixels, take)
+    request = checked(hidream_model_photo_set.Request, image=tensors.fingerprint(pixels), template_id=20)
+    return _hidream(account, hidream_model_photo_set.ENDPOINT, request, pixels, take)
 
 
 def cvprocess(account: VolcengineAccount, pixels: tensors.Pixels, take: int = 0, *, seed: int = 7) -> PaidCall:
     printed = tensors.fingerprint(pixels)
-    request = checked(volcengine.OutpaintRequest, binary_data_base64=[printed], top=0.5, left=0.25, seed=seed)
+    request = checked(volcengine_outpaint.Request, binary_data_base64=[printed], top=0.5, left=0.25, seed=seed)
     values = {"binary_data_base64": [encoded(pixels)]}
-    return PaidCall(VolcengineService(account), request, lambda: values, 1024 * 1024, take)
+    service = VolcengineService(account, volcengine_outpaint.ENDPOINT)
+    return PaidCall(service, request, lambda: values, 1024 * 1024, take)
 
 
 # ---- buying

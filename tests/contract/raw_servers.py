@@ -45,21 +45,26 @@ from hidream_volcengine.api import (
     CancelToken,
     Deadlines,
     Delivery,
-    HiDreamService,
     Journal,
     JournalSettings,
     PaidCall,
     Profiles,
     Progress,
     Run,
-    VolcengineService,
-    hidream,
     tensors,
-    volcengine,
+)
+from hidream_volcengine.api.catalog import HiDreamEndpoint, HiDreamRequest
+from hidream_volcengine.api.catalog.endpoints import (
+    hidream_image_to_image,
+    hidream_model_photo_set,
+    hidream_outpaint,
+    hidream_upscale,
+    volcengine_outpaint,
 )
 from hidream_volcengine.api.purchase import pictures
 from hidream_volcengine.api.purchase import poll as polling
 from hidream_volcengine.api.purchase import submit as submits
+from hidream_volcengine.api.services import HiDreamService, VolcengineService
 from hidream_volcengine.api.transport.account import HiDreamAccount, VolcengineAccount
 from PIL import Image
 
@@ -456,24 +461,24 @@ PORTRAIT = base64.b64encode(png(96, 128)).decode("ascii")
 LARGE = "A" * (8 * 2**20)
 
 
-def upscale_request(image: str = SENT) -> hidream.HiDreamRequest:
-    return hidream.UpscaleRequest(image=image, upsale_ratio=2)
+def upscale_request(image: str = SENT) -> HiDreamRequest:
+    return hidream_upscale.Request(image=image, upsale_ratio=2)
 
 
-def img2img_request(count: int = 2) -> hidream.HiDreamRequest:
-    return hidream.ImageToImageRequest(image=SENT, prompt="a storm", img_count=count)
+def img2img_request(count: int = 2) -> HiDreamRequest:
+    return hidream_image_to_image.Request(image=SENT, prompt="a storm", img_count=count)
 
 
-def outpaint_request() -> hidream.HiDreamRequest:
-    return hidream.OutpaintRequest(image=SENT, x_offset=30, y_offset=40, resolution="160*128")
+def outpaint_request() -> HiDreamRequest:
+    return hidream_outpaint.Request(image=SENT, x_offset=30, y_offset=40, resolution="160*128")
 
 
-def photo_set_request() -> hidream.HiDreamRequest:
-    return hidream.ModelPhotoSetRequest(image=PORTRAIT, template_id=20)
+def photo_set_request() -> HiDreamRequest:
+    return hidream_model_photo_set.Request(image=PORTRAIT, template_id=20)
 
 
-def sides_request(image: str = SENT, **more: Any) -> volcengine.OutpaintRequest:
-    return volcengine.OutpaintRequest(binary_data_base64=[image], top=0.5, left=0.25, **more)
+def sides_request(image: str = SENT, **more: Any) -> volcengine_outpaint.Request:
+    return volcengine_outpaint.Request(binary_data_base64=[image], top=0.5, left=0.25, **more)
 
 
 def hidream_call(
@@ -482,8 +487,8 @@ def hidream_call(
     image: str = SENT,
     deadlines: Deadlines = QUICK,
     account: HiDreamAccount | None = None,
-    endpoint: hidream.Endpoint = hidream.UPSCALE,
-    request: hidream.HiDreamRequest | None = None,
+    endpoint: HiDreamEndpoint = hidream_upscale.ENDPOINT,
+    request: HiDreamRequest | None = None,
     take: int = 0,
 ) -> PaidCall:
     service = HiDreamService(account or hidream_account(url, deadlines), endpoint)
@@ -498,10 +503,10 @@ def volcengine_call(
     image: str = SENT,
     deadlines: Deadlines = QUICK,
     account: VolcengineAccount | None = None,
-    request: volcengine.OutpaintRequest | None = None,
+    request: volcengine_outpaint.Request | None = None,
     take: int = 0,
 ) -> PaidCall:
-    service = VolcengineService(account or volcengine_account(url, deadlines))
+    service = VolcengineService(account or volcengine_account(url, deadlines), volcengine_outpaint.ENDPOINT)
     whole = request or sides_request(image)
     values = {"binary_data_base64": whole.binary_data_base64}
     prints = [printed(each) for each in whole.binary_data_base64 or ()]

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hidream_volcengine.api.catalog import ENDPOINTS
 from PIL import Image
 
 from tests.thinned import in_one_test
@@ -42,11 +43,12 @@ LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)]+)\)")
 
 @cache
 def nodes() -> tuple[str, ...]:
-    """The classes that nodes/__init__.py hands to ComfyUI; each has its id as its name."""
+    """The nodes of the catalog, and the local ones: the classes that nodes/__init__.py lists."""
     tree = ast.parse((ROOT / "nodes" / "__init__.py").read_text(encoding="utf-8"))
     (returned,) = (node.value for node in ast.walk(tree) if isinstance(node, ast.Return))
     assert isinstance(returned, ast.List)
-    return tuple(name.id for name in returned.elts if isinstance(name, ast.Name))
+    local = tuple(name.id for name in returned.elts if isinstance(name, ast.Name))
+    return (*(node.node_id for endpoint in ENDPOINTS for node in endpoint.nodes), *local)
 
 
 @cache

@@ -9,12 +9,16 @@ import http.client
 import io
 import json
 import re
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +26,15 @@ import pytest
 import requests
 from PIL import Image, ImageOps
 
-from emulator import Credentials, Emulator, Recorded
+import emulator as emulator_package
+from emulator import Credentials, Emulator, Recorded, endpoints
 from emulator.extension import extend, fill
 from emulator.message import Call
 from emulator.pace import Span
 from emulator.pictures import odd_pictures
+from emulator.pictures.images import Loader
 from emulator.recording import Recording
+from emulator.services.endpoint import ASYNC, Draw, ImagesBody, VolcengineEndpoint
 from emulator.services.signature import SignatureError, canonical_request, sign, verify
 
 OUTPAINT = "/api-pub/gw/v3/image/outpainting/async"
@@ -808,6 +815,9 @@ def test_an_async_task_goes_from_the_queue_to_done() -> None:
 @pytest.mark.parametrize(("submitted", "asked", "as_url"), [
     (False, None, False), (True, None, True), (False, {"return_url": True}, True), (True, {"return_url": False}, False),
     (True, {}, True), (False, {"logo_info": {"add_logo": False}}, False),
+    (False, {"logo_info": {"add_logo": True, "position": 3, "language": 1, "opacity": 1, "logo_text_content": "AI"},
+             "aigc_meta": {"content_producer": "a", "producer_id": "b", "content_propagator": "c",
+                           "propagate_id": "d"}}, False),
 ])
 def test_the_query_says_whether_it_wants_a_url(emulator: Emulator, submitted: bool, asked: dict[str, Any] | None,
                                                as_url: bool) -> None:
@@ -859,6 +869,11 @@ def test_an_async_task_whose_file_had_to_go_is_expired(emulator: Emulator, monke
     {"req_json": '{"return_url": NaN}'},
     {"req_json": '{"url": true}'},
     {"req_json": '{"logo_info": {"text": "x"}}'},
+    {"req_json": '{"logo_info": {"position": 4}}'},
+    {"req_json": '{"logo_info": {"opacity": 1.1}}'},
+    {"req_json": '{"aigc_meta": {"content_producer": "a"}}'},
+    {"req_json": '{"aigc_meta": {"producer_id": ""}}'},
+    {"req_json": '{"aigc_meta": {"producer_id": "a", "producer": "b"}}'},
 ])
 def test_an_async_query_is_strict(emulator: Emulator, changes: dict[str, Any]) -> None:
     task = async_submit(emulator)
@@ -906,6 +921,83 @@ def test_async_requests_are_recorded_with_their_task(emulator: Emulator) -> None
     assert first.body["binary_data_base64"][0].startswith("<image 64x48 RGB sha256:")
     assert (second.endpoint, second.phase, second.task_id, second.accepted) == ("cvsync2async", "result", task, False)
     assert second.body == {"req_key": "i2i_outpainting", "task_id": task, "req_json": '{"return_url": true}'}
+
+
+# --- A new endpoint is one file --------------------------------------------------------------------------------------
+
+
+class Doubled(ImagesBody):
+    def draws(self, load: Loader, seed: int) -> list[Draw]:
+        return [lambda: load.rgb(self.images[0])] * 2
+
+
+@pytest.fixture
+def doubled(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The body of an endpoint that is asynchronous only, takes options in the query only, and makes two pictures."""
+    entry = VolcengineEndpoint(req_key="doubled", body=Doubled, actions=ASYNC, image_links=True)
+    monkeypatch.setitem(endpoints.VOLCENGINE, entry.req_key, entry)
+    return {"req_key": "doubled", "binary_data_base64": [SMALL]}
+
+
+@BOTH_ROUTES
+def test_an_action_answers_50402_to_a_req_key_that_it_does_not_know(emulator: Emulator, send: Any,
+                                                                     doubled: dict[str, Any]) -> None:
+    unknown = {**SIDES, "req_key": "x"}
+    for body, query in ((doubled, QUERY), (unknown, QUERY), (unknown, SUBMIT_QUERY)):
+        response = send(emulator, body, query)
+        assert (response.status_code, response.json()["code"], response.json()["data"]) == (400, 50402, None)
+    assert emulator.accepted == []
+
+
+@pytest.mark.parametrize("option", [
+    {"return_url": True}, {"return_url": False}, {"logo_info": {"add_logo": True}}, {"aigc_meta": {"producer_id": "a"}},
+])
+def test_options_that_belong_into_the_query_are_refused_in_the_submit(emulator: Emulator, doubled: dict[str, Any],
+                                                                      option: dict[str, Any]) -> None:
+    answer = gateway(emulator, {**doubled, **option}, query=SUBMIT_QUERY).json()
+    assert answer["code"] == 50215 and next(iter(option)) in answer["message"]
+    assert emulator.accepted == []
+
+
+def test_a_task_of_several_pictures_whose_links_end_in_image(emulator: Emulator, doubled: dict[str, Any]) -> None:
+    task = str(gateway(emulator, doubled, query=SUBMIT_QUERY).json()["data"]["task_id"])
+    # A query that names another req_key asks for another task.
+    assert async_state(emulator, task)["status"] == "not_found"
+    data = async_done(emulator, task, req_key="doubled", req_json='{"return_url": true}')
+    assert emulator.billed == len(data["image_urls"]) == 2
+    for link in data["image_urls"]:
+        assert re.search(r"/files/[^?]+\.image\?", link)
+        assert download(link).size == (64, 48)
+        assert HTTP.get(link.partition("?")[0], timeout=DEADLINE).status_code == 404, "the signature is missing"
+        assert gateway(emulator, {**SIDES, "binary_data_base64": [], "image_urls": [link]}).status_code == 200
+    assert len(async_state(emulator, task, req_key="doubled")["binary_data_base64"]) == 2
+
+
+PROBE = """
+from ..services.endpoint import HiDreamBody, HiDreamEndpoint
+
+ENDPOINT = HiDreamEndpoint(name={name!r}, path={path!r}, body=HiDreamBody)
+"""
+USE = """
+from emulator.endpoints import HIDREAM
+from emulator.faults import Rule
+from emulator.services.routes import target_of
+
+assert "probed" in HIDREAM
+assert target_of("POST", "/probed", "").endpoint == target_of("GET", "/probed/results", "").endpoint == "probed"
+Rule.model_validate({"endpoint": "probed", "phase": "submit", "do": {"task_status": [3]}})
+"""
+
+
+@pytest.mark.parametrize(("name", "path", "error"), [
+    ("probed", "/probed", ""), ("upscale", "/probed", "the same name"), ("probed", UPSCALE, "the same name, path"),
+])
+def test_a_new_file_is_an_endpoint(tmp_path: Path, name: str, path: str, error: str) -> None:
+    shutil.copytree(next(iter(emulator_package.__path__)), tmp_path / "emulator")
+    (tmp_path / "emulator" / "endpoints" / "probe.py").write_text(PROBE.format(name=name, path=path), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", USE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == (not error), done.stderr
+    assert error in done.stderr
 
 
 # --- The pictures ----------------------------------------------------------------------------------------------------
@@ -1490,7 +1582,7 @@ def test_an_async_task_whose_algorithm_failed(emulator: Emulator) -> None:
     assert emulator.billed == 1
 
 
-@pytest.mark.parametrize("status", ["not_found", "expired"])
+@pytest.mark.parametrize("status", ["not_found", "expired", "canceled", "over_max_retries"])
 def test_async_status_of_a_task_and_of_one_query(emulator: Emulator, status: str) -> None:
     nothing = {"binary_data_base64": None, "image_urls": None, "status": status}
     # HiDream's requests are none of its business.

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import RemoteImageError, TaskTimeoutError, fetch_task, hidream
+from hidream_volcengine.api import RemoteImageError, TaskTimeoutError, fetch_task
 from hidream_volcengine.api.core.task import PollError, TaskRef, UnknownTaskError
 from hidream_volcengine.api.purchase.background import BackgroundPoller
+from hidream_volcengine.api.services import hidream
 from hidream_volcengine.api.transport.received import Answer
 
 from tests.contract import paying

@@ -31,8 +31,15 @@ from hidream_volcengine.api import (
     Profiles,
     RemoteImageError,
     Sandbox,
-    hidream,
+    catalog,
     pack_logger,
+)
+from hidream_volcengine.api.catalog import HiDreamEndpoint
+from hidream_volcengine.api.catalog.endpoints import (
+    hidream_image_to_image,
+    hidream_model_photo_set,
+    hidream_outpaint,
+    hidream_upscale,
 )
 from hidream_volcengine.api.core.redaction import Secret, redact
 from hidream_volcengine.api.transport import auth
@@ -278,15 +285,16 @@ def test_the_answer_to_a_paid_call_is_never_cut_shorter(name: str, least: int) -
 # ---- the rate of an endpoint
 
 
-@pytest.mark.parametrize("endpoint", hidream.ENDPOINTS.values(), ids=lambda endpoint: endpoint.name)
-def test_the_rate_of_an_endpoint_is_a_setting(endpoint: hidream.Endpoint, tmp_path: Path) -> None:
+@pytest.mark.parametrize("endpoint", catalog.ENDPOINTS, ids=lambda endpoint: endpoint.name)
+def test_the_rate_of_an_endpoint_is_a_setting(endpoint: Any, tmp_path: Path) -> None:
     """In the file, the dialog and the environment, by its name alone; the service's own where nothing sets it."""
     file = ProfileFile(lambda: tmp_path)
-    known = Profiles({"HIDREAM_TOKEN": "token-1"}, raw.no_sandbox, file)
+    key = {"HIDREAM_TOKEN": "token-1"} if endpoint.provider == "HiDream" else GATEWAY
+    known = Profiles(key, raw.no_sandbox, file)
     editor = ProfileEditor(known, file)
 
     def per_minute(profile: str = "default", server: Profiles = known) -> int | None:
-        return hidream.HiDreamService(server.hidream(profile), endpoint).ceiling.per_minute
+        return server.service(profile, endpoint).ceiling.per_minute
 
     if (rate := endpoint.rate) is None:
         assert per_minute() is None
@@ -569,11 +577,11 @@ def test_an_exchange_that_cannot_be_reached() -> None:
 
 # ---- the header table
 
-ENDPOINTS: dict[str, tuple[hidream.Endpoint, Any, set[str]]] = {
-    "outpaint": (hidream.OUTPAINT, raw.outpaint_request, {"x-accept-language", "api-user-id"}),
-    "img2img": (hidream.IMAGE_TO_IMAGE, raw.img2img_request, {"api-user-id"}),
-    "upscale": (hidream.UPSCALE, raw.upscale_request, {"x-accept-language", "api-user-id"}),
-    "variation": (hidream.MODEL_PHOTO_SET, raw.photo_set_request, set()),
+ENDPOINTS: dict[str, tuple[HiDreamEndpoint, Any, set[str]]] = {
+    "outpaint": (hidream_outpaint.ENDPOINT, raw.outpaint_request, {"x-accept-language", "api-user-id"}),
+    "img2img": (hidream_image_to_image.ENDPOINT, raw.img2img_request, {"api-user-id"}),
+    "upscale": (hidream_upscale.ENDPOINT, raw.upscale_request, {"x-accept-language", "api-user-id"}),
+    "variation": (hidream_model_photo_set.ENDPOINT, raw.photo_set_request, set()),
 }
 
 

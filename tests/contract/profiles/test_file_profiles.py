@@ -18,7 +18,8 @@ from hidream_volcengine.api import (
     Run,
     fetch_task,
 )
-from hidream_volcengine.api.services.hidream import UPSCALE, HiDreamService
+from hidream_volcengine.api.catalog.endpoints import hidream_upscale
+from hidream_volcengine.api.services import HiDreamService
 from hidream_volcengine.api.transport.account import HiDreamAccount, VolcengineAccount
 from pytest import MonkeyPatch
 
@@ -117,10 +118,12 @@ def test_a_task_is_fetched_by_the_renamed_profile_and_by_no_other(shop: FileShop
     shop.rename("mine", "renamed")
     shop.add("mine")
     with shop.sends_nothing():
-        found = fetch_task(shop.journal, HiDreamService(shop.of("renamed"), UPSCALE), task.task_id, idle_watch())
+        renamed = HiDreamService(shop.of("renamed"), hidream_upscale.ENDPOINT)
+        found = fetch_task(shop.journal, renamed, task.task_id, idle_watch())
         assert len(found.pictures) == 1
         with pytest.raises(InvalidInputError):
-            fetch_task(shop.journal, HiDreamService(shop.of("mine"), UPSCALE), task.journal_id, idle_watch())
+            other = HiDreamService(shop.of("mine"), hidream_upscale.ENDPOINT)
+            fetch_task(shop.journal, other, task.journal_id, idle_watch())
 
 
 @pytest.mark.parametrize("service", ["upscale", "variation"])
@@ -228,7 +231,7 @@ def test_a_task_of_a_removed_profile_is_fetched_by_its_task_id(shop: FileShop) -
     [task] = shop.journal.task_list.tasks()
     shop.editor.remove(shop.revision, "mine")
     shop.add("mine")
-    service = HiDreamService(shop.of("mine"), UPSCALE)
+    service = HiDreamService(shop.of("mine"), hidream_upscale.ENDPOINT)
     with shop.buys(0):
         for ask in (
             lambda: fetch_task(shop.journal, service, task.journal_id, idle_watch()),

@@ -20,11 +20,10 @@ from hidream_volcengine.api import (
     CancelToken,
     Deadlines,
     Run,
-    hidream,
     pack_logger,
-    volcengine,
     wait_for_submits,
 )
+from hidream_volcengine.api.services import hidream, volcengine
 from hidream_volcengine.api.transport import connection as connections
 from hidream_volcengine.api.transport import submit as transport
 from pytest import LogCaptureFixture, MonkeyPatch

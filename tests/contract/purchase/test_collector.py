@@ -16,7 +16,6 @@ from hidream_volcengine.api import (
     AmbiguousSubmitError,
     BackgroundPoller,
     CallCancelled,
-    HiDreamService,
     Journal,
     PaidCall,
     Plan,
@@ -29,6 +28,7 @@ from hidream_volcengine.api.journal.store import Store
 from hidream_volcengine.api.journal.task_list import TaskList
 from hidream_volcengine.api.purchase import background as collector
 from hidream_volcengine.api.purchase import pictures as pictures_module
+from hidream_volcengine.api.services import HiDreamService
 from pytest import LogCaptureFixture, MonkeyPatch
 
 from tests.contract import paying

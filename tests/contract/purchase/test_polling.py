@@ -22,8 +22,8 @@ from hidream_volcengine.api import (
     TaskFailedError,
     TaskTimeoutError,
     fetch_task,
-    hidream,
 )
+from hidream_volcengine.api.catalog.endpoints import hidream_model_photo_set
 from hidream_volcengine.api.core.task import SubTask, TaskRef, Usual
 from hidream_volcengine.api.journal.model import State
 from hidream_volcengine.api.purchase import poll as polling
@@ -433,7 +433,7 @@ def test_a_half_failed_task_of_the_emulator(emulator: Emulator) -> None:
     emulator.add_fault({"endpoint": "variation", "phase": "submit", "do": {"task_status": [1, 3]}})
     account = raw.hidream_account(emulator.url, environment={"HIDREAM_TOKEN": "sandbox-hidream-token"})
     call = raw.hidream_call(
-        emulator.url, account=account, endpoint=hidream.MODEL_PHOTO_SET, request=raw.photo_set_request()
+        emulator.url, account=account, endpoint=hidream_model_photo_set.ENDPOINT, request=raw.photo_set_request()
     )
     delivery = raw.run(call)
     assert [picture.shape[:2] for picture in delivery.pictures] == [(1024, 768), (1024, 768)]

@@ -33,13 +33,12 @@ from hidream_volcengine.api import (
     TaskFailedError,
     TaskRef,
     Text,
-    hidream,
-    volcengine,
 )
 from hidream_volcengine.api.core.task import PollError
 from hidream_volcengine.api.journal.opening import JournalTransactions
 from hidream_volcengine.api.purchase import submit as submits
 from hidream_volcengine.api.purchase.submit import seconds_of
+from hidream_volcengine.api.services import hidream, volcengine
 from hidream_volcengine.api.services.answers import NotAccepted
 from hidream_volcengine.api.services.outcome import VENDOR_CODES, Outcome
 from hidream_volcengine.api.transport.received import Answer

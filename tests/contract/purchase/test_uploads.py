@@ -12,23 +12,13 @@ from typing import IO, Any
 
 import pytest
 import torch
-from hidream_volcengine.api import (
-    Batch,
-    CallCancelled,
-    CallHandle,
-    CancelToken,
-    HiDreamService,
-    PaidCall,
-    Pictures,
-    Run,
-    checked,
-    hidream,
-    tensors,
-)
+from hidream_volcengine.api import Batch, CallCancelled, CallHandle, CancelToken, PaidCall, Pictures, Run, tensors
+from hidream_volcengine.api.catalog import WireRequest, checked
+from hidream_volcengine.api.catalog.endpoints import hidream_upscale
 from hidream_volcengine.api.core import threads
 from hidream_volcengine.api.purchase import collect
 from hidream_volcengine.api.purchase import pictures as pictures_module
-from hidream_volcengine.api.services.model import WireRequest
+from hidream_volcengine.api.services import HiDreamService
 
 from tests.contract import paying
 from tests.contract.paying import (
@@ -63,8 +53,8 @@ def test_an_image_changed_before_it_goes_up_is_not_bought(shop: Shop) -> None:
     """Under its key the old picture would be looked for ever after."""
     tensor = torch.from_numpy(A).float().div_(255.0).unsqueeze(0)
     upload = Pictures(tensor).upload(0)
-    request = checked(hidream.UpscaleRequest, image=upload.fingerprint, upsale_ratio=2)
-    service = HiDreamService(shop.hidream, hidream.UPSCALE)
+    request = checked(hidream_upscale.Request, image=upload.fingerprint, upsale_ratio=2)
+    service = HiDreamService(shop.hidream, hidream_upscale.ENDPOINT)
     call = PaidCall(service, request, lambda: {"image": upload.base64()}, 1024 * 1024)
     tensor.mul_(0.5)
     with shop.sends_nothing():

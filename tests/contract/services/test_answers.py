@@ -23,12 +23,11 @@ from hidream_volcengine.api import (
     RemoteImageError,
     Run,
     TaskFailedError,
-    hidream,
-    volcengine,
 )
 from hidream_volcengine.api.core.errors import Provider
 from hidream_volcengine.api.core.reading import base64_bytes
 from hidream_volcengine.api.core.task import Accepted, CallHandle
+from hidream_volcengine.api.services import hidream, volcengine
 from hidream_volcengine.api.services.answers import NotAccepted, Reply
 from hidream_volcengine.api.transport.received import Answer
 from hidream_volcengine.api.transport.submit import Phases

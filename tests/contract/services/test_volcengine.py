@@ -17,14 +17,13 @@ from hidream_volcengine.api import (
     RemoteImageError,
     TaskFailedError,
     TaskRef,
-    VolcengineService,
-    checked,
     tensors,
-    volcengine,
 )
-from hidream_volcengine.api.core.choices import VOLCENGINE_OUTPAINT
+from hidream_volcengine.api.catalog import checked
+from hidream_volcengine.api.catalog.endpoints import volcengine_outpaint
 from hidream_volcengine.api.core.task import Accepted, PollError, SubTask, UnknownTaskError
 from hidream_volcengine.api.pixels.geometry import Placement
+from hidream_volcengine.api.services import VolcengineService
 from hidream_volcengine.api.transport.submit import Phases
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,8 +33,14 @@ from emulator import Emulator
 from tests.contract import raw_servers as raw
 from tests.contract.raw_servers import SMALL, Connection, RawServer, answering
 
+NAME = volcengine_outpaint.ENDPOINT.name
 SIDES: dict[str, Any] = {"binary_data_base64": [SMALL], "top": 0.5, "left": 0.1}
 CANVAS: dict[str, Any] = {"binary_data_base64": [SMALL, SMALL]}
+
+
+def prompt_fields(prompt: str) -> dict[str, str | None]:
+    """Under both keys, because the official samples disagree; an empty one is left out."""
+    return dict.fromkeys(("custom_prompt", "prompt"), prompt or None)
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +56,7 @@ def emulator() -> Iterator[Emulator]:
 
 def refused(base: dict[str, Any], **changes: Any) -> str:
     with pytest.raises(InvalidInputError) as caught:
-        checked(volcengine.OutpaintRequest, **{**base, **changes})
+        checked(volcengine_outpaint.Request, **{**base, **changes})
     assert caught.value.billed == "no"
     assert SMALL[:100] not in str(caught.value)
     assert len(str(caught.value).split("\n")) == 2
@@ -59,7 +64,7 @@ def refused(base: dict[str, Any], **changes: Any) -> str:
 
 
 def body(base: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    parsed = json.loads(checked(volcengine.OutpaintRequest, **{**base, **changes}).json_bytes())
+    parsed = json.loads(checked(volcengine_outpaint.Request, **{**base, **changes}).json_bytes())
     assert isinstance(parsed, dict)
     return parsed
 
@@ -140,13 +145,13 @@ def test_a_side_that_is_not_extended_does_not_go_up() -> None:
 
 @given(st.text(max_size=40))
 def test_a_prompt_goes_up_under_both_names_or_neither(prompt: str) -> None:
-    sent = body(SIDES, **volcengine.prompt_fields(prompt))
+    sent = body(SIDES, **prompt_fields(prompt))
     expected = {"custom_prompt": prompt, "prompt": prompt} if prompt else {}
     assert {key: value for key, value in sent.items() if "prompt" in key} == expected
 
 
 def test_a_prompt_that_is_no_unicode_is_refused() -> None:
-    assert "prompt" in refused(SIDES, **volcengine.prompt_fields("half a \ud83d pair"))
+    assert "prompt" in refused(SIDES, **prompt_fields("half a \ud83d pair"))
 
 
 # ---- the call
@@ -178,7 +183,7 @@ def emulated(emulator: Emulator, signed: bool) -> Any:
 @pytest.mark.parametrize("signed", [True, False], ids=["signed", "gateway"])
 @pytest.mark.parametrize("return_url", [True, False, None], ids=["address", "base64", "default"])
 def test_the_strict_emulator_takes_the_request(emulator: Emulator, signed: bool, return_url: bool | None) -> None:
-    request = raw.sides_request(return_url=return_url, **volcengine.prompt_fields("海边"))
+    request = raw.sides_request(return_url=return_url, **prompt_fields("海边"))
     delivery = raw.run(raw.volcengine_call("", account=emulated(emulator, signed), request=request))
     assert [picture.shape for picture in delivery.pictures] == [(72, 80, 3)]
     assert emulator.billed == 1
@@ -190,7 +195,7 @@ def test_the_strict_emulator_takes_a_canvas_with_its_mask(emulator: Emulator) ->
     pixels = raw.photo()
     canvas = tensors.encode(tensors.paste_on_white(pixels, placement))
     mask = tensors.encode(tensors.frame_mask(placement))
-    request = volcengine.OutpaintRequest(
+    request = volcengine_outpaint.Request(
         binary_data_base64=[base64.b64encode(data).decode() for data in (canvas, mask)]
     )
     (picture,) = raw.run(raw.volcengine_call("", account=emulated(emulator, True), request=request)).pictures
@@ -239,7 +244,7 @@ def told(data: Any, code: int | str | None = 10000, **more: Any) -> dict[str, An
 
 def submitted(body: Any, status: int = 200) -> Accepted:
     with RawServer(answering(status, body)) as server:
-        service = VolcengineService(raw.resumable_account(server.url))
+        service = VolcengineService(raw.resumable_account(server.url), volcengine_outpaint.ENDPOINT)
         accepted = service.submit(raw.sides_request(), "our-request", Phases(CancelToken()))
         (connection,) = server.connections
         assert connection.request_line == "POST /volcv/v1?Action=CVSync2AsyncSubmitTask&Version=2022-08-31 HTTP/1.1"
@@ -254,7 +259,7 @@ def test_a_task_id_is_an_acceptance_whatever_stands_around_it(task_id: Any, stat
     body = told({"task_id": task_id, "binary_data_base64": None, "image_urls": None, "status": "", "new": {}})
     accepted = submitted(body, status)
     assert accepted.picture is None
-    assert accepted.task == TaskRef("Volcengine", VOLCENGINE_OUTPAINT, str(task_id), "vendor-request-9")
+    assert accepted.task == TaskRef("Volcengine", NAME, str(task_id), "vendor-request-9")
 
 
 @pytest.mark.parametrize(
@@ -273,14 +278,15 @@ def test_a_submit_that_brings_no_task_id_is_ambiguous(data: Any) -> None:
 
 # ---- resumable: asked for
 
-TASK = TaskRef("Volcengine", VOLCENGINE_OUTPAINT, "task-1", "vendor-request-1")
+TASK = TaskRef("Volcengine", NAME, "task-1", "vendor-request-1")
 
 
 def asked(step: raw.Step, deadlines: Deadlines = raw.QUICK) -> SubTask:
     """What one query says of the only picture; it is asked once, for this task, with the key."""
     with RawServer(step) as server:
         try:
-            (sub_task,) = VolcengineService(raw.resumable_account(server.url, deadlines)).query(TASK)
+            account = raw.resumable_account(server.url, deadlines)
+            (sub_task,) = VolcengineService(account, volcengine_outpaint.ENDPOINT).query(TASK)
             return sub_task
         finally:
             (connection,) = server.connections
@@ -440,7 +446,7 @@ def test_a_whole_purchase_as_a_task() -> None:
         call = raw.volcengine_call("", account=raw.resumable_account(server.url))
         delivery = raw.run(call, journal)
         assert [picture.shape for picture in delivery.pictures] == [(48, 64, 3)]
-        assert delivery.task == TaskRef("Volcengine", VOLCENGINE_OUTPAINT, "task-1", "vendor-request-9")
+        assert delivery.task == TaskRef("Volcengine", NAME, "task-1", "vendor-request-9")
         actions = [connection.request_line.split("Action=")[1].split("&")[0] for connection in server.connections]
         assert actions == ["CVSync2AsyncSubmitTask"] + ["CVSync2AsyncGetResult"] * 5
         # The same picture, whichever way it is bought.

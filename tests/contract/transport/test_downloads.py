@@ -31,8 +31,8 @@ from hidream_volcengine.api import (
     ServiceError,
     TaskFailedError,
     TaskTimeoutError,
-    hidream,
 )
+from hidream_volcengine.api.catalog.endpoints import hidream_model_photo_set
 from hidream_volcengine.api.pixels.picture_files import UndecodableImageError
 from hidream_volcengine.api.pixels.tensors import decode
 from hidream_volcengine.api.purchase import collect as collecting
@@ -686,7 +686,7 @@ def test_a_loopback_ec_host_may_deliver_from_loopback() -> None:
         account = raw.hidream_account(server.url)
         elsewhere = raw.replace(account, base_url="https://www.hidreamai.com")
         call = raw.hidream_call(
-            server.url, account=elsewhere, endpoint=hidream.MODEL_PHOTO_SET, request=raw.photo_set_request()
+            server.url, account=elsewhere, endpoint=hidream_model_photo_set.ENDPOINT, request=raw.photo_set_request()
         )
         delivery = raw.run(call)
         assert (len(delivery.pictures), delivery.errors) == (1, ())

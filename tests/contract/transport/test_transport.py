@@ -19,15 +19,14 @@ from hidream_volcengine.api import (
     CancelToken,
     ConfigurationError,
     Deadlines,
-    HiDreamService,
     PaidCall,
     Text,
-    VolcengineService,
-    hidream,
     wait_for_submits,
 )
+from hidream_volcengine.api.catalog.endpoints import hidream_upscale, volcengine_outpaint
 from hidream_volcengine.api.core.redaction import Secret
 from hidream_volcengine.api.journal.claim import Claim
+from hidream_volcengine.api.services import HiDreamService, VolcengineService
 from hidream_volcengine.api.transport import submit as transport
 from hidream_volcengine.api.transport.auth import BearerAuth
 from hidream_volcengine.api.transport.connection import Hooks, Request, origin
@@ -204,11 +203,12 @@ def test_each_try_is_written_down_and_no_other(monkeypatch: MonkeyPatch) -> None
 @pytest.mark.parametrize("kind", ["HiDream", "CVProcess", "CVSync2Async"])
 def test_every_service_does_it_before_it_sends(kind: str) -> None:
     with RawServer(received) as server:
-        service: HiDreamService | VolcengineService = HiDreamService(raw.hidream_account(server.url), hidream.UPSCALE)
+        account = raw.hidream_account(server.url)
+        service: HiDreamService | VolcengineService = HiDreamService(account, hidream_upscale.ENDPOINT)
         request: Any = raw.upscale_request()
         if kind != "HiDream":
             make = raw.volcengine_account if kind == "CVProcess" else raw.resumable_account
-            service, request = VolcengineService(make(server.url)), raw.sides_request()
+            service, request = VolcengineService(make(server.url), volcengine_outpaint.ENDPOINT), raw.sides_request()
         with pytest.raises(Unwritten):
             service.submit(request, "our-request", Phases(CancelToken(), unwritten))
         assert what_came(server) == b""

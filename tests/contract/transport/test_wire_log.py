@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hidream_volcengine.api import RemoteImageError, hidream, pack_logger
+from hidream_volcengine.api import RemoteImageError, pack_logger
+from hidream_volcengine.api.catalog.endpoints import hidream_upscale
 from pytest import LogCaptureFixture, MonkeyPatch
 
 from emulator import Credentials, Emulator
@@ -78,11 +79,11 @@ def test_a_hidream_call_tells_everything_but_keys_and_pictures(
     delivery = raw.run(raw.hidream_call("", account=environments(emulator)[kind]))
     assert delivery.task is not None
     task_id, request_id = delivery.task.task_id, delivery.task.request_id
-    submit = line_with(caplog, f"POST {emulator.url}{hidream.UPSCALE.submit_path} -> 200", "sent=", "received=")
+    submit = line_with(caplog, f"POST {emulator.url}{hidream_upscale.ENDPOINT.path} -> 200", "sent=", "received=")
     (record,) = [record for record in emulator.requests if record.phase == "submit"]
     assert f"sent={record.headers['Content-Length']}" in submit
     assert " 0." in submit and submit.split("s sent")[0].split()[-1].replace(".", "").isdigit(), "seconds"
-    line_with(caplog, f"GET {emulator.url}{hidream.UPSCALE.results_path} -> 200", "received=")
+    line_with(caplog, f"GET {emulator.url}{hidream_upscale.ENDPOINT.results_path} -> 200", "received=")
     (image,) = [record for record in emulator.requests if record.phase == "image"]
     line_with(caplog, f"GET {emulator.url}{image.path} -> 200", "received=")
     line_with(caplog, f"task_id={task_id}", f"request_id={request_id}")

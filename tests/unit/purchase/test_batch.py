@@ -28,9 +28,9 @@ from hidream_volcengine.api import (
     TaskRef,
     TaskTimeoutError,
     Text,
-    hidream,
     tensors,
 )
+from hidream_volcengine.api.catalog.endpoints import hidream_upscale
 from hidream_volcengine.api.core.limits import Ceiling
 from hidream_volcengine.api.core.task import Accepted, SubTask
 from hidream_volcengine.api.purchase import pictures as pictures_module
@@ -71,7 +71,7 @@ class Service:
     ceiling: ClassVar[Ceiling] = Ceiling()
     works_while_asked: ClassVar[bool] = False
 
-    def submit(self, request: hidream.UpscaleRequest, request_id: str, phases: Phases) -> Accepted:
+    def submit(self, request: hidream_upscale.Request, request_id: str, phases: Phases) -> Accepted:
         phases.before_sending()
         self.submits += 1
         phases.on_sent()
@@ -103,7 +103,7 @@ def brings_a_picture(number: int) -> Service:
 
 
 def call(service: Service, image: str = "one", encode: Callable[[], dict[str, Any]] = dict) -> PaidCall:
-    request = hidream.UpscaleRequest(image=image, upsale_ratio=2)
+    request = hidream_upscale.Request(image=image, upsale_ratio=2)
     return PaidCall(service, request, encode, expected_pixels=4)  # type: ignore[arg-type]
 
 

@@ -10,19 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hidream_volcengine.api import (
-    HiDreamService,
-    PaidCall,
-    Profiles,
-    Sandbox,
-    VolcengineService,
-    checked,
-    hidream,
-    tensors,
-    volcengine,
+from hidream_volcengine.api import PaidCall, Profiles, Sandbox, tensors
+from hidream_volcengine.api.catalog import HiDreamEndpoint, WireRequest, checked
+from hidream_volcengine.api.catalog.endpoints import (
+    hidream_image_to_image,
+    hidream_model_photo_set,
+    hidream_outpaint,
+    hidream_upscale,
+    volcengine_outpaint,
 )
 from hidream_volcengine.api.purchase.order import orders_of, request_key
-from hidream_volcengine.api.services.model import WireRequest
+from hidream_volcengine.api.services import HiDreamService, VolcengineService
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,12 +45,13 @@ def no_sandbox() -> Sandbox:
     raise AssertionError("the sandbox was not asked for")
 
 
-def hidream_service(endpoint: hidream.Endpoint = hidream.UPSCALE, /, **environment: str) -> HiDreamService:
+def hidream_service(endpoint: HiDreamEndpoint = hidream_upscale.ENDPOINT, /, **environment: str) -> HiDreamService:
     return HiDreamService(Profiles({**ENVIRONMENT, **environment}, no_sandbox).hidream("default"), endpoint)
 
 
 def volcengine_service(**environment: str) -> VolcengineService:
-    return VolcengineService(Profiles({**ENVIRONMENT, **environment}, no_sandbox).volcengine("default"))
+    account = Profiles({**ENVIRONMENT, **environment}, no_sandbox).volcengine("default")
+    return VolcengineService(account, volcengine_outpaint.ENDPOINT)
 
 
 def call(service: Service, model: type[Any], take: int = 0, **body: Any) -> PaidCall:
@@ -74,32 +73,32 @@ def key(only: PaidCall) -> str:
 
 UPSCALE: tuple[Service, type[Any], dict[str, Any]] = (
     hidream_service(),
-    hidream.UpscaleRequest,
+    hidream_upscale.Request,
     {"image": PRINT, "upsale_ratio": 2},
 )
 OUTPAINT: tuple[Service, type[Any], dict[str, Any]] = (
-    hidream_service(hidream.OUTPAINT),
-    hidream.OutpaintRequest,
+    hidream_service(hidream_outpaint.ENDPOINT),
+    hidream_outpaint.Request,
     {"image": PRINT, "x_offset": 1, "y_offset": 2, "resolution": "64*48"},
 )
 IMG2IMG: tuple[Service, type[Any], dict[str, Any]] = (
-    hidream_service(hidream.IMAGE_TO_IMAGE),
-    hidream.ImageToImageRequest,
+    hidream_service(hidream_image_to_image.ENDPOINT),
+    hidream_image_to_image.Request,
     {"image": PRINT, "prompt": "海边 ☀", "negative_prompt": "", "aspect_ratio": "1:1", "img_count": 2},
 )
 PHOTO_SET: tuple[Service, type[Any], dict[str, Any]] = (
-    hidream_service(hidream.MODEL_PHOTO_SET),
-    hidream.ModelPhotoSetRequest,
+    hidream_service(hidream_model_photo_set.ENDPOINT),
+    hidream_model_photo_set.Request,
     {"image": PRINT, "template_id": 20},
 )
 SIDES: tuple[Service, type[Any], dict[str, Any]] = (
     volcengine_service(),
-    volcengine.OutpaintRequest,
+    volcengine_outpaint.Request,
     {"binary_data_base64": [PRINT], "top": 0.5, "left": 0.25, "seed": 7},
 )
 CANVAS: tuple[Service, type[Any], dict[str, Any]] = (
     volcengine_service(),
-    volcengine.OutpaintRequest,
+    volcengine_outpaint.Request,
     {"binary_data_base64": [PRINT, MASK], "custom_prompt": "a sea", "prompt": "a sea", "scale": 5.5},
 )
 ORDERS = {
@@ -139,14 +138,14 @@ def test_a_key_never_changes(name: str) -> None:
 
 # The fields that had a default of their own when their model was released; the key holds it.
 RELEASED_DEFAULTS: dict[str, dict[str, Any]] = {
-    "hidream.HiDreamRequest": {"request_id": ""},
-    "hidream.OutpaintRequest": {"request_id": "", "version": "v1"},
-    "hidream.ImageToImageRequest": {
+    "wire.HiDreamRequest": {"request_id": ""},
+    "hidream_outpaint.Request": {"request_id": "", "version": "v1"},
+    "hidream_image_to_image.Request": {
         "request_id": "", "prompt": "", "negative_prompt": "", "aspect_ratio": "1:1", "img_count": 1,
     },
-    "hidream.UpscaleRequest": {"request_id": "", "version": "v1"},
-    "hidream.ModelPhotoSetRequest": {"request_id": ""},
-    "volcengine.OutpaintRequest": {
+    "hidream_upscale.Request": {"request_id": "", "version": "v1"},
+    "hidream_model_photo_set.Request": {"request_id": ""},
+    "volcengine_outpaint.Request": {
         "req_key": "i2i_outpainting", "steps": 30, "strength": 0.8, "scale": 7.0, "seed": -1, "max_height": 1920,
         "max_width": 1920,
     },
@@ -262,8 +261,8 @@ def test_account_endpoint_and_service_count() -> None:
         hidream_service(),
         hidream_service(HIDREAM_TOKEN="", HIDREAM_API_KEY="key"),
         hidream_service(REMOTE_IMAGE_ACCOUNT="studio"),
-        hidream_service(hidream.MODEL_PHOTO_SET),
-        HiDreamService(sandbox(1).hidream("sandbox"), hidream.UPSCALE),
+        hidream_service(hidream_model_photo_set.ENDPOINT),
+        HiDreamService(sandbox(1).hidream("sandbox"), hidream_upscale.ENDPOINT),
     ]
     keys = {key(call(service, model, **body)) for service in services}
     assert len(keys) == len(services)
@@ -340,10 +339,10 @@ def sandbox(port: int) -> Profiles:
 
 def test_the_sandbox_is_one_whatever_its_port() -> None:
     _, model, body = UPSCALE
-    services = [HiDreamService(sandbox(port).hidream("sandbox"), hidream.UPSCALE) for port in (1, 2)]
+    services = [HiDreamService(sandbox(port).hidream("sandbox"), hidream_upscale.ENDPOINT) for port in (1, 2)]
     assert len({key(call(service, model, **body)) for service in services}) == 1
     _, model, body = SIDES
-    gateways = [VolcengineService(sandbox(port).volcengine("sandbox")) for port in (1, 2)]
+    gateways = [VolcengineService(sandbox(port).volcengine("sandbox"), volcengine_outpaint.ENDPOINT) for port in (1, 2)]
     assert len({key(call(service, model, **body)) for service in gateways}) == 1
 
 

@@ -7,9 +7,7 @@ import operator
 from collections.abc import Sequence
 from typing import TypeVar
 
-from .errors import InvalidInputError
-from .redaction import shortened
-from .text import Text
+from ..core import InvalidInputError, Text, shortened
 
 _T = TypeVar("_T", bound=str | int)
 

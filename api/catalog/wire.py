@@ -31,12 +31,20 @@ PromptField = Annotated[str, AfterValidator(_unicode)]
 class WireRequest(BaseModel):
     """Body of a submit. Creating one refuses unknown fields, other types and values outside the documented ranges."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Built when first used: ComfyUI's start needs the fields only.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     def json_bytes(self) -> bytes:
         """The body as it is sent, in UTF-8; fields that are ``None`` are left out."""
         # To bytes at once: model_dump_json() would copy the body, mostly a picture, twice more.
         return TypeAdapter(type(self)).dump_json(self, exclude_none=True)
+
+
+class HiDreamRequest(WireRequest):
+    """Fields that every submit to HiDream may have."""
+
+    request_id: str = ""
+    notify_url: str | None = Field(None, repr=False)
 
 
 _Request = TypeVar("_Request", bound=WireRequest)

@@ -1,0 +1,120 @@
+"""HiDream v2 img2img (www.hidreamai.com/docs/pixeling/img2img)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from ...core import InvalidInputError, Text
+from ..endpoint import HiDreamEndpoint, Rate
+from ..node import Given, NodePlan, Output, PaidNode, PlannedCall, Socket, encoded
+from ..widgets import ON_PARTIAL, PROFILE, TAKE, ComboWidget, Shown, widgets_of
+from ..wire import HiDreamRequest, ImageField, PromptField
+
+if TYPE_CHECKING:
+    from ...pixels import Upload
+
+
+class Request(HiDreamRequest):
+    """One image, or a list of references."""
+
+    image: ImageField | Annotated[list[ImageField], Field(min_length=1)]
+    prompt: Annotated[
+        PromptField,
+        Shown(Text("prompt", "提示词"), Text("What the picture should show.", "画面应呈现的内容。")),
+    ] = ""
+    negative_prompt: Annotated[
+        PromptField,
+        Shown(Text("negative_prompt", "反向提示词"), Text("What it should not show.", "画面不应出现的内容。")),
+    ] = ""
+    aspect_ratio: Annotated[
+        Literal["9:16", "2:3", "4:3", "1:1", "3:4", "3:2", "16:9"],
+        Shown(Text("aspect_ratio", "宽高比"), Text("Width : height of the result.", "结果的宽 : 高。")),
+    ] = "1:1"
+    img_count: Annotated[
+        int,
+        Field(ge=1, le=4),
+        Shown(
+            Text("img_count", "每次张数"),
+            Text("Pictures per call; each one is paid.", "每次调用生成的张数，每张都会计费。"),
+        ),
+    ] = 1
+
+
+_ONE_EACH, _ALL_AS_REFERENCES = "one call per image", "all as references"
+_USE_IMAGES = ComboWidget(
+    "use_images",
+    Text("use_images", "图片用法"),
+    Text(
+        "Each image of the batch on its own, or all of them together as references of a single call.",
+        "one call per image：批次中每张图片单独调用；all as references：所有图片作为同一次调用的参考图。",
+    ),
+    _ONE_EACH,
+    (_ONE_EACH, _ALL_AS_REFERENCES),
+)
+# Expected pixels of a result. The service chooses the size: about a megapixel, and it may be larger.
+_EXPECTED_PIXELS = 4_000_000
+_NO_PROMPT = Text("`prompt` is empty: it says what the picture should show.", "`prompt` 为空：请描述图片内容。")
+
+
+def _plan(given: Given) -> NodePlan:
+    images, count = given.images, given.values["img_count"]
+    if given.values["use_images"] == _ONE_EACH:
+        return NodePlan([partial(_each, given, index) for index in range(len(images))], len(images) * count)
+    return NodePlan([partial(_together, given)], count)
+
+
+def _each(given: Given, index: int) -> list[PlannedCall]:
+    reference = given.images.upload(index)
+    return [_call(given, reference.fingerprint, reference)]
+
+
+def _together(given: Given) -> list[PlannedCall]:
+    references = [given.images.upload(index) for index in range(len(given.images))]
+    return [_call(given, [reference.fingerprint for reference in references], references)]
+
+
+def _call(given: Given, image: str | list[str], uploads: Upload | Sequence[Upload]) -> PlannedCall:
+    request = given.request(Request, image=image)
+    advice = Text("Enter a prompt and queue again.", "请填写提示词后重新运行。")
+    problem = None if request.prompt.strip() else InvalidInputError(_NO_PROMPT, advice=advice)
+    return PlannedCall(request, encoded(image=uploads), _EXPECTED_PIXELS, request.img_count, problem)
+
+
+ENDPOINT = HiDreamEndpoint(
+    name="hidream image to image",
+    path="/api-pub/gw/v2/image/img2img/async",
+    rate=Rate(
+        "hidream_img2img_per_minute", 100, Text("HiDream: image-to-image pictures a minute", "HiDream：每分钟图生图数")
+    ),
+    nodes=(
+        PaidNode(
+            node_id="HiDreamAPIImageToImage",
+            title=Text("HiDream Image to Image", "HiDream 图生图"),
+            says=Text(
+                "Makes new pictures from reference images and a prompt with HiDream. Every picture is paid.",
+                "用参考图和提示词让 HiDream（智象未来）生成新图片。每张图片都会计费。",
+            ),
+            inputs=(
+                Socket("images", "IMAGE", Text("images", "图片"), Text("The reference images.", "参考图。")),
+                PROFILE,
+                *widgets_of(Request).values(),
+                _USE_IMAGES,
+                ON_PARTIAL,
+                TAKE,
+            ),
+            outputs=(
+                Output(
+                    "IMAGE",
+                    Text("images", "图片"),
+                    Text("The pictures, in the order of the inputs.", "生成的图片，顺序与输入一致。"),
+                ),
+            ),
+            plan=_plan,
+            example="hidream_image_to_image",
+        ),
+    ),
+)
