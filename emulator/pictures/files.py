@@ -36,9 +36,9 @@ class ResultFiles:
         return path
 
     def get(self, path: str) -> ResultFile | None:
-        """Return the file at a path; a signature must be in it. None: there is none."""
+        """Return the file at a path. Its signature, if it has one, must be there; any other query is ignored."""
         with self._lock:
-            return self._files.get(path)
+            return self._files.get(path) or self._files.get(path.partition("?")[0])
 
     def clear(self) -> None:
         with self._lock:
