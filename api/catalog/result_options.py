@@ -36,8 +36,11 @@ class ResultOption(BaseModel):
 
 
 class LogoInfo(ResultOption):
-    """A logo that the service draws on the picture. ``position``: 0 bottom right, 1 bottom left, 2 top left, 3 top
-    right. ``language`` of the service's own text: 0 Chinese, 1 English."""
+    """A logo that the service draws on the picture.
+
+    ``position``: 0 bottom right, 1 bottom left, 2 top left, 3 top right. ``language`` of the service's own text: 0
+    Chinese, 1 English. ``add_logo`` has a default on the pages; here it is required, or a logo would be off unnoticed.
+    """
 
     add_logo: bool
     position: int = Field(0, ge=0, le=3)

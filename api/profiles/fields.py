@@ -237,7 +237,7 @@ def _option(model: type[ResultOption], example: str) -> Callable[[object], str]:
         if not line:
             return ""
         try:
-            return model.model_validate_json(line).canonical()
+            return text_of(model.model_validate_json(line).canonical())
         except ValidationError as problem:
             found = problem.errors(include_input=False, include_url=False)
         faults = "; ".join(

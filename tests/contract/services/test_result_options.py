@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,15 @@ def test_the_synchronous_call_has_the_logo_in_its_body_and_no_label(shop: Shop) 
     delivery_of(shop.buy(cvprocess(shop.volcengine, A)))
     assert submitted(shop).body == {**plain, "logo_info": LOGO}
     assert asked(shop) == []
+
+
+def test_an_endpoint_that_is_always_a_task_is_submitted_without_the_logo(shop: Shop) -> None:
+    shop.settings.update(BOTH)
+    call = cvprocess(shop.volcengine, A)
+    endpoint = replace(volcengine_outpaint.ENDPOINT, is_synchronous=False)
+    delivery_of(shop.buy(replace(call, service=replace(call.service, endpoint=endpoint))))
+    assert not {"logo_info", "aigc_meta", "return_url"} & set(submitted(shop).body)
+    assert asked(shop) and all(json.loads(wanted)["logo_info"] == LOGO for wanted in asked(shop))
 
 
 def test_a_label_alone_changes_no_synchronous_call_and_buys_nothing_anew(shop: Shop) -> None:

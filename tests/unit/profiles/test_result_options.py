@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hidream_volcengine.api import ConfigurationError, ProfileEditor, ProfileFile, Profiles, RefusedEditError, Sandbox
 from hidream_volcengine.api.catalog import ENDPOINTS
+from hidream_volcengine.api.profiles.fields import SETTINGS, BadValueError
 from hidream_volcengine.api.transport.account import VolcengineAccount
 
 from tests.unit.purchase.test_keys import wire_models
@@ -116,6 +118,17 @@ def test_a_bad_value_is_told_in_both_languages_and_not_repeated(name: str, value
 def test_the_error_says_which_field_is_wrong(value: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         account(VOLCENGINE_LOGO_INFO=value)
+
+
+def test_what_is_stored_can_be_read_again() -> None:
+    """Also where the one form is longer than what was entered, at the limit of a setting's length."""
+    logo = SETTINGS["volcengine_logo_info"].check
+    forms = []
+    for length in range(1900, 2048):
+        with suppress(BadValueError):
+            forms.append(logo(json.dumps({"add_logo": True, "logo_text_content": "x" * length})))
+    assert 0 < len(forms) < 148
+    assert [logo(form) for form in forms] == forms
 
 
 @pytest.fixture
