@@ -272,6 +272,7 @@ def test_only_what_was_changed_is_sent(frontend: Frontend, panel: Panel, emulato
     frontend.page.remove_listener("request", hear)
 
 
+@two_looks
 def test_a_logo_and_a_label_are_checked_and_come_back_in_one_form(
     frontend: Frontend, panel: Panel, emulator: Emulator
 ) -> None:
