@@ -45,9 +45,9 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
 
 
 def asked(shop: Shop, since: int = 0) -> list[Any]:
-    """What each query wanted, from the request number ``since`` on."""
+    """What each query wanted that has arrived whole, from the request number ``since`` on."""
     records = shop.emulator.requests[since:]
-    return [json.loads(record.body["req_json"]) for record in records if record.phase == "result"]
+    return [json.loads(record.body["req_json"]) for record in records if record.phase == "result" and record.body]
 
 
 @pytest.fixture
@@ -276,7 +276,8 @@ def emulator() -> Iterator[Emulator]:
 
 
 def wanted_by(emulator: Emulator) -> list[str]:
-    return [json.loads(record.body["req_json"])["aigc_meta"]["producer_id"] for record in polls(emulator)]
+    whole = [record.body for record in polls(emulator) if record.body]
+    return [json.loads(body["req_json"])["aigc_meta"]["producer_id"] for body in whole]
 
 
 def killed_at_any_commit(emulator: Emulator, side: str, make: Callable[[int], Errand]) -> None:
