@@ -1,4 +1,4 @@
-"""`dev.py demo`: the example workflows in a real ComfyUI, on photographs, through all six paid nodes into out/.
+"""`dev.py demo`: the example workflows in a real ComfyUI, on photographs, through all paid nodes into out/.
 
 Outpainting at any size is one of them: the original's own pixels are back in the result, which is checked.
 """
@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
+import api
 from devtools.comfyui import checkout
 from devtools.comfyui.host import ComfyUI, HostError, Prompt, port_or_free
 from devtools.comfyui.workflow import to_prompt
 from devtools.demo_parts import checks
 from devtools.demo_parts.contact_sheet import Card, Pair, contact_sheet
+from devtools.demo_parts.planned import planned
 from devtools.demo_parts.progress import shown
 from devtools.environment import HOST, ROOT, SetupError
 from emulator import Credentials, Emulator
@@ -48,39 +50,59 @@ class Example:
 
     node: str
     workflow: str
-    photo: str
-    check: checks.Check
-    paid: Callable[[checks.Inputs], int]
-    """How many pictures the service charges for."""
+    photo: str = "coffee"
+    check: checks.Check | None = None
+    """None: `checks.as_planned`, of what the node itself says."""
     placed: bool = False
     """Whether a placement is made first, and the original is pasted back at the end."""
+    bought: int | None = None
+    """How many pictures the service charges for, if that is not what the node plans."""
+    and_upscaled: bool = False
+    """Whether each of its pictures is sent to another paid node."""
 
     @property
     def service(self) -> str:
-        return "HiDream" if self.node.startswith("HiDream") else "Volcengine"
+        return ENDPOINT_OF[self.node].provider
+
+    @property
+    def takes_photo(self) -> bool:
+        return any(isinstance(one, api.Socket) and one.type == "IMAGE" for one in NODES[self.node].inputs)
+
+    def paid(self, inputs: checks.Inputs) -> int:
+        """How many pictures the service charges for."""
+        count = self.bought or planned(NODES[self.node], inputs, STAND_IN).pictures
+        return 2 * count if self.and_upscaled else count
+
+    def verdict(self, photo: Image.Image, inputs: checks.Inputs, pictures: checks.Pictures) -> str:
+        """What the check found in the pictures, in words. Raises CheckError."""
+        if self.check is not None:
+            return self.check(photo, inputs, pictures)
+        return checks.as_planned(photo, planned(NODES[self.node], inputs, photo), pictures)
 
 
-def _variants(inputs: checks.Inputs) -> int:
-    return int(inputs["variants"])
-
-
-def _outpainted_and_upscaled(inputs: checks.Inputs) -> int:
-    return 2 * _variants(inputs)
-
-
+ENDPOINT_OF = {node.node_id: endpoint for endpoint in api.ENDPOINTS for node in endpoint.nodes}
+NODES = {node.node_id: node for endpoint in api.ENDPOINTS for node in endpoint.nodes}
+STAND_IN = Image.new("RGB", (384, 512))  # to count pictures, whatever the photograph
+# The photographs and checks of nodes of which more can be checked than what their plan says.
+_CHECKED: dict[str, dict[str, Any]] = {
+    "HiDreamAPIOutpaint": {"check": checks.outpainted_on_canvas},
+    "HiDreamAPIImageToImage": {"photo": "chelsea", "check": checks.restyled},
+    "HiDreamAPIUpscale": {"photo": "rocket", "check": checks.upscaled},
+    "HiDreamAPIModelPhotoSet": {"photo": "astronaut", "check": checks.photo_set, "bought": 4},
+    "VolcengineAPIOutpaint": {"check": checks.outpainted_by_sides},
+    "VolcengineAPIOutpaintCanvas": {"photo": "astronaut", "check": checks.outpainted_by_mask},
+}
 EXAMPLES = (
-    Example("HiDreamAPIOutpaint", "hidream_outpaint", "coffee", checks.outpainted_on_canvas, _variants),
-    Example("HiDreamAPIImageToImage", "hidream_image_to_image", "chelsea", checks.restyled, lambda i: i["img_count"]),
-    Example("HiDreamAPIUpscale", "hidream_upscale", "rocket", checks.upscaled, lambda i: 1),
-    Example("HiDreamAPIModelPhotoSet", "hidream_model_photo_set", "astronaut", checks.photo_set, lambda i: 4),
-    Example("VolcengineAPIOutpaint", "volcengine_outpaint_sides", "coffee", checks.outpainted_by_sides, _variants),
+    *(Example(node.node_id, node.example, **_CHECKED.get(node.node_id, {})) for node in NODES.values()),
     Example(
-        "VolcengineAPIOutpaintCanvas", "volcengine_outpaint_canvas", "astronaut", checks.outpainted_by_mask, _variants
+        "HiDreamAPIOutpaint",
+        "outpaint_any_size_hidream",
+        "hubble",
+        checks.pasted_back,
+        placed=True,
+        and_upscaled=True,
     ),
-    Example(
-        "HiDreamAPIOutpaint", "outpaint_any_size_hidream", "hubble", checks.pasted_back, _outpainted_and_upscaled, True
-    ),
-    Example("VolcengineAPIOutpaint", "outpaint_any_size_volcengine", "coffee", checks.pasted_back, _variants, True),
+    Example("VolcengineAPIOutpaint", "outpaint_any_size_volcengine", check=checks.pasted_back, placed=True),
 )
 KEYS = {
     "HiDream": (("HIDREAM_TOKEN",), ("HIDREAM_API_KEY",)),
@@ -274,7 +296,8 @@ def _run_all(
     with shown(comfy):
         for example, prompt in prompts.items():
             _leave_if_stopped()
-            print(f"\n{titles[example]}  ({example.workflow}.json, {example.photo})", flush=True)
+            given = f", {example.photo}" if example.takes_photo else ""
+            print(f"\n{titles[example]}  ({example.workflow}.json{given})", flush=True)
             photo = photos[example.photo]
             try:
                 result = comfy.run(prompt, timeout=timeout)
@@ -282,13 +305,13 @@ def _run_all(
                 shown_last = [node for node in result.outputs if node != GENERATED]
                 pictures = [picture for node in shown_last for picture in comfy.images(result, node)]
                 _save(example, pictures, out)
-                verdict = example.check(photo, _inputs(example, prompt), pictures)
+                verdict = example.verdict(photo, _inputs(example, prompt), pictures)
             except (HostError, checks.CheckError) as problem:
                 print(f"  FAILED: {problem}", flush=True)
                 failures.append(example.workflow)
                 continue
             print(f"  passed in {result.seconds:.1f} s: {verdict}", flush=True)
-            cards.append(Card(titles[example], verdict, photo, pictures))
+            cards.append(Card(titles[example], verdict, photo if example.takes_photo else None, pictures))
             if generated and generated[0].size != pictures[0].size:
                 corner = checks.where(photo, _inputs(example, prompt))
                 pairs.append(_pair(titles[example], photo, corner, generated[0], pictures[0]))

@@ -23,34 +23,16 @@ from unittest.mock import patch
 
 import numpy as np
 import requests
+from PIL import Image
 
 import api
-from api import tensors
-from api.catalog import HiDreamEndpoint, HiDreamRequest, checked
-from api.catalog.endpoints import (
-    hidream_image_to_image,
-    hidream_model_photo_set,
-    hidream_outpaint,
-    hidream_upscale,
-    volcengine_outpaint,
-)
 from api.core import redaction
 from api.transport import received
 from api.transport.time_limit import TimeLimit
+from devtools.demo_parts.planned import planned
 from devtools.environment import ROOT
 
-_PLACE = {"x_offset": 128, "y_offset": 64, "resolution": "640*640"}
-_HIDREAM: dict[str, tuple[HiDreamEndpoint, type[HiDreamRequest], dict[str, Any]]] = {
-    "HiDreamAPIOutpaint": (hidream_outpaint.ENDPOINT, hidream_outpaint.Request, _PLACE),
-    "HiDreamAPIImageToImage": (
-        hidream_image_to_image.ENDPOINT,
-        hidream_image_to_image.Request,
-        {"prompt": "a lighthouse"},
-    ),
-    "HiDreamAPIUpscale": (hidream_upscale.ENDPOINT, hidream_upscale.Request, {"upsale_ratio": 2}),
-    "HiDreamAPIModelPhotoSet": (hidream_model_photo_set.ENDPOINT, hidream_model_photo_set.Request, {}),
-}
-NODES = (*_HIDREAM, "VolcengineAPIOutpaint", "VolcengineAPIOutpaintCanvas")
+NODES = {node.node_id: (endpoint, node) for endpoint in api.ENDPOINTS for node in endpoint.nodes}
 _PLAIN_HEADERS = re.compile("content-.*|date|expires|retry-after|transfer-encoding|x-accept-language", re.IGNORECASE)
 # What is masked: logins, queries and long path segments in URLs; base64 of pictures; tokens; and in JSON the values of
 # fields with the name of a secret.
@@ -92,23 +74,20 @@ def main(argv: Sequence[str] | None = None, env: Mapping[str, str] = os.environ,
 
 
 def _call(options: argparse.Namespace, profiles: api.Profiles) -> api.PaidCall:
-    """Return one small call, as the chosen node would make it."""
+    """Return the first call that the chosen node plans for a picture that is made up here.
+
+    Its widgets have their defaults; what is to be shown is a lighthouse.
+    """
+    endpoint, node = NODES[options.node]
     y, x = np.mgrid[0:512, 0:384]
     picture = np.stack([120 + y // 5, 170 + y // 10, 235 - y // 7], axis=-1).astype(np.uint8)
     picture[(x - 280) ** 2 + (y - 110) ** 2 < 45**2] = (250, 220, 120)
-    sent, sides = [picture], {"left": 0.25, "right": 0.25}
-    if options.node == "VolcengineAPIOutpaintCanvas":
-        sent, sides = [picture, np.pad(np.zeros((384, 256), np.uint8), 64, constant_values=255)], {}
-    hashes, encoded = [*map(tensors.fingerprint, sent)], [tensors.to_base64(tensors.encode(one)) for one in sent]
-    if options.node in _HIDREAM:
-        endpoint, kind, fields = _HIDREAM[options.node]
-        upload = checked(kind, image=hashes[0], **(fields or {"template_id": options.template_id}))
-        image = {"image": encoded[0]}
-        return api.PaidCall(profiles.service("default", endpoint), upload, lambda: image, 4_000_000, options.take)
-    fields = dict.fromkeys(("custom_prompt", "prompt"), "a lighthouse") | sides
-    request = checked(volcengine_outpaint.Request, binary_data_base64=hashes, **fields)
-    service = profiles.service("default", volcengine_outpaint.ENDPOINT)
-    return api.PaidCall(service, request, lambda: {"binary_data_base64": encoded}, 4_000_000, options.take)
+    chosen = {"prompt": "a lighthouse", "take": options.take, "template_id": options.template_id or 0}
+    service = profiles.service("default", endpoint)
+    call = planned(node, chosen, Image.fromarray(picture)).calls[0]()[0]
+    return api.PaidCall(
+        service, call.request, call.encode, call.expected_pixels, options.take, call.pictures, call.problem
+    )
 
 
 def _run(batch: api.Batch, log: io.StringIO) -> tuple[bool, list[str]]:

@@ -1,4 +1,7 @@
-"""Checks of the demo's pictures: they compute from the workflow's values what must come out, without the pack."""
+"""Checks of the demo's pictures: they compute from the workflow's values what must come out, without the pack.
+
+`as_planned` alone takes what the node itself says: it is for a node without a check of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+import api
 
 Inputs = Mapping[str, Any]
 Pictures = Sequence[Image.Image]
@@ -127,6 +132,24 @@ def photo_set(photo: Image.Image, inputs: Inputs, pictures: Pictures) -> str:
         _require(min(picture.size) >= 256, f"{_size(picture)} is too small for a photo")
         _require_change(photo, picture)
     return f"{len(pictures)} pictures of template {inputs['template_id']}"
+
+
+def as_planned(photo: Image.Image, plan: api.NodePlan, pictures: Pictures) -> str:
+    """Any paid node: as many pictures as planned, in the planned size, the original where its placement says.
+
+    Without a placement, no picture is the photograph again.
+    """
+    _require(len(pictures) >= plan.pictures, f"{len(pictures)} pictures instead of {plan.pictures}")
+    if plan.size is not None:
+        for picture in pictures:
+            _require_size(picture, plan.size)
+    placement = plan.frame(*pictures[0].size)[1] if plan.frame is not None else None
+    if placement is not None:
+        box = (placement.x, placement.y, placement.x + placement.width, placement.y + placement.height)
+        return _outpainted(photo, pictures, len(pictures), pictures[0].size, box)
+    for picture in pictures:
+        _require_change(photo, picture)
+    return f"{len(pictures)} x {_size(pictures[0])}"
 
 
 def _outpainted(

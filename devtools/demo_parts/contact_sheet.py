@@ -22,9 +22,11 @@ _PAIR_SIZE = (_WIDTH - 2 * _MARGIN, 2 * _PADDING + _TITLE + _DETAIL[1])
 
 @dataclass(frozen=True)
 class Card:
+    """``before``: the picture that went up, if any."""
+
     title: str
     subtitle: str
-    before: Image.Image
+    before: Image.Image | None
     after: Sequence[Image.Image]
 
 
@@ -64,8 +66,9 @@ def _draw_card(sheet: Image.Image, corner: tuple[int, int], card: Card) -> None:
     draw.text((x, y - 4), card.title, _TEXT, ImageFont.load_default(25))
     draw.text((x, y + 32), card.subtitle, _QUIET, ImageFont.load_default(18))
     y += _TITLE
-    _paste(sheet, (x, y, _BEFORE, _AFTER), card.before)
-    _draw_arrow(draw, x + _BEFORE + 14, y + _AFTER // 2)
+    if card.before is not None:
+        _paste(sheet, (x, y, _BEFORE, _AFTER), card.before)
+        _draw_arrow(draw, x + _BEFORE + 14, y + _AFTER // 2)
     x += _BEFORE + _ARROW
     per_side = math.ceil(math.sqrt(len(card.after)))
     cell = (_AFTER - 8 * (per_side - 1)) // per_side

@@ -11,10 +11,8 @@ from typing import Any
 
 from devtools.comfyui.host import ComfyUI, Prompt, Result
 from emulator import Emulator
-from tests.host.prompts import WIDGETS, Graph, Node, Pixels, Running, failed, photo, pixels, until
-
-PAID = [class_type for class_type, widgets in WIDGETS.items() if "take" in widgets]
-
+from tests.endpoints import PAID
+from tests.host.prompts import Graph, Node, Pixels, Running, failed, photo, pixels, until
 
 # ---- money
 
@@ -140,12 +138,8 @@ class Bought:
     def __init__(self, comfy: ComfyUI, class_type: str = "HiDreamAPIUpscale", *seeds: int, **widgets: Any) -> None:
         self._comfy = comfy
         self.graph = Graph(comfy)
-        image = self.graph.image(*(photo(75, 100, seed) for seed in seeds or (0,)))
-        wires: dict[str, Any] = {"images" if class_type == "HiDreamAPIImageToImage" else "image": image}
-        if class_type == "VolcengineAPIOutpaintCanvas":
-            padded = self.graph.add("ImagePadForOutpaint", image=image, left=16)
-            wires = {"image": padded[0], "mask": padded[1]}
-        self.node: Node = self.graph.add(class_type, **wires, **widgets)
+        image = self.graph.image(*(photo(*PAID[class_type].photo, seed) for seed in seeds or (0,)))
+        self.node: Node = self.graph.paid(class_type, image, **widgets)
         self.saved = self.graph.save(self.node[0])
 
     def run(self) -> list[Pixels]:

@@ -21,7 +21,8 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 # The side of the square picture that each runs on. Without a GPU the local model would take minutes for twice 768.
 _SIDES = {"old_photo_upscale_and_refine": 192}
 _SIDE = 768
-# The sizes of the pictures that each gives.
+# The sizes of the pictures that each gives; of an endpoint that came later, tests/host/nodes/test_examples.py asks the
+# node's plan.
 RESULTS = {
     "banner_from_a_square": [(1792, 768)],
     "fetch_a_paid_task_again": [(1536, 1536)],

@@ -16,64 +16,19 @@ from PIL import Image
 
 from devtools.comfyui.host import ComfyUI, Prompt, Result
 from emulator import Emulator
+from tests.endpoints import PADDING, PAID
 
 Pixels = NDArray[np.uint8]
 Link = list[Any]
 _T = TypeVar("_T")
 
 HIDREAM_SUBMITS = {
-    "HiDreamAPIOutpaint": "outpaint",
-    "HiDreamAPIImageToImage": "img2img",
-    "HiDreamAPIUpscale": "upscale",
-    "HiDreamAPIModelPhotoSet": "variation",
+    node: paid.vectors.recorded for node, paid in PAID.items() if paid.vectors.endpoint.provider == "HiDream"
 }
 """By node, the emulator's name of its endpoint."""
 
-_SAMPLING = {
-    "profile": "default",
-    "prompt": "",
-    "scale": 7.0,
-    "steps": 30,
-    "strength": 0.8,
-    "seed": -1,
-    "variants": 1,
-    "max_width": 1920,
-    "max_height": 1920,
-    "upload": "png",
-    "take": 0,
-}
 WIDGETS: dict[str, dict[str, Any]] = {
-    "HiDreamAPIOutpaint": {
-        "profile": "default",
-        "canvas_width": 1024,
-        "canvas_height": 1024,
-        "ratio": 0.5,
-        "position": "center",
-        "x_offset": 0,
-        "y_offset": 0,
-        "variants": 1,
-        "take": 0,
-    },
-    "HiDreamAPIImageToImage": {
-        "profile": "default",
-        "prompt": "a lighthouse",
-        "negative_prompt": "",
-        "aspect_ratio": "1:1",
-        "img_count": 1,
-        "use_images": "one call per image",
-        "on_partial": "error",
-        "take": 0,
-    },
-    "HiDreamAPIUpscale": {"profile": "default", "upscale_ratio": 2, "take": 0},
-    "HiDreamAPIModelPhotoSet": {
-        "profile": "default",
-        "fit": "error",
-        "template_id": 7,
-        "on_partial": "error",
-        "take": 0,
-    },
-    "VolcengineAPIOutpaint": {**_SAMPLING, "top": 0.1, "bottom": 0.1, "left": 0.1, "right": 0.1},
-    "VolcengineAPIOutpaintCanvas": _SAMPLING,
+    **{node: {"profile": "default", **paid.widgets} for node, paid in PAID.items()},
     "RemoteOutpaintPlacement": {
         "target": "aspect ratio",
         "aspect_ratio": "16:9",
@@ -102,7 +57,7 @@ WIDGETS: dict[str, dict[str, Any]] = {
     "ImagePadForOutpaint": {"left": 0, "top": 0, "right": 0, "bottom": 0, "feathering": 0},
     "SaveImage": {"filename_prefix": "test"},
 }
-"""By node, the values of its widgets: the defaults, except for a template and a prompt that a call needs."""
+"""By node, the values of its widgets: the defaults, and of a paid node what its vectors say that a call needs."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +99,16 @@ class Graph:
         """A MASK of these grey pictures."""
         image = self.image(*(np.repeat(grey[..., None], 3, axis=-1) for grey in greys))
         return self.add("ImageToMask", image=image, channel="red")[0]
+
+    def paid(self, class_type: str, image: Link, **inputs: Any) -> Node:
+        """A paid node that gets these images, if it takes any; padded and with their mask, if it needs one."""
+        paid, wires = PAID[class_type], {}
+        if paid.needs_mask:
+            padded = self.add("ImagePadForOutpaint", image=image, **PADDING)
+            wires = {paid.image: padded[0], "mask": padded[1]}
+        elif paid.image:
+            wires = {paid.image: image}
+        return self.add(class_type, **wires, **inputs)
 
     def save(self, image: Link) -> str:
         return self.add("SaveImage", images=image).id
@@ -216,8 +181,7 @@ def fields_of(shown: str) -> dict[str, int]:
 
 def remote(graph: Graph, class_type: str = "HiDreamAPIUpscale", seed: int = 0) -> Node:
     """A remote node whose output is saved."""
-    wire = "images" if class_type == "HiDreamAPIImageToImage" else "image"
-    node = graph.add(class_type, **{wire: graph.image(photo(48, 64, seed))})
+    node = graph.paid(class_type, graph.image(photo(48, 64, seed)))
     graph.save(node[0])
     return node
 

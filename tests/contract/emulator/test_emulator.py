@@ -441,6 +441,12 @@ def test_a_result_file_takes_no_key(emulator: Emulator) -> None:
     assert HTTP.get(f"{emulator.url}/files/guessed.png", timeout=DEADLINE).status_code == 404
 
 
+def test_a_result_link_may_have_a_query(emulator: Emulator) -> None:
+    """As the storage of the services takes a signature, and a test may add one."""
+    (result,) = finished(emulator, UPSCALE, task_of(submit(emulator, UPSCALE)))
+    assert HTTP.get(f"{result['image']}?X-Tos-Signature=any", timeout=DEADLINE).status_code == 200
+
+
 # --- HiDream: templates --------------------------------------------------------------------------------------------
 
 

@@ -16,12 +16,14 @@ from typing import Any
 
 import psutil
 import pytest
+from hidream_volcengine.api import catalog
 from PIL import Image
 
 from devtools.comfyui.host import ComfyUI, PromptRejectedError, port_or_free
 from emulator import Emulator
+from tests.endpoints import PAID
 from tests.host.buying import forget_purchases, start_over
-from tests.host.prompts import WIDGETS, Graph, Link, failed, photo, submits, until
+from tests.host.prompts import WIDGETS, Graph, failed, photo, submits, until
 from tests.thinned import every_case, thinned
 
 PROBE = '''
@@ -97,13 +99,10 @@ def one_node(comfy: ComfyUI, class_type: str, **widgets: Any) -> Graph:
     """A graph of one remote node with a picture before it and SaveImage behind it."""
     graph = Graph(comfy)
     if class_type != "RemoteTaskResult":
-        image = graph.image(photo(48, 64))
-        wires: dict[str, Link] = {"images" if class_type == "HiDreamAPIImageToImage" else "image": image}
-        if class_type == "VolcengineAPIOutpaintCanvas":
-            padded = graph.add("ImagePadForOutpaint", image=image, left=16)
-            wires = {"image": padded[0], "mask": padded[1]}
-        widgets = {**wires, **widgets}
-    graph.save(graph.add(class_type, **widgets)[0])
+        node = graph.paid(class_type, graph.image(photo(48, 64)), **widgets)
+    else:
+        node = graph.add(class_type, **widgets)
+    graph.save(node[0])
     return graph
 
 
@@ -350,13 +349,30 @@ STRINGS: list[tuple[str, str, int]] = [
     ("VolcengineAPIOutpaintCanvas", "prompt", 10_000),
     ("RemoteTaskResult", "task_id", 200),
 ]
+SWITCHES: list[tuple[str, str]] = []
+# The tables above hold the limits of the nodes in them. Those of later nodes are in their endpoint's file alone.
+_LISTED = {row[0] for row in (*INTS, *FLOATS, *COMBOS, *STRINGS) if row[1] != "take"}
+for _node, _widget in [(node, one) for node, paid in PAID.items() if node not in _LISTED for one in paid.node.widgets]:
+    match _widget:
+        case catalog.IntWidget() if _widget.id != "take":
+            INTS.append((_node, _widget.id, _widget.minimum, _widget.maximum))
+        case catalog.FloatWidget():
+            FLOATS.append((_node, _widget.id, _widget.minimum, _widget.maximum))
+        case catalog.StringWidget():
+            STRINGS.append((_node, _widget.id, _widget.max_length))
+        case catalog.ComboWidget():
+            COMBOS.append((_node, _widget.id, str(_widget.options[-1])))
+        case catalog.BooleanWidget():
+            SWITCHES.append((_node, _widget.id))
 NUMBERS = [*INTS, *FLOATS]
+SOCKETS = {(node, one.id) for node, paid in PAID.items() for one in paid.node.inputs if isinstance(one, catalog.Socket)}
 REMOTE = [class_type for class_type, widgets in WIDGETS.items() if "profile" in widgets]
 
 
 def test_the_tables_know_every_widget(strict: ComfyUI) -> None:
     """And their limits are those that ComfyUI is told."""
-    known = {(row[0], row[1]) for row in [*NUMBERS, *COMBOS, *STRINGS]} | {(node, "profile") for node in REMOTE}
+    known = {(row[0], row[1]) for row in [*NUMBERS, *COMBOS, *STRINGS, *SWITCHES]}
+    known |= {(node, "profile") for node in REMOTE}
     info = strict.object_info()
     told = {
         (class_type, name): spec
@@ -365,7 +381,7 @@ def test_the_tables_know_every_widget(strict: ComfyUI) -> None:
             **info[class_type]["input"]["required"],
             **info[class_type]["input"].get("optional", {}),
         }.items()
-        if spec[0] not in ("IMAGE", "MASK", "OUTPAINT_PLACEMENT")
+        if (class_type, name) not in SOCKETS
     }
     assert set(told) == known
     for class_type, name, minimum, maximum in NUMBERS:
@@ -527,7 +543,7 @@ def test_an_unknown_profile_is_explained(refusing: ComfyUI, emulator: Emulator, 
 
 # ---- pictures that are none
 
-IMAGE_NODES = [class_type for class_type in REMOTE if class_type not in ("RemoteTaskResult",)]
+IMAGE_NODES = [class_type for class_type, paid in PAID.items() if paid.image]
 
 
 @pytest.mark.parametrize("class_type", IMAGE_NODES)
@@ -548,8 +564,8 @@ def test_an_odd_image_is_refused(
 ) -> None:
     graph = Graph(refusing)
     odd = graph.add("TestOddImage", shape=json.dumps(shape), value=str(value))
-    wires = {"images" if class_type == "HiDreamAPIImageToImage" else "image": odd[0]}
-    if class_type == "VolcengineAPIOutpaintCanvas":
+    wires = {PAID[class_type].image: odd[0]}
+    if PAID[class_type].needs_mask:
         wires["mask"] = graph.add("SolidMask", value=1.0, width=48, height=64)[0]
     graph.save(graph.add(class_type, **wires)[0])
     words = refused(refusing, emulator, graph)

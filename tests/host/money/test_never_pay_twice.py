@@ -13,8 +13,8 @@ import pytest
 
 from devtools.comfyui.host import ComfyUI
 from emulator import Emulator
+from tests.endpoints import PAID
 from tests.host.buying import (
-    PAID,
     RESUMED,
     REUSED,
     Bought,
@@ -51,14 +51,14 @@ def test_finished_workflows_are_reused(comfy: ComfyUI, emulator: Emulator) -> No
             reused.append(any(REUSED.search(text) for text in result.accounts(f"{index}-{workflow.node.id}")))
         return pictures, reused
 
-    with buys(emulator, 6):
+    with buys(emulator, len(PAID)):
         first, reused = run()
-    assert len(first) == emulator.billed == 9
-    assert reused == [False] * 6
+    assert len(first) == emulator.billed == sum(len(paid.pictures) for paid in PAID.values())
+    assert reused == [False] * len(PAID)
     with sends_nothing(emulator):
         again, reused = run()
     assert same(first, again)
-    assert reused == [True] * 6
+    assert reused == [True] * len(PAID)
     assert {task["state"] for task in tasks(comfy)} == {"delivered"}
 
 

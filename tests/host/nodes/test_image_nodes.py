@@ -14,6 +14,7 @@ from PIL import Image
 from devtools.comfyui.host import ComfyUI
 from emulator import Emulator
 from emulator.pictures import odd_pictures
+from tests.endpoints import PAID
 from tests.host.buying import change_journal, tasks, until_states
 from tests.host.prompts import (
     HIDREAM_SUBMITS,
@@ -399,8 +400,7 @@ def test_transparency_goes_up_on_white(comfy: ComfyUI, emulator: Emulator, class
     picture = photo(300, 400)
     picture.putalpha(Image.new("L", picture.size, 0))
     graph = Graph(comfy)
-    wire = "images" if class_type == "HiDreamAPIImageToImage" else "image"
-    node = graph.add(class_type, **{wire: graph.rgba(picture)})
+    node = graph.paid(class_type, graph.rgba(picture))
     saved = graph.save(node[0])
     result = comfy.run(graph.prompt)
     assert any("Transparent" in text and "透明" in text for text in result.texts(node.id))
@@ -415,8 +415,7 @@ def test_transparency_goes_up_on_white(comfy: ComfyUI, emulator: Emulator, class
 @pytest.mark.parametrize("class_type", sorted(HIDREAM_SUBMITS))
 def test_a_waiting_node_shows_progress(comfy: ComfyUI, class_type: str) -> None:
     graph = Graph(comfy)
-    wire = "images" if class_type == "HiDreamAPIImageToImage" else "image"
-    node = graph.add(class_type, **{wire: graph.image(photo(300, 400))})
+    node = graph.paid(class_type, graph.image(photo(300, 400)))
     graph.save(node[0])
     result = comfy.run(graph.prompt)
     words = [event.data["text"] for event in result.of_type("progress_text") if event.node == node.id]
@@ -426,7 +425,7 @@ def test_a_waiting_node_shows_progress(comfy: ComfyUI, class_type: str) -> None:
     assert values == sorted(values)
     assert values[-1] == states[-1]["max"]
     (executed,) = [event for event in result.of_type("executed") if event.node == node.id]
-    previews = {"outpaint_preview"} if class_type == "HiDreamAPIOutpaint" else set()
+    previews = {"outpaint_preview"} if PAID[class_type].node.shows_original else set()
     assert set(executed.data["output"]) == {"text", "account"} | previews
     assert isinstance(executed.data["output"]["text"], list)
 
@@ -448,17 +447,11 @@ def test_progress_of_a_batch_moves_while_it_waits(comfy: ComfyUI, emulator: Emul
 
 @pytest.mark.thorough
 def test_a_task_of_each_service_is_fetched_again_for_nothing(comfy: ComfyUI, emulator: Emulator) -> None:
-    endpoints = {
-        "HiDreamAPIOutpaint": "hidream outpaint",
-        "HiDreamAPIImageToImage": "hidream image to image",
-        "HiDreamAPIUpscale": "hidream upscale",
-        "HiDreamAPIModelPhotoSet": "hidream model photo set",
-    }
+    endpoints = {class_type: PAID[class_type].vectors.endpoint.name for class_type in HIDREAM_SUBMITS}
     graph = Graph(comfy)
     bought = {}
     for class_type in endpoints:
-        wire = "images" if class_type == "HiDreamAPIImageToImage" else "image"
-        bought[class_type] = graph.save(graph.add(class_type, **{wire: graph.image(photo(300, 400))})[0])
+        bought[class_type] = graph.save(graph.paid(class_type, graph.image(photo(300, 400)))[0])
     first = comfy.run(graph.prompt)
     paid = emulator.billed
     tasks = {submit.endpoint: submit.task_id for submit in submits(emulator)}
@@ -474,7 +467,7 @@ def test_a_task_of_each_service_is_fetched_again_for_nothing(comfy: ComfyUI, emu
         old, new = comfy.images(first, saved), comfy.images(second, fetched[class_type])
         assert len(old) == len(new) >= 1
         assert all((pixels(one) == pixels(other)).all() for one, other in zip(old, new, strict=True)), class_type
-    assert emulator.billed == paid == 7
+    assert emulator.billed == paid == sum(len(PAID[class_type].pictures) for class_type in endpoints)
 
 
 def test_fetching_half_a_task_says_what_is_missing(comfy: ComfyUI, emulator: Emulator) -> None:

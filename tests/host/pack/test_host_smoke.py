@@ -8,15 +8,7 @@ from PIL import Image
 from devtools.comfyui.host import PACK_FOLDER, ComfyUI, HostError, Prompt, PromptRejectedError
 from devtools.comfyui.workflow import to_prompt
 from devtools.environment import ROOT
-
-REMOTE_NODES = {
-    "HiDreamAPIOutpaint",
-    "HiDreamAPIImageToImage",
-    "HiDreamAPIUpscale",
-    "HiDreamAPIModelPhotoSet",
-    "VolcengineAPIOutpaint",
-    "VolcengineAPIOutpaintCanvas",
-}
+from tests.endpoints import PAID
 
 
 def padding(image: str, left: int = 16) -> Prompt:
@@ -73,7 +65,7 @@ def test_the_pack_is_loaded(comfy: ComfyUI) -> None:
     loaded = [line for line in comfy.log().splitlines() if line.endswith(PACK_FOLDER) and "seconds" in line]
     assert len(loaded) == 1
     assert "IMPORT FAILED" not in loaded[0]
-    assert set(comfy.object_info()) >= REMOTE_NODES
+    assert set(comfy.object_info()) >= set(PAID)
 
 
 def test_a_workflow_of_the_ui_runs(comfy: ComfyUI) -> None:

@@ -15,11 +15,12 @@ import requests
 from devtools.comfyui.events import EventStream
 from devtools.comfyui.host import ComfyUI
 from emulator import Emulator
+from tests.endpoints import PAID
 from tests.host.buying import journal_folder
 from tests.host.conftest import CANARY
 from tests.host.leaks import everything_told, spellings
 from tests.host.prompts import Graph, photo, submits, until
-from tests.host.routes.test_secrets_in_host import REMOTE, all_nodes
+from tests.host.routes.test_secrets_in_host import all_nodes
 from tests.host.routes.test_task_list import ask, token
 
 # "studio" sends its keys as they are, "signed" exchanges one and signs with the others.
@@ -115,10 +116,10 @@ def test_a_day_with_entered_keys(dialog: Dialog, emulator: Emulator, profile: st
         prompt, _ = all_nodes(comfy, profile=profile)
         workflow = {"nodes": [{"id": 1, "type": "HiDreamAPIUpscale", "widgets_values": [profile, 2, 0]}]}
         result = comfy.run(prompt, workflow=workflow)
-        assert len(submits(emulator)) == len(REMOTE), "with the keys that were entered"
+        assert len(submits(emulator)) == len(PAID), "with the keys that were entered"
         tasks = dialog.look("/tasks").json()["tasks"]
         mine = [task for task in tasks if task["profile"] == profile]
-        assert len(mine) == len(REMOTE)
+        assert len(mine) == len(PAID)
         for task in mine:
             dialog.look(f"/tasks/{task['journal_id']}")
         announced = "hidream_volcengine.tasks"

@@ -12,9 +12,10 @@ import pytest
 
 from devtools.comfyui.host import PACK_FOLDER, ComfyUI, Prompt, Result
 from emulator import Emulator
+from tests.endpoints import PAID
 from tests.host.buying import journal_folder, start_over, tasks, until_states
 from tests.host.leaks import check_no_key, everything_told
-from tests.host.prompts import WIDGETS, Graph, failed, photo, submits, until
+from tests.host.prompts import Graph, failed, photo, submits, until
 
 THREADS_PROBE = """
 import threading
@@ -34,19 +35,13 @@ class Threads:
 
 NODE_CLASS_MAPPINGS = {"TestThreads": Threads}
 """
-REMOTE = [class_type for class_type, widgets in WIDGETS.items() if "take" in widgets]
 
 
 def all_nodes(comfy: ComfyUI, **widgets: Any) -> tuple[Prompt, list[str]]:
     """Every remote node, each saving its picture; and their numbers."""
     graph, numbers = Graph(comfy), []
-    for seed, class_type in enumerate(REMOTE):
-        image = graph.image(photo(75, 100, seed))
-        wires: dict[str, Any] = {"images" if class_type == "HiDreamAPIImageToImage" else "image": image}
-        if class_type == "VolcengineAPIOutpaintCanvas":
-            padded = graph.add("ImagePadForOutpaint", image=image, left=16)
-            wires = {"image": padded[0], "mask": padded[1]}
-        node = graph.add(class_type, **wires, **widgets)
+    for seed, (class_type, paid) in enumerate(PAID.items()):
+        node = graph.paid(class_type, graph.image(photo(*paid.photo, seed)), **widgets)
         graph.save(node[0])
         numbers.append(node.id)
     return graph.prompt, numbers
@@ -92,11 +87,11 @@ def test_keys_are_told_nowhere(comfy: ComfyUI, emulator: Emulator, canary: str) 
     workflow = {"nodes": [{"id": 1, "type": "HiDreamAPIUpscale", "widgets_values": ["default", 2, 0]}]}
     result = comfy.run(prompt, workflow=workflow)
     chunks = [picture.info for picture in comfy.images(result)]
-    assert len(chunks) == 9
+    assert len(chunks) == sum(len(paid.pictures) for paid in PAID.values())
     for chunk in chunks:
         assert json.loads(chunk["workflow"]) == workflow
         assert json.loads(chunk["prompt"])
-    assert len(submits(emulator)) == len(REMOTE)
+    assert len(submits(emulator)) == len(PAID)
     check_no_key(comfy, result, canary)
 
 
@@ -124,7 +119,8 @@ def test_keys_are_told_nowhere_at_debug_level(loud: ComfyUI, emulator: Emulator,
     assert [request.endpoint for request in emulator.requests].count("token") == 1
     assert all(submit.headers.get("API-User-ID") == "user-17" for submit in submits(emulator, "upscale"))
     told = [submit.body["notify_url"] for submit in submits(emulator) if "notify_url" in submit.body]
-    assert len(told) == 4 and all(canary in url for url in told), "HiDream alone is told the owner's address"
+    hidream = [paid for paid in PAID.values() if paid.vectors.endpoint.provider == "HiDream"]
+    assert len(told) == len(hidream) and all(canary in url for url in told), "HiDream alone is told the owner's address"
     log = loud.log()
     assert "POST" in log, "the wire log is on"
     assert "sandbox-hidream-token-" not in log, "nor is the token that was exchanged for the key"
@@ -324,12 +320,12 @@ def test_without_a_key_the_node_says_how_to_set_one(
 
 
 def test_the_sandbox_needs_no_key(keyless_comfyui: ComfyUI, emulator: Emulator) -> None:
-    """All six services from inside ComfyUI, one emulator for all, and nobody else is asked."""
+    """All services from inside ComfyUI, one emulator for all, and nobody else is asked."""
     comfy = keyless_comfyui
     emulator.clear()
     prompt, numbers = all_nodes(comfy, profile="sandbox")
     result = comfy.run(prompt)
-    assert len(comfy.images(result)) == 9
+    assert len(comfy.images(result)) == sum(len(paid.pictures) for paid in PAID.values())
     assert set(numbers) <= set(result.outputs)
     assert emulator.requests == [], "the paid services' addresses"
     assert len(listening(comfy.pid)) == 2

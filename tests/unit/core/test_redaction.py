@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hidream_volcengine.api.core.checks import integer as check_integer
+from hidream_volcengine.api.catalog.checks import integer as check_integer
 from hidream_volcengine.api.core.errors import InvalidInputError
 from hidream_volcengine.api.core.reading import _EXCERPT_OF as EXCERPT_OF
 from hidream_volcengine.api.core.reading import excerpt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from devtools import demo
 from devtools.comfyui.workflow import Json
 from devtools.demo_parts import progress
 from devtools.environment import ROOT
+from tests.endpoints import PAID
 
 KEYS = ("HIDREAM_TOKEN", "HIDREAM_API_KEY", "VOLCENGINE_GATEWAY_API_KEY", "VOLCENGINE_ACCESS_KEY_ID")
 
@@ -28,10 +30,12 @@ def _no_keys(monkeypatch: MonkeyPatch) -> None:
 
 
 def prompts(**changed: Any) -> dict[demo.Example, Json]:
-    """The remote nodes of each example with the values of its file."""
+    """The remote nodes of the first six paid nodes' examples with the values of its file."""
     defaults = {"variants": 1, "img_count": 1}
     return {
-        example: {"1": {"class_type": example.node, "inputs": {**defaults, **changed}}} for example in demo.EXAMPLES
+        example: {"1": {"class_type": example.node, "inputs": {**defaults, **changed}}}
+        for example in demo.EXAMPLES
+        if example.node in demo._CHECKED
     }
 
 
@@ -41,6 +45,16 @@ def test_counts_every_picture_that_the_services_would_charge_for(capsys: Capture
     assert "8 workflows on the real services: about 12 paid pictures" in capsys.readouterr().out
     demo._may_pay(prompts(variants=2, img_count=3), yes=True)
     assert "about 20 paid pictures" in capsys.readouterr().out
+
+
+def test_every_paid_node_is_in_it() -> None:
+    """With what its own plan says, where the demo has no other check."""
+    assert {example.node for example in demo.EXAMPLES} == set(PAID)
+    for example in demo.EXAMPLES:
+        assert (ROOT / "example_workflows" / f"{example.workflow}.json").is_file()
+    unchecked = [replace(example, check=None, bought=None) for example in demo.EXAMPLES if not example.placed]
+    for example in unchecked:
+        assert example.paid(PAID[example.node].widgets) == 1
 
 
 def test_without_yes_nothing_is_sent(monkeypatch: MonkeyPatch, capsys: CaptureFixture[str]) -> None:
@@ -85,7 +99,8 @@ def test_a_live_demo_runs_only_with_yes(
     assert demo.main() == (0 if yes else 2)
     assert len(ran) == yes
     for nodes in ran:
-        assert set(nodes) == {"HiDreamAPIOutpaint", "HiDreamAPIImageToImage", "HiDreamAPIUpscale"}
+        hidream = {node for node, paid in PAID.items() if paid.vectors.endpoint.provider == "HiDream"}
+        assert set(nodes) == hidream - {"HiDreamAPIModelPhotoSet"}
     shown = capsys.readouterr().out
     assert "HiDreamAPIModelPhotoSet: left out; --template-id N" in shown
     assert "paid pictures" in shown

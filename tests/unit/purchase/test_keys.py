@@ -24,6 +24,8 @@ from hidream_volcengine.api.services import HiDreamService, VolcengineService
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.endpoints import ENDPOINTS
+
 Service = HiDreamService | VolcengineService
 ENVIRONMENT = {
     "HIDREAM_TOKEN": "one-day-token",
@@ -139,17 +141,13 @@ def test_a_key_never_changes(name: str) -> None:
 # The fields that had a default of their own when their model was released; the key holds it.
 RELEASED_DEFAULTS: dict[str, dict[str, Any]] = {
     "wire.HiDreamRequest": {"request_id": ""},
-    "hidream_outpaint.Request": {"request_id": "", "version": "v1"},
-    "hidream_image_to_image.Request": {
-        "request_id": "", "prompt": "", "negative_prompt": "", "aspect_ratio": "1:1", "img_count": 1,
+    **{
+        f"{name}.Request": {
+            field: value for field, value in vectors.told.get("sends", {}).items() if field not in vectors.smallest
+        }
+        for name, vectors in ENDPOINTS.items()
     },
-    "hidream_upscale.Request": {"request_id": "", "version": "v1"},
-    "hidream_model_photo_set.Request": {"request_id": ""},
-    "volcengine_outpaint.Request": {
-        "req_key": "i2i_outpainting", "steps": 30, "strength": 0.8, "scale": 7.0, "seed": -1, "max_height": 1920,
-        "max_width": 1920,
-    },
-}  # fmt: skip
+}
 
 
 def wire_models(model: type[WireRequest] = WireRequest) -> Iterator[type[WireRequest]]:
