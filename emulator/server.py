@@ -70,6 +70,7 @@ class Emulator:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
+        self._released: asyncio.Future[None] | None = None
         self._ready = threading.Event()
         self._failure: OSError | None = None
 
@@ -134,6 +135,21 @@ class Emulator:
         """Refuse all tokens that were issued for an API key; the fixed token of the credentials stays valid."""
         self._hidream.expire_tokens()
 
+    def release(self) -> None:
+        """End the `delay` or `hang` of each request that waits in one; later requests wait as the rules say."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._release)
+
+    def _release(self) -> None:
+        if self._released is not None:
+            self._released.set_result(None)
+        self._released = asyncio.get_running_loop().create_future()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until release()."""
+        if seconds and self._released is not None:
+            await asyncio.wait([self._released], timeout=seconds)
+
     def clear(self) -> None:
         """Forget requests, faults, tasks and result files. Tokens stay valid."""
         self._recording.clear()
@@ -154,6 +170,7 @@ class Emulator:
 
     async def _serve(self) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        self._release()
         application = web.Application(client_max_size=MAX_BODY)
         application.router.add_route("*", ADMIN + "{action:.*}", self._administer)
         application.router.add_route("*", "/{path:.*}", self._handle)
@@ -197,7 +214,7 @@ class Emulator:
     async def _respond(self, request: web.Request, target: Target, number: int) -> web.StreamResponse:
         """Answer a request as its service does, with the fault that the script has for it."""
         action = self._faults.take(target.endpoint, target.phase)
-        await asyncio.sleep(action.delay)
+        await self._pause(action.delay)
         if action.reset == "headers":
             return self._reset(request, number)
         call = Call(request.method, request.path, tuple(request.query.items()),
@@ -216,7 +233,7 @@ class Emulator:
             answer = instead
         if action.odd_words:
             answer = answer.in_other_words()
-        await asyncio.sleep(action.hang)
+        await self._pause(action.hang)
         if action.reset == "after":
             return self._reset(request, number)
         return await self._send(request, answer, action, number)

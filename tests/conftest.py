@@ -1,18 +1,13 @@
-"""Loads the pack the way ComfyUI does: as a package from a folder, whatever that folder is called.
-
-Tests import it as ``hidream_volcengine`` (``from hidream_volcengine.api import ...``).
-"""
+"""What all tests have: the pack under its name (tests/pack.py), the options of pytest, and a PostgreSQL."""
 
 from __future__ import annotations
 
 import gc
-import importlib.util
 import os
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,25 +16,14 @@ from xdist.scheduler import LoadFileScheduling
 
 from devtools.environment import SetupError
 from devtools.test import BESIDE_THEM
-from tests import thinned
+from tests import pack, thinned  # noqa: F401 -- pack loads the pack under its name
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from xdist.remote import Producer
 
     from devtools.programs.postgres import PostgreSQL
 
-ROOT = Path(__file__).resolve().parent.parent
-PACK = "hidream_volcengine"
-
-def _load_pack() -> None:
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = module
-    spec.loader.exec_module(module)
-
-
-_load_pack()
 registry.register("sqlite", "tests.statements", "SharingSQLite")  # instead of SQLAlchemy's own, here and in buyer.py
 
 
@@ -99,6 +83,37 @@ def _forget_secrets() -> Iterator[None]:
     yield
     redaction._known.clear()
     redaction._known.update(known)
+
+
+# Folders whose tests look at who pays and what is kept, and rarely at the sizes of pictures.
+_SMALL_PICTURES = tuple(
+    f"tests/{folder}/"
+    for folder in ("contract/crashes", "contract/journal", "contract/purchase", "contract/services", "host/money")
+)
+
+
+@pytest.fixture(autouse=True)
+def _small_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the emulator paint sets and image to image, whose sizes it chooses, at a quarter of their width and height.
+
+    Painting, encoding and decoding them was a fifth of the time of the tests that buy.
+    """
+    if not request.node.nodeid.startswith(_SMALL_PICTURES) or request.node.get_closest_marker("service_sizes"):
+        yield
+        return
+    from emulator.pictures import pictures
+
+    with pytest.MonkeyPatch.context() as patching:
+        for name in ("restyle", "variation"):
+            patching.setattr(pictures, name, _smaller(getattr(pictures, name)))
+        yield
+
+
+def _smaller(paint: Callable[..., Image]) -> Callable[..., Image]:
+    def painted(photo: Any, size: tuple[int, int], *rest: int) -> Image:
+        return paint(photo, (size[0] // 4, size[1] // 4), *rest)
+
+    return painted
 
 
 @pytest.fixture(scope="session")

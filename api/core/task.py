@@ -45,13 +45,17 @@ class CallHandle:
 
 @dataclass(frozen=True)
 class TaskRef:
-    """An accepted task: everything that is needed to ask the service for it again, at any time."""
+    """An accepted task: everything that is needed to ask the service for it again, at any time.
+
+    ``options``: what is asked of each result, a JSON object as in :class:`Account`, from the time of the submit.
+    """
 
     provider: Provider
     endpoint: str
     task_id: str
     request_id: str = ""
     sub_task_ids: tuple[str, ...] = ()
+    options: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

@@ -203,15 +203,20 @@ class Claim:
 
     # ---- before acceptance
 
-    def submitting(self) -> None:
+    def submitting(self, options: str = "") -> None:
         """Write ``submitting`` and the time, synced to disk when this returns: only then may the first byte go out.
+
+        Args:
+            options: what will be asked of each result (see :class:`TaskRef`); written with the attempt, so that
+                whoever resumes it asks for the same.
 
         Raises:
             JournalError, ClaimLost: it is not certain that this was written; nothing may be sent.
         """
-        change = transition(self.state, Event.SEND)
+        change = transition(self.state, Event.SEND, options=options)
         now = self._write_or_raise(change.columns)
-        self.attempt = replace(self.attempt, state=change.state, tried_at=now)
+        task = replace(self.attempt.task, options=options)
+        self.attempt = replace(self.attempt, state=change.state, tried_at=now, task=task)
 
     def unsent(self) -> None:
         """This try was certainly not accepted: go back to ``prepared``. Writes nothing; :meth:`write_unsent` does."""
@@ -263,7 +268,7 @@ class Claim:
         Raises:
             ClaimLost: another claim has the attempt; the side-car is written all the same.
         """
-        self.attempt = replace(self.attempt, task=task, result_url=result_url)
+        self._take(task, result_url)
         pack_logger().info(
             "%s accepted: %s task_id=%s request_id=%s", task.endpoint, self.journal_id, task.task_id, task.request_id
         )
@@ -271,6 +276,11 @@ class Claim:
             self._apply(Event.ACCEPT, error=None)
         finally:
             self._put_task()
+
+    def _take(self, task: TaskRef, result_url: str = "") -> None:
+        """Take what the answer to the submit says of the task; its options stay what :meth:`submitting` wrote."""
+        kept = replace(task, options=self.attempt.task.options)
+        self.attempt = replace(self.attempt, task=kept, result_url=result_url)
 
     def _put_task(self) -> None:
         """Write the task's side-car into the store, so that the task survives the journal; a failure is logged."""
@@ -316,7 +326,7 @@ class Claim:
 
         The request id is written with the next change; :meth:`keep` stores the picture, then :meth:`stored` ends it.
         """
-        self.attempt = replace(self.attempt, task=task)
+        self._take(task)
         with self._lock:
             self._pending["request_id"] = task.request_id
         pack_logger().info("%s answered: %s request_id=%s", task.endpoint, self.journal_id, task.request_id)
@@ -402,6 +412,7 @@ class Claim:
             task_id=storable(attempt.task.task_id),
             request_id=storable(attempt.task.request_id),
             sub_task_ids=[storable(single) for single in attempt.task.sub_task_ids],
+            options=attempt.task.options,
             bought_at=attempt.tried_at,
             pixels=attempt.expected_pixels,
             pictures=attempt.pictures,

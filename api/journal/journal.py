@@ -328,7 +328,8 @@ class Journal:
             attempt = self._new_attempt(connection, now, order)
             # The service's own request_id is not known, and an invented one would be asked for.
             this = attempts.c.id == attempt.journal_id
-            change_state(connection, now, Event.LATE_TASK, this, task_id=task.task_id, request_id="")
+            about = {"task_id": task.task_id, "request_id": "", "options": task.options}
+            change_state(connection, now, Event.LATE_TASK, this, **about)
             return attempt.journal_id
 
     def _new_attempt(self, connection: Connection, now: float, order: Order) -> Attempt:

@@ -98,11 +98,12 @@ def change_state(connection: Connection, now: float, event: Event, which: Any, /
 
 
 def task_values(attempt: Attempt) -> dict[str, str]:
-    """The ids and the result's URL that the service gave the task, as columns of the table ``attempts``."""
+    """What is needed to ask the service for the task, as columns of the table ``attempts``."""
     return {
         "request_id": attempt.task.request_id,
         "task_id": attempt.task.task_id,
         "sub_task_ids": json.dumps([storable(sub_task_id) for sub_task_id in attempt.task.sub_task_ids]),
+        "options": attempt.task.options,
         "result_url": attempt.result_url,
     }
 
@@ -136,9 +137,9 @@ def read_attempts(connection: Connection, which: Any, *, order: Any = None, limi
 
 
 def _attempt(row: Row[Any], stored: tuple[StoredResult, ...]) -> Attempt:
-    task = TaskRef(
-        cast(Provider, row.provider), row.endpoint, row.task_id, row.request_id, tuple(json.loads(row.sub_task_ids))
-    )
+    sub_task_ids = tuple(json.loads(row.sub_task_ids))
+    provider = cast(Provider, row.provider)
+    task = TaskRef(provider, row.endpoint, row.task_id, row.request_id, sub_task_ids, row.options)
     return Attempt(
         journal_id=row.id,
         key=row.key,
@@ -387,7 +388,7 @@ def _insert_purchase(connection: Connection, now: float, side_cars: list[SideCar
 
 def attempt_of(first: SideCar, now: float) -> Attempt:
     """The attempt that a side-car describes, ``parked`` and without an owner; nothing is written."""
-    provider = cast(Provider, first.provider)
+    provider, sub_task_ids = cast(Provider, first.provider), tuple(first.sub_task_ids)
     return Attempt(
         journal_id=first.journal_id,
         key=first.key,
@@ -395,7 +396,7 @@ def attempt_of(first: SideCar, now: float) -> Attempt:
         fence=1,
         owner=None,
         request_id=first.request_id,
-        task=TaskRef(provider, first.endpoint, first.task_id, first.request_id, tuple(first.sub_task_ids)),
+        task=TaskRef(provider, first.endpoint, first.task_id, first.request_id, sub_task_ids, first.options),
         result_url=first.result_url,
         account=first.account,
         profile=first.profile,

@@ -99,6 +99,8 @@ class SideCar(BaseModel):
     pixels: int = 0
     """The attempt's ``expected_pixels`` (of one picture); 0 = unknown."""
     sub_task_ids: list[str] = []
+    options: str = ""
+    """What was asked of each result; see :class:`TaskRef`."""
     pictures: int = 0
     """How many pictures the request asked for; what it counts against the budget."""
     summary: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 import time
@@ -121,6 +122,8 @@ attempts = Table(
     Column("request_id", LongText, nullable=False),
     Column("task_id", LongText, nullable=False),
     Column("sub_task_ids", LongText, nullable=False),
+    # What was asked of each result (see TaskRef). With a default, for a server of schema 1 may write beside this one.
+    Column("options", LongText, nullable=False, server_default=""),
     # The URL of a synchronous answer: the only way to its picture until that is stored.
     Column("result_url", LongText, nullable=False),
     Column("account", LongText, nullable=False),
@@ -179,8 +182,12 @@ limits = Table(
 )
 
 
+def _add_options(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE attempts ADD COLUMN options TEXT DEFAULT '' NOT NULL"))
+
+
 # MIGRATIONS[n] changes schema version n + 1 to n + 2. An empty database gets the newest tables and none of these steps.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = ()
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_add_options,)
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 
 # The key of PostgreSQL's advisory lock: all writing transactions of all servers take it, so they run one at a time.
@@ -453,6 +460,10 @@ def _set_journal_mode(cursor: sqlite3.Cursor, mode: str) -> None:
             time.sleep(0.02)
 
 
+# What SQLite says of a damaged file, and both databases of an older copy that lacks a column by now.
+_DAMAGED = re.compile(r"malformed|not a database|no such column|column \S+ does not exist")
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn errors of SQLAlchemy and of the disk into JournalError, or DamagedError if the file is damaged."""
@@ -460,7 +471,7 @@ def _translated() -> Iterator[None]:
         yield
     except exc.SQLAlchemyError as cause:
         said = str(getattr(cause, "orig", None) or cause)
-        if "malformed" in said or "not a database" in said:
+        if _DAMAGED.search(said):
             raise _damaged(said) from None
         raise _unusable(said) from None
     except OSError as cause:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
+from pydantic import ValidationError
 from requests import RequestException
 
-from ..catalog import declared_limits
+from ..catalog import AigcMeta, LogoInfo, ResultOption, declared_limits
 from ..core import SANDBOX_PROFILE, SETTINGS_DIALOG, Provider, Text, shortened
 from ..transport import NO_PROXY, base_of, climbs, is_loopback
 from .file import SECRETS, StoredProfile, bare_key
@@ -224,6 +225,34 @@ def proxy(value: object) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
+def _option(model: type[ResultOption], example: str) -> Callable[[object], str]:
+    """The check of an option of Volcengine's results: one line of JSON, "" for none; its canonical form is stored.
+
+    Args:
+        example: JSON with every field, for the error. That one never repeats a value or an unknown name.
+    """
+
+    def check(value: object) -> str:
+        line = text_of(value)
+        if not line:
+            return ""
+        try:
+            return text_of(model.model_validate_json(line).canonical())
+        except ValidationError as problem:
+            found = problem.errors(include_input=False, include_url=False)
+        faults = "; ".join(
+            "".join(f"{name if name in model.model_fields else '?'}: " for name in fault["loc"]) + fault["msg"]
+            for fault in found
+        )
+        raise BadValueError(Text(f"JSON as in {example} ({faults})", f"如下形式的 JSON：{example}（{faults}）"))
+
+    return check
+
+
+_LOGO_INFO = '{"add_logo": true, "position": 0, "language": 1, "opacity": 0.5, "logo_text_content": "…"}'
+_AIGC_META = '{"content_producer": "…", "producer_id": "…", "content_propagator": "…", "propagate_id": "…"}'
+
+
 def profile_name(value: object) -> str:
     """The name of a profile without blanks around it: 1 to 64 visible characters, and not ``sandbox``."""
     allowed = Text(
@@ -298,6 +327,8 @@ SETTINGS: Mapping[str, Setting] = {
     "volcengine_base_url": Setting(_volcengine_url, "VOLCENGINE_BASE_URL", VOLCENGINE_BASE_URL),
     "volcengine_gateway_base_url": Setting(_gateway_url, "VOLCENGINE_GATEWAY_BASE_URL"),
     "volcengine_resumable": Setting(switch, "VOLCENGINE_RESUMABLE", False),
+    "volcengine_logo_info": Setting(_option(LogoInfo, _LOGO_INFO), "VOLCENGINE_LOGO_INFO"),
+    "volcengine_aigc_meta": Setting(_option(AigcMeta, _AIGC_META), "VOLCENGINE_AIGC_META"),
     "language": Setting(language, "HIDREAM_LANGUAGE", "zh"),
     "notify_url": Setting(notify_url, "REMOTE_IMAGE_NOTIFY_URL"),
     "proxy": Setting(proxy),

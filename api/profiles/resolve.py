@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from ..core import (
     Provider,
     Secret,
     Text,
+    as_object,
     hide_address,
+    json_value,
 )
 from ..services import HiDreamService, Service, VolcengineService
 from ..transport import BearerAuth, ExchangedTokenAuth, HiDreamAccount, Sandbox, SignatureAuth, VolcengineAccount
@@ -134,6 +137,18 @@ class _Source:
         if self.by_environment or self.stored is None:
             return self.environment.account() or SECRETS[name].variable
         return self.stored.account_id
+
+    def result_options(self) -> str:
+        """What is asked of each result at Volcengine, as JSON; "" = nothing.
+
+        A logo that is not to be added changes no picture, so it is left out here, and of the request's key. It is a
+        setting all the same: with it a profile is without the logo of the environment.
+        """
+        found = {name: json_value(self.text(f"volcengine_{name}")) for name in ("logo_info", "aigc_meta")}
+        if not as_object(found["logo_info"]).get("add_logo"):
+            del found["logo_info"]
+        options = {name: value for name, value in found.items() if value is not None}
+        return json.dumps(options) if options else ""
 
     def budget(self) -> Budget:
         return Budget(
@@ -309,6 +324,7 @@ class Profiles:
             deadlines=deadlines,
             proxy=source.text("proxy"),
             resumable=bool(source.setting("volcengine_resumable")),
+            options=source.result_options(),
         )
         if gateway_key := source.key("volcengine_gateway_api_key"):
             base_url = source.text("volcengine_gateway_base_url")

@@ -106,7 +106,7 @@ def claim_until_delivered(
 def _adopt(journal: Journal, service: Service, task_id: str) -> str:
     """The journal id of a task id at this endpoint and account; a new parked attempt unless the journal has one."""
     order = order_of(service, key_of(service, {"adopted task_id": task_id}, 0, 0), "", 0, 0, ANY_PICTURE, "")
-    return journal.adopt(order, TaskRef(service.provider, service.name, task_id))
+    return journal.adopt(order, TaskRef(service.provider, service.name, task_id, options=service.account.options))
 
 
 def _unknown(journal_id: str) -> InvalidInputError:

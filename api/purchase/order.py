@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..catalog import WireRequest
-from ..core import RemoteImageError, shortened
+from ..core import RemoteImageError, as_object, json_value, shortened
 from ..journal import Order, Purchase
 from ..services import Service
 
@@ -29,7 +29,7 @@ def request_key(
         endpoint: the service's name in the journal.
         account: the account's id.
         body: the wire body without ``request_id``, ``notify_url`` and ``return_url``, every image replaced by its
-            fingerprint.
+            fingerprint, and the account's ``logo_info``, wherever that goes up.
         take: the node's ``take``.
         occurrence: how many equal requests come before this one in the same batch; never its position in the batch.
     """
@@ -46,7 +46,7 @@ def request_key(
 
 
 # Fields that do not change the picture.
-_NOT_IN_KEY = {"request_id", "notify_url", "return_url"}
+_NOT_IN_KEY = {"request_id", "notify_url", "return_url", "aigc_meta"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class PaidCall:
 
     def order(self, prompt_id: str, occurrence: int) -> Order:
         """The order for the journal, with its key; ``occurrence`` as for :func:`request_key`."""
-        body = self.request.model_dump(exclude_none=True, exclude=_NOT_IN_KEY)
+        asked = {**self.request.model_dump(exclude_none=True), **as_object(json_value(self.service.account.options))}
+        body = {name: value for name, value in asked.items() if name not in _NOT_IN_KEY}
         prompt = str(body.get("prompt") or body.get("custom_prompt") or "")
         key = key_of(self.service, body, self.take, occurrence)
         return order_of(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from datetime import timezone
 from enum import Enum
+from functools import partial
 from typing import Literal
 
 from ..catalog import WireRequest
@@ -135,7 +136,7 @@ def submit_until_decided(call: Submission) -> Accepted:
     service, claim, handle = call.service, call.claim, call.handle
     deadline = time.monotonic() + service.account.deadlines.queue
     sent = Progress("running" if service.works_while_asked else "submitting", expected=call.expected)
-    phases = Phases(handle.cancel, claim.submitting, lambda: handle.report(sent))
+    phases = Phases(handle.cancel, partial(claim.submitting, service.account.options), lambda: handle.report(sent))
     tries: Counter[Row] = Counter()
     while True:
         call.check()

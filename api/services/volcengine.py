@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..catalog import VolcengineEndpoint, WireRequest, ceiling
 from ..core import (
@@ -22,6 +22,8 @@ from ..core import (
     TaskRef,
     Text,
     UnknownTaskError,
+    as_object,
+    json_value,
     on_codec_pool,
     pack_logger,
 )
@@ -74,6 +76,9 @@ class VolcengineService:
     def submit(self, request: WireRequest, request_id: str, phases: Phases) -> Accepted:
         """Send one call, and wait for its picture if it is synchronous.
 
+        The account's ``logo_info`` goes into the body of the synchronous call; a submit takes no options, the query
+        does. ``aigc_meta`` is documented for the query alone, so the synchronous call goes without it.
+
         Args:
             request: the endpoint's request model.
             request_id: not sent, because the service makes its own; it is the task's if the answer has none.
@@ -92,7 +97,7 @@ class VolcengineService:
             if self.works_while_asked
             else ("CVSync2AsyncSubmitTask", deadlines.hidream_answer)
         )
-        body = on_codec_pool(request.json_bytes, cancel=phases.cancel)
+        body = on_codec_pool(self._body, request, cancel=phases.cancel)
         answer = post_once(_request(self.account, action, body), answer_timeout, phases)
         reply = _read(answer, sent_texts(request))
         # The service's own request id comes first: its support knows only that one. A task id or a picture is taken
@@ -100,15 +105,26 @@ class VolcengineService:
         task = TaskRef("Volcengine", self.name, reply.task_id, reply.request_id or request_id)
         return reply.accepted(task, reply.result)
 
+    def _body(self, request: WireRequest) -> bytes:
+        body = request.json_bytes()
+        logo = _options(self.account.options).get("logo_info") if self.works_while_asked else None
+        if logo is None:
+            return body
+        # Into the JSON as it is: to parse it again would copy the picture several times.
+        return b"%b,%b" % (body[:-1], json.dumps({"logo_info": logo}).encode("ascii")[1:])
+
     def query(self, task: TaskRef) -> Sequence[SubTask]:
-        """Ask once for the state of an asynchronous task; free.
+        """Ask once for the state of an asynchronous task, with the options of the task; free.
 
         Raises:
             UnknownTaskError: the service has no such task, or none any more (see ``kept_for``).
             PollError: the answer, if any, has no state of the task; the task may be fine.
         """
         with no_answer_is_a_poll_error():
-            reply = _read(ask_for_result(self.account, self.endpoint, task.task_id, self.account.deadlines))
+            answer = ask_for_result(
+                self.account, self.endpoint, task.task_id, self.account.deadlines, options=task.options
+            )
+            reply = _read(answer)
         pack_logger().debug("volcengine task %s: code=%s status=%s", task.task_id, reply.code, reply.state)
         if reply.result is not None:
             return [reply.result]
@@ -135,6 +151,11 @@ def _request(account: VolcengineAccount, action: str, body: bytes) -> Request:
     return account.request(account.base_url + account.path, {"Action": action, "Version": "2022-08-31"}, body=body)
 
 
+def _options(stored: str) -> dict[str, Any]:
+    """The options of a result by name. Unreadable ones, of a damaged journal, count as none: the picture is paid."""
+    return as_object(json_value(stored))
+
+
 _UNDER_WAY = ("", "in_queue", "generating")
 
 
@@ -144,17 +165,20 @@ def ask_for_result(
     task_id: str,
     deadlines: Deadlines,
     *,
+    options: str = "",
     afresh: bool = False,
 ) -> Answer:
     """Ask once, free, for the result of a task; returns the HTTP answer.
 
     Args:
+        options: of the task; see :class:`TaskRef`.
         afresh: over a new connection.
 
     Raises:
         As :func:`transport.ask`.
     """
-    body = {"req_key": endpoint.req_key, "task_id": task_id, "req_json": json.dumps({"return_url": False})}
+    wanted = json.dumps({"return_url": False, **_options(options)})
+    body = {"req_key": endpoint.req_key, "task_id": task_id, "req_json": wanted}
     payer = replace(account, deadlines=deadlines)
     return ask(_request(payer, "CVSync2AsyncGetResult", json.dumps(body).encode("utf-8")), afresh=afresh)
 

@@ -17,7 +17,8 @@ class Account:
 
     ``account_id`` is part of the request key, so that another account never gets this one's pictures. It stays the same
     when the account's API key is replaced, and never contains a one-day token. ``auth`` proves who pays; ``proxy`` as
-    in :class:`Request`.
+    in :class:`Request`. ``options``: what is asked of each result beside the request, a
+    JSON object by the service's names; "" = nothing.
     """
 
     profile: str
@@ -27,6 +28,7 @@ class Account:
     limits: Limits = field(default_factory=Limits)
     deadlines: Deadlines = field(default_factory=Deadlines)
     proxy: str = ""
+    options: str = field(default="", repr=False)
     auth: AuthBase = field(repr=False, kw_only=True)
 
     def request(

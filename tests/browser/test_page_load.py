@@ -40,7 +40,7 @@ _PRESS = "(id) => app.graph.getNodeById(id).widgets.find(({type}) => type === 'b
 _STATUS = "(id) => app.graph.getNodeById(id).widgets.find(({name}) => name === 'node_status').element.dataset"
 _EXECUTED = """([id, text]) => app.graph.getNodeById(id).onExecuted({text: [text], account: []})"""
 
-pytestmark = [looks(), pytest.mark.smoke]
+pytestmark = looks()
 
 
 @dataclass
@@ -95,6 +95,7 @@ def modules(folder: str) -> set[str]:
     return {f"{folder}/{path.name}" for path in (ROOT / "web" / folder).iterdir()}
 
 
+@pytest.mark.smoke
 def test_each_part_is_fetched_when_it_is_first_used(new_page: NewPage) -> None:
     page, frontend = new_page.page, new_page.frontend
     with_the_page = list(new_page.fetched)
@@ -151,6 +152,7 @@ def test_each_part_is_fetched_when_it_is_first_used(new_page: NewPage) -> None:
 
 
 def test_what_could_not_be_loaded_says_so_and_is_tried_again(new_page: NewPage) -> None:
+    """The tab at once, by its button; the dialog when it is opened again."""
     page, frontend, language = new_page.page, new_page.frontend, new_page.language
     page.route(f"**{FOLDER}**/*.mjs", lambda route: route.abort())
 
@@ -165,14 +167,11 @@ def test_what_could_not_be_loaded_says_so_and_is_tried_again(new_page: NewPage) 
     expect(page.locator("[data-remote-tasks]")).to_be_visible()
     expect(tab.get_by_role("button", name=AGAIN[language])).to_have_count(0)
 
-
-def test_a_dialog_that_could_not_be_loaded_is_there_when_it_is_opened_again(new_page: NewPage) -> None:
-    page, language = new_page.page, new_page.language
     page.route(f"**{FOLDER}profiles/panel.mjs", lambda route: route.abort())
-    panel = Panel(new_page.frontend, language)
+    panel = Panel(frontend, language)
     panel.open()
     new_page.says_so(panel.root)
-    new_page.frontend.screenshot(f"not-loaded-dialog-{language}")
+    frontend.screenshot(f"not-loaded-dialog-{language}")
     panel.close()
     page.unroute_all()
     panel.open()
@@ -180,6 +179,7 @@ def test_a_dialog_that_could_not_be_loaded_is_there_when_it_is_opened_again(new_
     expect(panel.root.get_by_role("alert")).to_have_count(0)
 
 
+@pytest.mark.smoke
 def test_nodes_whose_modules_come_late_lose_nothing(new_page: NewPage) -> None:
     """Widgets stand in their order at once; values, events and clicks meanwhile count."""
     page, frontend, language = new_page.page, new_page.frontend, new_page.language

@@ -80,7 +80,7 @@ def buy_everything(folder: Path) -> None:
 
 def main() -> None:
     with PATCHES[sys.argv[1]](), TemporaryDirectory() as folder:
-        import tests.conftest  # noqa: F401 -- loads the pack
+        import tests.pack  # noqa: F401 -- loads the pack
 
         buy_everything(Path(folder))
 

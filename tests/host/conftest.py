@@ -62,6 +62,7 @@ def comfy(comfyui: ComfyUI, emulator: Emulator) -> Iterator[ComfyUI]:
     start_over(comfyui, emulator)
     with collector_kept_away(comfyui):
         yield comfyui
+    emulator.release()  # forget_purchases waits for calls that hang
     forget_purchases(comfyui)  # else its background poller asks for parked tasks while other tests count requests
 
 

@@ -91,7 +91,8 @@ export class ProfileForm {
   /** Show why the server refused a value, and focus the first field that the sentence names. */
   refuse(sentence) {
     this.told.say([this.labelled(sentence)], true);
-    this.#groups.fields.find(({ name }) => sentence.split(/[^a-z0-9_]+/).includes(name))?.control.focus();
+    const named = (word) => this.#groups.fields.find(({ name }) => name === word);
+    sentence.split(/[^a-z0-9_]+/).map(named).find(Boolean)?.control.focus();
   }
 
   /** Close the open question: the server has done it. */

@@ -16,7 +16,7 @@ const VOLCENGINE = {
     ["volcengine_access_key_id", "volcengine_secret_access_key", "volcengine_base_url"],
     "gateway",
     ["volcengine_gateway_api_key", "volcengine_gateway_base_url"],
-    ["volcengine_resumable"],
+    ["volcengine_resumable", "volcengine_logo_info", "volcengine_aigc_meta"],
   ],
 };
 const NETWORK = { parts: [["proxy"]] };

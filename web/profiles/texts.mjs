@@ -108,6 +108,18 @@ const EN = {
         "Sends the calls as tasks that are resumed after a crash or a lost connection, for 24 hours. " +
         "Nobody has tried it here with the paid service.",
     },
+    volcengine_logo_info: {
+      label: "Logo on the pictures",
+      hint:
+        'One line of JSON, as in {"add_logo": true, "position": 0, "language": 1, "opacity": 0.5, "logo_text_content": ' +
+        '"Studio"}. With another logo a request is bought anew; "add_logo": false is no logo.',
+    },
+    volcengine_aigc_meta: {
+      label: "Label “made by AI” in the files",
+      hint:
+        "One line of JSON with producer_id and, if wanted, content_producer, content_propagator and propagate_id. " +
+        "Asked of tasks only: see “Resumable tasks”.",
+    },
     proxy: {
       label: "Proxy",
       hint:
@@ -224,6 +236,18 @@ const ZH = {
     volcengine_resumable: {
       label: "可恢复的任务",
       hint: "以任务方式调用，崩溃或断线后 24 小时内可以恢复。本项目尚未在付费服务上试过。",
+    },
+    volcengine_logo_info: {
+      label: "图片上的标识",
+      hint:
+        '一行 JSON，例如 {"add_logo": true, "position": 0, "language": 1, "opacity": 0.5, "logo_text_content": ' +
+        '"Studio"}。更换标识后会重新购买；"add_logo": false 即无标识。',
+    },
+    volcengine_aigc_meta: {
+      label: "文件中的“AI 生成”元数据",
+      hint:
+        "一行 JSON，须有 producer_id，可另含 content_producer、content_propagator 和 propagate_id。仅以任务方式调用时有效：" +
+        "见“可恢复的任务”。",
     },
     proxy: {
       label: "代理",

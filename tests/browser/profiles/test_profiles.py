@@ -273,6 +273,29 @@ def test_only_what_was_changed_is_sent(frontend: Frontend, panel: Panel, emulato
 
 
 @two_looks
+def test_a_logo_and_a_label_are_checked_and_come_back_in_one_form(
+    frontend: Frontend, panel: Panel, emulator: Emulator
+) -> None:
+    form = panel.add("studio", hidream_token=CANARY, **hosts(emulator))
+    form.type(volcengine_logo_info='{"add_logo": true, "position": 4}', volcengine_aigc_meta='{"producer_id": "a"}')
+    form.save()
+    expect(form.told).to_have_attribute("data-problem", "")
+    expect(form.told).to_contain_text("position: ")
+    expect(form.told).not_to_contain_text("volcengine_logo_info")
+    expect(form.field("volcengine_logo_info")).to_be_focused()
+    form.type(volcengine_logo_info='{"opacity":0.50,"add_logo":true}')
+    form.save()
+    expect(form.told).to_contain_text(panel.words["saved"])
+    one_form = '{"add_logo": true, "position": 0, "language": 0, "opacity": 0.5}'
+    expect(form.field("volcengine_logo_info")).to_have_value(one_form)
+    expect(form.field("volcengine_aigc_meta")).to_have_value('{"producer_id": "a"}')
+    form.type(volcengine_logo_info="", volcengine_aigc_meta="")
+    form.save()
+    expect(form.field("volcengine_logo_info")).to_have_value("")
+    expect(form.button("save")).to_be_disabled()
+
+
+@two_looks
 def test_a_key_is_forgotten_on_request_and_with_its_host(
     frontend: Frontend, panel: Panel, emulator: Emulator, language: str
 ) -> None:

@@ -1253,6 +1253,22 @@ def test_stop_does_not_wait_for_a_hanging_request() -> None:
         assert time.monotonic() - started < 5
 
 
+def test_release_ends_delays_and_hangs_of_requests_that_wait(emulator: Emulator) -> None:
+    fault(emulator, "submit", {"delay": 60})
+    fault(emulator, "submit", {"hang": 60}, times=2)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(submit, emulator, UPSCALE) for _ in range(2)]
+        until(lambda: len(emulator.requests) == 2 and emulator.billed == 1)
+        emulator.release()
+        assert [one.result(DEADLINE).status_code for one in waiting] == [200, 200]
+        assert emulator.billed == 2
+        later = pool.submit(submit, emulator, UPSCALE)
+        until(lambda: emulator.billed == 3)
+        assert emulator.requests[-1].status is None, "a later request waits"
+        emulator.release()
+        assert later.result(DEADLINE).status_code == 200
+
+
 def test_delay_comes_before_anything_else(emulator: Emulator) -> None:
     fault(emulator, "submit", {"delay": 0.2, "status": 500})
     started = time.monotonic()

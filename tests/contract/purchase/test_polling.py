@@ -429,6 +429,7 @@ def test_more_sub_tasks_than_announced_are_all_delivered() -> None:
     assert widths(service.run()) == [1, 3, 9]
 
 
+@pytest.mark.service_sizes
 def test_a_half_failed_task_of_the_emulator(emulator: Emulator) -> None:
     emulator.add_fault({"endpoint": "variation", "phase": "submit", "do": {"task_status": [1, 3]}})
     account = raw.hidream_account(emulator.url, environment={"HIDREAM_TOKEN": "sandbox-hidream-token"})

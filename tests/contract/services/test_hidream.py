@@ -251,6 +251,7 @@ ENDPOINTS = [
 ]
 
 
+@pytest.mark.service_sizes
 @pytest.mark.parametrize(("endpoint", "request_of", "sizes"), ENDPOINTS, ids=lambda value: getattr(value, "name", ""))
 def test_the_strict_emulator_takes_every_request(
     emulator: Emulator, endpoint: HiDreamEndpoint, request_of: Any, sizes: list[tuple[int, int]]

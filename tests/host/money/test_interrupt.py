@@ -54,6 +54,10 @@ def test_a_local_node_does_not_wait_for_a_remote_one(comfy: ComfyUI, emulator: E
 # ---- interrupt
 
 
+def _arrived(emulator: Emulator) -> bool:
+    return bool(submits(emulator))
+
+
 def _hung(emulator: Emulator) -> bool:
     return any(request.body is not None for request in submits(emulator))
 
@@ -72,7 +76,7 @@ def _fetching(emulator: Emulator) -> bool:
 
 BUSY = {"status": 429, "headers": {"Retry-After": "30"}}
 STAGES: list[Any] = [
-    pytest.param("HiDreamAPIUpscale", "submit", {"delay": 3}, _hung, id="hidream-submit"),
+    pytest.param("HiDreamAPIUpscale", "submit", {"delay": 3}, _arrived, id="hidream-submit"),
     pytest.param("HiDreamAPIUpscale", "submit", {"hang": 3}, _hung, id="hidream-accepted-submit"),
     pytest.param("HiDreamAPIUpscale", "submit", BUSY, _refused, id="hidream-back-off"),
     pytest.param("HiDreamAPIUpscale", "submit", {"never": True}, _polled, id="hidream-wait"),
@@ -303,6 +307,7 @@ def probed(probed_comfyui: ComfyUI, emulator: Emulator) -> Iterator[ComfyUI]:
     start_over(probed_comfyui, emulator)
     with collector_kept_away(probed_comfyui):
         yield probed_comfyui
+    emulator.release()
     forget_purchases(probed_comfyui)
 
 

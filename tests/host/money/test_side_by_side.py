@@ -56,6 +56,7 @@ def test_a_list_is_mapped_side_by_side(comfy: ComfyUI, emulator: Emulator) -> No
     assert result.texts(node.id) == []
 
 
+@pytest.mark.service_sizes
 def test_words_of_a_mapped_list_come_together(comfy: ComfyUI) -> None:
     """ComfyUI wants the same ui keys from every item: one that has nothing to say must not break it."""
     graph = Graph(comfy)

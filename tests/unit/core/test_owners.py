@@ -22,7 +22,7 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="forks")
 
 CHILD = """
 import json, sys
-from tests import conftest  # the pack under its name
+from tests import pack  # hidream_volcengine under its name
 from hidream_volcengine.api.core import threads
 this = getattr(threads, sys.argv[1])()
 print(json.dumps([this.machine, this.pid, this.started]), flush=True)

@@ -301,7 +301,7 @@ def test_a_key_of_a_newer_version_stays_when_the_host_changes(file: ProfileFile,
 CHILD = """
 import sys
 from pathlib import Path
-from tests import conftest  # the pack under its name
+from tests import pack  # hidream_volcengine under its name
 from hidream_volcengine.api.profiles.file import ProfileFile, StaleRevisionError
 
 folder, prefix, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
