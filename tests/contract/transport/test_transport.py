@@ -220,7 +220,7 @@ def test_a_journal_that_cannot_be_written_sends_nothing(
 ) -> None:
     full = ConfigurationError(Text("The disk is full.", "磁盘已满。"))
 
-    def cannot(_: Claim) -> None:
+    def cannot(_: Claim, options: str) -> None:
         raise full
 
     with RawServer(received) as server, raw.fresh_journal() as journal:
