@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
     from ..pixels import Grey, Pixels, Placement, Upload
 
-# Limits of an image (bytes, pixels of a side) and of a prompt (characters). Not official: the nearest pages (jimeng
-# inpaint, PicWish's look-alike) and annotated clients name these.
+# Limits of an image (bytes, pixels of a side). Not official: the nearest pages (jimeng inpaint, PicWish's look-alike)
+# and annotated clients name these.
 _INFERRED_MAX_BYTES = 4_700_000
 _INFERRED_MAX_SIDE = 4096
-_INFERRED_MAX_PROMPT = 100
 
 Prompt = Annotated[
     PromptField | None,
@@ -109,7 +108,6 @@ def plan_by_sides(given: Given, limits: Size | None, make: MakeRequest, *, takes
         placement = _placement_by_widgets(given, limits)
     else:
         placement = outpainting.given_placement(given, limits)
-    _note_long_prompt(given)
 
     def calls(index: int) -> list[PlannedCall]:
         uploads, sides = _uploads(given, index, placement, takes_zero)
@@ -171,7 +169,6 @@ def plan_by_mask(given: Given, limits: Size | None, make: MakeRequest) -> NodePl
     if any(pixels.is_soft(one) for one in masks):
         given.note(_SOFT_RIM)
     _note_shrunk(given, Text("canvas", "画布"), size, sent)
-    _note_long_prompt(given)
 
     def calls(index: int) -> list[PlannedCall]:
         canvas = _image(given, index, partial(pixels.resize, width=sent[0], height=sent[1]))
@@ -222,18 +219,6 @@ def _image(given: Given, index: int, change: Callable[[Pixels], Pixels]) -> Uplo
         return data
 
     return given.images.upload(index, change, encode)
-
-
-def _note_long_prompt(given: Given) -> None:
-    length = len(given.values["prompt"])
-    if length > _INFERRED_MAX_PROMPT:
-        given.note(
-            Text(
-                f"The prompt has {length} characters; the service is said to take {_INFERRED_MAX_PROMPT} "
-                "(not documented).",
-                f"提示词有 {length} 个字符；据称服务端上限为 {_INFERRED_MAX_PROMPT}（官方未说明）。",
-            )
-        )
 
 
 def _note_shrunk(given: Given, what: Text, before: Size, after: Size) -> None:

@@ -23,6 +23,8 @@ from ..wire import ImageField, PromptField, WireRequest
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _MaxSide = Annotated[int, Field(ge=64, le=4096)]
+# Characters. Not official: an annotated client says so of this endpoint.
+_INFERRED_MAX_PROMPT = 100
 
 
 class Request(WireRequest):
@@ -100,11 +102,27 @@ def _limits(given: Given) -> tuple[int, int]:
 
 def _by_sides(given: Given) -> NodePlan:
     # What the service makes of 0 is not known (api-facts 2.2), so that it gets canvas and mask then.
-    return plan_by_sides(given, _limits(given), partial(_request, given), takes_zero=False)
+    plan = plan_by_sides(given, _limits(given), partial(_request, given), takes_zero=False)
+    _note_long_prompt(given)
+    return plan
 
 
 def _by_mask(given: Given) -> NodePlan:
-    return plan_by_mask(given, _limits(given), partial(_request, given))
+    plan = plan_by_mask(given, _limits(given), partial(_request, given))
+    _note_long_prompt(given)
+    return plan
+
+
+def _note_long_prompt(given: Given) -> None:
+    length = len(given.values["prompt"])
+    if length > _INFERRED_MAX_PROMPT:
+        given.note(
+            Text(
+                f"The prompt has {length} characters; the service is said to take {_INFERRED_MAX_PROMPT} "
+                "(not documented).",
+                f"提示词有 {length} 个字符；据称服务端上限为 {_INFERRED_MAX_PROMPT}（官方未说明）。",
+            )
+        )
 
 
 _SHOWN = widgets_of(Request)
