@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ...core import InvalidInputError, Text
-from ..endpoint import HiDreamEndpoint, Rate
+from ...core import Text
+from ..endpoint import HiDreamEndpoint
+from ..hidream import FROM_PROMPTS, ImageCount, NegativePrompt, Prompt, problem_of_prompt
 from ..node import Given, NodePlan, Output, PaidNode, PlannedCall, Socket, encoded
 from ..widgets import ON_PARTIAL, PROFILE, TAKE, ComboWidget, Shown, widgets_of
-from ..wire import HiDreamRequest, ImageField, PromptField
+from ..wire import HiDreamRequest, ImageField
 
 if TYPE_CHECKING:
     from ...pixels import Upload
@@ -22,26 +23,13 @@ class Request(HiDreamRequest):
     """One image, or a list of references."""
 
     image: ImageField | Annotated[list[ImageField], Field(min_length=1)]
-    prompt: Annotated[
-        PromptField,
-        Shown(Text("prompt", "提示词"), Text("What the picture should show.", "画面应呈现的内容。")),
-    ] = ""
-    negative_prompt: Annotated[
-        PromptField,
-        Shown(Text("negative_prompt", "反向提示词"), Text("What it should not show.", "画面不应出现的内容。")),
-    ] = ""
+    prompt: Prompt = ""
+    negative_prompt: NegativePrompt = ""
     aspect_ratio: Annotated[
         Literal["9:16", "2:3", "4:3", "1:1", "3:4", "3:2", "16:9"],
         Shown(Text("aspect_ratio", "宽高比"), Text("Width : height of the result.", "结果的宽 : 高。")),
     ] = "1:1"
-    img_count: Annotated[
-        int,
-        Field(ge=1, le=4),
-        Shown(
-            Text("img_count", "每次张数"),
-            Text("Pictures per call; each one is paid.", "每次调用生成的张数，每张都会计费。"),
-        ),
-    ] = 1
+    img_count: ImageCount = 1
 
 
 _ONE_EACH, _ALL_AS_REFERENCES = "one call per image", "all as references"
@@ -57,7 +45,6 @@ _USE_IMAGES = ComboWidget(
 )
 # Expected pixels of a result. The service chooses the size: about a megapixel, and it may be larger.
 _EXPECTED_PIXELS = 4_000_000
-_NO_PROMPT = Text("`prompt` is empty: it says what the picture should show.", "`prompt` 为空：请描述图片内容。")
 
 
 def _plan(given: Given) -> NodePlan:
@@ -79,17 +66,14 @@ def _together(given: Given) -> list[PlannedCall]:
 
 def _call(given: Given, image: str | list[str], uploads: Upload | Sequence[Upload]) -> PlannedCall:
     request = given.request(Request, image=image)
-    advice = Text("Enter a prompt and queue again.", "请填写提示词后重新运行。")
-    problem = None if request.prompt.strip() else InvalidInputError(_NO_PROMPT, advice=advice)
+    problem = problem_of_prompt(request.prompt)
     return PlannedCall(request, encoded(image=uploads), _EXPECTED_PIXELS, request.img_count, problem)
 
 
 ENDPOINT = HiDreamEndpoint(
     name="hidream image to image",
     path="/api-pub/gw/v2/image/img2img/async",
-    rate=Rate(
-        "hidream_img2img_per_minute", 100, Text("HiDream: image-to-image pictures a minute", "HiDream：每分钟图生图数")
-    ),
+    rate=FROM_PROMPTS,
     nodes=(
         PaidNode(
             node_id="HiDreamAPIImageToImage",

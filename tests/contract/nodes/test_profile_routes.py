@@ -145,7 +145,10 @@ def test_the_limits_that_endpoints_declare(page: Page) -> None:
         {
             "name": "hidream_img2img_per_minute",
             "provider": "HiDream",
-            "label": {"en": "HiDream: image-to-image pictures a minute", "zh": "HiDream：每分钟图生图数"},
+            "label": {
+                "en": "HiDream: text- and image-to-image pictures a minute",
+                "zh": "HiDream：每分钟文生图与图生图数",
+            },
         },
     ]
 

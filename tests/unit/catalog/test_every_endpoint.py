@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from emulator.endpoints import VOLCENGINE
 from tests.endpoints import (
     ENDPOINTS,
     PADDING,
+    PAID,
     Paid,
     Vectors,
     changed,
@@ -80,8 +82,10 @@ def test_vectors_know_every_node_and_the_emulator_every_endpoint(vectors: Vector
 
 @every_paid_node
 def test_vectors_of_a_node_name_its_widgets(paid: Paid) -> None:
-    assert set(paid.told) <= {"inputs", "widgets", "photo", "pictures", "not_in_key"}
-    assert {*paid.told.get("widgets", {}), *paid.told.get("not_in_key", [])} <= {one.id for one in paid.node.widgets}
+    assert set(paid.told) <= {"inputs", "widgets", "photo", "pictures", "refuses", "not_in_key"}
+    refused = [widget for changes, _ in paid.told.get("refuses", []) for widget in changes]
+    named = {*paid.told.get("widgets", {}), *paid.told.get("not_in_key", []), *refused}
+    assert named <= {one.id for one in paid.node.widgets}
     assert paid.pictures, "how many pictures come, and their sizes"
     for widget in paid.node.widgets:
         assert widget.check(paid.widgets[widget.id]) == paid.widgets[widget.id]
@@ -179,11 +183,17 @@ def paid_call(service: Service, request: WireRequest, take: int) -> PaidCall:
 
 
 def keys_of_run(paid: Paid, **changes: Any) -> list[str]:
-    """The keys of what a node would buy with these values of its widgets."""
+    """The keys of what a node would buy with these values of its widgets.
+
+    Raises:
+        InvalidInputError: the node refuses them.
+    """
     values = {**paid.widgets, **changes}
     given = Given(values, *_pictures(paid))
     service = service_of(paid.vectors)
     planned = [one for make in paid.node.plan(given).calls for one in make()]
+    for problem in (one.problem for one in planned if one.problem is not None):
+        raise problem
     return [
         order.key
         for order in orders_of([paid_call(service, one.request, values[TAKE.id]) for one in planned], "prompt-1")
@@ -205,15 +215,40 @@ def _pictures(paid: Paid) -> tuple[Pictures | None, torch.Tensor | None]:
 
 @every_paid_node
 def test_every_widget_counts(paid: Paid) -> None:
-    """A widget that changes what is bought is part of the key; else the next run would reuse another picture."""
+    """A widget that changes what is bought is part of the key; else the next run would reuse another picture.
+
+    A value that the node refuses beside these of the other widgets buys nothing. If that is every other value of a
+    widget, the vectors must say so (refuses).
+    """
+    refused = {widget for changes, _ in paid.told.get("refuses", []) for widget in changes}
     same = {ON_PARTIAL.id, UPLOAD.id, "label", *paid.told.get("not_in_key", [])}
     before = keys_of_run(paid)
     for widget in paid.node.widgets:
-        keys = [keys_of_run(paid, **{widget.id: value}) for value in others(widget, paid.widgets[widget.id])]
+        keys = []
+        for value in others(widget, paid.widgets[widget.id]):
+            with suppress(InvalidInputError):
+                keys.append(keys_of_run(paid, **{widget.id: value}))
         if widget.id in same:
             assert all(one == before for one in keys), f"{widget.id} changes the key"
         else:
-            assert any(one != before for one in keys), f"{widget.id} is not in the key; is that meant? (not_in_key)"
+            counts = any(one != before for one in keys) or (not keys and widget.id in refused)
+            assert counts, f"{widget.id} is not in the key; is that meant? (not_in_key)"
+
+
+def node_cases() -> pytest.MarkDecorator:
+    found = [(paid, *entry) for paid in PAID.values() for entry in paid.told.get("refuses", [])]
+    ids = [f"{paid.node.node_id}-{json.dumps(changes)[:60]}" for paid, changes, _ in found]
+    return pytest.mark.parametrize(("paid", "changes", "named"), found, ids=ids)
+
+
+@node_cases()
+def test_what_a_node_refuses(paid: Paid, changes: dict[str, Any], named: str) -> None:
+    """Values of widgets that do not go together, in words of both languages, before anything is sent."""
+    assert keys_of_run(paid)
+    with pytest.raises(InvalidInputError) as caught:
+        keys_of_run(paid, **changes)
+    assert caught.value.billed == "no"
+    assert named in caught.value.what.en and named in caught.value.what.zh
 
 
 def others(widget: Widget, value: Any) -> list[Any]:
