@@ -15,6 +15,7 @@ from .endpoints import (
     hidream_model_photo_set,
     hidream_outpaint,
     hidream_upscale,
+    volcengine_jimeng_outpaint,
     volcengine_outpaint,
 )
 from .local import OUTPAINT_PASTE_BACK, OUTPAINT_PLACEMENT, task_result
@@ -47,6 +48,7 @@ ENDPOINTS: tuple[HiDreamEndpoint | VolcengineEndpoint, ...] = (
     hidream_upscale.ENDPOINT,
     hidream_model_photo_set.ENDPOINT,
     volcengine_outpaint.ENDPOINT,
+    volcengine_jimeng_outpaint.ENDPOINT,
 )
 TASK_RESULT = task_result([endpoint.name for endpoint in ENDPOINTS])
 LOCAL_NODES: tuple[Node, ...] = (OUTPAINT_PLACEMENT, OUTPAINT_PASTE_BACK, TASK_RESULT)
