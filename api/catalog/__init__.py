@@ -14,6 +14,7 @@ from .endpoints import (
     hidream_image_to_image,
     hidream_model_photo_set,
     hidream_outpaint,
+    hidream_text_to_image,
     hidream_upscale,
     volcengine_jimeng_outpaint,
     volcengine_outpaint,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 # In this order Remote Task Result offers them, and ComfyUI lists the nodes.
 ENDPOINTS: tuple[HiDreamEndpoint | VolcengineEndpoint, ...] = (
     hidream_outpaint.ENDPOINT,
+    hidream_text_to_image.ENDPOINT,
     hidream_image_to_image.ENDPOINT,
     hidream_upscale.ENDPOINT,
     hidream_model_photo_set.ENDPOINT,
