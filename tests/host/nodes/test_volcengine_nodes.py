@@ -516,3 +516,72 @@ def test_finished_pictures_of_a_failed_node_are_kept(comfy: ComfyUI, emulator: E
             [picture] = comfy.images(comfy.run(fetched.prompt), saved)
             assert picture.size == (76, 58)
     assert [task["journal_id"] for task in kept if task["journal_id"] not in told] == []
+
+
+# ---- Jimeng: one node for sides, a placement, or canvas and mask
+
+JIMENG = "VolcengineAPIJimengOutpaint"
+
+
+@pytest.mark.parametrize("zero", [("top", "bottom", "left"), ("right",), ()])
+def test_jimeng_takes_a_side_of_zero_as_it_is(comfy: ComfyUI, emulator: Emulator, zero: tuple[str, ...]) -> None:
+    original = photo(120, 80)
+    shares = {side: 0.0 if side in zero else 0.25 for side in SIDES}
+    graph = Graph(comfy)
+    got = run_outpaint(comfy, graph, graph.add(JIMENG, image=graph.image(original), **shares))
+    assert (got.kept() == pixels(original)).all()
+    assert (got.masks[0] == got.frame()).all()
+    (body,) = bodies(emulator, "cvsync2async")
+    assert {side: body[side] for side in SIDES} == pytest.approx(shares)
+    assert [image.split(" sha256")[0] for image in body["binary_data_base64"]] == ["<image 120x80 RGB"]
+    assert body.keys() == {"req_key", "binary_data_base64", "seed", *SIDES}
+    assert emulator.billed == 1
+
+
+def test_jimeng_needs_a_new_pixel(comfy: ComfyUI, emulator: Emulator) -> None:
+    graph = Graph(comfy)
+    graph.save(graph.add(JIMENG, image=graph.image(photo(100, 100)), **sides(0, 0, 0, 0))[0])
+    assert "Nothing to extend" in failed(comfy, graph.prompt, "InvalidInputError")["exception_message"]
+    assert emulator.requests == []
+
+
+def test_paste_back_takes_what_jimeng_made_of_a_placement(comfy: ComfyUI, emulator: Emulator) -> None:
+    """More new pixels above than the original has go up as canvas and mask. Its sides do not count then."""
+    original = photo(60, 40)
+    graph = Graph(comfy)
+    image = graph.image(original)
+    layout = {"target": "pixels per side", "left": 10, "top": 50, "right": 0, "bottom": 4}
+    placed = graph.add("RemoteOutpaintPlacement", image=image, **layout)
+    node = graph.add(JIMENG, image=image, placement=placed[0], **sides(0, 0, 0, 0))
+    back = graph.save(graph.add("RemoteOutpaintPasteBack", generated=node[0], original=image, placement=node[2])[0])
+    got = run_outpaint(comfy, graph, node)
+    assert got.placement == {"canvas_width": 70, "canvas_height": 94, "x": 10, "y": 50, "width": 60, "height": 40}
+    (pasted,) = comfy.images(got.result, back)
+    assert (pixels(pasted)[50:90, 10:70] == pixels(original)).all()
+    (body,) = bodies(emulator, "cvsync2async")
+    assert [image.split(" sha256")[0] for image in body["binary_data_base64"]] == ["<image 70x94 RGB", "<image 70x94 L"]
+    assert not set(SIDES) & set(body)
+
+
+def test_a_mask_at_jimeng_counts_more_than_a_placement(comfy: ComfyUI, emulator: Emulator) -> None:
+    original = photo(120, 80)
+    graph = Graph(comfy)
+    image = graph.image(original)
+    padded = graph.add("ImagePadForOutpaint", image=image, left=24, top=16, right=40, bottom=8)
+    placed = graph.add("RemoteOutpaintPlacement", image=image, aspect_ratio="1:1")
+    node = graph.add(JIMENG, image=padded[0], mask=padded[1], placement=placed[0])
+    got = run_outpaint(comfy, graph, node)
+    assert (got.placement["x"], got.placement["y"]) == (24, 16)
+    assert (got.kept() == pixels(original)).all()
+    assert any("The mask was used" in words for words in got.texts)
+    (body,) = bodies(emulator, "cvsync2async")
+    assert not set(SIDES) & set(body)
+    assert emulator.billed == 1
+
+
+def test_a_hole_at_jimeng_has_no_placement(comfy: ComfyUI, emulator: Emulator) -> None:
+    graph = Graph(comfy)
+    node = graph.add(JIMENG, image=graph.image(photo(96, 96)), mask=graph.mask(hole()))
+    graph.show(node[2])
+    assert "no frame around one rectangle" in failed(comfy, graph.prompt, "InvalidInputError")["exception_message"]
+    assert emulator.requests == []
