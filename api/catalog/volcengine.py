@@ -63,18 +63,15 @@ class MakeRequest(Protocol):
     def __call__(self, images: list[str], seed: int, sides: Mapping[str, float]) -> WireRequest: ...
 
 
-def check_images(images: Sequence[str] | None, sides: Sequence[float | None], *, needs_side: bool) -> None:
-    """Check that a request has one image, or a canvas and its mask without sides.
-
-    Args:
-        needs_side: whether one image needs a side.
+def check_images(images: Sequence[str] | None, sides: Sequence[float | None]) -> None:
+    """Check that a request has one image with a side to extend, or a canvas and its mask without sides.
 
     Raises:
         ValueError: it has something else.
     """
     if not images:
         raise ValueError("one image, or a canvas and its mask, is needed")
-    if len(images) == 1 and needs_side and not any(sides):
+    if len(images) == 1 and not any(sides):
         raise ValueError("one image needs at least one side to extend")
     if len(images) == 2 and any(side is not None for side in sides):
         raise ValueError("a canvas with its mask goes without sides")

@@ -40,7 +40,7 @@ class Request(WireRequest):
     @model_validator(mode="after")
     def _one_mode(self) -> Request:
         sides = (self.top, self.bottom, self.left, self.right)
-        check_images(self.binary_data_base64 or self.image_urls, sides, needs_side=True)
+        check_images(self.binary_data_base64 or self.image_urls, sides)
         return self
 
 
@@ -68,6 +68,8 @@ _SHOWN = widgets_of(Request)
 
 ENDPOINT = VolcengineEndpoint(
     name="volcengine jimeng outpaint",
+    # Its page says that a task lives 12 hours. It counts as forgotten after a day, as everywhere: a `not_found` may be
+    # wrong, and asking costs nothing.
     req_key="jimeng_img2img_seed3_painting_edit",
     nodes=(
         PaidNode(

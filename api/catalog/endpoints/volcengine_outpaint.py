@@ -84,7 +84,7 @@ class Request(WireRequest):
     @model_validator(mode="after")
     def _one_mode(self) -> Request:
         sides = (self.top, self.bottom, self.left, self.right)
-        check_images(self.binary_data_base64 or self.image_urls, sides, needs_side=True)
+        check_images(self.binary_data_base64 or self.image_urls, sides)
         return self
 
 
