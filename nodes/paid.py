@@ -34,7 +34,7 @@ class PaidNode(RemoteNode):
     Nothing may depend on the class's name: ComfyUI runs a clone of the class.
     """
 
-    ENDPOINT: ClassVar[api.HiDreamEndpoint | api.VolcengineEndpoint]
+    ENDPOINT: ClassVar[api.AnyEndpoint]
     NODE: ClassVar[api.PaidNode]
 
     @classmethod
@@ -59,7 +59,7 @@ class PaidNode(RemoteNode):
             [_paid_call(service, call, values[TAKE.id]) for call in planned],
             notes,
             accept_partial=values.get(ON_PARTIAL.id) == RETURN_THE_REST,
-            check=check_one_size if node.needs_one_size else _accept_all,
+            **({"check": check_one_size} if node.needs_one_size else {}),
             later=partial(leave_for_later, **_decisive(node, inputs)),
         )
         outputs = await _outputs(node, plan, pictures, notes)
@@ -78,7 +78,7 @@ def paid_nodes() -> list[type[io.ComfyNode]]:
     return [_node_class(endpoint, node) for endpoint in ENDPOINTS for node in endpoint.nodes]
 
 
-def _node_class(endpoint: api.HiDreamEndpoint | api.VolcengineEndpoint, node: api.PaidNode) -> type[io.ComfyNode]:
+def _node_class(endpoint: api.AnyEndpoint, node: api.PaidNode) -> type[io.ComfyNode]:
     # Of the abstract classes alone: a subclass of a node that ComfyUI has used inherits its cached return types.
     base = _PartialPaidNode if ON_PARTIAL.id in [widget.id for widget in node.widgets] else PaidNode
     return type(node.node_id, (base,), {"ENDPOINT": endpoint, "NODE": node, "__module__": __name__})
@@ -97,10 +97,6 @@ def _paid_call(service: api.Service, call: api.PlannedCall, take: int) -> api.Pa
     return api.PaidCall(
         service, call.request, call.encode, call.expected_pixels, take, call.pictures, call.problem
     )
-
-
-def _accept_all(deliveries: Sequence[api.Delivery]) -> None:
-    """Accept pictures of any sizes."""
 
 
 def _decisive(node: api.PaidNode, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,7 +119,8 @@ async def _outputs(
     outputs: list[Any] = [await host.off_loop(api.tensors.image_tensor, pictures)]
     if plan.frame is not None:
         mask, placement = await host.off_loop(plan.frame, *came)
-        outputs += [mask, placement or host.blocked_output(plan.no_placement or Text("", ""))]
+        missing = plan.no_placement
+        outputs += [mask, placement if missing is None else host.blocked_output(missing)]
     return outputs
 
 

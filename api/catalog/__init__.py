@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .. import core
 from ..core import ConfigurationError, Provider, Text
-from .endpoint import AtOnce, DeclaredLimit, Endpoint, HiDreamEndpoint, Rate, VolcengineEndpoint
+from .endpoint import AnyEndpoint, AtOnce, DeclaredLimit, Endpoint, HiDreamEndpoint, Rate, VolcengineEndpoint
 from .endpoints import (
     hidream_image_to_image,
     hidream_model_photo_set,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ..core import Ceiling, Limits
 
 # In this order Remote Task Result offers them, and ComfyUI lists the nodes.
-ENDPOINTS: tuple[HiDreamEndpoint | VolcengineEndpoint, ...] = (
+ENDPOINTS: tuple[AnyEndpoint, ...] = (
     hidream_outpaint.ENDPOINT,
     hidream_text_to_image.ENDPOINT,
     hidream_image_to_image.ENDPOINT,
@@ -59,7 +59,7 @@ NODES: tuple[Node, ...] = (*(node for endpoint in ENDPOINTS for node in endpoint
 _BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 
 
-def endpoint_named(name: str) -> HiDreamEndpoint | VolcengineEndpoint:
+def endpoint_named(name: str) -> AnyEndpoint:
     """The endpoint of a task in the journal.
 
     Raises:

@@ -94,3 +94,6 @@ class VolcengineEndpoint(Endpoint):
 
     req_key: str
     is_synchronous: bool = False
+
+
+AnyEndpoint = HiDreamEndpoint | VolcengineEndpoint

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ..core import FILLS, OUTPUT_SIZES, PASTE_MODES, Fill, OutputSize, PasteMode, Position, Text
-from .node import Node, Output, Socket
+from .node import Node, Output, Socket, image_input
 from .outpainting import ALIASES, PLACEMENT, POSITION, RATIO
 from .widgets import PROFILE, BooleanWidget, ComboWidget, FloatWidget, IntWidget, StringWidget
 
@@ -137,12 +137,7 @@ OUTPAINT_PLACEMENT = Node(
         "确定图片在更大画布中的位置，供各种扩图节点使用。本地运行，免费。",
     ),
     inputs=(
-        Socket(
-            "image",
-            "IMAGE",
-            Text("image", "图片"),
-            Text("Every image of a batch gets the same placement.", "批次中的每张图片使用相同的布局。"),
-        ),
+        image_input(Text("Every image of a batch gets the same placement.", "批次中的每张图片使用相同的布局。")),
         TARGET,
         ASPECT_RATIO,
         *CANVAS,

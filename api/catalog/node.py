@@ -29,6 +29,11 @@ class Socket:
     optional: bool = False
 
 
+def image_input(help: Text) -> Socket:
+    """The input ``image``."""
+    return Socket("image", "IMAGE", Text("image", "图片"), help)
+
+
 @dataclass(frozen=True)
 class Output:
     """An output; ComfyUI shows ``label`` as its name."""
@@ -133,7 +138,7 @@ class NodePlan:
         pictures: how many they bring.
         size: width and height of each picture; ``None``: the service chooses.
         frame: returns the outputs behind the picture, ``mask`` and ``placement``, for pictures of a width and height.
-        no_placement: why there is no placement, for an error if that output is connected.
+        no_placement: why ``frame`` returns no placement, for an error if that output is connected; ``None`` if it does.
     """
 
     calls: Sequence[Callable[[], Sequence[PlannedCall]]]

@@ -10,11 +10,11 @@ from pydantic import Field
 
 from .. import pixels
 from ..core import InvalidInputError, Text
-from . import outpainting
+from . import checks, outpainting
 from .node import Given, NodePlan, PlannedCall, encoded
 from .outpainting import Size
 from .widgets import MAX_INT, UPLOAD, IntWidget, Shown
-from .wire import PromptField, WireRequest
+from .wire import ImageField, PromptField, WireRequest
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _INFERRED_MAX_BYTES = 4_700_000
 _INFERRED_MAX_SIDE = 4096
 
+Images = Annotated[list[ImageField], Field(min_length=1, max_length=2)]
+"""[image], or [canvas, mask]."""
 Prompt = Annotated[
     PromptField | None,
     Shown(
@@ -77,7 +79,7 @@ def check_images(images: Sequence[str] | None, sides: Sequence[float | None]) ->
         raise ValueError("a canvas with its mask goes without sides")
 
 
-def check_seeds(given: Given) -> list[int]:
+def seeds_of(given: Given) -> list[int]:
     """The seed of each variant: a chosen one counts up; −1 lets the service choose each.
 
     Raises:
@@ -86,11 +88,8 @@ def check_seeds(given: Given) -> list[int]:
     seed, variants = given.values["seed"], given.values["variants"]
     if seed < 0:
         return [seed] * variants
-    _LAST_SEED.check(seed + variants - 1)
+    checks.integer("seed", seed + variants - 1, -1, MAX_INT)
     return [seed + index for index in range(variants)]
-
-
-_LAST_SEED = IntWidget("seed", Text("seed", "种子"), Text("", ""), -1, -1, MAX_INT)
 
 
 def plan_by_sides(given: Given, limits: Size | None, make: MakeRequest, *, takes_zero: bool) -> NodePlan:
@@ -100,7 +99,7 @@ def plan_by_sides(given: Given, limits: Size | None, make: MakeRequest, *, takes
         limits: largest width and height of the canvas; ``None``: any.
         takes_zero: whether the service takes 0 for a side that is not extended.
     """
-    seeds = check_seeds(given)
+    seeds = seeds_of(given)
     if given.placement is None:
         placement = _placement_by_widgets(given, limits)
     else:
@@ -157,7 +156,7 @@ def plan_by_mask(given: Given, limits: Size | None, make: MakeRequest) -> NodePl
     Args:
         limits: largest width and height of the canvas; ``None``: any.
     """
-    mask, size, seeds = given.mask, given.images.size, check_seeds(given)
+    mask, size, seeds = given.mask, given.images.size, seeds_of(given)
     masks = pixels.masks_from_tensor(mask, len(given.images), size)
     sent = size if limits is None else pixels.fit_within(*size, *limits)
     sent_masks = [pixels.binary_mask(pixels.resize_mask(one, *sent)) for one in masks]

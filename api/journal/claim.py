@@ -208,7 +208,7 @@ class Claim:
 
         Args:
             options: what will be asked of each result (see :class:`TaskRef`); written with the attempt, so that
-                whoever resumes it asks for the same.
+                a call that resumes the task asks for the same options.
 
         Raises:
             JournalError, ClaimLost: it is not certain that this was written; nothing may be sent.

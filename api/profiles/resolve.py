@@ -11,7 +11,7 @@ from pathlib import Path
 
 from requests.auth import AuthBase
 
-from ..catalog import HiDreamEndpoint, VolcengineEndpoint, declared_limits
+from ..catalog import AnyEndpoint, HiDreamEndpoint, declared_limits
 from ..core import (
     DEFAULT_PROFILE,
     SANDBOX_PROFILE,
@@ -238,7 +238,7 @@ class Profiles:
             return profile
         return next((known.name for known in stored if known.account_id == account_id), profile)
 
-    def service(self, profile: str, endpoint: HiDreamEndpoint | VolcengineEndpoint) -> Service:
+    def service(self, profile: str, endpoint: AnyEndpoint) -> Service:
         """An endpoint, paid by the account of a profile.
 
         Raises:

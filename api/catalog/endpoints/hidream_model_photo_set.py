@@ -11,7 +11,7 @@ from pydantic import Field
 from ... import pixels
 from ...core import InvalidInputError, Text
 from ..endpoint import HiDreamEndpoint
-from ..node import Given, NodePlan, Output, PaidNode, PlannedCall, Socket, encoded
+from ..node import Given, NodePlan, Output, PaidNode, PlannedCall, encoded, image_input
 from ..widgets import MAX_INT, ON_PARTIAL, PROFILE, TAKE, ComboWidget, Shown, widgets_of
 from ..wire import HiDreamRequest, ImageField
 
@@ -131,14 +131,11 @@ ENDPOINT = HiDreamEndpoint(
                 "付费：用一张 3:4 照片和一个模板生成一组模特照片（模特套图）。每张图片都会计费。",
             ),
             inputs=(
-                Socket(
-                    "image",
-                    "IMAGE",
-                    Text("image", "图片"),
+                image_input(
                     Text(
                         "Model photo, 3:4. Every image of a batch is one paid task.",
                         "模特照片，3:4。批次中的每张图片都是一次付费任务。",
-                    ),
+                    )
                 ),
                 PROFILE,
                 _FIT,

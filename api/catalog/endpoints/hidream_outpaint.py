@@ -12,7 +12,7 @@ from ... import pixels
 from ...core import InvalidInputError, Text
 from .. import outpainting
 from ..endpoint import HiDreamEndpoint, Rate
-from ..node import Given, NodePlan, PaidNode, PlannedCall, Socket, encoded
+from ..node import Given, NodePlan, PaidNode, PlannedCall, encoded, image_input
 from ..outpainting import POSITION, RATIO, Size
 from ..widgets import PROFILE, TAKE, IntWidget
 from ..wire import HiDreamRequest, ImageField
@@ -155,14 +155,11 @@ ENDPOINT = HiDreamEndpoint(
                 "付费：把图片放进更大的画布，由 HiDream（智象未来）绘制周围内容。每次调用都会计费。",
             ),
             inputs=(
-                Socket(
-                    "image",
-                    "IMAGE",
-                    Text("image", "图片"),
+                image_input(
                     Text(
                         "Every image of a batch is one paid task per variant.",
                         "批次中的每张图片、每个变体都是一次付费任务。",
-                    ),
+                    )
                 ),
                 PROFILE,
                 *_LAYOUT,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from ...core import Text
 from ..endpoint import HiDreamEndpoint
-from ..node import Given, NodePlan, Output, PaidNode, PlannedCall, Socket, encoded
+from ..node import Given, NodePlan, Output, PaidNode, PlannedCall, encoded, image_input
 from ..widgets import PROFILE, TAKE, Shown, widgets_of
 from ..wire import HiDreamRequest, ImageField
 
@@ -52,12 +52,7 @@ ENDPOINT = HiDreamEndpoint(
                 "付费：用 HiDream（智象未来）把图片放大 2 倍或 4 倍。每张图片都会计费。",
             ),
             inputs=(
-                Socket(
-                    "image",
-                    "IMAGE",
-                    Text("image", "图片"),
-                    Text("Every image of a batch is one paid task.", "批次中的每张图片都是一次付费任务。"),
-                ),
+                image_input(Text("Every image of a batch is one paid task.", "批次中的每张图片都是一次付费任务。")),
                 PROFILE,
                 *widgets_of(Request).values(),
                 TAKE,

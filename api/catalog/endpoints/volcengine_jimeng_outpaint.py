@@ -15,11 +15,11 @@ from pydantic import Field, model_validator
 
 from ...core import Text
 from ..endpoint import VolcengineEndpoint
-from ..node import Given, NodePlan, PaidNode, Socket
+from ..node import Given, NodePlan, PaidNode, Socket, image_input
 from ..outpainting import ALIASES, OUTPUTS, SIDES, placement_input
-from ..volcengine import VARIANTS, Prompt, Seed, check_images, plan_by_mask, plan_by_sides
+from ..volcengine import VARIANTS, Images, Prompt, Seed, check_images, plan_by_mask, plan_by_sides
 from ..widgets import PROFILE, TAKE, UPLOAD, widgets_of
-from ..wire import ImageField, WireRequest
+from ..wire import WireRequest
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,8 +28,8 @@ class Request(WireRequest):
     """``binary_data_base64`` (or ``image_urls``) is [image] with sides to extend, or [canvas, mask] without sides."""
 
     req_key: Literal["jimeng_img2img_seed3_painting_edit"] = "jimeng_img2img_seed3_painting_edit"
-    binary_data_base64: Annotated[list[ImageField], Field(min_length=1, max_length=2)] | None = None
-    image_urls: Annotated[list[ImageField], Field(min_length=1, max_length=2)] | None = None
+    binary_data_base64: Images | None = None
+    image_urls: Images | None = None
     top: _Share | None = None
     bottom: _Share | None = None
     left: _Share | None = None
@@ -81,14 +81,11 @@ ENDPOINT = VolcengineEndpoint(
                 "付费：用火山引擎的即梦向各边扩展图片，或绘制已补边图片中被遮罩的部分。每次调用都会计费。",
             ),
             inputs=(
-                Socket(
-                    "image",
-                    "IMAGE",
-                    Text("image", "图片"),
+                image_input(
                     Text(
                         "Every image of a batch is one paid call per variant. With a mask: the padded image.",
                         "批次中的每张图片、每个变体都是一次付费调用。连接遮罩时应为已补边的图片。",
-                    ),
+                    )
                 ),
                 Socket(
                     "mask",

@@ -15,11 +15,11 @@ from pydantic import Field, model_validator
 
 from ...core import Text
 from ..endpoint import VolcengineEndpoint
-from ..node import Given, NodePlan, PaidNode, Socket
+from ..node import Given, NodePlan, PaidNode, Socket, image_input
 from ..outpainting import ALIASES, OUTPUTS, SIDES, placement_input
-from ..volcengine import VARIANTS, Prompt, Seed, check_images, plan_by_mask, plan_by_sides
+from ..volcengine import VARIANTS, Images, Prompt, Seed, check_images, plan_by_mask, plan_by_sides
 from ..widgets import PROFILE, TAKE, UPLOAD, Shown, widgets_of
-from ..wire import ImageField, PromptField, WireRequest
+from ..wire import PromptField, WireRequest
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _MaxSide = Annotated[int, Field(ge=64, le=4096)]
@@ -31,8 +31,8 @@ class Request(WireRequest):
     """``binary_data_base64`` (or ``image_urls``) is [image] with sides to extend, or [canvas, mask] without sides."""
 
     req_key: Literal["i2i_outpainting"] = "i2i_outpainting"
-    binary_data_base64: Annotated[list[ImageField], Field(min_length=1, max_length=2)] | None = None
-    image_urls: Annotated[list[ImageField], Field(min_length=1, max_length=2)] | None = None
+    binary_data_base64: Images | None = None
+    image_urls: Images | None = None
     custom_prompt: PromptField | None = None
     prompt: Prompt = None
     steps: Annotated[
@@ -147,14 +147,11 @@ ENDPOINT = VolcengineEndpoint(
                 "付费：用火山引擎按比例向四边扩展图片。每次调用都会计费。",
             ),
             inputs=(
-                Socket(
-                    "image",
-                    "IMAGE",
-                    Text("image", "图片"),
+                image_input(
                     Text(
                         "Every image of a batch is one paid call per variant.",
                         "批次中的每张图片、每个变体都是一次付费调用。",
-                    ),
+                    )
                 ),
                 PROFILE,
                 _SHOWN["prompt"],
@@ -177,14 +174,11 @@ ENDPOINT = VolcengineEndpoint(
                 "付费：用火山引擎绘制已补边图片中被遮罩的部分。每次调用都会计费。",
             ),
             inputs=(
-                Socket(
-                    "image",
-                    "IMAGE",
-                    Text("image", "图片"),
+                image_input(
                     Text(
                         "The padded image, for example from Pad Image for Outpainting.",
                         "已补边的图片，例如来自「外补画板」节点。",
-                    ),
+                    )
                 ),
                 Socket(
                     "mask",
