@@ -46,14 +46,14 @@ from .threads import DaemonPool, Process, is_dead, made_once, on_codec_pool, thi
 
 if TYPE_CHECKING:
     from .cancel import CallCancelled, CancelToken, NotSubmitted
-    from .limits import Budget, Ceiling, Deadlines, JournalSettings, Limits
+    from .limits import Budget, Ceiling, Deadlines, JournalSettings, Limits, Price
     from .reading import as_object, base64_bytes, code_of, decoded, excerpt, json_object, json_value
     from .task import Accepted, CallHandle, PollError, Progress, Stage, SubTask, TaskRef, UnknownTaskError, Usual
 
 # The imports above, once more for the time when the pack runs: ComfyUI's start does not need them.
 _LATER = {
     "Accepted", "Budget", "CallCancelled", "CallHandle", "CancelToken", "Ceiling", "Deadlines", "JournalSettings",
-    "Limits", "NotSubmitted", "PollError", "Progress", "Stage", "SubTask", "TaskRef", "UnknownTaskError", "Usual",
+    "Limits", "NotSubmitted", "PollError", "Price", "Progress", "Stage", "SubTask", "TaskRef", "UnknownTaskError", "Usual",
     "as_object", "base64_bytes", "code_of", "decoded", "excerpt", "json_object", "json_value",
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 
@@ -52,6 +53,17 @@ class Ceiling:
     def rate_of(self, endpoint: str) -> str:
         """Where the pictures of an endpoint count: a rate that it declares, or the endpoint's own name."""
         return self.rates.get(endpoint, endpoint)
+
+
+@dataclass(frozen=True)
+class Price:
+    """What the server's owner says that one picture costs; whatever is computed from it is an estimate.
+
+    ``currency`` is three letters, as in ISO 4217.
+    """
+
+    amount: Decimal
+    currency: str
 
 
 @dataclass(frozen=True)

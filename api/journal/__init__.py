@@ -8,6 +8,7 @@ from .model import (
     Busy,
     ClaimLost,
     Decision,
+    ErrorRecord,
     Explained,
     Finished,
     Found,
@@ -18,5 +19,6 @@ from .model import (
     StoredResult,
     retold,
 )
+from .runs.items import ItemEnd, ItemRow, Outcome, RunItem, RunItems, RunSummary, Source, Spent
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store, file_name
 from .task_list import Overview, StopRegistry, Task

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -21,6 +21,9 @@ from ..core import (
     TaskRef,
     Text,
 )
+
+if TYPE_CHECKING:
+    from .runs.items import RunItem
 
 
 class State(Enum):
@@ -246,7 +249,8 @@ class Purchase:
     """What budget and limiter need to know of a request.
 
     ``profile`` and ``account`` pay for ``pictures`` pictures in the run ``prompt_id`` (empty = no run). ``budget`` is
-    the profile's, ``ceiling`` the limits of the account at this endpoint.
+    the profile's, ``ceiling`` the limits of the account at this endpoint. ``item``: the item of the run that asks; its
+    row is written at admission.
     """
 
     provider: str
@@ -257,6 +261,7 @@ class Purchase:
     pictures: int
     budget: Budget
     ceiling: Ceiling
+    item: RunItem | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from requests.auth import AuthBase
 
-from ..core import Budget, Deadlines, Limits
+from ..core import Budget, Deadlines, Limits, Price
 from .connection import Request
 
 
@@ -18,7 +18,8 @@ class Account:
     ``account_id`` is part of the request key, so that another account never gets this one's pictures. It stays the same
     when the account's API key is replaced, and never contains a one-day token. ``auth`` proves who pays; ``proxy`` as
     in :class:`Request`. ``options``: what is asked of each result beside the request, a
-    JSON object by the service's names; "" = nothing.
+    JSON object by the service's names; "" = nothing. ``prices``: what the server's owner says that a picture costs, by
+    the name of the endpoint.
     """
 
     profile: str
@@ -29,6 +30,7 @@ class Account:
     deadlines: Deadlines = field(default_factory=Deadlines)
     proxy: str = ""
     options: str = field(default="", repr=False)
+    prices: Mapping[str, Price] = field(default_factory=dict)
     auth: AuthBase = field(repr=False, kw_only=True)
 
     def request(

@@ -1,0 +1,1 @@
+"""What became of each item of a run: the rows, and reports of them."""
