@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 # The imports above, once more for the time when the pack runs: ComfyUI's start does not need them.
 _LATER = {
     "Accepted", "Budget", "CallCancelled", "CallHandle", "CancelToken", "Ceiling", "Deadlines", "JournalSettings",
-    "Limits", "NotSubmitted", "PollError", "Price", "Progress", "Stage", "SubTask", "TaskRef", "UnknownTaskError", "Usual",
-    "as_object", "base64_bytes", "code_of", "decoded", "excerpt", "json_object", "json_value",
+    "Limits", "NotSubmitted", "PollError", "Price", "Progress", "Stage", "SubTask", "TaskRef", "UnknownTaskError",
+    "Usual", "as_object", "base64_bytes", "code_of", "decoded", "excerpt", "json_object", "json_value",
 }  # fmt: skip
 
 
