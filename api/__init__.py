@@ -73,7 +73,18 @@ if TYPE_CHECKING:
         Progress,
         TaskRef,
     )
-    from .journal import Journal, JournalError, Overview, Task
+    from .journal import (
+        Decision,
+        ErrorRecord,
+        ItemEnd,
+        Journal,
+        JournalError,
+        Order,
+        Outcome,
+        Overview,
+        RunItem,
+        Task,
+    )
     from .pixels import Pictures, Placement, Thumbnails, Upload, geometry, padding, tensors
     from .pixels.paste import locate, paste
     from .profiles import ProfileEditor, Profiles, RefusedEditError, ShownProfile, ShownProfiles
@@ -82,12 +93,19 @@ if TYPE_CHECKING:
         BackgroundPoller,
         Batch,
         BatchOutcome,
+        Counts,
         Delivery,
+        Missing,
+        NodeItem,
+        NodeRun,
         PaidCall,
         Plan,
         Result,
+        Retry,
         Run,
+        end_of_error,
         fetch_task,
+        retry_of,
     )
     from .services import Service
     from .templates import TemplatePage, TemplateShelf
@@ -96,10 +114,13 @@ if TYPE_CHECKING:
 # The imports under TYPE_CHECKING again, for run time: from a package to its names, separated by blanks.
 _LAZY = {
     "core": "Budget CallCancelled CallHandle CancelToken Deadlines JournalSettings Progress TaskRef",
-    "journal": "Journal JournalError Overview Task",
+    "journal": "Decision ErrorRecord ItemEnd Journal JournalError Order Outcome Overview RunItem Task",
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",
-    "purchase": "AbandonedCalls BackgroundPoller Batch BatchOutcome Delivery PaidCall Plan Result Run fetch_task",
+    "purchase": (
+        "AbandonedCalls BackgroundPoller Batch BatchOutcome Counts Delivery Missing NodeItem NodeRun PaidCall Plan "
+        "Result Retry Run end_of_error fetch_task retry_of"
+    ),
     "services": "Service",
     "templates": "TemplatePage TemplateShelf",
     "transport": "Diagnosis Sandbox wait_for_submits",
