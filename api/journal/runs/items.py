@@ -112,6 +112,7 @@ class Spent:
     """What a profile has spent, in one currency: an estimate by the owner's prices.
 
     ``certain``: pictures that came. ``unclear``: items that may have been billed, and have brought no picture.
+    Amounts are decimal text; "0" for none.
     """
 
     profile: str

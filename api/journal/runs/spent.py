@@ -103,4 +103,5 @@ def _spent(profile: str, currency: str, costs: Sequence[_Cost], today: float) ->
 
 
 def _sum(amounts: Iterable[Decimal]) -> str:
-    return format(sum(amounts, Decimal(0)), "f")
+    total = sum(amounts, Decimal(0))
+    return format(total, "f") if total else "0"
