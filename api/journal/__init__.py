@@ -19,6 +19,7 @@ from .model import (
     StoredResult,
     retold,
 )
-from .runs.items import ItemEnd, ItemRow, Outcome, RunItem, RunItems, RunSummary, Source, Spent
+from .runs.items import ItemEnd, ItemRow, Outcome, RunItem, RunSummary, Source, Spent
+from .runs.run_items import RunItems
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store, file_name
 from .task_list import Overview, StopRegistry, Task

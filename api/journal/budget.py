@@ -17,6 +17,7 @@ from .claim import Claim, Claims
 from .lease import Heartbeat, Leases, release_unsent
 from .model import ClaimLost, JournalError, Purchase
 from .opening import JournalTransactions
+from .runs.table import put_under_way
 from .tables import attempts, limits, owners, request_rows
 
 # Seconds in which the rate counts pictures, and seconds to wait before asking again for a place.
@@ -90,10 +91,10 @@ def _paid() -> ColumnElement[bool]:
 
 
 def _today(now: float) -> ColumnElement[bool]:
-    return attempts.c.admitted_at >= _midnight(now)
+    return attempts.c.admitted_at >= midnight(now)
 
 
-def _midnight(now: float) -> float:
+def midnight(now: float) -> float:
     """The beginning of this day in the server's time zone."""
     return datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
 
@@ -313,6 +314,8 @@ class Limiter:
                         profile=purchase.profile,
                     )
                 )
+                if purchase.item is not None:
+                    put_under_way(connection, now, purchase.item, claim.attempt.key, claim.journal_id)
             return pause
 
     def slow_down(self, account: str, provider: str) -> None:

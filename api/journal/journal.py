@@ -64,6 +64,7 @@ from .rows import (
     read_durations,
     task_values,
 )
+from .runs.run_items import RunItems
 from .store import Store
 from .tables import attempts, request_rows, results
 from .task_list import StopRegistry, TaskList
@@ -99,6 +100,9 @@ class Journal:
         self._heartbeat = Heartbeat(self._transactions, self._leases, self._claims)
         self.limiter = Limiter(self._transactions, self._leases, self._claims, self._heartbeat, self._check_usable)
         self.task_list = TaskList(self._transactions, self._leases, self.store, self.stop_registry, self._notices)
+        self.run_items = RunItems(
+            self._transactions, self._leases, lambda: self.store.evict(self._may_go), self._say_changed
+        )
 
     # ---- opening and closing
 
@@ -440,20 +444,8 @@ class Journal:
             return True
 
     def mark_delivered(self, journal_ids: Iterable[str]) -> None:
-        """Write ``delivered`` for those that are ``stored``, then let the store remove pictures above its size limit.
-
-        A failure is logged and not raised.
-        """
-        chosen = list(journal_ids)
-        if not chosen:
-            return
-        try:
-            with self._transactions.writing() as (connection, now):
-                change_state(connection, now, Event.DELIVER, attempts.c.id.in_(chosen))
-            self.store.evict(self._may_go)
-        except (JournalError, OSError) as problem:
-            # The node has its pictures: a failure here must not keep it from returning them.
-            pack_logger().warning("the delivery could not be written down: %s", problem)
+        """Write ``delivered`` for those that are ``stored``: see :meth:`RunItems.end`."""
+        self.run_items.end((), tuple(journal_ids))
 
     def _may_go(self, sha256: str) -> bool:
         """Whether every attempt with this picture is ``delivered``, so that the store may remove the file."""

@@ -18,7 +18,7 @@ from .tables import Database, attempts, older_copy, request_rows, results
 
 # Seconds in which the mark is written once at most.
 _MARK_EVERY = 2.0
-# Tables whose changes a task list shows.
+# Tables whose changes a task list shows. Not run_items: a copy that lacks a label only is no older copy of the journal.
 _SHOWN = {attempts, request_rows, results}
 
 

@@ -183,16 +183,16 @@ def put_result(connection: Connection, journal_id: str, result: StoredResult, *,
             position=result.position,
             sub_task_id=result.sub_task_id,
             sha256=result.sha256,
-            error=_json_of(result.error) if result.error else None,
+            error=json_of_record(result.error) if result.error else None,
         )
     )
 
 
 def json_of(error: RemoteImageError) -> str:
-    return _json_of(ErrorRecord.of(error))
+    return json_of_record(ErrorRecord.of(error))
 
 
-def _json_of(record: ErrorRecord) -> str:
+def json_of_record(record: ErrorRecord) -> str:
     # json.dumps escapes all but ASCII: a NUL in a service's message becomes \u0000, which PostgreSQL accepts.
     return json.dumps(record.model_dump())
 

@@ -25,7 +25,7 @@ from ..core import AmbiguousSubmitError, ConfigurationError, JournalSettings, Se
 from .model import ANY_PICTURE, DamagedError, JournalError, Mark, State
 from .rows import insert_pictures, insert_tasks, json_of
 from .store import Store, read_mark, write_mark
-from .tables import Database, attempts, limits, request_rows, results, write_meta
+from .tables import Database, attempts, limits, request_rows, results, run_items, write_meta
 
 _JOURNAL = "journal.sqlite3"
 # The mark of the journal, as a file beside it: it tells a missing journal from one that never was, and an older copy
@@ -371,7 +371,7 @@ def _readable_rows(ruin: Path, directory: Path) -> dict[Table, list[dict[str, An
             if part.exists():
                 shutil.copyfile(part, copied)
         _pad(copy)
-        return {table: list(_rows(copy, table)) for table in (request_rows, attempts, results, limits)}
+        return {table: list(_rows(copy, table)) for table in (request_rows, attempts, results, limits, run_items)}
 
 
 def _pad(copy: Path) -> None:

@@ -36,7 +36,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import (
-    Enum as StateColumn,
+    Enum as EnumColumn,
 )
 from sqlalchemy import (
     Text as TextColumn,
@@ -44,6 +44,7 @@ from sqlalchemy import (
 
 from ..core import Text, on_network, shortened
 from .model import DamagedError, JournalError, Mark, State
+from .runs.items import Outcome
 
 
 def storable(text: str) -> str:
@@ -71,8 +72,17 @@ class ShortText(_Storable):
     cache_ok = True
 
 
-_state = StateColumn(
+_state = EnumColumn(
     State, native_enum=False, create_constraint=False, length=12, values_callable=lambda kind: [s.value for s in kind]
+)
+_outcome = EnumColumn(
+    Outcome,
+    native_enum=False,
+    create_constraint=False,
+    length=20,
+    values_callable=lambda kind: [outcome.value for outcome in kind],
+    # A damaged one of a salvaged row fails when it is inserted, and not when its run is read.
+    validate_strings=True,
 )
 
 # Seconds that SQLite waits for another process's lock before it fails.
@@ -181,13 +191,62 @@ limits = Table(
     Column("changed_at", Float, nullable=False),
 )
 
+# What became of each item of a run; see RunItem and ItemEnd. A row outlives its attempt, and may have none.
+run_items = Table(
+    "run_items",
+    _metadata,
+    Column("run", LongText, primary_key=True),
+    Column("node", LongText, primary_key=True),
+    Column("item", Integer, primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("label", LongText, nullable=False),
+    Column("key", ShortText(64), nullable=False),
+    # The journal id; empty for none.
+    Column("attempt", ShortText(40), nullable=False),
+    Column("endpoint", LongText, nullable=False),
+    Column("profile", LongText, nullable=False),
+    Column("take", Integer, nullable=False),
+    # Pictures that were asked for, and pictures that came.
+    Column("wanted", Integer, nullable=False),
+    Column("outcome", _outcome, nullable=False),
+    Column("source", ShortText(12), nullable=False),
+    Column("pictures", Integer, nullable=False),
+    Column("billed", ShortText(12), nullable=False),
+    # Of one picture, as decimal text: no database rounds it.
+    Column("price", ShortText(40)),
+    Column("currency", ShortText(12), nullable=False),
+    Column("error", LongText),
+    Column("file", LongText, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Index("run_items_by_attempt", "attempt"),
+    Index("run_items_by_age", "created_at"),
+)
+
 
 def _add_options(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE attempts ADD COLUMN options TEXT DEFAULT '' NOT NULL"))
 
 
+def _add_run_items(connection: Connection) -> None:
+    # As text and not as run_items.create(): a later step adds its columns to the table as it was with schema 3.
+    connection.execute(
+        text(
+            "CREATE TABLE run_items (run TEXT NOT NULL, node TEXT NOT NULL, item INTEGER NOT NULL,"
+            " part INTEGER NOT NULL, label TEXT NOT NULL, key VARCHAR(64) NOT NULL, attempt VARCHAR(40) NOT NULL,"
+            " endpoint TEXT NOT NULL, profile TEXT NOT NULL, take INTEGER NOT NULL, wanted INTEGER NOT NULL,"
+            " outcome VARCHAR(20) NOT NULL, source VARCHAR(12) NOT NULL, pictures INTEGER NOT NULL,"
+            " billed VARCHAR(12) NOT NULL, price VARCHAR(40), currency VARCHAR(12) NOT NULL, error TEXT,"
+            " file TEXT NOT NULL, created_at FLOAT NOT NULL, changed_at FLOAT NOT NULL,"
+            " PRIMARY KEY (run, node, item, part))"
+        )
+    )
+    connection.execute(text("CREATE INDEX run_items_by_attempt ON run_items (attempt)"))
+    connection.execute(text("CREATE INDEX run_items_by_age ON run_items (created_at)"))
+
+
 # MIGRATIONS[n] changes schema version n + 1 to n + 2. An empty database gets the newest tables and none of these steps.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_add_options,)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_add_options, _add_run_items)
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 
 # The key of PostgreSQL's advisory lock: all writing transactions of all servers take it, so they run one at a time.
@@ -460,8 +519,8 @@ def _set_journal_mode(cursor: sqlite3.Cursor, mode: str) -> None:
             time.sleep(0.02)
 
 
-# What SQLite says of a damaged file, and both databases of an older copy that lacks a column by now.
-_DAMAGED = re.compile(r"malformed|not a database|no such column|column \S+ does not exist")
+# What SQLite says of a damaged file, and both databases of an older copy that lacks a column or a table by now.
+_DAMAGED = re.compile(r"malformed|not a database|no such (column|table)|(column|relation) \S+ does not exist")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from .model import ACCEPTED, UNDER_WAY, Attempt, Known, State, decide, may_submi
 from .opening import JournalTransactions
 from .rows import forgotten_ids, read_attempts, record_of
 from .store import UNKNOWN_MEDIA, DamagedPictureError, MissingPictureError, Store
-from .tables import attempts, request_rows, results
+from .tables import attempts, request_rows, results, run_items
 
 COLLECT, SUBMIT_AGAIN, STOP_WAITING = "collect", "submit-again", "stop-waiting"
 
@@ -31,7 +31,8 @@ class Task:
 
     ``task_id`` and ``request_id`` are redacted. ``pictures``: what counts against the budget. ``stored``: pictures
     that were stored. ``waiting``: a call of this or another process works on it. ``can``: the actions that would be
-    accepted now, of ``COLLECT``, ``SUBMIT_AGAIN`` and ``STOP_WAITING``.
+    accepted now, of ``COLLECT``, ``SUBMIT_AGAIN`` and ``STOP_WAITING``. ``label``: the newest of the runs that asked
+    for it, "" for none; it may be private.
     """
 
     journal_id: str
@@ -51,6 +52,7 @@ class Task:
     stored: int
     waiting: bool
     can: tuple[str, ...]
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,13 @@ def read_tasks(connection: Connection, look: Look, limit: int, which: Any = None
         which: an SQL condition on ``attempts``; ``None`` = all.
     """
     stored = select(func.count()).where(results.c.attempt == attempts.c.id, results.c.sha256 != "").scalar_subquery()
+    label = (
+        select(run_items.c.label)
+        .where(run_items.c.attempt == attempts.c.id, run_items.c.label != "")
+        .order_by(run_items.c.changed_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     joined = request_rows.c.key == attempts.c.key
     chosen = select(
         attempts,
@@ -106,6 +115,7 @@ def read_tasks(connection: Connection, look: Look, limit: int, which: Any = None
         request_rows.c.summary,
         request_rows.c.submit_again,
         stored.label("stored"),
+        label.label("label"),
     ).join(request_rows, joined)
     newest = attempts.c.created_at.desc(), attempts.c.id
     which = true() if which is None else which
@@ -144,6 +154,7 @@ def _task(row: Row[Any], known: list[_Known], look: Look) -> Task:
         stored=row.stored,
         waiting=row.state in UNDER_WAY and not look.is_free(this),
         can=_possible_actions(this, known, look, again=bool(row.submit_again)),
+        label=row.label or "",
     )
 
 

@@ -101,7 +101,7 @@ def forget_purchases(comfy: ComfyUI) -> None:
         # Wait for attempts with an owner: a claim inserts a row again that it finds deleted.
         with suppress(AssertionError), closing(sqlite3.connect(journal, timeout=30)) as connection:
             until(lambda: not connection.execute(_HELD).fetchone(), "nobody works on a task", 5)
-        tables = ("results", "attempts", "requests", "limits")
+        tables = ("results", "attempts", "requests", "limits", "run_items")
         change_journal(comfy, *(f"DELETE FROM {table}" for table in tables))  # noqa: S608
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -113,6 +112,7 @@ class Spent:
     """What a profile has spent, in one currency: an estimate by the owner's prices.
 
     ``certain``: pictures that came. ``unclear``: items that may have been billed, and have brought no picture.
+    Amounts are decimal text; "0" for none.
     """
 
     profile: str
@@ -121,34 +121,3 @@ class Spent:
     unclear_today: str
     certain_this_month: str
     unclear_this_month: str
-
-
-class RunItems:
-    """The rows of the last 90 days; thread-safe."""
-
-    def end(self, ends: Sequence[ItemEnd], delivered: Sequence[str] = ()) -> None:
-        """Write how items have ended, and ``delivered`` into the attempts of the journal ids ``delivered``.
-
-        One transaction. A failure is logged and not raised: the node has its pictures.
-        """
-        raise NotImplementedError
-
-    def rows(self, run: str) -> list[ItemRow]:
-        """The items of a run, by node, item and part."""
-        raise NotImplementedError
-
-    def rows_between(self, since: float, until: float) -> list[ItemRow]:
-        """The items whose rows were written in this time (epoch seconds), oldest first."""
-        raise NotImplementedError
-
-    def runs(self, limit: int) -> list[RunSummary]:
-        """The runs that have rows, newest first."""
-        raise NotImplementedError
-
-    def forget(self, run: str) -> int:
-        """Delete the rows of a run, with their labels; its pictures and purchases stay. Returns how many there were."""
-        raise NotImplementedError
-
-    def spent(self) -> list[Spent]:
-        """What each profile has spent today and this month, by the server's time zone; none without a price."""
-        raise NotImplementedError

@@ -90,6 +90,27 @@ def columns(settings: JournalSettings) -> dict[str, dict[str, tuple[str, bool]]]
     return shape
 
 
+def keys(settings: JournalSettings) -> dict[str, tuple[list[str], list[tuple[str, list[str], bool]]]]:
+    """Primary key and indexes of each table."""
+    engine = engine_of(settings)
+    look = sqlalchemy.inspect(engine)
+    shape = {
+        table: (
+            look.get_pk_constraint(table)["constrained_columns"],
+            sorted((str(one["name"]), one["column_names"], bool(one["unique"])) for one in look.get_indexes(table)),
+        )
+        for table in look.get_table_names()
+    }
+    engine.dispose()
+    return shape
+
+
+def as_of(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pack knows no later schema than this one."""
+    monkeypatch.setattr(tables, "MIGRATIONS", tables.MIGRATIONS[: version - 1])
+    monkeypatch.setattr(tables, "SCHEMA_VERSION", version)
+
+
 def opened(settings: JournalSettings) -> None:
     journal = Journal(settings)
     journal.open()
@@ -103,15 +124,15 @@ def test_a_migrated_journal_has_the_tables_of_a_new_one(place: JournalSettings, 
     assert schema(place) == SCHEMA_VERSION
     assert found(place, "SELECT DISTINCT options FROM attempts") == [("",)]
     assert len(found(place, "SELECT id FROM attempts")) == before
-    migrated = columns(place)
+    migrated = columns(place), keys(place)
     with Writing(place) as connection:
-        for table in ("attempts", "requests", "results", "owners", "limits", "meta"):
+        for table in ("attempts", "requests", "results", "owners", "limits", "run_items", "meta"):
             connection.execute(sqlalchemy.text(f"DROP TABLE {table}"))
     for path in (*place.directory.glob("journal*"), *place.directory.glob("store/tasks/*")):
         path.unlink()
     shutil.rmtree(place.directory / "store")
     opened(place)
-    assert columns(place) == migrated
+    assert (columns(place), keys(place)) == migrated
 
 
 @ON_POSIX
@@ -142,6 +163,7 @@ def test_killed_at_any_commit_of_the_migration(side: str, emulator: Emulator, tm
         first = visit(errand, at=number, side=side)
         assert schema(settings) in (1, SCHEMA_VERSION)
         assert ("options" in columns(settings)["attempts"]) == (schema(settings) == SCHEMA_VERSION)
+        assert ("run_items" in columns(settings)) == (schema(settings) == SCHEMA_VERSION)
         assert set(before) <= set(found(settings, "SELECT id FROM attempts"))
         bought = sum(accepted(emulator).values())
         second = visit(errand)
@@ -154,20 +176,33 @@ def test_killed_at_any_commit_of_the_migration(side: str, emulator: Emulator, tm
     assert number > 1
 
 
+@pytest.mark.parametrize("known", range(1, SCHEMA_VERSION))
 def test_an_earlier_version_refuses_it_before_buying(
-    place: JournalSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    known: int, place: JournalSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened(place)
-    monkeypatch.setattr(tables, "MIGRATIONS", ())
-    monkeypatch.setattr(tables, "SCHEMA_VERSION", 1)
+    as_of(known, monkeypatch)
     with Shop(tmp_path / "shop") as shop:
         shop.journal = Journal(place)
         with shop.sends_nothing():
             error = trouble(shop.journal, [cvprocess(shop.volcengine, A)])
         shop.journal.close()
     assert isinstance(error, JournalError)
-    assert "later version" in error.what.en and "schema 2" in error.what.en and "2" in error.what.zh
-    assert schema(place) == 2
+    assert "later version" in error.what.en and f"schema {SCHEMA_VERSION}" in error.what.en
+    assert f"{SCHEMA_VERSION}" in error.what.zh
+    assert schema(place) == SCHEMA_VERSION
+
+
+def test_a_journal_of_schema_2_keeps_its_rows(place: JournalSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        as_of(2, earlier)
+        opened(place)
+    assert schema(place) == 2 and "run_items" not in columns(place) and "options" in columns(place)["attempts"]
+    before = found(place, "SELECT * FROM attempts ORDER BY id")
+    opened(place)
+    assert schema(place) == SCHEMA_VERSION
+    assert found(place, "SELECT * FROM attempts ORDER BY id") == before
+    assert found(place, "SELECT * FROM run_items") == []
 
 
 # ---- a server of 0.1 that still runs
@@ -234,6 +269,7 @@ def test_an_older_copy_under_a_running_server_is_noticed_and_migrated(
         delivery_of(shop.buy(cvprocess(shop.volcengine, B)))
         with Writing(place) as connection:
             connection.execute(sqlalchemy.text("ALTER TABLE attempts DROP COLUMN options"))
+            connection.execute(sqlalchemy.text("DROP TABLE run_items"))
             connection.execute(sqlalchemy.text("UPDATE meta SET value = '1' WHERE name IN ('schema', 'count')"))
             connection.execute(sqlalchemy.text("DELETE FROM attempts"))
         with shop.sends_nothing():
@@ -242,4 +278,17 @@ def test_an_older_copy_under_a_running_server_is_noticed_and_migrated(
             (place.directory / "store" if place.url else place.directory).joinpath("JOURNAL-WAS-DAMAGED.txt").unlink()
             assert delivery_of(shop.buy(cvprocess(shop.volcengine, B))).source == "reused"
         shop.journal.close()
+    assert schema(place) == SCHEMA_VERSION
+
+
+def test_an_older_copy_without_run_items_is_migrated_by_a_look_at_the_task_list(place: JournalSettings) -> None:
+    journal = Journal(place)
+    assert journal.task_list.tasks()
+    with Writing(place) as connection:
+        connection.execute(sqlalchemy.text("DROP TABLE run_items"))
+        connection.execute(sqlalchemy.text("UPDATE meta SET value = '2' WHERE name = 'schema'"))
+    with pytest.raises(JournalError, match="damaged"):
+        journal.task_list.tasks()
+    assert journal.task_list.tasks() and journal.run_items.runs(9) == []
+    journal.close()
     assert schema(place) == SCHEMA_VERSION

@@ -51,7 +51,7 @@ class Studio:
                 comfy.start()
             comfy.forget_results()
         with psycopg.connect(self.url) as connection:
-            for table in ("results", "attempts", "requests", "limits"):
+            for table in ("results", "attempts", "requests", "limits", "run_items"):
                 if connection.execute("SELECT to_regclass(%s)", (table,)).fetchone() != (None,):
                     connection.execute(f"DELETE FROM {table}")  # type: ignore[arg-type]  # noqa: S608
 
