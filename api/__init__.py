@@ -14,7 +14,10 @@ import requests
 
 from .catalog import (
     ENDPOINTS,
+    LABEL,
+    LABELS,
     ON_PARTIAL,
+    ORIGINALS,
     PROFILE,
     RETURN_THE_REST,
     TAKE,

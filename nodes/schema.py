@@ -79,6 +79,9 @@ def _input(one: Socket | ProfileWidget | api.Widget) -> io.Input:
     tooltip = one.help.en
     made: io.Input
     match one:
+        case Socket(type="STRING"):
+            # `force_input`: a socket without a widget.
+            made = io.String.Input(one.id, optional=one.optional, force_input=True, tooltip=tooltip)
         case Socket():
             made = _TYPES[one.type].Input(one.id, optional=one.optional, tooltip=tooltip)
         case ProfileWidget():

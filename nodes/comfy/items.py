@@ -72,7 +72,7 @@ class ItemsOfNode:
             self._last_images = None
 
     def interrupt(self, why: BaseException) -> None:
-        """An item was interrupted: those that wait for their turn raise the same, also if ComfyUI has cleared its flag."""
+        """An item was interrupted: those that wait for their turn raise the same, even if ComfyUI clears its flag."""
         self._interrupt = why
 
     @property

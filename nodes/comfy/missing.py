@@ -12,8 +12,8 @@ from typing import TypeAlias
 from ... import api
 from ...api import RemoteImageError
 
-# Node id, and the names and values of its widgets.
-_Place: TypeAlias = tuple[str, frozenset[tuple[str, object]]]
+# Node id, and the names of its widgets with their values as Python writes them: a value may be anything.
+_Place: TypeAlias = tuple[str, frozenset[tuple[str, str]]]
 
 
 @dataclass
@@ -45,7 +45,7 @@ class MissingPictures:
 
         The items of a list with the same widgets add up; what an earlier run left is forgotten.
         """
-        place = node_id, frozenset(widgets.items())
+        place = node_id, frozenset((name, repr(value)) for name, value in widgets.items())
         with self._lock:
             left = self._left.get(place)
             if left is None or left.run != run:
@@ -63,10 +63,11 @@ class MissingPictures:
         """
         with self._lock:
             places = {*self._left, *self._times}
+        values = {name: repr(value) for name, value in known.items() if value is not None}
         mine = [
             (id_, widgets)
             for id_, widgets in places
-            if id_ == node_id and all(known.get(name) in (None, was) for name, was in widgets)
+            if id_ == node_id and all(values.get(name, was) == was for name, was in widgets)
         ]
         for place in mine:
             left = self._left.get(place)
