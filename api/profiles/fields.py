@@ -10,13 +10,15 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import ValidationError
 from requests import RequestException
 
-from ..catalog import AigcMeta, LogoInfo, ResultOption, declared_limits
+from ..catalog import ENDPOINTS, AigcMeta, AnyEndpoint, LogoInfo, ResultOption, declared_limits
 from ..core import SANDBOX_PROFILE, SETTINGS_DIALOG, Provider, Text, shortened
 from ..transport import NO_PROXY, base_of, climbs, is_loopback
 from .file import SECRETS, StoredProfile, bare_key
@@ -225,6 +227,50 @@ def proxy(value: object) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
+def in_digits(value: object) -> object:
+    """A number of JSON as the text that it was written as, without an exponent; any other value as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return format(Decimal(repr(value)), "f")
+
+
+def amount(value: object) -> str:
+    """What a picture costs, as a decimal number in digits: 0 or more, below a million, at most six decimals; "" unsets.
+
+    A number of JSON is taken as it is written: 0.22 is exactly 0.22.
+    """
+    value = in_digits(value)
+    digits = value.strip() if isinstance(value, str) else "" if value is None else " "
+    if digits and not _AMOUNT.fullmatch(digits):
+        raise BadValueError(
+            Text(
+                "an amount of at most six digits, and at most six decimals behind a point",
+                "金额：整数部分最多六位，小数点后最多六位",
+            )
+        )
+    return digits
+
+
+_AMOUNT = re.compile("[0-9]{1,6}([.][0-9]{1,6})?")
+
+
+def currency(value: object) -> str:
+    """The three letters of a currency in the form of ISO 4217, as capitals; "" for none."""
+    letters = text_of(value)
+    if letters and not re.fullmatch("[A-Za-z]{3}", letters):
+        raise BadValueError(Text("three letters, such as CNY", "三个字母，例如 CNY"))
+    return letters.upper()
+
+
+def day(value: object) -> str:
+    """A date as YYYY-MM-DD; "" for none."""
+    written = text_of(value)
+    with suppress(ValueError):
+        if not written or date.fromisoformat(written).isoformat() == written:
+            return written
+    raise BadValueError(Text("a date as YYYY-MM-DD", "YYYY-MM-DD 形式的日期"))
+
+
 def _option(model: type[ResultOption], example: str) -> Callable[[object], str]:
     """The check of an option of Volcengine's results: one line of JSON, "" for none; its canonical form is stored.
 
@@ -320,6 +366,10 @@ _LIMITS: Mapping[str, int] = {
     **_declared("Volcengine"),
     "polls_per_second": 10,
 }
+# What the owner says that a picture costs, by the name of the setting. No price is shipped, and no variable sets one:
+# the amounts of a profile and their currency are set in one place.
+PRICES: Mapping[str, AnyEndpoint] = {f"price_{each.name.replace(' ', '_')}": each for each in ENDPOINTS}
+PRICES_CURRENCY = "prices_currency"
 SETTINGS: Mapping[str, Setting] = {
     "hidream_base_url": Setting(_hidream_url, "HIDREAM_BASE_URL", HIDREAM_BASE_URL),
     "hidream_ec_base_url": Setting(_hidream_url, "HIDREAM_EC_BASE_URL", HIDREAM_EC_BASE_URL),
@@ -333,6 +383,9 @@ SETTINGS: Mapping[str, Setting] = {
     "notify_url": Setting(notify_url, "REMOTE_IMAGE_NOTIFY_URL"),
     "proxy": Setting(proxy),
     **{name: Setting(limit, f"REMOTE_IMAGE_{name.upper()}", default) for name, default in _LIMITS.items()},
+    **dict.fromkeys(PRICES, Setting(amount)),
+    PRICES_CURRENCY: Setting(currency),
+    "prices_date": Setting(day),
 }
 PROVIDERS: tuple[Provider, ...] = ("HiDream", "Volcengine")
 # If the environment has a provider's key, these keys and settings of the provider come from the environment, too.
