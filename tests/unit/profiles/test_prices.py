@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hidream_volcengine.api.core import ConfigurationError, Price
 from hidream_volcengine.api.catalog import ENDPOINTS
+from hidream_volcengine.api.core import ConfigurationError, Price
 from hidream_volcengine.api.profiles import ProfileEditor, ProfileFile, Profiles, RefusedEditError, resolve
 from hidream_volcengine.api.profiles.fields import PRICES, SETTINGS, BadValueError, amount, currency, day
 
+from devtools.environment import ROOT
 from tests.unit.purchase.test_keys import GOLDEN, SIDES, UPSCALE, call, hidream_service, key, volcengine_service
 
 KEYS = {"hidream_token": "token-of-studio", "volcengine_access_key_id": "i", "volcengine_secret_access_key": "s"}
@@ -101,7 +102,7 @@ def test_a_currency_is_three_letters() -> None:
 
 def test_a_day_is_written_in_one_way() -> None:
     assert [day(each) for each in ("2026-12-01", " 2024-02-29", "")] == ["2026-12-01", "2024-02-29", ""]
-    for bad in ("2026-13-01", "2025-02-29", "1.12.2026", "20261201", "2026-W49-2", "2026-12-1", "today", 20261201, None):
+    for bad in ("2026-13-01", "2025-02-29", "1.12.2026", "20261201", "2026-W49-2", "2026-12-1", "today", 20261201):
         with pytest.raises(BadValueError):
             day(bad)
 
@@ -239,3 +240,19 @@ def test_a_price_is_not_in_a_request_s_key() -> None:
     ):
         priced = replace(service, account=replace(service.account, prices=prices))
         assert key(call(priced, model, **body)) == GOLDEN[name]
+
+
+def test_a_profile_of_0_1_takes_prices_and_keeps_all_else(file: ProfileFile, editor: ProfileEditor) -> None:
+    """Where 0.1 reads the file, it finds the number that it wrote, and entries whose names it does not know."""
+    before = (ROOT / "tests" / "fixtures" / "0.1" / "user" / "profiles.json").read_text(encoding="utf-8")
+    file.path.write_text(before, encoding="utf-8")
+    prices = {"price_hidream_upscale": "0.22", "prices_currency": "CNY", "prices_date": "2026-12-01"}
+    editor.change(file.read().revision, "studio", prices, {})
+    expected = json.loads(before)
+    [studio] = [profile for profile in expected["profiles"] if profile["name"] == "studio"]
+    studio["settings"].update(prices)
+    written_now = json.loads(file.path.read_bytes())
+    # The keys are bound to the whole address by any change; that has tests of its own.
+    for profile in (*expected["profiles"], *written_now["profiles"]):
+        del profile["keys"]
+    assert written_now == expected
