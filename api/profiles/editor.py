@@ -25,18 +25,17 @@ from .fields import (
     SETTINGS,
     WITH_THE_KEY,
     BadValueError,
-    Retired,
     Value,
     bases_of,
     in_digits,
     is_bound_to,
     left_out,
     profile_name,
-    retired_in,
     same_name,
 )
 from .file import SECRETS, ProfileFile, StaleRevisionError, StoredProfile
 from .resolve import Profiles
+from .retired import Retired, retired_in
 
 _MOST_PROFILES = 100
 

@@ -33,8 +33,9 @@ from ..core import (
 from ..services import HiDreamService, Service, VolcengineService
 from ..transport import BearerAuth, ExchangedTokenAuth, HiDreamAccount, Sandbox, SignatureAuth, VolcengineAccount
 from .environment import Environment, checked, sent_key
-from .fields import PRICES, PRICES_CURRENCY, SETTINGS, WITH_THE_KEY, Value, bases_of, is_bound_to, retired_in
+from .fields import PRICES, PRICES_CURRENCY, SETTINGS, WITH_THE_KEY, Value, bases_of, is_bound_to
 from .file import SECRETS, Contents, ProfileFile, StoredProfile, profile_names
+from .retired import retired_in
 
 # Name, account id, `sandbox` and budget of the accounts that pay nothing.
 _SANDBOX = (SANDBOX_PROFILE, SANDBOX_PROFILE, True, Budget(per_day=None, per_run=None))
