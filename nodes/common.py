@@ -44,7 +44,9 @@ class Notes:
         self._notes.extend(notes)
 
     def ui(self) -> dict[str, list[Any]]:
-        """The node's ``ui`` output ``text``, each note with a line in English and one in Chinese; and a line in the log.
+        """The node's ``ui`` output: ``text``, each note with a line in English and one in Chinese.
+
+        Each note is logged, too.
 
         ComfyUI merges the outputs of mapped lists, so the keys must be the same for each, and the values lists.
         """

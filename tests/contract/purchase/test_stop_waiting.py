@@ -125,7 +125,8 @@ def test_in_the_middle_of_the_upload_it_is_cut(shop: Shop, service: str) -> None
         assert_unsent(error_of(buying.wait()))
         assert (shop.states, server.whole) == (["cancelled"], 0)
     shop.host = ""
-    assert Batch(shop.journal, [ANY_CALL[service](shop, large)], Run().node().item()).plan == Plan(buy=1, reuse=0, resume=0)
+    batch = Batch(shop.journal, [ANY_CALL[service](shop, large)], Run().node().item())
+    assert batch.plan == Plan(buy=1, reuse=0, resume=0)
 
 
 def test_between_two_tries(shop: Shop) -> None:
