@@ -219,8 +219,8 @@ async def _values(node: api.PaidNode, plan: api.NodePlan, came: _Came, images: A
         missing = plan.no_placement
         outputs += [mask, placement if missing is None else host.blocked_output(missing)]
     if node.outputs[-1] is ORIGINALS:
-        is_whole = came.of_images == list(range(len(images)))
-        outputs.append(images if is_whole else images[came.of_images])
+        batch = api.tensors.as_batch(images)
+        outputs.append(batch if came.of_images == list(range(len(batch))) else batch[came.of_images])
     return outputs
 
 

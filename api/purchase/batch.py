@@ -199,6 +199,9 @@ class Batch:
             nonlocal last
             # An attempt that was sent is resumed by its journal id; claim() might find no row and buy it again.
             sent = last.attempt if last is not None and last.was_sent else None
+            if sent is None and self._node.keeps_going and index in self._tickets:
+                # Before there is an attempt: hundreds of calls may follow the one that the budget did not hold.
+                self._check(index)
             try:
                 found = self._journal.claim_task(sent.journal_id) if sent else self._journal.claim(order, waited_for)
             except JournalError as error:
@@ -253,12 +256,9 @@ class Batch:
         call, node = self._calls[index], self._node
         admit = partial(self._journal.limiter.admit, claim, self._orders[index].purchase, handle.cancel)
         handle.report(Progress("waiting"))
-        if call.problem is not None:
-            raise call.problem
         if index in self._tickets:
             self._tickets[index].wait(handle.cancel)
-        node.check(call.service)
-        node.check_budget()
+        self._check(index)
         try:
             admit()
         except QuotaError as error:
@@ -270,6 +270,19 @@ class Batch:
         node.check(call.service)
         check_room(self._journal.store, call.expected_pixels * call.pictures)
         return admit
+
+    def _check(self, index: int) -> None:
+        """Check that a call may be submitted now.
+
+        Raises:
+            NotSubmitted: as :meth:`_get`.
+            RemoteImageError: the ``problem`` of the call.
+        """
+        call, node = self._calls[index], self._node
+        if call.problem is not None:
+            raise call.problem
+        node.check(call.service)
+        node.check_budget()
 
     def _buy(self, call: PaidCall, claim: Claim, handle: CallHandle, admit: Callable[[], None]) -> Delivery:
         """Submit an admitted attempt and collect its pictures; raises as :meth:`_get`."""

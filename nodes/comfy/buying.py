@@ -92,7 +92,8 @@ class PaidItem:
         self._endpoint = endpoint
         self._asked = asked
         self._items = _items_of(run, node_id, keeps_going)
-        self._item = self._items.enter(is_labelled=label is not None, images=images)
+        is_batch = label is not None and images is not None and images.ndim == 4 and len(images) > 1
+        self._item = self._items.enter(images if is_batch else None)
         self._of_node = self._items.node.item(index, label or "")
         self._began_at = time.monotonic()
         self._batch: api.Batch | None = None

@@ -376,7 +376,9 @@ class Call:
             else:
                 self.phase = CallPhase.FAILED
                 # An empty api.Result: the call was not submitted, because another one failed.
-                counts.failed += max(1, self.pictures - self._came) if error is not None or result is None else 0
+                is_held_back = isinstance(result, api.Result) and result.held_back
+                was_tried = result is None or (error is not None and not is_held_back)
+                counts.failed += max(1, self.pictures - self._came) if was_tried else 0
 
     def stop(self) -> None:
         """End the call because nobody waits for it any more; it counts as parked if its task may go on."""

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from ... import api
 from ...api import InvalidInputError, Text
@@ -47,18 +46,19 @@ class ItemsOfNode:
         self._items: set[Item] = set()
         self._started = 0
         self._all_started = False
-        self._last_images: Any = None
+        self._last_batch: object = None
         self._labels_one_batch = False
 
-    def enter(self, *, is_labelled: bool = False, images: Any = None) -> Item:
+    def enter(self, labelled_batch: object = None) -> Item:
         """Count an item that has just started.
 
         Args:
-            images: the IMAGE of its batch; ComfyUI passes the same object to several items where one list is shorter.
+            labelled_batch: its images, if they are several and it has a label. ComfyUI passes the same object to
+                several items where one list is shorter.
         """
-        if is_labelled and images is not None and images is self._last_images and len(images) > 1:
+        if labelled_batch is not None and labelled_batch is self._last_batch:
             self._labels_one_batch = True
-        self._last_images = images
+        self._last_batch = labelled_batch
         self._started += 1
         item = Item()
         self._items.add(item)
@@ -69,7 +69,7 @@ class ItemsOfNode:
         self._items.discard(item)
         self._room.set()
         if not self._items:
-            self._last_images = None
+            self._last_batch = None
 
     def interrupt(self, why: BaseException) -> None:
         """An item was interrupted: those that wait for their turn raise the same, even if ComfyUI clears its flag."""
