@@ -73,7 +73,8 @@ if TYPE_CHECKING:
         Progress,
         TaskRef,
     )
-    from .journal import Journal, JournalError, Overview, Task
+    from .journal import ItemRow, Journal, JournalError, Overview, RunSummary, Spent, Task
+    from .journal.runs import report
     from .pixels import Pictures, Placement, Thumbnails, Upload, geometry, padding, tensors
     from .pixels.paste import locate, paste
     from .profiles import ProfileEditor, Profiles, RefusedEditError, ShownProfile, ShownProfiles
@@ -96,7 +97,7 @@ if TYPE_CHECKING:
 # The imports under TYPE_CHECKING again, for run time: from a package to its names, separated by blanks.
 _LAZY = {
     "core": "Budget CallCancelled CallHandle CancelToken Deadlines JournalSettings Progress TaskRef",
-    "journal": "Journal JournalError Overview Task",
+    "journal": "ItemRow Journal JournalError Overview RunSummary Spent Task",
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",
     "purchase": "AbandonedCalls BackgroundPoller Batch BatchOutcome Delivery PaidCall Plan Result Run fetch_task",
@@ -107,6 +108,7 @@ _LAZY = {
 # From a name to the module that it stands for: `api.tensors.encode`.
 _WHOLE = {
     "outpainting": "catalog.outpainting",
+    "report": "journal.runs.report",
     "geometry": "pixels.geometry",
     "tensors": "pixels.tensors",
     "padding": "pixels.padding",

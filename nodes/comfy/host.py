@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 import comfy.model_management
 import folder_paths
@@ -170,17 +170,23 @@ def _report_abandoned_calls(batch: api.Batch, display: NodeDisplay) -> None:
 
 
 def _as_shown(text: Text) -> str:
-    """The text of an error for ComfyUI's dialog: in the user's language if ComfyUI has one user only, else in both.
+    """The text of an error for ComfyUI's dialog: in the user's language if it is known, else in both.
 
     Without backquotes, because the dialog shows no Markdown.
     """
-    shown = str(text)
+    language = user_language()
+    shown = str(text) if language is None else text.zh if language == "zh" else text.en
+    return shown.replace("`", "")
+
+
+def user_language() -> Literal["en", "zh"] | None:
+    """The user's language, from the settings of ComfyUI; ``None`` if they do not tell, or there are several users."""
     with contextlib.suppress(Exception):
         if not args.multi_user:
             file = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
             locale = str(json.loads(file.read_text(encoding="utf-8"))["Comfy.Locale"])
-            shown = text.zh if locale.startswith("zh") else text.en
-    return shown.replace("`", "")
+            return "zh" if locale.startswith("zh") else "en"
+    return None
 
 
 api.show_as(_as_shown)
@@ -251,10 +257,15 @@ def _loaded_twice(first: Path) -> ConfigurationError:
 _runs: OrderedDict[str, api.Run] = OrderedDict()
 
 
+def current_run_id() -> str:
+    """The prompt id of the run that is executing now, or its substitute."""
+    context = get_executing_context()
+    return (context.prompt_id if context is not None else "") or _substitute_prompt_id()
+
+
 def _current_run() -> api.Run:
     """The run that this node belongs to; all nodes of one queued prompt share it."""
-    context = get_executing_context()
-    prompt_id = (context.prompt_id if context is not None else "") or _substitute_prompt_id()
+    prompt_id = current_run_id()
     run = _runs.setdefault(prompt_id, api.Run(prompt_id))
     while len(_runs) > _REMEMBERED_RUNS:
         _runs.popitem(last=False)

@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from ...core import Text, choices
+from ...core import SANDBOX_PROFILE, Text
 from .items import ItemRow, Outcome
 
 Language = Literal["en", "zh"]
@@ -125,7 +125,7 @@ def _spent(rows: Iterable[ItemRow]) -> dict[str, Decimal]:
 def _cost(row: ItemRow) -> Decimal | None:
     """What the pictures of a row have cost in its run; ``None``: nothing, or nobody has set a price."""
     end, price = row.end, row.end.item.price
-    if price is None or end.source not in _PAID_SOURCES or end.item.profile == choices.SANDBOX_PROFILE:
+    if price is None or end.source not in _PAID_SOURCES or end.item.profile == SANDBOX_PROFILE:
         return None
     return price.amount * end.pictures
 
