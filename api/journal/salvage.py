@@ -316,7 +316,9 @@ def _replace(directory: Path, store: Store, clock: Callable[[], float]) -> Datab
         with database.writing() as connection:
             for ruin in ruins:
                 for table, rows in _readable_rows(ruin, directory).items():
-                    _insert_missing(connection, table, rows)
+                    # A run that was forgotten since an earlier damage stays forgotten.
+                    if table is not run_items or ruin == path:
+                        _insert_missing(connection, table, rows)
             _complete_requests(connection)
             insert_pictures(connection, database.now(connection), store.side_cars())
             insert_tasks(connection, database.now(connection), store.tasks())

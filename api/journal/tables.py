@@ -191,7 +191,9 @@ limits = Table(
     Column("changed_at", Float, nullable=False),
 )
 
-# What became of each item of a run; see RunItem and ItemEnd. A row outlives its attempt, and may have none.
+# What became of each item of a run; see RunItem and ItemEnd. A row outlives its attempt, and may have none. Its columns
+# have neither NOT NULL nor a length: so SQLite's list of tables still fits into the first page of the file, and none is
+# lost with another page.
 run_items = Table(
     "run_items",
     _metadata,
@@ -199,28 +201,28 @@ run_items = Table(
     Column("node", LongText, primary_key=True),
     Column("item", Integer, primary_key=True),
     Column("part", Integer, primary_key=True),
-    Column("label", LongText, nullable=False),
-    Column("key", ShortText(64), nullable=False),
+    Column("label", LongText),
+    Column("key", LongText),
     # The journal id; empty for none.
-    Column("attempt", ShortText(40), nullable=False),
-    Column("endpoint", LongText, nullable=False),
-    Column("profile", LongText, nullable=False),
-    Column("take", Integer, nullable=False),
+    Column("attempt", LongText),
+    Column("endpoint", LongText),
+    Column("profile", LongText),
+    Column("take", Integer),
     # Pictures that were asked for, and pictures that came.
-    Column("wanted", Integer, nullable=False),
-    Column("outcome", _outcome, nullable=False),
-    Column("source", ShortText(12), nullable=False),
-    Column("pictures", Integer, nullable=False),
-    Column("billed", ShortText(12), nullable=False),
+    Column("wanted", Integer),
+    Column("outcome", _outcome),
+    Column("source", LongText),
+    Column("pictures", Integer),
+    Column("billed", LongText),
     # Of one picture, as decimal text: no database rounds it.
-    Column("price", ShortText(40)),
-    Column("currency", ShortText(12), nullable=False),
+    Column("price", LongText),
+    Column("currency", LongText),
     Column("error", LongText),
-    Column("file", LongText, nullable=False),
-    Column("created_at", Float, nullable=False),
-    Column("changed_at", Float, nullable=False),
-    Index("run_items_by_attempt", "attempt"),
-    Index("run_items_by_age", "created_at"),
+    Column("file", LongText),
+    Column("created_at", Float),
+    Column("changed_at", Float),
+    Index("items_by_attempt", "attempt"),
+    Index("items_by_age", "created_at"),
 )
 
 
@@ -233,16 +235,14 @@ def _add_run_items(connection: Connection) -> None:
     connection.execute(
         text(
             "CREATE TABLE run_items (run TEXT NOT NULL, node TEXT NOT NULL, item INTEGER NOT NULL,"
-            " part INTEGER NOT NULL, label TEXT NOT NULL, key VARCHAR(64) NOT NULL, attempt VARCHAR(40) NOT NULL,"
-            " endpoint TEXT NOT NULL, profile TEXT NOT NULL, take INTEGER NOT NULL, wanted INTEGER NOT NULL,"
-            " outcome VARCHAR(20) NOT NULL, source VARCHAR(12) NOT NULL, pictures INTEGER NOT NULL,"
-            " billed VARCHAR(12) NOT NULL, price VARCHAR(40), currency VARCHAR(12) NOT NULL, error TEXT,"
-            " file TEXT NOT NULL, created_at FLOAT NOT NULL, changed_at FLOAT NOT NULL,"
+            " part INTEGER NOT NULL, label TEXT, key TEXT, attempt TEXT, endpoint TEXT, profile TEXT, take INTEGER,"
+            " wanted INTEGER, outcome VARCHAR(20), source TEXT, pictures INTEGER, billed TEXT, price TEXT,"
+            " currency TEXT, error TEXT, file TEXT, created_at FLOAT, changed_at FLOAT,"
             " PRIMARY KEY (run, node, item, part))"
         )
     )
-    connection.execute(text("CREATE INDEX run_items_by_attempt ON run_items (attempt)"))
-    connection.execute(text("CREATE INDEX run_items_by_age ON run_items (created_at)"))
+    connection.execute(text("CREATE INDEX items_by_attempt ON run_items (attempt)"))
+    connection.execute(text("CREATE INDEX items_by_age ON run_items (created_at)"))
 
 
 # MIGRATIONS[n] changes schema version n + 1 to n + 2. An empty database gets the newest tables and none of these steps.

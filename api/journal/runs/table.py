@@ -97,7 +97,9 @@ def put_under_way(connection: Connection, now: float, item: RunItem, key: str, a
 
 def with_attempts(*columns: Any) -> Select[Any]:
     """A query of ``columns`` and of what :func:`settled` reads, over the rows and their attempts, if they have one."""
-    about = (attempts.c.state, attempts.c.owner, _stored.label("stored"))
+    # Counted only where it is read: SQLite takes longer for the counts of a month than for all the rest.
+    stored = case((run_items.c.outcome.in_(_OPEN), _stored)).label("stored")
+    about = (attempts.c.state, attempts.c.owner, stored)
     chosen: Select[Any] = select(*columns, *about)
     return chosen.select_from(run_items).outerjoin(attempts, attempts.c.id == run_items.c.attempt)
 

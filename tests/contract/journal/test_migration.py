@@ -292,3 +292,13 @@ def test_an_older_copy_without_run_items_is_migrated_by_a_look_at_the_task_list(
     assert journal.task_list.tasks() and journal.run_items.runs(9) == []
     journal.close()
     assert schema(place) == SCHEMA_VERSION
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("is_new", [False, True], ids=["migrated", "new"])
+def test_the_list_of_tables_is_in_the_first_page(is_new: bool, place: JournalSettings, tmp_path: Path) -> None:
+    """In a second page it would be lost with that one, and every table with it (see salvage.py)."""
+    settings = JournalSettings(tmp_path / "new") if is_new else place
+    opened(settings)
+    leaf_of_a_table = 13
+    assert (settings.directory / "journal.sqlite3").read_bytes()[100] == leaf_of_a_table

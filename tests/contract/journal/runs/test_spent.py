@@ -178,7 +178,7 @@ def test_rows_of_this_month_are_read_by_their_age(written: Written) -> None:
     [query] = [one for one in seen if "price" in one]
     with written.journal._transactions.reading() as (connection, _):
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", (0.0,) * query.count("?")).all()
-    assert any("run_items_by_age" in row[3] for row in plan), plan
+    assert any("items_by_age" in row[3] for row in plan), plan
     assert not [row for row in plan if row[3].startswith("SCAN")], plan
 
 
