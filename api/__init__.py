@@ -14,7 +14,10 @@ import requests
 
 from .catalog import (
     ENDPOINTS,
+    LABEL,
+    LABELS,
     ON_PARTIAL,
+    ORIGINALS,
     PROFILE,
     RETURN_THE_REST,
     TAKE,
@@ -73,7 +76,21 @@ if TYPE_CHECKING:
         Progress,
         TaskRef,
     )
-    from .journal import ItemRow, Journal, JournalError, Overview, RunSummary, Spent, Task
+    from .journal import (
+        Decision,
+        ErrorRecord,
+        ItemEnd,
+        ItemRow,
+        Journal,
+        JournalError,
+        Order,
+        Outcome,
+        Overview,
+        RunItem,
+        RunSummary,
+        Spent,
+        Task,
+    )
     from .journal.runs import report
     from .pixels import Pictures, Placement, Thumbnails, Upload, geometry, padding, tensors
     from .pixels.paste import locate, paste
@@ -83,12 +100,19 @@ if TYPE_CHECKING:
         BackgroundPoller,
         Batch,
         BatchOutcome,
+        Counts,
         Delivery,
+        Missing,
+        NodeItem,
+        NodeRun,
         PaidCall,
         Plan,
         Result,
+        Retry,
         Run,
+        end_of_error,
         fetch_task,
+        retry_of,
     )
     from .services import Service
     from .templates import TemplatePage, TemplateShelf
@@ -97,10 +121,15 @@ if TYPE_CHECKING:
 # The imports under TYPE_CHECKING again, for run time: from a package to its names, separated by blanks.
 _LAZY = {
     "core": "Budget CallCancelled CallHandle CancelToken Deadlines JournalSettings Progress TaskRef",
-    "journal": "ItemRow Journal JournalError Overview RunSummary Spent Task",
+    "journal": (
+        "Decision ErrorRecord ItemEnd ItemRow Journal JournalError Order Outcome Overview RunItem RunSummary Spent Task"
+    ),
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",
-    "purchase": "AbandonedCalls BackgroundPoller Batch BatchOutcome Delivery PaidCall Plan Result Run fetch_task",
+    "purchase": (
+        "AbandonedCalls BackgroundPoller Batch BatchOutcome Counts Delivery Missing NodeItem NodeRun PaidCall Plan "
+        "Result Retry Run end_of_error fetch_task retry_of"
+    ),
     "services": "Service",
     "templates": "TemplatePage TemplateShelf",
     "transport": "Diagnosis Sandbox wait_for_submits",

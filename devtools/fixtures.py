@@ -231,7 +231,7 @@ class _Shop:
         take = len(self.kept)
         if fault is not None:
             self.emulator.add_fault({"phase": fault[0], "do": fault[1]})
-        batch = Batch(self.journal, [self.paid(call, profile, take)], Run(f"run-{name}"))
+        batch = Batch(self.journal, [self.paid(call, profile, take)], Run(f"run-{name}").node().item())
         before = {task.journal_id for task in self.journal.task_list.tasks()}
         cancel, ended = CancelToken(), threading.Event()
         results: list[Result] = []
@@ -254,7 +254,7 @@ class _Shop:
             cancel.cancel()
         if delivered:
             _until(ended.is_set, name)
-            batch.delivered(results)
+            batch.end(results, delivered=True)
         _until(lambda: mine() is not None and mine().state == state, f"{name} is {state}")
         [row] = self._rows(mine().journal_id)
         shown = results[0].delivery.pictures if delivered and results[0].delivery else ()

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from api.catalog import declared_limits
 from api.journal.model import TRANSITIONS, Event, State
+from api.profiles.fields import PRICES
 from devtools import vectors
 from devtools.environment import ROOT
 from devtools.generators import help_pages, locales, node_list
 
 _ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 _BEGIN, _END = "<!-- dev.py generate: states -->\n", "<!-- end -->\n"
-_LIMITS = "<!-- dev.py generate: limits -->\n"
+_LIMITS, _PRICES = "<!-- dev.py generate: limits -->\n", "<!-- dev.py generate: prices -->\n"
 
 
 def generated() -> dict[Path, str]:
@@ -51,21 +52,27 @@ def _states() -> str:
 
 
 def _settings() -> dict[Path, str]:
-    """The pages of the settings with the table of the limits that endpoints declare between its marks."""
+    """The pages of the settings with their two tables: the limits that endpoints declare, and the prices."""
     pages: dict[Path, str] = {}
-    for name, head, none, language in (
-        ("settings.md", "| variable | meaning | default |", "none", "en"),
-        ("settings.zh-CN.md", "| 变量 | 含义 | 默认值 |", "无", "zh"),
+    for name, limits_head, prices_head, none, language in (
+        ("settings.md", "| variable | meaning | default |", "| setting | a picture of |", "none", "en"),
+        ("settings.zh-CN.md", "| 变量 | 含义 | 默认值 |", "| 设置 | 每张图片的价格 |", "无", "zh"),
     ):
-        rows = [
+        limits = [
             f"| `REMOTE_IMAGE_{limit.setting.upper()}` | {getattr(limit.label, language)} | {limit.default or none} |"
             for limit in declared_limits()
         ]
-        table = "\n".join([head, "| --- | --- | --- |", *rows, ""])
+        prices = [f"| `{setting}` | {getattr(endpoint.shown, language)} |" for setting, endpoint in PRICES.items()]
         page = ROOT / "docs" / name
-        before, begin, rest = page.read_text(encoding="utf-8").partition(_LIMITS)
-        pages[page] = "".join([before, begin, table, *rest.partition(_END)[1:]])
+        text = _with_table(page.read_text(encoding="utf-8"), _LIMITS, [limits_head, "| --- | --- | --- |", *limits])
+        pages[page] = _with_table(text, _PRICES, [prices_head, "| --- | --- |", *prices])
     return pages
+
+
+def _with_table(page: str, mark: str, lines: list[str]) -> str:
+    """The page with these lines between ``mark`` and the next end mark."""
+    before, begin, rest = page.partition(mark)
+    return "".join([before, begin, "\n".join([*lines, ""]), *rest.partition(_END)[1:]])
 
 
 def is_up_to_date(path: Path, text: str) -> bool:

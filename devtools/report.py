@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None, env: Mapping[str, str] = os.environ,
     try:
         call = _call(options, api.Profiles(env, lambda: parser.error("no sandbox")))
         with closing(api.Journal(api.JournalSettings(directory=out / "report-journal"))) as journal:
-            batch = api.Batch(journal, [call], api.Run("report"))
+            batch = api.Batch(journal, [call], api.Run("report").node().item())
             if batch.plan.buy:
                 print(scrub(f"{call.service.base_url}: 1 picture will be paid, or a whole set.", env), flush=True)
                 if not options.yes and input("Send it? [y/N] ").strip().lower() not in ("y", "yes"):
@@ -112,7 +112,7 @@ def _run(batch: api.Batch, log: io.StringIO) -> tuple[bool, list[str]]:
     if not ended.done() or ended.exception():
         return False, ["Interrupted, or failed: " + (repr(ended.exception()) if ended.done() else "not ended in 5 s")]
     result = ended.result()
-    batch.delivered([result])
+    batch.end([result], delivered=True)
     errors = [*filter(None, [result.error]), *(result.delivery.errors if result.delivery else ())]
     paragraphs = [f"{type(error).__name__}, billed: {error.billed}: {error.text().en}" for error in errors]
     if result.delivery:

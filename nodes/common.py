@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from comfy_api.latest import io
@@ -32,42 +30,11 @@ class RemoteNode(io.ComfyNode):
         return True if problem is None else str(problem)
 
 
-class PartialNode(RemoteNode):
-    """A node that may return what came, and leave the rest for later."""
-
-    @classmethod
-    def fingerprint_inputs(cls, **known: object) -> int:
-        """How many runs with these widgets' values left pictures that may still come.
-
-        ComfyUI runs a node again if its fingerprint has changed: after an incomplete run, queueing again looks for the
-        missing pictures, free of charge. After a complete run it stays the same: with a new fingerprint the paid nodes
-        behind this one would run, and buy, again.
-
-        Args:
-            known: the widgets' values; ``None`` for one that comes over a wire: ComfyUI does not know it yet, and it
-                counts as equal to any value.
-        """
-        incomplete_runs = _incomplete_runs.items()
-        return sum(
-            times for widgets, times in incomplete_runs if all(known.get(name) in (None, was) for name, was in widgets)
-        )
-
-
-# Incomplete runs by the names and values of their widgets.
-_incomplete_runs: Counter[frozenset[tuple[str, object]]] = Counter()
-
-
-def leave_for_later(**widgets: object) -> None:
-    """Note that a run with these values is incomplete; see :meth:`PartialNode.fingerprint_inputs`."""
-    _incomplete_runs[frozenset(widgets.items())] += 1
-
-
 class Notes:
     """The notes of one run of a node, shown below it until the next run; equal notes are shown once."""
 
     def __init__(self, notes: Sequence[Text] = ()) -> None:
         self._notes: list[Text] = list(notes)
-        self._account: host.RunCounts | None = None
 
     def add(self, note: Text) -> None:
         # Worker threads call this, too: list.append() is atomic, and ui() drops repetitions.
@@ -76,29 +43,17 @@ class Notes:
     def extend(self, notes: Sequence[Text]) -> None:
         self._notes.extend(notes)
 
-    def close(self, bought: host.Bought) -> None:
-        """Add the notes and the counts of a purchase."""
-        self.extend(bought.notes)
-        self._account = bought.account
-
     def ui(self) -> dict[str, list[Any]]:
-        """The node's ``ui`` output, and a line in the log for each note.
+        """The node's ``ui`` output: ``text``, each note with a line in English and one in Chinese.
 
-        ``text``: the notes, each with a line in English and one in Chinese. ``account``: after a purchase, its counts.
+        Each note is logged, too.
+
         ComfyUI merges the outputs of mapped lists, so the keys must be the same for each, and the values lists.
         """
         unique = list(dict.fromkeys(self._notes))
         for note in unique:
             pack_logger().info("%s", note.en)
-        output: dict[str, list[Any]] = {"text": [str(note) for note in unique]}
-        return output if self._account is None else {**output, "account": [asdict(self._account)]}
-
-
-async def buy_pictures(calls: Sequence[api.PaidCall], notes: Notes, **options: Any) -> list[api.tensors.Pixels]:
-    """Buy all pictures of a node's calls; returns them in the order of the calls. ``options``: see :func:`host.buy`."""
-    bought = await host.buy(calls, **options)
-    notes.close(bought)
-    return pictures_of(bought.deliveries)
+        return {"text": [str(note) for note in unique]}
 
 
 def pictures_of(deliveries: Sequence[api.Delivery]) -> list[api.tensors.Pixels]:
@@ -112,18 +67,17 @@ def size_of(pixels: api.tensors.Pixels) -> tuple[int, int]:
     return width, height
 
 
-def check_one_size(deliveries: Sequence[api.Delivery]) -> None:
-    """Check that all pictures have one size, as an IMAGE batch needs; they are not resized.
+def sizes_differ(deliveries: Sequence[api.Delivery]) -> ServiceError | None:
+    """The error that the pictures have several sizes, so that they are no IMAGE batch; ``None`` if they have one.
 
-    Raises:
-        ServiceError: the sizes differ. It names the tasks, whose pictures Remote Task Result returns as a list.
+    It names the tasks, whose pictures Remote Task Result returns as a list.
     """
     sizes = sorted({size_of(picture) for picture in pictures_of(deliveries)})
     if len(sizes) <= 1:
-        return
+        return None
     listed = ", ".join(f"{width}×{height}" for width, height in sizes)
     tasks = ", ".join(delivery.task.task_id for delivery in deliveries if delivery.task is not None)
-    raise ServiceError(
+    return ServiceError(
         Text(
             f"The pictures came in different sizes ({listed}) and cannot form one batch.",
             f"返回的图片尺寸不一（{listed}），无法组成一个批次。",

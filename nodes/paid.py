@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from comfy_api.latest import io
+from comfy_execution.utils import get_executing_context
 
 from .. import api
-from ..api import ENDPOINTS, ON_PARTIAL, PROFILE, RETURN_THE_REST, TAKE, InvalidInputError, Text, checked_values
-from .comfy import host
-from .common import (
-    Notes,
-    PartialNode,
-    RemoteNode,
-    buy_pictures,
-    check_one_size,
-    check_result_fits_memory,
-    leave_for_later,
-    note_other_size,
-    size_of,
+from ..api import (
+    ENDPOINTS,
+    LABEL,
+    LABELS,
+    ON_PARTIAL,
+    ORIGINALS,
+    PROFILE,
+    RETURN_THE_REST,
+    TAKE,
+    InvalidInputError,
+    ServiceError,
+    Text,
+    checked_values,
 )
+from .comfy import host
+from .comfy.buying import MISSING, PaidItem
+from .common import Notes, RemoteNode, check_result_fits_memory, note_other_size, size_of, sizes_differ
 from .schema import schema_of
 
 # Index of the output `placement`.
@@ -43,34 +49,81 @@ class PaidNode(RemoteNode):
         return schema_of(cls.NODE, hidden)
 
     @classmethod
+    def fingerprint_inputs(cls, **known: object) -> int:
+        """A number that changes when queueing again would do something else for a picture that is missing.
+
+        ComfyUI runs the node, and everything behind it, again if it has changed.
+        """
+        context = get_executing_context()
+        return MISSING.fingerprint(str(context.node_id) if context is not None else "", known)
+
+    @classmethod
     async def execute(cls, **inputs: Any) -> io.NodeOutput:
         node, notes = cls.NODE, Notes()
+        ui: dict[str, list[Any]] = {"outpaint_preview": []} if node.shows_original else {}
+        keeps_going = inputs.get(ON_PARTIAL.id) == RETURN_THE_REST
+        images = _images(node, inputs)
+        item = PaidItem(
+            cls.ENDPOINT,
+            _decisive(node, inputs),
+            keeps_going=keeps_going,
+            label=_label(inputs.get(LABEL.id)),
+            images=images,
+        )
+        try:
+            outputs = await cls._outputs(item, inputs, images, notes, ui)
+        except (host.Interrupted, asyncio.CancelledError) as why:
+            item.interrupt(why)
+            raise
+        except Exception as problem:
+            error = await item.fail(problem)
+            if not item.keeps_going:
+                raise error from None if error is problem else problem
+            notes.extend(_named(item, [error.text()]))
+            outputs = [host.blocked_output()] * len(node.outputs)
+        finally:
+            item.leave()
+        return io.NodeOutput(*outputs, ui={**notes.ui(), "account": [item.account.ui()], **ui})
+
+    @classmethod
+    async def _outputs(
+        cls, item: PaidItem, inputs: Mapping[str, Any], images: Any, notes: Notes, ui: dict[str, list[Any]]
+    ) -> list[Any]:
+        """The values of the outputs: of what came, or blockers if nothing came and the node keeps going.
+
+        Args:
+            ui: gets the preview of the original.
+        """
+        node = cls.NODE
         values = checked_values(node.widgets, inputs)
         given = _given(node, inputs, values, notes)
-        plan = await host.off_loop(node.plan, given)
-        if plan.size is not None:
-            check_result_fits_memory(*plan.size, plan.pictures)
-        if plan.no_placement is not None and _is_linked(cls.hidden.prompt, cls.hidden.unique_id, _PLACEMENT_SLOT):
-            raise InvalidInputError(plan.no_placement)
-        # Off the loop, because resolving the profile may start the sandbox.
-        service = await host.off_loop(host.profiles().service, inputs[PROFILE.id], cls.ENDPOINT)
-        planned = [call for make in plan.calls for call in await host.off_loop(make)]
-        pictures = await buy_pictures(
-            [_paid_call(service, call, values[TAKE.id]) for call in planned],
-            notes,
-            accept_partial=values.get(ON_PARTIAL.id) == RETURN_THE_REST,
-            **({"check": check_one_size} if node.needs_one_size else {}),
-            later=partial(leave_for_later, **_decisive(node, inputs)),
-        )
-        outputs = await _outputs(node, plan, pictures, notes)
-        ui = notes.ui()
+        item.wants(_wanted(given))
+        async with item.turn():
+            plan = await host.off_loop(node.plan, given)
+            item.wants(plan.pictures)
+            if plan.size is not None:
+                check_result_fits_memory(*plan.size, plan.pictures)
+            if plan.no_placement is not None and _is_linked(cls.hidden.prompt, cls.hidden.unique_id, _PLACEMENT_SLOT):
+                raise InvalidInputError(plan.no_placement)
+            # Off the loop, because resolving the profile may start the sandbox.
+            service = await host.off_loop(host.profiles().service, inputs[PROFILE.id], cls.ENDPOINT)
+            planned = [await host.off_loop(make) for make in plan.calls]
+            await item.prepare([_paid_call(service, call, values[TAKE.id]) for calls in planned for call in calls])
+        outcome = await item.buy()
+        came = _Came.of(node, [image for image, calls in enumerate(planned) for _ in calls], outcome.results)
+        error = item.error(outcome) or came.sizes_differ
+        await item.end(outcome, delivered=error is None)
+        if error is not None and not item.keeps_going:
+            raise error
+        notes.extend(_named(item, [*outcome.notes(), *([error.text()] if error is not None else [])]))
         if node.shows_original:
             ui["outpaint_preview"] = await host.off_loop(lambda: host.preview(given.images[0]))
-        return io.NodeOutput(*outputs, ui=ui)
-
-
-class _PartialPaidNode(PaidNode, PartialNode):
-    """A paid node with the widget ``on_partial``."""
+        if not came.pictures:
+            return [host.blocked_output()] * len(node.outputs)
+        outputs = await _values(node, plan, came, images, notes)
+        if node.outputs[-1] is LABELS:
+            outputs.append(_labels(item.label, came, len(planned)))
+        return outputs
 
 
 def paid_nodes() -> list[type[io.ComfyNode]]:
@@ -79,18 +132,41 @@ def paid_nodes() -> list[type[io.ComfyNode]]:
 
 
 def _node_class(endpoint: api.AnyEndpoint, node: api.PaidNode) -> type[io.ComfyNode]:
-    # Of the abstract classes alone: a subclass of a node that ComfyUI has used inherits its cached return types.
-    base = _PartialPaidNode if ON_PARTIAL.id in [widget.id for widget in node.widgets] else PaidNode
-    return type(node.node_id, (base,), {"ENDPOINT": endpoint, "NODE": node, "__module__": __name__})
+    # Of the abstract class: a subclass of a node that ComfyUI has used inherits its cached return types.
+    return type(node.node_id, (PaidNode,), {"ENDPOINT": endpoint, "NODE": node, "__module__": __name__})
 
 
 def _given(node: api.PaidNode, inputs: Mapping[str, Any], values: Mapping[str, Any], notes: Notes) -> api.Given:
     """What the node was given; notes say what the conversion of its images changes."""
-    image = next((inputs[one.id] for one in node.inputs if isinstance(one, api.Socket) and one.type == "IMAGE"), None)
+    image = _images(node, inputs)
     images = None if image is None else api.Pictures(image)
     if images is not None:
         notes.extend(images.notes)
     return api.Given(values, images, inputs.get("mask"), inputs.get("placement"), notes.add)
+
+
+def _images(node: api.PaidNode, inputs: Mapping[str, Any]) -> Any:
+    """The IMAGE of the first input of that type; ``None`` for a node without one."""
+    sockets = (one.id for one in node.inputs if isinstance(one, api.Socket) and one.type == "IMAGE")
+    return next((inputs[id_] for id_ in sockets), None)
+
+
+def _wanted(given: api.Given) -> int:
+    """How many pictures the item wants at most."""
+    images = 1 if given.sent is None else len(given.images)
+    return images * int(given.values.get("variants", 1)) * int(given.values.get("img_count", 1))
+
+
+# Characters of a label that are kept.
+_LABEL_LENGTH = 200
+
+
+def _label(value: object) -> str | None:
+    """The value of the input ``label`` as one line without control characters; ``None`` if it is not connected."""
+    if value is None:
+        return None
+    line = " ".join(str(value).split())
+    return "".join(character for character in line if character.isprintable())[:_LABEL_LENGTH]
 
 
 def _paid_call(service: api.Service, call: api.PlannedCall, take: int) -> api.PaidCall:
@@ -105,23 +181,60 @@ def _decisive(node: api.PaidNode, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: inputs[name] for name in ids if name in inputs}
 
 
-async def _outputs(
-    node: api.PaidNode, plan: api.NodePlan, pictures: list[api.tensors.Pixels], notes: Notes
-) -> list[Any]:
-    """The values of the node's outputs, with notes about sizes."""
-    came = size_of(pictures[0])
+@dataclass(frozen=True)
+class _Came:
+    """The pictures that the node returns, in order, and for each the index of its input image.
+
+    ``sizes_differ``: the error that others came in another size, and are left out; they are not lost.
+    """
+
+    pictures: list[api.tensors.Pixels]
+    of_images: list[int]
+    sizes_differ: ServiceError | None = None
+
+    @classmethod
+    def of(cls, node: api.PaidNode, of_calls: Sequence[int], results: Sequence[api.Result]) -> _Came:
+        """``of_calls``: the index of the input image of each call."""
+        deliveries = [(image, each.delivery) for image, each in zip(of_calls, results, strict=True) if each.delivery]
+        found = [(image, picture) for image, delivery in deliveries for picture in delivery.pictures]
+        problem = sizes_differ([delivery for _, delivery in deliveries]) if node.needs_one_size else None
+        if problem is not None:
+            found = [(image, picture) for image, picture in found if size_of(picture) == size_of(found[0][1])]
+        return cls([picture for _, picture in found], [image for image, _ in found], problem)
+
+
+async def _values(node: api.PaidNode, plan: api.NodePlan, came: _Came, images: Any, notes: Notes) -> list[Any]:
+    """The values of the node's outputs but ``label``, with notes about sizes. ``images``: its input."""
+    pictures = came.pictures
+    size = size_of(pictures[0])
     if plan.size is not None:
-        note_other_size(notes, came, plan.size)
+        note_other_size(notes, size, plan.size)
     if node.outputs[0].is_list:
         return [await host.off_loop(api.tensors.image_tensors, pictures)]
     if node.resizes:
-        pictures = await host.off_loop(_in_one_size, pictures, came, notes)
+        pictures = await host.off_loop(_in_one_size, pictures, size, notes)
     outputs: list[Any] = [await host.off_loop(api.tensors.image_tensor, pictures)]
     if plan.frame is not None:
-        mask, placement = await host.off_loop(plan.frame, *came)
+        mask, placement = await host.off_loop(plan.frame, *size, came.of_images)
         missing = plan.no_placement
         outputs += [mask, placement if missing is None else host.blocked_output(missing)]
+    if node.outputs[-1] is ORIGINALS:
+        is_whole = came.of_images == list(range(len(images)))
+        outputs.append(images if is_whole else images[came.of_images])
     return outputs
+
+
+def _labels(label: str, came: _Came, images: int) -> list[str]:
+    """The label of each picture: the item's; in a batch with the number of the image."""
+    if not label or images == 1:
+        return [label] * len(came.pictures)
+    return [f"{label}_{index + 1}" for index in came.of_images]
+
+
+def _named(item: PaidItem, notes: Sequence[Text]) -> list[Text]:
+    """The notes, with the item's number and label before each if it has any."""
+    name = item.name()
+    return [note if name is None else Text(f"{name.en}: {note.en}", f"{name.zh}：{note.zh}") for note in notes]
 
 
 def _in_one_size(

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from .. import api
 from ..api import ConfigurationError, Text, local
 from .comfy import host
+from .comfy.buying import current_run_id
 from .comfy.display import PreviewFile
 from .comfy.reports import save_report
 from .outpaint import without_billing
@@ -28,7 +29,7 @@ class RemoteSetReport(io.ComfyNode):
     @classmethod
     @without_billing
     async def execute(cls, after: object) -> io.NodeOutput:
-        account, files = await host.off_loop(_report, host.current_run_id())
+        account, files = await host.off_loop(_report, current_run_id())
         api.pack_logger().info("%s", account.en)
         return io.NodeOutput(ui={"text": [str(account)], "report": files})
 

@@ -81,6 +81,9 @@ def _input(one: Socket | ProfileWidget | api.Widget) -> io.Input:
     tooltip = one.help.en
     made: io.Input
     match one:
+        case Socket(type="STRING"):
+            # `force_input`: a socket without a widget.
+            made = io.String.Input(one.id, optional=one.optional, force_input=True, tooltip=tooltip)
         case Socket():
             # With the link in the place of its value the node runs once, behind all items of a list, and also behind
             # items that were blocked.

@@ -49,7 +49,10 @@ class RemoteTaskResult(RemoteNode):
         if delivery.errors:
             _incomplete_fetches[task_id] += 1
         pictures = pictures_of([delivery])
-        return io.NodeOutput(await host.off_loop(api.tensors.image_tensors, pictures), ui=Notes(outcome.notes()).ui())
+        known = await host.off_loop(journal.task_list.task, delivery.journal_id)
+        labels = ["" if known is None else known.label] * len(pictures)
+        images = await host.off_loop(api.tensors.image_tensors, pictures)
+        return io.NodeOutput(images, labels, ui=Notes(outcome.notes()).ui())
 
 
 def _service(journal: api.Journal, profile: str, endpoint: str, wanted: str) -> api.Service:

@@ -20,8 +20,8 @@ from .endpoints import (
     volcengine_outpaint,
 )
 from .local import OUTPAINT_PASTE_BACK, OUTPAINT_PLACEMENT, SET_REPORT, task_result
-from .node import Given, Node, NodePlan, Output, PaidNode, PlannedCall, Socket
-from .outpainting import checked_placement, fills_canvas, note_resized
+from .node import LABEL, LABELS, Given, Node, NodePlan, Output, PaidNode, PlannedCall, Socket
+from .outpainting import ORIGINALS, checked_placement, fills_canvas, note_resized
 from .result_options import AigcMeta, LogoInfo, ResultOption
 from .widgets import (
     ON_PARTIAL,

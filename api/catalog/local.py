@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ..core import FILLS, OUTPUT_SIZES, PASTE_MODES, Fill, OutputSize, PasteMode, Position, Text
-from .node import Node, Output, Socket, image_input
+from .node import LABELS, Node, Output, Socket, image_input
 from .outpainting import ALIASES, PLACEMENT, POSITION, RATIO
 from .widgets import PROFILE, BooleanWidget, ComboWidget, FloatWidget, IntWidget, StringWidget
 
@@ -325,6 +325,7 @@ def task_result(endpoints: Sequence[str]) -> Node:
                 Text("The pictures, each in its own size.", "取回的图片，保持各自尺寸。"),
                 is_list=True,
             ),
+            LABELS,
         ),
     )
 

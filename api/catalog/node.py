@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..core import RemoteImageError, Text
-from .widgets import ProfileWidget, Widget, widgets_of
+from .widgets import ON_PARTIAL, ProfileWidget, Widget, widgets_of
 from .wire import WireRequest, checked
 
 if TYPE_CHECKING:
@@ -42,6 +42,31 @@ class Output:
     label: Text
     help: Text
     is_list: bool = False
+
+
+LABEL = Socket(
+    "label",
+    "STRING",
+    Text("label", "标签"),
+    Text(
+        "A name for this item (a file name, a SKU), shown in Remote tasks, errors and reports. The same request under "
+        "another label is the same purchase.",
+        "本项的名称（文件名、货号等），显示在远程任务、错误信息和报告中。相同请求换用其他标签仍是同一次购买。",
+    ),
+    optional=True,
+)
+LAST_INPUTS: tuple[Socket | Widget, ...] = (replace(ON_PARTIAL, optional=True), LABEL)
+"""The last inputs of every paid node. Two nodes had ``on_partial`` before: they end with ``LABEL`` alone."""
+LABELS = Output(
+    "STRING",
+    Text("label", "标签"),
+    Text(
+        "For each picture the label of its item; the images of a batch are numbered.",
+        "每张图片所属项的标签；批次中的图片按序号区分。",
+    ),
+    is_list=True,
+)
+"""The last output of a node whose pictures are a list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,16 +161,17 @@ class NodePlan:
 
     Args:
         calls: each makes the calls for one image, and may take long: it reads pixels.
-        pictures: how many they bring.
+        pictures: how many they bring at most.
         size: width and height of each picture; ``None``: the service chooses.
-        frame: returns the outputs behind the picture, ``mask`` and ``placement``, for pictures of a width and height.
+        frame: returns the outputs behind the picture, ``mask`` and ``placement``, for pictures of a width and height;
+            its last argument has, for each picture, the index of its input image.
         no_placement: why ``frame`` returns no placement, for an error if that output is connected; ``None`` if it does.
     """
 
     calls: Sequence[Callable[[], Sequence[PlannedCall]]]
     pictures: int
     size: tuple[int, int] | None = None
-    frame: Callable[[int, int], tuple[torch.Tensor, Placement | None]] | None = None
+    frame: Callable[[int, int, Sequence[int]], tuple[torch.Tensor, Placement | None]] | None = None
     no_placement: Text | None = None
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -51,10 +51,19 @@ PLACEMENT = Output(
 ALIASES = ("outpaint", "outpainting", "uncrop", "extend", "expand image", "扩图", "外扩", "智能扩图")
 """Words by which the node search finds an outpaint node."""
 
+ORIGINALS = Output(
+    "IMAGE",
+    Text("originals", "原图"),
+    Text(
+        "The input images whose pictures came, one for each picture: for Outpaint Paste Back.",
+        "已返回图片所对应的输入图片，每张图片一张：供「原图贴回」使用。",
+    ),
+)
 OUTPUTS = (
     Output("IMAGE", Text("image", "图片"), Text("The extended pictures.", "扩展后的图片。")),
     Output("MASK", Text("mask", "遮罩"), Text("1 where pixels are new.", "新生成的像素处为 1。")),
     PLACEMENT,
+    ORIGINALS,
 )
 
 
@@ -227,7 +236,7 @@ def placed_plan(
         pictures: for each image.
     """
 
-    def frame(width: int, height: int) -> tuple[torch.Tensor, Placement]:
+    def frame(width: int, height: int, of_images: Sequence[int]) -> tuple[torch.Tensor, Placement]:
         came = placement.followed_to(width, height)
         return pixels.placement_mask(came), came
 

@@ -171,9 +171,8 @@ def plan_by_mask(given: Given, limits: Size | None, make: MakeRequest) -> NodePl
         uploads = [canvas, pixels.Upload.of(lambda: sent_masks[index])]
         return _calls(uploads, {}, seeds, sent[0] * sent[1], make)
 
-    def frame(width: int, height: int) -> tuple[torch.Tensor, Placement | None]:
-        # One mask for each picture, or a single one for all.
-        at_size = pixels.mask_at_size(mask, width, height, len(seeds))
+    def frame(width: int, height: int, of_images: Sequence[int]) -> tuple[torch.Tensor, Placement | None]:
+        at_size = pixels.mask_at_size(mask, width, height, of_images)
         return at_size, None if placement is None else placement.followed_to(width, height)
 
     return NodePlan(

@@ -191,9 +191,10 @@ ON_PARTIAL = ComboWidget(
     "on_partial",
     Text("on_partial", "部分失败时"),
     Text(
-        "When some pictures fail: stop with an error that names the task, "
-        "or return the finished ones and say what is missing.",
-        "部分图片失败时：error 报错并给出任务编号；return the rest 返回已完成的图片并说明缺少哪些。",
+        "`error`: after the first failure nothing more is submitted, and the node fails. `return the rest`: all else "
+        "is bought, what came is returned in order, and in a list the nodes behind skip an item without a picture.",
+        "error：首次失败后不再提交，节点报错。return the rest：其余照常购买，已返回的图片按顺序输出；"
+        "列表中没有图片的项会被后续节点跳过。",
     ),
     "error",
     ("error", RETURN_THE_REST),

@@ -19,7 +19,15 @@ class CallCancelled(Exception):
 
 
 class NotSubmitted(Exception):
-    """Another call of the batch failed before this one was submitted, so that this one is not submitted."""
+    """A call is not submitted, for a reason outside of it.
+
+    Args:
+        error: says why; ``None``: another call of the node has failed.
+    """
+
+    def __init__(self, error: RemoteImageError | None = None) -> None:
+        super().__init__()
+        self.error = error
 
 
 class CancelToken:

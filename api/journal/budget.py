@@ -42,10 +42,7 @@ def check_budget(connection: Connection, now: float, purchase: Purchase, journal
     Raises:
         QuotaError: the budget does not hold these pictures.
     """
-    # Attempts count by profile name or by account: after a renamed profile (same account), and after one that was
-    # removed and entered again (same name), what was spent before still counts.
-    spent_by = or_(attempts.c.profile == purchase.profile, attempts.c.account == purchase.account)
-    budget, others = purchase.budget, and_(spent_by, attempts.c.id != journal_id)
+    budget, others = purchase.budget, and_(_spent_by(purchase), attempts.c.id != journal_id)
     if budget.per_run is not None and purchase.prompt_id:
         counted = _counted(connection, and_(others, attempts.c.prompt_id == purchase.prompt_id))
         if counted + purchase.pictures > budget.per_run:
@@ -54,6 +51,23 @@ def check_budget(connection: Connection, now: float, purchase: Purchase, journal
         counted = _counted(connection, and_(others, _today(now)))
         if counted + purchase.pictures > budget.per_day:
             raise _used_up_error(purchase, counted, budget.per_day, _A_DAY, "pictures_per_day")
+
+
+def budget_left(connection: Connection, now: float, purchase: Purchase) -> int | None:
+    """How many more pictures the budget of the run and of the day holds; ``None``: no limit. Reserves nothing."""
+    budget, mine = purchase.budget, _spent_by(purchase)
+    left = []
+    if budget.per_run is not None and purchase.prompt_id:
+        left.append(budget.per_run - _counted(connection, and_(mine, attempts.c.prompt_id == purchase.prompt_id)))
+    if budget.per_day is not None:
+        left.append(budget.per_day - _counted(connection, and_(mine, _today(now))))
+    return max(0, min(left)) if left else None
+
+
+def _spent_by(purchase: Purchase) -> ColumnElement[bool]:
+    # Attempts count by profile name or by account: after a renamed profile (same account), and after one that was
+    # removed and entered again (same name), what was spent before still counts.
+    return or_(attempts.c.profile == purchase.profile, attempts.c.account == purchase.account)
 
 
 def counted_today(connection: Connection, now: float) -> dict[tuple[str, str], int]:
@@ -247,6 +261,11 @@ class Limiter:
         with self._transactions.writing() as (connection, now):
             release_unsent(connection, now, self._leases.living(connection, now))
             check_budget(connection, now, purchase)
+
+    def budget_left(self, purchase: Purchase) -> int | None:
+        """How many more pictures the budget holds; ``None``: no limit. The sandbox has none."""
+        with self._transactions.reading() as (connection, now):
+            return budget_left(connection, now, purchase)
 
     def admit(self, claim: Claim, purchase: Purchase, cancel: CancelToken) -> None:
         """Wait until the limiter has room; then take a place and reserve the pictures, in the transaction that checks.

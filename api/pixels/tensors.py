@@ -274,10 +274,10 @@ def placement_mask(placement: Placement) -> torch.Tensor:
     return mask_tensor(mask_around(placement, np.float32(1)))
 
 
-def mask_at_size(mask: torch.Tensor, width: int, height: int, repeats: int = 1) -> torch.Tensor:
+def mask_at_size(mask: torch.Tensor, width: int, height: int, chosen: Sequence[int] = (0,)) -> torch.Tensor:
     """A MASK as (B, height, width) float32: at that size already as it is, else resized (bilinear, antialiased).
 
-    Each mask of a batch is repeated ``repeats`` times in a row; a single mask stays one, for every picture.
+    ``chosen``: the indices of the masks of a batch to return, in this order; a single mask stays one, for all pictures.
     """
     import torch
 
@@ -285,7 +285,7 @@ def mask_at_size(mask: torch.Tensor, width: int, height: int, repeats: int = 1) 
         mask = mask.unsqueeze(0)
     mask = mask.float()
     if mask.shape[0] > 1:
-        mask = mask.repeat_interleave(repeats, dim=0)
+        mask = mask[list(chosen)]
     if tuple(mask.shape[1:]) == (height, width):
         return mask
     resized = torch.nn.functional.interpolate(

@@ -12,28 +12,30 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from ..catalog import DeclaredLimit, declared_limits
+from ..catalog import AnyEndpoint, DeclaredLimit, declared_limits
 from ..core import DEFAULT_PROFILE, SANDBOX_PROFILE, ConfigurationError, Provider, Secret, Text
 from ..transport import Diagnosis, origin
 from .check import check_profile
 from .fields import (
     KEY_CHECKS,
+    PRICES,
+    PRICES_CURRENCY,
     PROVIDERS,
     SETTING_CHECKS,
     SETTINGS,
     WITH_THE_KEY,
     BadValueError,
-    Retired,
     Value,
     bases_of,
+    in_digits,
     is_bound_to,
     left_out,
     profile_name,
-    retired_in,
     same_name,
 )
 from .file import SECRETS, ProfileFile, StaleRevisionError, StoredProfile
 from .resolve import Profiles
+from .retired import Retired, retired_in
 
 _MOST_PROFILES = 100
 
@@ -89,6 +91,7 @@ class ShownProfiles:
         profiles: ``default`` first, ``sandbox`` last.
         defaults: for each setting, the value that applies where a profile sets none.
         limits: those that endpoints declare, and whose account they are of.
+        prices: the settings of the prices, and the endpoint that each is of.
         told: what the user has to know about the change that was just made.
     """
 
@@ -97,6 +100,7 @@ class ShownProfiles:
     profiles: tuple[ShownProfile, ...]
     defaults: Mapping[str, Value]
     limits: Mapping[DeclaredLimit, Provider]
+    prices: Mapping[str, AnyEndpoint]
     told: tuple[Text, ...] = ()
 
 
@@ -123,6 +127,7 @@ class ProfileEditor:
             (*shown, self._shown(SANDBOX_PROFILE, None)),
             {name: self._default(name) for name in SETTINGS},
             declared_limits(),
+            PRICES,
             tuple(told),
         )
 
@@ -242,6 +247,8 @@ class ProfileEditor:
             entry["settings"].pop(name, None)
             if checked not in (None, ""):
                 entry["settings"][name] = checked
+        if not settings.keys().isdisjoint({*PRICES, PRICES_CURRENCY}):
+            _check_prices(entry["settings"])
         self._forget_keys_of_other_addresses(entry, keys, told)
         for name, value in keys.items():
             key = _checked(name, KEY_CHECKS.get(name), value)
@@ -314,6 +321,15 @@ class ProfileEditor:
                 )
 
 
+def _check_prices(settings: Mapping[str, Any]) -> None:
+    """Raise RefusedEditError if an amount is not valid (edited by hand), or has no currency."""
+    for name in PRICES:
+        if _checked(name, SETTINGS[name].check, settings.get(name)) and not settings.get(PRICES_CURRENCY):
+            raise RefusedEditError(
+                Text(f"{name} needs {PRICES_CURRENCY}, too.", f"填写 {name} 时还需填写 {PRICES_CURRENCY}。")
+            )
+
+
 def _forgotten(name: str) -> Text:
     return Text(
         f"Its address changed, so the key {name} was forgotten: enter it again.",
@@ -378,6 +394,8 @@ def _own_value(stored: StoredProfile | None, name: str) -> Value:
     """The profile's own value of a setting, as far as it may be shown; "" or ``None`` where it has none."""
     unset = SETTINGS[name].unset
     value = stored.settings.get(name, unset) if stored is not None else unset
+    if name in PRICES:
+        value = in_digits(value)
     if isinstance(value, str) and (name == "proxy" or name.endswith("_base_url")):
         # A user may have written an address with a login into the file.
         value = re.sub(r".*@", "***@", value)

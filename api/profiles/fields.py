@@ -10,16 +10,17 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from datetime import date
+from decimal import Decimal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import ValidationError
 from requests import RequestException
 
-from ..catalog import AigcMeta, LogoInfo, ResultOption, declared_limits
-from ..core import SANDBOX_PROFILE, SETTINGS_DIALOG, Provider, Text, shortened
+from ..catalog import ENDPOINTS, AigcMeta, AnyEndpoint, LogoInfo, ResultOption, declared_limits
+from ..core import SANDBOX_PROFILE, Provider, Text
 from ..transport import NO_PROXY, base_of, climbs, is_loopback
-from .file import SECRETS, StoredProfile, bare_key
+from .file import SECRETS, bare_key
 
 HIDREAM_BASE_URL = "https://www.hidreamai.com"
 HIDREAM_EC_BASE_URL = "https://hidreamai.com"
@@ -225,6 +226,50 @@ def proxy(value: object) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
+def in_digits(value: object) -> object:
+    """A number of JSON as the text that it was written as, without an exponent; any other value as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return format(Decimal(repr(value)), "f")
+
+
+def amount(value: object) -> str:
+    """What a picture costs, as a decimal number in digits: 0 or more, below a million, at most six decimals; "" unsets.
+
+    A number of JSON is taken as it is written: 0.22 is exactly 0.22.
+    """
+    value = in_digits(value)
+    digits = value.strip() if isinstance(value, str) else "" if value is None else " "
+    if digits and not _AMOUNT.fullmatch(digits):
+        raise BadValueError(
+            Text(
+                "an amount of at most six digits, and at most six decimals behind a point",
+                "金额：整数部分最多六位，小数点后最多六位",
+            )
+        )
+    return digits
+
+
+_AMOUNT = re.compile("[0-9]{1,6}([.][0-9]{1,6})?")
+
+
+def currency(value: object) -> str:
+    """The three letters of a currency in the form of ISO 4217, as capitals; "" for none."""
+    letters = text_of(value)
+    if letters and not re.fullmatch("[A-Za-z]{3}", letters):
+        raise BadValueError(Text("three letters, such as CNY", "三个字母，例如 CNY"))
+    return letters.upper()
+
+
+def day(value: object) -> str:
+    """A date as YYYY-MM-DD; "" for none."""
+    written = text_of(value)
+    with suppress(ValueError):
+        if not written or date.fromisoformat(written).isoformat() == written:
+            return written
+    raise BadValueError(Text("a date as YYYY-MM-DD", "YYYY-MM-DD 形式的日期"))
+
+
 def _option(model: type[ResultOption], example: str) -> Callable[[object], str]:
     """The check of an option of Volcengine's results: one line of JSON, "" for none; its canonical form is stored.
 
@@ -320,6 +365,10 @@ _LIMITS: Mapping[str, int] = {
     **_declared("Volcengine"),
     "polls_per_second": 10,
 }
+# What the owner says that a picture costs, by the name of the setting. No price is shipped, and no variable sets one:
+# the amounts of a profile and their currency are set in one place.
+PRICES: Mapping[str, AnyEndpoint] = {f"price_{each.name.replace(' ', '_')}": each for each in ENDPOINTS}
+PRICES_CURRENCY = "prices_currency"
 SETTINGS: Mapping[str, Setting] = {
     "hidream_base_url": Setting(_hidream_url, "HIDREAM_BASE_URL", HIDREAM_BASE_URL),
     "hidream_ec_base_url": Setting(_hidream_url, "HIDREAM_EC_BASE_URL", HIDREAM_EC_BASE_URL),
@@ -333,6 +382,9 @@ SETTINGS: Mapping[str, Setting] = {
     "notify_url": Setting(notify_url, "REMOTE_IMAGE_NOTIFY_URL"),
     "proxy": Setting(proxy),
     **{name: Setting(limit, f"REMOTE_IMAGE_{name.upper()}", default) for name, default in _LIMITS.items()},
+    **dict.fromkeys(PRICES, Setting(amount)),
+    PRICES_CURRENCY: Setting(currency),
+    "prices_date": Setting(day),
 }
 PROVIDERS: tuple[Provider, ...] = ("HiDream", "Volcengine")
 # If the environment has a provider's key, these keys and settings of the provider come from the environment, too.
@@ -363,42 +415,7 @@ def is_bound_to(bound: Sequence[str], bases: Sequence[str]) -> bool:
     )
 
 
-# ---- entries of earlier versions
-
-
-@dataclass(frozen=True)
-class Retired:
-    """An entry that an earlier version stored in a profile and this one does not use.
-
-    Args:
-        part: where it is in the profile.
-        name: of the setting or key.
-        what: a sentence about it for the user.
-        advice: what to do instead.
-    """
-
-    part: Literal["settings", "keys"]
-    name: str
-    what: Text
-    advice: Text
-
-
-_SOCKS = re.compile(r"socks[^:]*://", re.IGNORECASE)
-_PROXY_ADVICE = Text(
-    "Set HTTPS_PROXY in the environment of the ComfyUI server (it can be a SOCKS proxy and have a login), restart the "
-    "server and leave the proxy of the profile empty; or enter a proxy without a login, such as one on this machine. "
-    f"Then remove the old entry in {SETTINGS_DIALOG.en}.",
-    "请在 ComfyUI 服务器的环境变量中设置 HTTPS_PROXY（可为 SOCKS 代理，也可含登录信息），重启服务器，"
-    "并将该配置的代理留空；或填写无需登录的代理（例如本机代理）。"
-    f"然后在「{SETTINGS_DIALOG.zh}」中删除旧条目。",
-)
-_CA_ADVICE = Text(
-    "Set REQUESTS_CA_BUNDLE in the environment of the ComfyUI server to a bundle that holds these certificates and "
-    "those of the public CAs (or to this file, if no other host is used), and restart the server. Then remove the old "
-    f"entry in {SETTINGS_DIALOG.en}.",
-    "请在 ComfyUI 服务器的环境变量中将 REQUESTS_CA_BUNDLE 设为同时包含这些证书与公共 CA 证书的文件"
-    f"（若不使用其他主机，也可直接设为该文件），并重启服务器。然后在「{SETTINGS_DIALOG.zh}」中删除旧条目。",
-)
+# ---- what can be entered, by name
 
 
 def nothing(value: object) -> str:
@@ -409,40 +426,6 @@ def nothing(value: object) -> str:
 
 
 RETIRED_SECRETS = frozenset({"proxy_login"})
-# What can be entered in the dialog, by name.
+# What can be entered in the dialog.
 SETTING_CHECKS = {**{name: setting.check for name, setting in SETTINGS.items()}, "ca_file": nothing}
 KEY_CHECKS = {**dict.fromkeys(SECRETS, key_word), **dict.fromkeys(RETIRED_SECRETS, nothing)}
-
-
-def retired_in(profile: StoredProfile) -> list[Retired]:
-    """The retired entries of a profile. They are reported and not ignored, because they decided how calls went out."""
-    name, found = profile.name, []
-    proxy_address = str(profile.settings.get("proxy") or "").strip()
-    ca_file = profile.settings.get("ca_file")
-    if _SOCKS.match(proxy_address):
-        what = Text(f"The proxy of the profile {name!r} is a SOCKS proxy", f"配置 {name!r} 的代理是 SOCKS 代理")
-        found.append(_retired("settings", "proxy", what, _PROXY_ADVICE))
-    elif "@" in proxy_address:
-        what = Text(
-            f"The proxy of the profile {name!r} has a login in its address", f"配置 {name!r} 的代理地址含有登录信息"
-        )
-        found.append(_retired("settings", "proxy", what, _PROXY_ADVICE))
-    if not RETIRED_SECRETS.isdisjoint(profile.other_keys):
-        what = Text(
-            f"The profile {name!r} has a login for its proxy (proxy_login)",
-            f"配置 {name!r} 含有代理的登录信息（proxy_login）",
-        )
-        found.append(_retired("keys", "proxy_login", what, _PROXY_ADVICE))
-    if ca_file:
-        file = shortened(str(ca_file), 200)
-        what = Text(
-            f"The profile {name!r} has a CA file (ca_file: {file})",
-            f"配置 {name!r} 有自己的 CA 文件（ca_file：{file}）",
-        )
-        found.append(_retired("settings", "ca_file", what, _CA_ADVICE))
-    return found
-
-
-def _retired(part: Literal["settings", "keys"], name: str, what: Text, advice: Text) -> Retired:
-    sentence = Text(f"{what.en}, which is no longer supported in a profile.", f"{what.zh}，配置中不再支持。")
-    return Retired(part, name, sentence, advice)

@@ -159,7 +159,7 @@ class ProfileFile:
 
     def _overview(self) -> tuple[tuple[str, ...], bool]:
         """Names and :meth:`has_keys`. Cached until the file changes, because the widget of each node asks for them."""
-        state = self._state()
+        state = self.state()
         if state is None:
             return (), False
         cached_state, names, has_keys = self._cached
@@ -170,7 +170,7 @@ class ProfileFile:
             self._cached = (state, names, has_keys)
         return names, has_keys
 
-    def _state(self) -> tuple[int, ...] | None:
+    def state(self) -> tuple[int, ...] | None:
         """Values that differ after each change of the file; ``None`` if there is no file."""
         try:
             found = self.path.stat()

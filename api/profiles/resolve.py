@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -20,18 +21,21 @@ from ..core import (
     ConfigurationError,
     JournalSettings,
     Limits,
+    Price,
     Provider,
     Secret,
     Text,
     as_object,
     hide_address,
     json_value,
+    pack_logger,
 )
 from ..services import HiDreamService, Service, VolcengineService
 from ..transport import BearerAuth, ExchangedTokenAuth, HiDreamAccount, Sandbox, SignatureAuth, VolcengineAccount
 from .environment import Environment, checked, sent_key
-from .fields import SETTINGS, WITH_THE_KEY, Value, bases_of, is_bound_to, retired_in
+from .fields import PRICES, PRICES_CURRENCY, SETTINGS, WITH_THE_KEY, Value, bases_of, is_bound_to
 from .file import SECRETS, Contents, ProfileFile, StoredProfile, profile_names
+from .retired import retired_in
 
 # Name, account id, `sandbox` and budget of the accounts that pay nothing.
 _SANDBOX = (SANDBOX_PROFILE, SANDBOX_PROFILE, True, Budget(per_day=None, per_run=None))
@@ -52,6 +56,16 @@ def _joined(texts: Iterable[Text]) -> Text:
     """One text of all texts in a row, without repetitions."""
     distinct = list(dict.fromkeys(texts))
     return Text(" ".join(text.en for text in distinct), "".join(text.zh for text in distinct))
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(message: str) -> None:
+    """Log a warning, but not again at each call."""
+    if message not in _warned:
+        _warned.add(message)
+        pack_logger().warning("%s", message)
 
 
 @dataclass(frozen=True)
@@ -164,6 +178,30 @@ class _Source:
             declared={limit.setting: self.limit(limit.setting) for limit in declared_limits()},
             polls_per_second=self.limit("polls_per_second"),
         )
+
+    def prices(self) -> dict[str, Price]:
+        """What the owner says that a picture costs, by the name of the endpoint; only those of this provider.
+
+        A price is only an estimate: one that is not valid, or has no currency, is logged and left out, and raises
+        nothing, so that it keeps no node from buying.
+        """
+        amounts = {
+            endpoint.name: amount
+            for name, endpoint in PRICES.items()
+            if endpoint.provider == self.provider and (amount := self._of_a_price(name))
+        }
+        currency = self._of_a_price(PRICES_CURRENCY)
+        if amounts and not currency:
+            _warn_once(f"The prices of the profile {self.profile!r} are not used: {PRICES_CURRENCY} is missing.")
+            return {}
+        return {name: Price(Decimal(amount), currency) for name, amount in amounts.items()}
+
+    def _of_a_price(self, name: str) -> str:
+        try:
+            return self.text(name)
+        except ConfigurationError as problem:
+            _warn_once(f"{problem.what.en} It is only an estimate, and is left out.")
+            return ""
 
     def incomplete(self, missing: str) -> ConfigurationError:
         """The error for a key of several parts of which one is missing.
@@ -287,6 +325,7 @@ class Profiles:
             limits=source.limits("hidream_at_once"),
             deadlines=deadlines,
             proxy=proxy,
+            prices=source.prices(),
             base_url=base_url,
             ec_base_url=ec_base_url,
             auth=auth,
@@ -325,6 +364,7 @@ class Profiles:
             proxy=source.text("proxy"),
             resumable=bool(source.setting("volcengine_resumable")),
             options=source.result_options(),
+            prices=source.prices(),
         )
         if gateway_key := source.key("volcengine_gateway_api_key"):
             base_url = source.text("volcengine_gateway_base_url")

@@ -10,7 +10,6 @@ from functools import partial
 
 from ..core import (
     Accepted,
-    AuthenticationError,
     CallHandle,
     NotSubmitted,
     Progress,
@@ -28,43 +27,15 @@ from ..journal import (
     Found,
     Journal,
     JournalError,
-    Order,
     State,
 )
 from .collect import Delivery, PicturesGoneError, check_room, collect, keep_beside_an_error
 from .fetch import ClaimResult, claim_until_delivered, delivered_again, resume
 from .order import PaidCall, orders_of, together
+from .run import NodeItem
 from .stop import StoppableCall, stoppable_call
 from .submit import Submission, submit_until_decided
-
-
-class Run:
-    """One run of a workflow (``prompt_id``): once its key or balance was refused, nothing more is submitted in it."""
-
-    def __init__(self, prompt_id: str = "") -> None:
-        self.prompt_id = prompt_id
-        self._stopped_by: RemoteImageError | None = None
-
-    def note_failure(self, error: RemoteImageError) -> None:
-        """Note the error of a call; a service's refusal of the key or the balance ends the submits of this run."""
-        if isinstance(error, (AuthenticationError, QuotaError)) and error.provider is not None:
-            self._stopped_by = error
-
-    def check(self) -> None:
-        """Check that this run may still submit.
-
-        Raises:
-            AuthenticationError, QuotaError: a service has refused the key or the balance in this run.
-        """
-        cause = self._stopped_by
-        if cause is not None:
-            raise type(cause)(
-                Text(
-                    f"Not submitted: earlier in this run {cause.provider} answered: {cause.what.en}",
-                    f"未提交：本次运行中 {cause.provider} 此前已返回：{cause.what.zh}",
-                ),
-                advice=cause.advice,
-            )
+from .words import Missing, Result, ends_of, missing_of
 
 
 @dataclass(frozen=True)
@@ -92,22 +63,18 @@ class AbandonedCalls:
     unsent: int = 0
 
 
-@dataclass(frozen=True)
-class Result:
-    """What became of one call of a batch; ``delivery`` and ``error`` are both ``None`` if it was not submitted."""
-
-    delivery: Delivery | None = None
-    error: RemoteImageError | None = None
-
-
 class Batch:
-    """The calls of one node: once one of them has failed, no further one is submitted.
+    """The calls of one item of a node. Unless the node keeps going, none is submitted once a call of it has failed.
 
-    The constructor looks up all calls in the journal and checks the budget for the new ones together; it writes no
-    attempt. If one call is to be explained, no new one of this batch is submitted.
+    The constructor looks up all calls in the journal; it writes no attempt. For a node that does not keep going it also
+    checks the budget for the new calls together, and if one call is to be explained, no new one of the node is
+    submitted.
+
+    The new calls take their places of the limiter in the order in which the batches of a node are made. Therefore
+    :meth:`close` must be called at the end.
 
     Args:
-        run: shared by all batches of one run of the workflow.
+        item: of which node's list.
 
     Raises:
         RemoteImageError: the ``problem`` of a call that would be submitted.
@@ -115,12 +82,11 @@ class Batch:
         JournalError: the journal cannot be used, so nothing may be submitted.
     """
 
-    def __init__(self, journal: Journal, calls: Sequence[PaidCall], run: Run) -> None:
+    def __init__(self, journal: Journal, calls: Sequence[PaidCall], item: NodeItem) -> None:
         self._journal = journal
         self._calls = calls
-        self._run_of_workflow = run
-        self._failed = threading.Event()
-        self._orders = orders_of(calls, run.prompt_id)
+        self._node = node = item.node
+        self._orders = orders_of(calls, item)
         self._running = 0
         self._idle = threading.Condition()
         decisions = journal.look_up([order.key for order in self._orders])
@@ -131,25 +97,31 @@ class Batch:
         self.reused = [index for index, kind in enumerate(kinds) if kind is Decision.REUSE]
         """Indices of the calls for which :meth:`stored` should be tried first."""
         if new and Decision.EXPLAIN in kinds:
-            # The explained call makes this node fail, so the new ones are not submitted.
-            self._failed.set()
-        elif new:
+            # The explained call makes a node that does not keep going fail, so the new ones are not submitted.
+            node.note_failure()
+        elif new and not node.keeps_going:
             self._check_new(new)
+        self._tickets = {index: node.order.ticket() for index in new}
+        if new:
+            pack_logger().info(
+                "%s: this node buys %d picture(s), reuses %d call(s) and resumes %d",
+                calls[0].service.name,
+                self.plan.buy,
+                self.plan.reuse,
+                self.plan.resume,
+            )
+
+    def close(self) -> None:
+        """Let the later batches of the node pass, whatever has become of the calls of this one."""
+        for ticket in self._tickets.values():
+            ticket.release()
 
     def _check_new(self, new: Sequence[int]) -> None:
         """Check that the calls with these indices may be bought together; raises as the constructor."""
         for index in new:
             if (problem := self._calls[index].problem) is not None:
                 raise problem
-        purchases = [self._orders[index].purchase for index in new]
-        self._journal.limiter.check_budget(together(purchases))
-        pack_logger().info(
-            "%s: this node buys %d picture(s), reuses %d call(s) and resumes %d",
-            purchases[0].endpoint,
-            self.plan.buy,
-            self.plan.reuse,
-            self.plan.resume,
-        )
+        self._journal.limiter.check_budget(together([self._orders[index].purchase for index in new]))
 
     def stored(self, index: int, handle: CallHandle) -> Result | None:
         """One call's pictures from the store; nothing is sent, claimed or written.
@@ -167,51 +139,60 @@ class Batch:
             return None
 
     def run(self, index: int, handle: CallHandle) -> Result:
-        """Run one call to its pictures or its error; after a failure no other call of this batch is submitted.
+        """Run one call to its pictures or its error.
 
-        While it waits for an attempt, ``journal.stop_registry`` can stop it, which counts as a failure.
+        Unless the node keeps going, no other call of it is submitted after a failure. While the call waits for an
+        attempt, ``journal.stop_registry`` can stop it, which counts as a failure.
 
         Args:
             index: of the call, in the order of the constructor's ``calls``.
 
         Returns:
-            Its delivery, or its error; neither if another call's failure kept it from being submitted.
+            Its delivery, its error, or that it was not submitted.
 
         Raises:
             CallCancelled: cancelled; what was accepted is parked.
         """
-        call, order = self._calls[index], self._orders[index]
         with self._idle:
             self._running += 1
         try:
-            return self._run(call, order, handle)
+            return self._run(index, handle)
         finally:
+            self._pass(index)
             with self._idle:
                 self._running -= 1
                 self._idle.notify_all()
 
-    def _run(self, call: PaidCall, order: Order, handle: CallHandle) -> Result:
+    def _run(self, index: int, handle: CallHandle) -> Result:
+        registry, node = self._journal.stop_registry, self._node
+        stoppable = None
         try:
-            with stoppable_call(self._journal.stop_registry, handle.cancel, self._failed.set) as stoppable:
-                return Result(self._get(call, order, handle, stoppable))
-        except NotSubmitted:
-            return Result()
+            with stoppable_call(registry, handle.cancel, node.note_failure) as stoppable:
+                return Result(self._get(index, handle, stoppable))
+        except NotSubmitted as held_back:
+            return Result(error=held_back.error, held_back=held_back.error is not None)
         except RemoteImageError as error:
-            self._failed.set()
-            self._run_of_workflow.note_failure(error)
-            return Result(error=error)
+            node.note_failure(error)
+            return Result(error=error, attempt=stoppable.journal_id if stoppable else "")
         except BaseException:
-            self._failed.set()
+            node.note_failure()
             raise
 
-    def _get(self, call: PaidCall, order: Order, handle: CallHandle, stoppable: StoppableCall) -> Delivery:
+    def _pass(self, index: int) -> None:
+        """Let the next call of the node take its place of the limiter."""
+        if index in self._tickets:
+            self._tickets[index].release()
+
+    def _get(self, index: int, handle: CallHandle, stoppable: StoppableCall) -> Delivery:
         """Claim the request until this call has its pictures: work on it, wait for the call that does, or reuse it.
 
         Raises:
-            NotSubmitted: another call of the batch has failed.
+            NotSubmitted: it may not be submitted: another call of the node has failed, the budget is used up, or the
+                account or the service takes nothing more in this run.
             RemoteImageError: this call failed, or an earlier attempt is explained.
             CallCancelled: cancelled.
         """
+        order = self._orders[index]
         last: Claim | None = None
 
         def claim(waited_for: str) -> ClaimResult:
@@ -225,37 +206,77 @@ class Batch:
             if found is None:
                 raise _after_acceptance(_row_lost_error(), sent)
             last = found if isinstance(found, Claim) else last
+            if not isinstance(found, Claim):
+                self._pass(index)
             return found
 
         def work(claimed: Claim) -> Delivery:
-            delivery = self._work(call, order, claimed, handle)
+            delivery = self._work(index, claimed, handle)
             # After an interrupt the pictures are in the store for the next run; nobody waits for this delivery.
             handle.cancel.check()
             if delivery.errors:
-                self._failed.set()
+                self._node.note_failure(delivery.errors[0])
             return delivery
 
         return claim_until_delivered(self._journal, handle, stoppable, claim, work)
 
-    def _work(self, call: PaidCall, order: Order, claim: Claim, handle: CallHandle) -> Delivery:
-        """Work on a claimed attempt: resume it if it was accepted before; else admission, room, submit, collection.
+    def _work(self, index: int, claim: Claim, handle: CallHandle) -> Delivery:
+        """Work on a claimed attempt: resume it if it was accepted before; else buy it.
 
         Raises:
             TaskForgottenError: the sandbox has no such task any more; the attempt is ``refused``.
             ClaimLost: another claim has the attempt.
             NotSubmitted, RemoteImageError, CallCancelled: as :meth:`_get`.
         """
-        service, journal = call.service, self._journal
+        service, run = self._calls[index].service, self._node.run
         if claim.attempt.state is not State.PREPARED:
-            return resume(claim, service, journal, handle)
+            self._pass(index)
+            return resume(claim, service, self._journal, handle)
+        admit = self._admitted(index, claim, handle)
+        try:
+            delivery = self._buy(self._calls[index], claim, handle, admit)
+        except RemoteImageError as error:
+            run.note_failure(service, error)
+            raise
+        if delivery.pictures:
+            run.note_picture(service)
+        elif delivery.errors:
+            run.note_failure(service, delivery.errors[0])
+        return delivery
+
+    def _admitted(self, index: int, claim: Claim, handle: CallHandle) -> Callable[[], None]:
+        """Admit an attempt in its turn; returns the function that admits it again after a busy answer.
+
+        Raises:
+            NotSubmitted, RemoteImageError, CallCancelled: as :meth:`_get`.
+        """
+        call, node = self._calls[index], self._node
+        admit = partial(self._journal.limiter.admit, claim, self._orders[index].purchase, handle.cancel)
         handle.report(Progress("waiting"))
-        self._check()
-        admit = partial(journal.limiter.admit, claim, order.purchase, handle.cancel)
-        admit()
-        self._check()
-        check_room(journal.store, call.expected_pixels * call.pictures)
+        if call.problem is not None:
+            raise call.problem
+        if index in self._tickets:
+            self._tickets[index].wait(handle.cancel)
+        node.check(call.service)
+        node.check_budget()
+        try:
+            admit()
+        except QuotaError as error:
+            if not node.keeps_going:
+                raise
+            node.note_used_up(error)
+            raise NotSubmitted(error) from None
+        self._pass(index)
+        node.check(call.service)
+        check_room(self._journal.store, call.expected_pixels * call.pictures)
+        return admit
+
+    def _buy(self, call: PaidCall, claim: Claim, handle: CallHandle, admit: Callable[[], None]) -> Delivery:
+        """Submit an admitted attempt and collect its pictures; raises as :meth:`_get`."""
+        service, journal = call.service, self._journal
         handle.report(Progress("preparing"))
         accepted = self._submit(call, claim, handle, admit)
+        self._node.run.note_accepted(service)
         picture = accepted.picture
         if accepted.task.task_id or (picture is not None and picture.image):
             claim.accepted(accepted.task, picture.image if picture is not None else "")
@@ -272,30 +293,35 @@ class Batch:
         usual = journal.usual_seconds(service.name, sandbox=service.account.sandbox)
         expected = usual.median if usual else None
         keep = partial(keep_beside_an_error, claim, service, handle)
+        check = partial(self._node.check, service)
         submission = Submission(
-            service, request, claim, journal, handle, check=self._check, admit=admit, keep=keep, expected=expected
+            service, request, claim, journal, handle, check=check, admit=admit, keep=keep, expected=expected
         )
         return submit_until_decided(submission)
 
-    def _check(self) -> None:
-        """Check that this call may still be submitted; raises NotSubmitted, or as Run.check()."""
-        if self._failed.is_set():
-            raise NotSubmitted
-        self._run_of_workflow.check()
-
     def abandoned(self, seconds: float) -> AbandonedCalls:
         """What the journal knows of the calls, once no thread runs one of them any more or ``seconds`` have passed.
+
+        It also writes down which of them were not submitted.
 
         Raises:
             JournalError: the journal cannot be read.
         """
         with self._idle:
             self._idle.wait_for(lambda: not self._running, seconds)
-        return AbandonedCalls(**Counter(map(_field_of, self._journal.decisions([order.key for order in self._orders]))))
+        found = self._journal.decisions([order.key for order in self._orders])
+        unsent = [order for order, one in zip(self._orders, found, strict=True) if one.decision is Decision.NEW]
+        self._journal.run_items.end(ends_of(unsent, [Result()] * len(unsent)))
+        return AbandonedCalls(**Counter(map(_field_of, found)))
 
-    def delivered(self, results: Sequence[Result]) -> None:
-        """The node returns these pictures: their attempts become ``delivered``."""
-        self._journal.mark_delivered(result.delivery.journal_id for result in results if result.delivery is not None)
+    def end(self, results: Sequence[Result], *, delivered: bool) -> None:
+        """Write what became of the item; ``delivered``: the node returns the pictures of ``results``."""
+        ids = [result.delivery.journal_id for result in results if delivered and result.delivery is not None]
+        self._journal.run_items.end(ends_of(self._orders, results), ids)
+
+    def missing(self, results: Sequence[Result]) -> list[Missing]:
+        """What is missing of the item, for the question when to run the node again."""
+        return missing_of(self._orders, results)
 
 
 def _field_of(found: Found) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 
 from ..catalog import WireRequest
 from ..core import RemoteImageError, as_object, json_value, shortened
-from ..journal import Order, Purchase
+from ..journal import Order, Purchase, RunItem
 from ..services import Service
+from .run import NodeItem
 
 KEY_VERSION = 1
 
@@ -84,19 +85,39 @@ class PaidCall:
         )
 
 
-def orders_of(calls: Sequence[PaidCall], prompt_id: str) -> list[Order]:
-    """The orders of a node's calls, in their order.
+def orders_of(calls: Sequence[PaidCall], item: NodeItem) -> list[Order]:
+    """The orders of the calls of one item of a node, in their order.
 
     Equal calls are several purchases: their keys differ by how many equal ones come before, wherever in the batch.
     """
     seen: Counter[str] = Counter()
     orders = []
-    for call in calls:
+    prompt_id = item.node.run.prompt_id
+    for part, call in enumerate(calls):
         first = call.order(prompt_id, 0)
         occurrence = seen[first.key]
         seen[first.key] += 1
-        orders.append(call.order(prompt_id, occurrence) if occurrence else first)
+        order = call.order(prompt_id, occurrence) if occurrence else first
+        purchase = replace(order.purchase, item=_run_item(call, item, part, order.key))
+        orders.append(replace(order, purchase=purchase))
     return orders
+
+
+def _run_item(call: PaidCall, item: NodeItem, part: int, key: str) -> RunItem:
+    service, node = call.service, item.node
+    return RunItem(
+        run=node.run.prompt_id,
+        node=node.node_id,
+        item=item.index,
+        part=part,
+        label=item.label,
+        endpoint=service.name,
+        profile=service.account.profile,
+        take=call.take,
+        pictures=call.pictures,
+        key=key,
+        price=service.account.prices.get(service.name),
+    )
 
 
 def key_of(service: Service, body: Mapping[str, Any], take: int, occurrence: int) -> str:

@@ -143,7 +143,7 @@ def as_planned(photo: Image.Image, plan: api.NodePlan, pictures: Pictures) -> st
     if plan.size is not None:
         for picture in pictures:
             _require_size(picture, plan.size)
-    placement = plan.frame(*pictures[0].size)[1] if plan.frame is not None else None
+    placement = plan.frame(*pictures[0].size, [0] * len(pictures))[1] if plan.frame is not None else None
     if placement is not None:
         box = (placement.x, placement.y, placement.x + placement.width, placement.y + placement.height)
         return _outpainted(photo, pictures, len(pictures), pictures[0].size, box)

@@ -113,6 +113,22 @@ class ExpectedWork:
     plan: api.Plan | None = None
 
 
+@dataclass(frozen=True)
+class PlanOfNode:
+    """What a node is going to buy in this run, before its first submit.
+
+    Args:
+        wanted: pictures that it wants at most; those in the store cost none.
+        allowed: how many the budget still holds; ``None``: no limit.
+        price: the owner's price of ``wanted`` pictures, as a decimal number; ``None``: not set.
+    """
+
+    wanted: int
+    allowed: int | None
+    price: str | None
+    currency: str | None
+
+
 @dataclass
 class _Counts:
     """Pictures that came, that failed and that were reused; calls that are parked."""
@@ -152,6 +168,18 @@ class NodeDisplay:
         self._previews_asked = 0
         self._abandoned: Counter[str] = Counter()
         self._has_told_end = False
+        self._plan: PlanOfNode | None = None
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether :meth:`show_plan` was called."""
+        return self._plan is not None
+
+    def show_plan(self, plan: PlanOfNode) -> None:
+        """Show what the node is going to buy, until its run ends."""
+        with self._shared.lock:
+            self._plan = plan
+            self._shared.changed = True
 
     def begin(self, expected_work: ExpectedWork) -> list[Call]:
         """Add an ``execute`` call of the node; returns a :class:`Call` for each of its jobs, in order."""
@@ -273,6 +301,7 @@ class NodeDisplay:
             "resumes": self._resumes,
             "reused": counts.reused,
             "parked": counts.parked,
+            "plan": None if self._plan is None else asdict(self._plan),
             "share": round(sum(shares) / len(self._calls), 4) if shares else None,
             "estimate": any(call.estimated(now) for call in open_calls),
             "previews": list(self._previews),

@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 import uuid
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
@@ -41,39 +39,14 @@ _T = TypeVar("_T")
 _LOOK_EVERY_S = 0.05
 # Seconds for a call that was stopped in the task list to end by itself: its own result says best how far it came.
 _PATIENCE_S = 1.0
-_REMEMBERED_RUNS = 100
 
-# Threads of the paid calls, 32 for each service, so that calls that wait for one service do not delay the other's.
-_paid_call_pools: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
 # Threads of Remote Task Result, so that fetching a paid task does not wait for paid calls.
 _fetch_pools: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(32))
-_store_read_pool = DaemonPool(4)
 # Threads of off_loop(), so that the conversions of one node do not wait for another node's calls.
 _local_pool = DaemonPool(2)
-# No node waits for the jobs of these two.
+# No node waits for its jobs.
 _thumbnail_pool = DaemonPool(1)
-_interrupt_report_pool = DaemonPool(1)
 _WAKE_UPS = WakeUpTimer(_LOOK_EVERY_S, lambda: bool(comfy.model_management.processing_interrupted()))
-
-
-@dataclass(frozen=True)
-class RunCounts:
-    """How many pictures one ``execute`` got and from where, its seconds, and whether it was free (the sandbox)."""
-
-    bought: int
-    resumed: int
-    reused: int
-    seconds: float
-    free: bool
-
-
-@dataclass(frozen=True)
-class Bought:
-    """The deliveries of a node's calls in their order, notes for the user, and the counts of pictures."""
-
-    deliveries: list[api.Delivery]
-    notes: list[Text]
-    account: RunCounts
 
 
 async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
@@ -95,52 +68,6 @@ async def off_loop(function: Callable[..., _T], *args: Any) -> _T:
     return future.result()
 
 
-async def buy(
-    calls: Sequence[api.PaidCall],
-    *,
-    accept_partial: bool = False,
-    check: Callable[[Sequence[api.Delivery]], None] = lambda deliveries: None,
-    later: Callable[[], None] = lambda: None,
-) -> Bought:
-    """Run the paid calls of one node side by side and return their deliveries.
-
-    Args:
-        accept_partial: return what came if some pictures are missing; else their error is raised.
-        check: raises if the node cannot return the deliveries. They are marked as delivered only after it.
-        later: called if pictures are missing and all of them belong to tasks that go on at the service.
-
-    Raises:
-        ConfigurationError: ComfyUI has loaded the pack twice.
-        RemoteImageError: a picture is missing and ``accept_partial`` is false, or no picture came.
-        InterruptProcessingException: the user interrupted.
-    """
-    if _other_copy is not None:
-        raise _loaded_twice(_other_copy)
-    began = time.monotonic()
-    batch = await off_loop(api.Batch, await off_loop(SERVER_JOURNAL.open), calls, _current_run())
-    pool, display = _paid_call_pools[calls[0].service.provider], _current_display()
-    jobs: list[list[_PoolFunction[api.Result]]] = [[(pool, partial(batch.run, index))] for index in range(len(calls))]
-    for index in batch.reused:
-        jobs[index].insert(0, (_store_read_pool, partial(batch.stored, index)))
-    expected_work = ExpectedWork([call.pictures for call in calls], batch.plan)
-    try:
-        results = await _run_jobs(jobs, expected_work, lambda error: api.Result(error=error))
-    except (comfy.model_management.InterruptProcessingException, asyncio.CancelledError):
-        _report_abandoned_calls(batch, display)
-        raise
-    outcome = api.BatchOutcome(results)
-    if (error := outcome.error(accept_partial=accept_partial)) is not None:
-        raise error
-    check(outcome.deliveries)
-    if outcome.may_still_come:
-        later()
-    await off_loop(batch.delivered, results)
-    seconds, service = round(time.monotonic() - began, 1), calls[0].service
-    account = RunCounts(**asdict(outcome.sources), seconds=seconds, free=service.account.sandbox)
-    api.pack_logger().info("%s: %s", service.name, account)
-    return Bought(outcome.deliveries, outcome.notes(), account)
-
-
 async def fetch(journal: api.Journal, service: api.Service, wanted: str) -> api.Delivery:
     """The pictures of a task that was paid before; see :func:`api.fetch_task`. It uses no thread of the paid calls.
 
@@ -148,25 +75,8 @@ async def fetch(journal: api.Journal, service: api.Service, wanted: str) -> api.
         wanted: a journal id, or the service's task id.
     """
     job = _fetch_pools[service.provider], partial(api.fetch_task, journal, service, wanted)
-    [delivery] = await _run_jobs([[job]], ExpectedWork([0]))
+    [delivery] = await run_jobs([[job]], ExpectedWork([0]))
     return delivery
-
-
-# Seconds to wait, after an interrupt, until the threads of the calls have written into the journal how far they came.
-_REPORT_WITHIN_S = 4.5
-
-
-def _report_abandoned_calls(batch: api.Batch, display: NodeDisplay) -> None:
-    """Tell the page, from another thread, what became of the calls of an interrupted batch."""
-    deadline = time.monotonic() + _REPORT_WITHIN_S
-
-    def look() -> None:
-        with contextlib.suppress(RemoteImageError):
-            display.add_abandoned(batch.abandoned(max(0.0, deadline - time.monotonic())))
-
-    # One thread for all: the items of a mapped list are interrupted at the same time.
-    with contextlib.suppress(Exception):
-        _interrupt_report_pool.start(look)
 
 
 def _as_shown(text: Text) -> str:
@@ -239,6 +149,16 @@ def register_routes() -> None:
         api.pack_logger().error("%s", _loaded_twice(_other_copy).what.en)
 
 
+def check_loaded_once() -> None:
+    """Check that ComfyUI has loaded this pack once.
+
+    Raises:
+        ConfigurationError: it has loaded two copies, and this is the second one.
+    """
+    if _other_copy is not None:
+        raise _loaded_twice(_other_copy)
+
+
 def _loaded_twice(first: Path) -> ConfigurationError:
     this = Path(__file__).resolve().parents[2]
     return ConfigurationError(
@@ -254,44 +174,12 @@ def _loaded_twice(first: Path) -> ConfigurationError:
     )
 
 
-_runs: OrderedDict[str, api.Run] = OrderedDict()
-
-
-def current_run_id() -> str:
-    """The prompt id of the run that is executing now, or its substitute."""
-    context = get_executing_context()
-    return (context.prompt_id if context is not None else "") or _substitute_prompt_id()
-
-
-def _current_run() -> api.Run:
-    """The run that this node belongs to; all nodes of one queued prompt share it."""
-    prompt_id = current_run_id()
-    run = _runs.setdefault(prompt_id, api.Run(prompt_id))
-    while len(_runs) > _REMEMBERED_RUNS:
-        _runs.popitem(last=False)
-    return run
-
-
-_start_id = made_once(lambda: uuid.uuid4().hex)
-
-
-def _substitute_prompt_id() -> str:
-    """An id for a run that was queued with an empty `prompt_id`, so that the budget per run applies to it, too.
-
-    It is made of ComfyUI's number of the queue item. If there is no such item, each call returns a new id.
-    """
-    with contextlib.suppress(Exception):
-        running: dict[int, Any] = PromptServer.instance.prompt_queue.currently_running
-        return next(f"{_start_id()}-{number}" for number, item in running.items() if not item[1])
-    return uuid.uuid4().hex
-
-
 def _raise(error: RemoteImageError) -> NoReturn:
     raise error
 
 
 # A pool, and the function that its threads run: it returns the result of a job, or ``None`` if it has none.
-_PoolFunction: TypeAlias = "tuple[DaemonPool, Callable[[api.CallHandle], _T | None]]"
+PoolFunction: TypeAlias = "tuple[DaemonPool, Callable[[api.CallHandle], _T | None]]"
 
 
 class _Job(Generic[_T]):
@@ -302,7 +190,7 @@ class _Job(Generic[_T]):
             or returned ``None``.
     """
 
-    def __init__(self, shown: Call, functions: Sequence[_PoolFunction[_T]]) -> None:
+    def __init__(self, shown: Call, functions: Sequence[PoolFunction[_T]]) -> None:
         self.shown = shown
         self.token = api.CancelToken()
         self._functions = list(functions)
@@ -331,8 +219,8 @@ class _Job(Generic[_T]):
                 self.shown.end(result)
 
 
-async def _run_jobs(
-    jobs: Sequence[Sequence[_PoolFunction[_T]]],
+async def run_jobs(
+    jobs: Sequence[Sequence[PoolFunction[_T]]],
     expected_work: ExpectedWork,
     result_of_stopped: Callable[[RemoteImageError], _T] = _raise,
 ) -> list[_T]:
@@ -351,7 +239,7 @@ async def _run_jobs(
         InterruptProcessingException: the user interrupted.
         Exception: whatever the first job in order raised that raised.
     """
-    display = _current_display()
+    display = current_display()
     running = [_Job(shown, functions) for shown, functions in zip(display.begin(expected_work), jobs, strict=True)]
     try:
         await _until_done({job.future: None for job in running if job.has_second}, display)
@@ -412,10 +300,8 @@ async def _until_done(tokens: Mapping[Future[Any], api.CancelToken | None], disp
         for future in tokens:
             future.add_done_callback(wake)
         while not ended():
-            # Not throw_exception_if_processing_interrupted(): it clears the global flag, so that other nodes of this
-            # prompt that wait would not see it.
-            if comfy.model_management.processing_interrupted():
-                raise comfy.model_management.InterruptProcessingException
+            if (why := interrupt()) is not None:
+                raise why
             if display is not None:
                 display.refresh()
             woken.clear()
@@ -485,7 +371,7 @@ _PROGRESS_EVENT = "hidream_volcengine.progress"
 _displays: dict[tuple[str, str], NodeDisplay] = {}
 
 
-def _current_display() -> NodeDisplay:
+def current_display() -> NodeDisplay:
     """The display of the node that is executing now; drops those of former prompts."""
     context = get_executing_context()
     if context is None:
@@ -498,9 +384,24 @@ def _current_display() -> NodeDisplay:
     return _displays[key]
 
 
-def blocked_output(why: Text) -> ExecutionBlocker:
-    """A value for an output that has none: a node that takes it is not run, and ComfyUI shows ``why`` as its error."""
-    return ExecutionBlocker(str(why))
+Interrupted: TypeAlias = comfy.model_management.InterruptProcessingException
+
+
+def interrupt() -> Interrupted | None:
+    """The exception to raise if the user has interrupted the run; ``None`` if not.
+
+    Not throw_exception_if_processing_interrupted(): it clears the global flag, so that other nodes of this prompt that
+    wait would not see it.
+    """
+    return Interrupted() if comfy.model_management.processing_interrupted() else None
+
+
+def blocked_output(why: Text | None = None) -> ExecutionBlocker:
+    """A value for an output that has none: a node that takes it is not run, and ComfyUI shows ``why`` as its error.
+
+    Without ``why`` it is not run, and nothing is shown.
+    """
+    return ExecutionBlocker(None if why is None else str(why))
 
 
 # Pixels of the longer side.

@@ -124,8 +124,16 @@ def _profiles_json(profiles: api.ShownProfiles) -> dict[str, Any]:
             {"name": limit.setting, "provider": provider, "label": text_json(limit.label)}
             for limit, provider in profiles.limits.items()
         ],
+        "prices": [
+            {"name": name, "provider": endpoint.provider, "label": text_json(_price_of(endpoint.shown))}
+            for name, endpoint in profiles.prices.items()
+        ],
         "told": [text_json(text) for text in profiles.told],
     }
+
+
+def _price_of(endpoint: Text) -> Text:
+    return Text(f"Price: {endpoint.en}", f"价格：{endpoint.zh}")
 
 
 def _profile_json(profile: api.ShownProfile) -> dict[str, Any]:

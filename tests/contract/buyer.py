@@ -495,7 +495,7 @@ class _Purchase:
 
         def node(first: int, group: Sequence[Any]) -> None:
             try:
-                batch = Batch(self.journal, group, self._run)
+                batch = Batch(self.journal, group, self._run.node().item())
                 plan = batch.plan
             except RemoteImageError as error:
                 for index in range(first, first + len(group)):
@@ -505,7 +505,7 @@ class _Purchase:
             _side_by_side([functools.partial(self._one, batch, first, index) for index in range(len(group))])
             results = self._results[first : first + len(group)]
             if None not in results and BatchOutcome(results).error(accept_partial=False) is None:
-                batch.delivered(results)
+                batch.end(results, delivered=True)
 
         starts = [sum(len(group) for group in groups[:index]) for index in range(len(groups))]
         _side_by_side([functools.partial(node, first, group) for first, group in zip(starts, groups, strict=True)])

@@ -47,7 +47,7 @@ from hidream_volcengine.api.catalog.endpoints import (
     hidream_upscale,
     volcengine_outpaint,
 )
-from hidream_volcengine.api.purchase.words import Sources
+from hidream_volcengine.api.purchase.words import Counts
 from hidream_volcengine.api.services import HiDreamService, VolcengineService
 from hidream_volcengine.api.transport.account import HiDreamAccount, VolcengineAccount
 
@@ -147,7 +147,7 @@ class Buying:
     """The calls of one node under way, each in a thread of its own. The constructor raises what Batch raises."""
 
     def __init__(self, journal: Journal, calls: Sequence[PaidCall], run: Run | None = None) -> None:
-        self.batch = Batch(journal, calls, run or Run())
+        self.batch = Batch(journal, calls, (run or Run()).node().item())
         self.cancels = [CancelToken() for _ in calls]
         self.progress: list[list[Progress]] = [[] for _ in calls]
         self._results: list[Result | BaseException | None] = [None for _ in calls]
@@ -190,12 +190,12 @@ class Buying:
             if isinstance(result, BaseException):
                 raise result
         results = [result for result in self._results if isinstance(result, Result)]
-        self.batch.delivered(results)
+        self.batch.end(results, delivered=True)
         return results
 
     @property
-    def sources(self) -> Sources:
-        return BatchOutcome([result for result in self._results if isinstance(result, Result)]).sources
+    def sources(self) -> Counts:
+        return BatchOutcome([result for result in self._results if isinstance(result, Result)]).counts()
 
 
 def buy(journal: Journal, calls: Sequence[PaidCall], run: Run | None = None) -> list[Result]:

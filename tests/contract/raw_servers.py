@@ -539,9 +539,9 @@ def bought(call: PaidCall, watch: CallHandle, journal: Journal | None = None) ->
 
 
 def _bought(call: PaidCall, watch: CallHandle, journal: Journal) -> Delivery:
-    batch = Batch(journal, [call], Run())
+    batch = Batch(journal, [call], Run().node().item())
     result = batch.run(0, watch)
-    batch.delivered([result])
+    batch.end([result], delivered=True)
     if result.error is not None:
         raise result.error
     assert result.delivery is not None, "not submitted"

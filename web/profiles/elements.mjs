@@ -31,7 +31,8 @@ hidream-volcengine-profiles .body { display: flex; flex-direction: column; gap: 
 /* They stay on the page, or a screen reader would not hear them fill. */
 hidream-volcengine-profiles .body > :is(.told, small):empty { margin-top: -16px; }
 hidream-volcengine-profiles .stack > .told:empty { margin-top: -8px; }
-hidream-volcengine-profiles legend { padding: 0 0 6px; font-weight: 600; font-size: 14px; }
+hidream-volcengine-profiles :is(legend, summary) { padding: 0 0 6px; font-weight: 600; font-size: 14px; }
+hidream-volcengine-profiles summary { cursor: pointer; }
 hidream-volcengine-profiles h4 { font-size: 12px; font-weight: 600; grid-column: 1 / -1; }
 hidream-volcengine-profiles .fields {
   display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 240px), 1fr)); gap: 10px 16px;
@@ -57,7 +58,7 @@ hidream-volcengine-profiles button:not(.head) {
 hidream-volcengine-profiles button.main:not([aria-disabled="true"]) { border-color: var(--accent); }
 hidream-volcengine-profiles button:not([aria-disabled="true"]):hover { filter: brightness(1.1); }
 hidream-volcengine-profiles :is([aria-disabled="true"], :disabled) { opacity: 0.5; cursor: default; }
-hidream-volcengine-profiles :is(button, input, select):focus-visible { outline: 2px solid var(--accent); outline-offset: 1px; }
+hidream-volcengine-profiles :is(button, input, select, summary):focus-visible { outline: 2px solid var(--accent); outline-offset: 1px; }
 hidream-volcengine-profiles .told:not(:empty) {
   display: flex; flex-direction: column; gap: 4px; padding: 8px 12px; border-radius: 6px;
   background: color-mix(in srgb, var(--input-text) 8%, transparent); border-inline-start: 3px solid var(--accent);

@@ -26,6 +26,13 @@ class Field {
     this.element.append(hint);
   }
 
+  /** Focus the control, and unfold its group if that is folded. */
+  focus() {
+    const group = this.control.closest("details");
+    if (group) group.open = true;
+    this.control.focus();
+  }
+
   get isValid() {
     return this.control.reportValidity();
   }

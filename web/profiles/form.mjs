@@ -14,6 +14,7 @@ let forms = 0;
  * @property {"en" | "zh"} language
  * @property {object} defaults the values that apply to settings that are left empty, by name
  * @property {{name: string, provider: string}[]} limits those that endpoints declare
+ * @property {{name: string, provider: string}[]} prices the settings of the prices
  * @property {(form: ProfileForm, action: string, content: object) => Promise<void>} send
  * @property {(form: ProfileForm, provider: string) => Promise<{sentences: string[], isProblem: boolean}>} check
  * @property {(form: ProfileForm) => void} drop removes the form of a new profile
@@ -92,7 +93,7 @@ export class ProfileForm {
   refuse(sentence) {
     this.told.say([this.labelled(sentence)], true);
     const named = (word) => this.#groups.fields.find(({ name }) => name === word);
-    sentence.split(/[^a-z0-9_]+/).map(named).find(Boolean)?.control.focus();
+    sentence.split(/[^a-z0-9_]+/).map(named).find(Boolean)?.focus();
   }
 
   /** Close the open question: the server has done it. */
@@ -117,9 +118,9 @@ export class ProfileForm {
   }
 
   #buildForm(desk) {
-    const { texts, defaults, limits } = desk;
+    const { texts, defaults, limits, prices } = desk;
     const { environment } = this.#profile;
-    this.#groups = new Groups(texts, defaults, limits, environment, (provider) => desk.check(this, provider));
+    this.#groups = new Groups(texts, defaults, limits, prices, environment, (provider) => desk.check(this, provider));
     this.#nameInput = made("input", { type: "text", maxLength: MOST_NAME, autocomplete: "off", spellcheck: false });
     this.#nameInput.dataset.field = "name";
     const label = made("label", {}, texts.profileName, this.#nameInput);

@@ -103,10 +103,11 @@ class Check {
   }
 }
 
-/** All fieldsets of a profile. If the environment has a provider's key, the fields that come with the key are not
+/** All groups of a profile's fields. If the environment has a provider's key, the fields that come with the key are not
  * editable.
  *
- * `limits`: those that endpoints declare; `environment`: those providers; `ask`: as of Check. */
+ * `limits`: those that endpoints declare; `prices`: those that can be entered; `environment`: those providers; `ask`: as
+ * of Check. */
 export class Groups {
   fields = [];
   checks = [];
@@ -114,18 +115,26 @@ export class Groups {
 
   #limits;
 
-  constructor(texts, defaults, limits, environment, ask) {
+  constructor(texts, defaults, limits, prices, environment, ask) {
     this.#limits = limitNames(limits);
-    const groups = { hidream: HIDREAM, volcengine: VOLCENGINE, network: NETWORK, limits: { parts: [this.#limits] } };
+    const groups = {
+      hidream: HIDREAM,
+      volcengine: VOLCENGINE,
+      network: NETWORK,
+      limits: { parts: [this.#limits] },
+      prices: { parts: [[...prices.map(({ name }) => name), "prices_currency", "prices_date"]], isFolded: true },
+    };
     for (const [title, group] of Object.entries(groups)) {
       const decided = environment.includes(group.provider);
       const place = made("div", { className: "fields" });
       if (decided) place.append(made("p", { textContent: texts.environment(texts.groups[title]) }));
       for (const part of group.parts) this.#addPart(part, place, texts, defaults, decided);
-      const hint = { hidream: texts.hosts, volcengine: texts.hosts, limits: texts.limitsHint }[title];
+      const { hosts, limitsHint, pricesHint } = texts;
+      const hint = { hidream: hosts, volcengine: hosts, limits: limitsHint, prices: pricesHint }[title];
       if (hint && !decided) place.append(made("p", { className: "quiet", textContent: hint }));
       if (ask && group.provider) this.#addCheck(group.provider, texts.groups[title], place, texts, ask);
-      this.elements.push(made("fieldset", {}, made("legend", { textContent: texts.groups[title] }), place));
+      const [box, head] = group.isFolded ? ["details", "summary"] : ["fieldset", "legend"];
+      this.elements.push(made(box, {}, made(head, { textContent: texts.groups[title] }), place));
     }
   }
 

@@ -72,9 +72,10 @@ class Panel {
   #show(answer) {
     this.#revision = answer.revision;
     const { texts } = this.#desk;
-    const labels = answer.limits.map(({ name, label }) => [name, { label: label[this.language] }]);
+    const labels = [...answer.limits, ...answer.prices].map(({ name, label }) => [name, { label: label[this.language] }]);
     this.#desk.texts = { ...texts, fields: { ...texts.fields, ...Object.fromEntries(labels) } };
     this.#desk.limits = answer.limits;
+    this.#desk.prices = answer.prices;
     this.#desk.defaults = answer.defaults;
     this.#protection.textContent = answer.protection[this.language];
     const forms = new Map();

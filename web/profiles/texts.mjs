@@ -78,6 +78,7 @@ const EN = {
     volcengine: "Volcengine",
     network: "Network",
     limits: "Limits and budget",
+    prices: "Prices (estimate)",
   },
   parts: {
     signed: "Signed, with the console's access keys",
@@ -85,6 +86,9 @@ const EN = {
   },
   hosts: "A key belongs to the whole address that it was typed for: another host or path forgets it, unless it is typed again.",
   limitsHint: "Left empty, the server's default applies. 0 lifts the limit.",
+  pricesHint:
+    "What one picture costs, as you have looked it up. Copied to each purchase; only an estimate; the invoice is the " +
+    "service's.",
   fields: {
     hidream_token: { label: "Token", hint: "Sent as it is. Wins over the API key." },
     hidream_api_key: { label: "API key", hint: "Exchanged for a one-day token and renewed by itself." },
@@ -131,6 +135,8 @@ const EN = {
     hidream_at_once: { label: "HiDream: tasks at a time" },
     volcengine_at_once: { label: "Volcengine: tasks at a time" },
     polls_per_second: { label: "Questions a second while waiting" },
+    prices_currency: { label: "Currency of the prices", hint: "Three letters (ISO 4217), such as CNY." },
+    prices_date: { label: "Date of the prices", hint: "When you looked them up: YYYY-MM-DD." },
   },
   languages: { zh: "中文", en: "English" },
 };
@@ -210,6 +216,7 @@ const ZH = {
     volcengine: "火山引擎",
     network: "网络",
     limits: "限额与预算",
+    prices: "价格（估算）",
   },
   parts: {
     signed: "使用控制台的访问密钥签名",
@@ -217,6 +224,7 @@ const ZH = {
   },
   hosts: "密钥只属于输入时的完整地址：更换主机或路径会清除密钥，除非同时重新输入。",
   limitsHint: "留空时使用服务器默认值，0 表示不限。",
+  pricesHint: "您查到的每张图片的价格，会随每次购买记录，仅为估算；实际费用以服务方账单为准。",
   fields: {
     hidream_token: { label: "令牌（token）", hint: "原样发送，优先于 API key。" },
     hidream_api_key: { label: "API key", hint: "换取一天有效的令牌并自动续期。" },
@@ -259,6 +267,8 @@ const ZH = {
     hidream_at_once: { label: "HiDream：同时进行的任务数" },
     volcengine_at_once: { label: "火山引擎：同时进行的任务数" },
     polls_per_second: { label: "等待时每秒查询次数" },
+    prices_currency: { label: "价格的货币", hint: "三个字母（ISO 4217），例如 CNY。" },
+    prices_date: { label: "价格的日期", hint: "您查询价格的日期：YYYY-MM-DD。" },
   },
   languages: { zh: "中文", en: "English" },
 };

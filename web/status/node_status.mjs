@@ -3,8 +3,9 @@
 // is the height that it adds to the node.
 //
 // While a node runs the server sends `hidream_volcengine.progress` (nodes/comfy/display.py defines it), and at its end
-// `ui: {text: ["English\n中文", ...], account: [{bought, resumed, reused, seconds, free}, ...]}`. An error is shown
-// here until the next run: the newest frontend shows a general message in place of an exception's text.
+// `ui: {text: ["English\n中文", ...], account: [...]}` with one account for each item of a list (together() in texts.mjs
+// names its fields). An error is shown here until the next run: the newest frontend shows a general message in place of
+// an exception's text.
 import { app } from "../../../scripts/app.js";
 import { RunBlock, StatusView } from "./view.mjs";
 import { textsFor, together } from "./texts.mjs";
@@ -79,7 +80,7 @@ class NodeStatus {
   /** The node has run: show its texts, and what it cost. @param {string[]} items  "English\n中文" */
   end(items, accounts) {
     const lines = items.map(inUsersLanguage);
-    if (accounts.length) lines.push(textsFor(chinese()).account(together(accounts)));
+    if (accounts.length) lines.push(...linesOf(together(accounts)));
     this.#say(lines);
   }
 
@@ -200,6 +201,15 @@ class NodeStatus {
 function inUsersLanguage(told) {
   const [en, zh] = String(told).trim().split("\n");
   return (chinese() && zh) || en;
+}
+
+/** Return what is said of an account: the counts, why submits ended, and which items lack a picture. */
+function linesOf(account) {
+  const texts = textsFor(chinese());
+  const lines = [texts.account(account), ...account.stopped.map(inUsersLanguage)];
+  if (account.without.length) lines.push(texts.without(account.without));
+  if (account.incomplete.length) lines.push(texts.incomplete(account.incomplete));
+  return lines;
 }
 
 function warningOf(node) {

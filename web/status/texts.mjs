@@ -17,18 +17,29 @@ const EN = {
   failed: (count) => `${count} failed`,
   picture: (number) => `Finished picture ${number}`,
   more: (count) => `+${count}`,
-  account: ({ bought, resumed, reused, seconds, free }) =>
-    [
+  account: (account) =>
+    listed([
       [
-        bought > 0 && `${bought} bought`,
-        resumed > 0 && `${resumed} resumed`,
-        reused > 0 && (bought + resumed > 0 ? `${reused} reused` : `${reused} reused, 0 calls`),
+        account.bought > 0 && `${account.bought} bought`,
+        account.resumed > 0 && `${account.resumed} resumed`,
+        account.reused > 0 && `${account.reused} reused${hasCalled(account) ? "" : ", 0 calls"}`,
+        account.refused > 0 && `${account.refused} refused`,
+        account.failed > 0 && `${account.failed} failed`,
+        account.unclear > 0 && `${account.unclear} unclear`,
+        account.waiting > 0 && `${account.waiting} awaited`,
+        account.notSubmitted > 0 && `${account.notSubmitted} not submitted`,
       ]
         .filter(Boolean)
         .join(", ") || "nothing bought",
-      `${Math.round(seconds)} s`,
-      ...(free ? ["free"] : []),
-    ].join(" · "),
+      estimated(account.prices),
+      `${Math.round(account.seconds)} s`,
+      account.free && "free",
+    ]),
+  without: (items) => `without a picture: ${firstOf(items, ", ", (count) => ` and ${count} more`)}`,
+  incomplete: (items) => `with some pictures missing: ${firstOf(items, ", ", (count) => ` and ${count} more`)}`,
+  price: (price, count) => `${price} for ${count}`,
+  allowed: (wanted, allowed) =>
+    `${wanted} wanted, ${allowed} allowed by the budget: taken in list order; what is in the store costs none`,
   left: ({ accepted, sending, unclear, failed, unsent }) =>
     `Stopped: ${listed([
       accepted > 0 && `${accepted} accepted: queue again, free`,
@@ -62,18 +73,29 @@ const ZH = {
   failed: (count) => `失败 ${count} 张`,
   picture: (number) => `已完成的第 ${number} 张图片`,
   more: (count) => `+${count}`,
-  account: ({ bought, resumed, reused, seconds, free }) =>
-    [
+  account: (account) =>
+    listed([
       [
-        bought > 0 && `购买 ${bought} 张`,
-        resumed > 0 && `恢复 ${resumed} 张`,
-        reused > 0 && (bought + resumed > 0 ? `复用 ${reused} 张` : `复用 ${reused} 张，0 次调用`),
+        account.bought > 0 && `购买 ${account.bought} 张`,
+        account.resumed > 0 && `恢复 ${account.resumed} 张`,
+        account.reused > 0 && `复用 ${account.reused} 张${hasCalled(account) ? "" : "，0 次调用"}`,
+        account.refused > 0 && `被拒绝 ${account.refused} 张`,
+        account.failed > 0 && `失败 ${account.failed} 张`,
+        account.unclear > 0 && `结果不明 ${account.unclear} 张`,
+        account.waiting > 0 && `待取回 ${account.waiting} 张`,
+        account.notSubmitted > 0 && `未提交 ${account.notSubmitted} 张`,
       ]
         .filter(Boolean)
         .join("，") || "未购买",
-      `${Math.round(seconds)} 秒`,
-      ...(free ? ["免费"] : []),
-    ].join(" · "),
+      estimated(account.prices),
+      `${Math.round(account.seconds)} 秒`,
+      account.free && "免费",
+    ]),
+  without: (items) => `没有图片的项：${firstOf(items, "、", (count) => ` 等，另有 ${count} 项`)}`,
+  incomplete: (items) => `缺少部分图片的项：${firstOf(items, "、", (count) => ` 等，另有 ${count} 项`)}`,
+  price: (price, count) => `${count} 张 ${price}`,
+  allowed: (wanted, allowed) =>
+    `需要 ${wanted} 张，预算允许 ${allowed} 张：按列表顺序购买；图片库中已有的不占用`,
   left: ({ accepted, sending, unclear, failed, unsent }) =>
     `已停止：${listed([
       accepted > 0 && `${accepted} 项已受理：重新运行即可免费取回`,
@@ -89,15 +111,70 @@ function listed(parts) {
   return parts.filter(Boolean).join(" · ");
 }
 
-/** Return one account for those of all items of a list: the sums, and the longest time, since they run side by side. */
+/** Whether the service was asked for anything in this run. */
+function hasCalled({ bought, resumed, refused, failed, unclear, waiting }) {
+  return bought + resumed + refused + failed + unclear + waiting > 0;
+}
+
+/** How many items are named; the others are counted. */
+const NAMED = 10;
+
+function firstOf(items, comma, andMore) {
+  const more = items.length - NAMED;
+  return items.slice(0, NAMED).join(comma) + (more > 0 ? andMore(more) : "");
+}
+
+/** Signs of currencies that everybody knows; another currency is shown by its letters. */
+const SIGNS = { CNY: "¥", USD: "$", EUR: "€" };
+
+/** Return "≈ ¥4.40", with several currencies "≈ ¥4.40 + $1.00"; "" without a price.
+ * @param {{price: string?, currency: string?}[]} prices  decimal numbers; those of one currency are summed */
+export function estimated(prices) {
+  const byCurrency = new Map();
+  for (const { price, currency } of prices) {
+    if (!price || !currency || !Number.isFinite(Number(price))) continue;
+    byCurrency.set(currency, [...(byCurrency.get(currency) ?? []), String(price)]);
+  }
+  const amounts = [...byCurrency].map(([currency, texts]) => `${SIGNS[currency] ?? `${currency} `}${sumOf(texts)}`);
+  return amounts.length ? `≈ ${amounts.join(" + ")}` : "";
+}
+
+/** Add decimal numbers; the sum has as many places as the one with the most, at least two. */
+function sumOf(texts) {
+  const places = Math.max(2, ...texts.map((text) => text.split(".")[1]?.length ?? 0));
+  return texts.reduce((sum, text) => sum + Number(text), 0).toFixed(places);
+}
+
+const MISSING = ["refused", "failed", "unclear", "waiting", "not_submitted"];
+
+/** Return one account for those of all items of a list. `seconds` is the longest time, since they run side by side.
+ * `without` and `incomplete` number the items, from 1, of which no picture came, and only some; a single item is not
+ * numbered. `stopped`: why submits ended, each sentence once. Accounts of older versions lack most fields. */
 export function together(accounts) {
-  const sum = (name) => accounts.reduce((total, account) => total + (Number(account?.[name]) || 0), 0);
+  const number = (account, name) => Number(account?.[name]) || 0;
+  const sum = (name) => accounts.reduce((total, account) => total + number(account, name), 0);
+  const hasAny = (account, names) => names.some((name) => number(account, name) > 0);
+  const items = accounts.map((account, place) => ({
+    number: (account?.index ?? place) + 1,
+    came: hasAny(account, ["bought", "resumed", "reused"]),
+    lacks: accounts.length > 1 && hasAny(account, MISSING),
+  }));
+  const numbers = (came) => items.filter((item) => item.lacks && item.came === came).map((item) => item.number);
   return {
     bought: sum("bought"),
     resumed: sum("resumed"),
     reused: sum("reused"),
-    seconds: Math.max(...accounts.map((account) => Number(account?.seconds) || 0)),
+    refused: sum("refused"),
+    failed: sum("failed"),
+    unclear: sum("unclear"),
+    waiting: sum("waiting"),
+    notSubmitted: sum("not_submitted"),
+    prices: accounts.filter(Boolean),
+    seconds: Math.max(...accounts.map((account) => number(account, "seconds"))),
     free: accounts.every((account) => account?.free === true),
+    without: numbers(false),
+    incomplete: numbers(true),
+    stopped: [...new Set(accounts.flatMap((account) => account?.stopped ?? []))],
   };
 }
 

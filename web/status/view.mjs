@@ -1,5 +1,6 @@
 // The elements of the status below a node: the warning, a block for each run under way, and what the last run said.
 import { api } from "../../../scripts/api.js";
+import { estimated } from "./texts.mjs";
 
 const THUMBNAIL = 48;
 const STRIPES =
@@ -60,13 +61,14 @@ export class StatusView {
   }
 }
 
-/** One run of the node: its stage, a bar, its counts and thumbnails of the finished pictures. */
+/** One run of the node: its stage, a bar, its counts, what it may cost, and thumbnails of the finished pictures. */
 export class RunBlock {
   element = made("div", "");
   #title = made("div", "font-weight: bold;");
   #stage = made("span", "");
   #time = made("span", "color: var(--descrip-text); font-variant-numeric: tabular-nums;");
   #counts = made("div", "color: var(--descrip-text);");
+  #plan = made("div", "white-space: pre-line;");
   #bar = made("div", "height: 4px; margin: 4px 0; border-radius: 2px; overflow: hidden; background: var(--border-color);");
   #fill = made("div", "height: 100%; border-radius: 2px;");
   #strip = made("div", "display: flex; flex-wrap: wrap; gap: 4px; align-items: center;");
@@ -75,13 +77,14 @@ export class RunBlock {
   constructor() {
     this.element.dataset.progress = "";
     // Screen readers announce changes of these, but not of the seconds.
-    for (const told of [this.#stage, this.#counts]) told.setAttribute("role", "status");
+    for (const told of [this.#stage, this.#counts, this.#plan]) told.setAttribute("role", "status");
     this.#time.setAttribute("role", "timer");
     this.#bar.setAttribute("role", "progressbar");
     const line = made("div", "");
     line.append(this.#stage, this.#time);
     this.#bar.append(this.#fill);
-    this.element.append(this.#title, line, this.#bar, this.#counts, this.#strip);
+    this.#plan.dataset.plan = "";
+    this.element.append(this.#title, line, this.#bar, this.#counts, this.#plan, this.#strip);
   }
 
   /** @param {object} state  as in nodes/comfy/display.py  @param {number} elapsed  seconds
@@ -99,6 +102,9 @@ export class RunBlock {
     const counts = countsOf(state, texts);
     write(this.#counts, counts);
     this.#counts.style.display = counts ? "" : "none";
+    const plan = planOf(state, texts);
+    write(this.#plan, plan);
+    this.#plan.style.display = plan ? "" : "none";
     this.#showPictures(state, texts);
   }
 
@@ -150,6 +156,17 @@ function countsOf({ done, total, buys, resumes, reused, failed }, texts) {
   if (resumes > 0) counts.push(texts.resumes(resumes));
   if (failed > 0) counts.push(texts.failed(failed));
   return counts.join(" · ");
+}
+
+/** Return a line each for the estimate and for what the budget leaves out; "" for nothing. */
+function planOf({ plan }, texts) {
+  if (!plan) return "";
+  const { wanted, allowed } = plan;
+  const lines = [];
+  const price = estimated([plan]);
+  if (price) lines.push(texts.price(price, wanted));
+  if (typeof allowed === "number" && allowed < wanted) lines.push(texts.allowed(wanted, allowed));
+  return lines.join("\n");
 }
 
 /** Set a text if it differs: setting the same one would make it blink, and screen readers say it again. */

@@ -11,7 +11,7 @@ from pydantic import Field
 from ...core import Text
 from ..endpoint import HiDreamEndpoint
 from ..hidream import FROM_PROMPTS, ImageCount, NegativePrompt, Prompt, problem_of_prompt
-from ..node import Given, NodePlan, Output, PaidNode, PlannedCall, Socket, encoded
+from ..node import LABEL, Given, NodePlan, Output, PaidNode, PlannedCall, Socket, encoded
 from ..widgets import ON_PARTIAL, PROFILE, TAKE, ComboWidget, Shown, widgets_of
 from ..wire import HiDreamRequest, ImageField
 
@@ -89,6 +89,7 @@ ENDPOINT = HiDreamEndpoint(
                 _USE_IMAGES,
                 ON_PARTIAL,
                 TAKE,
+                LABEL,
             ),
             outputs=(
                 Output(

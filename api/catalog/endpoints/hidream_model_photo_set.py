@@ -11,7 +11,7 @@ from pydantic import Field
 from ... import pixels
 from ...core import InvalidInputError, Text
 from ..endpoint import HiDreamEndpoint
-from ..node import Given, NodePlan, Output, PaidNode, PlannedCall, encoded, image_input
+from ..node import LABEL, LABELS, Given, NodePlan, Output, PaidNode, PlannedCall, encoded, image_input
 from ..widgets import MAX_INT, ON_PARTIAL, PROFILE, TAKE, ComboWidget, Shown, widgets_of
 from ..wire import HiDreamRequest, ImageField
 
@@ -142,6 +142,7 @@ ENDPOINT = HiDreamEndpoint(
                 *widgets_of(Request).values(),
                 ON_PARTIAL,
                 TAKE,
+                LABEL,
             ),
             outputs=(
                 Output(
@@ -150,6 +151,7 @@ ENDPOINT = HiDreamEndpoint(
                     Text("All pictures of the sets, each in its own size.", "套图中的所有图片，保持各自尺寸。"),
                     is_list=True,
                 ),
+                LABELS,
             ),
             plan=_plan,
             aliases=("model photo set", "variation", "fashion", "模特套图", "模特图", "电商"),

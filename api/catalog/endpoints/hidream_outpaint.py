@@ -12,7 +12,7 @@ from ... import pixels
 from ...core import InvalidInputError, Text
 from .. import outpainting
 from ..endpoint import HiDreamEndpoint, Rate
-from ..node import Given, NodePlan, PaidNode, PlannedCall, encoded, image_input
+from ..node import LAST_INPUTS, Given, NodePlan, PaidNode, PlannedCall, encoded, image_input
 from ..outpainting import POSITION, RATIO, Size
 from ..widgets import PROFILE, TAKE, IntWidget
 from ..wire import HiDreamRequest, ImageField
@@ -166,6 +166,7 @@ ENDPOINT = HiDreamEndpoint(
                 _VARIANTS,
                 TAKE,
                 outpainting.placement_input(Text("canvas, ratio, position and offset", "画布、ratio、位置与偏移")),
+                *LAST_INPUTS,
             ),
             outputs=outpainting.OUTPUTS,
             plan=_plan,

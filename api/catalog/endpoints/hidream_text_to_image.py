@@ -6,7 +6,6 @@ prompt may be is not known.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal, get_args
 
@@ -15,8 +14,8 @@ from pydantic import model_validator
 from ...core import InvalidInputError, Text
 from ..endpoint import HiDreamEndpoint
 from ..hidream import FROM_PROMPTS, ImageCount, NegativePrompt, Prompt, problem_of_prompt
-from ..node import Given, NodePlan, Output, PaidNode, PlannedCall, nothing_to_encode
-from ..widgets import ON_PARTIAL, PROFILE, TAKE, Shown, widgets_of
+from ..node import LAST_INPUTS, Given, NodePlan, Output, PaidNode, PlannedCall, nothing_to_encode
+from ..widgets import PROFILE, TAKE, Shown, widgets_of
 from ..wire import HiDreamRequest
 
 _Small = Literal["1024*1024", "832*1248", "880*1168", "768*1360", "1248*832", "1168*880", "1360*768"]
@@ -92,7 +91,7 @@ ENDPOINT = HiDreamEndpoint(
                 PROFILE,
                 *widgets_of(Request).values(),
                 TAKE,
-                replace(ON_PARTIAL, optional=True),
+                *LAST_INPUTS,
             ),
             outputs=(Output("IMAGE", Text("images", "图片"), Text("The pictures.", "生成的图片。")),),
             plan=_plan,

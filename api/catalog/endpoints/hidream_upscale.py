@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from ...core import Text
 from ..endpoint import HiDreamEndpoint
-from ..node import Given, NodePlan, Output, PaidNode, PlannedCall, encoded, image_input
+from ..node import LAST_INPUTS, Given, NodePlan, Output, PaidNode, PlannedCall, encoded, image_input
 from ..widgets import PROFILE, TAKE, Shown, widgets_of
 from ..wire import HiDreamRequest, ImageField
 
@@ -56,6 +56,7 @@ ENDPOINT = HiDreamEndpoint(
                 PROFILE,
                 *widgets_of(Request).values(),
                 TAKE,
+                *LAST_INPUTS,
             ),
             outputs=(Output("IMAGE", Text("image", "图片"), Text("The enlarged pictures.", "放大后的图片。")),),
             plan=_plan,

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from ...core import Text
 from ..endpoint import VolcengineEndpoint
-from ..node import Given, NodePlan, PaidNode, Socket, image_input
+from ..node import LAST_INPUTS, Given, NodePlan, PaidNode, Socket, image_input
 from ..outpainting import ALIASES, OUTPUTS, SIDES, placement_input
 from ..volcengine import VARIANTS, Images, Prompt, Seed, check_images, plan_by_mask, plan_by_sides
 from ..widgets import PROFILE, TAKE, UPLOAD, widgets_of
@@ -106,6 +106,7 @@ ENDPOINT = VolcengineEndpoint(
                 VARIANTS,
                 UPLOAD,
                 TAKE,
+                *LAST_INPUTS,
             ),
             outputs=OUTPUTS,
             plan=_plan,

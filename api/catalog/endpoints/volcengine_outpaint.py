@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from ...core import Text
 from ..endpoint import VolcengineEndpoint
-from ..node import Given, NodePlan, PaidNode, Socket, image_input
+from ..node import LAST_INPUTS, Given, NodePlan, PaidNode, Socket, image_input
 from ..outpainting import ALIASES, OUTPUTS, SIDES, placement_input
 from ..volcengine import VARIANTS, Images, Prompt, Seed, check_images, plan_by_mask, plan_by_sides
 from ..widgets import PROFILE, TAKE, UPLOAD, Shown, widgets_of
@@ -159,6 +159,7 @@ ENDPOINT = VolcengineEndpoint(
                 *_SAMPLING,
                 TAKE,
                 placement_input(Text("top, bottom, left and right", "上、下、左、右")),
+                *LAST_INPUTS,
             ),
             outputs=OUTPUTS,
             plan=_by_sides,
@@ -193,6 +194,7 @@ ENDPOINT = VolcengineEndpoint(
                 _SHOWN["prompt"],
                 *_SAMPLING,
                 TAKE,
+                *LAST_INPUTS,
             ),
             outputs=OUTPUTS,
             plan=_by_mask,

@@ -392,6 +392,60 @@ def test_what_the_environment_decides_is_shown_only(frontend: Frontend, language
     frontend.screenshot(f"profiles-environment-{look}")
 
 
+@every_look
+def test_prices_are_entered_in_a_folded_group(frontend: Frontend, panel: Panel, language: str, look: str) -> None:
+    title = {"en": "Prices (estimate)", "zh": "价格（估算）"}[language]
+    form = panel.add("studio", hidream_token=CANARY)
+    upscale, currency = form.field("price_hidream_upscale"), form.field("prices_currency")
+    fold = form.root.get_by_text(title, exact=True)
+    expect(fold).to_be_visible()
+    expect(upscale).to_be_hidden()
+    fold.click()
+    group = form.root.locator("details")
+    amounts = group.locator('[data-field^="price_"]')
+    offered = frontend.comfy.request("GET", "/hidream_volcengine/profiles").json()["prices"]
+    expect(amounts).to_have_count(len(offered))
+    for place in range(len(offered)):
+        # No number of ours, and no provider's either.
+        expect(amounts.nth(place)).to_have_attribute("placeholder", {"en": "none", "zh": "无"}[language])
+    assert not group.evaluate(_TOO_WIDE)
+    label = {"en": "Price: HiDream Upscale", "zh": "价格：HiDream 图片增强"}[language]
+    expect(group.get_by_label(label, exact=True)).to_have_attribute("id", str(upscale.get_attribute("id")))
+
+    upscale.fill("0.22")
+    fold.click()
+    form.save()
+    # What has to be corrected is unfolded.
+    expect(form.told).to_have_attribute("data-problem", "")
+    expect(form.told).to_contain_text(label)
+    expect(upscale).to_be_focused()
+    expect(upscale).to_be_visible()
+    frontend.screenshot(f"profiles-prices-refused-{look}")
+    form.type(price_hidream_upscale="0,22", prices_currency="cny", prices_date="2026-12-01")
+    form.save()
+    expect(form.told).to_contain_text({"en": "must be an amount", "zh": "应为金额"}[language])
+    form.type(price_hidream_upscale="0.22", price_volcengine_outpaint="0.20")
+    form.save()
+    expect(form.told).to_contain_text(panel.words["saved"])
+    expect(upscale).to_have_value("0.22")
+    expect(currency).to_have_value("CNY")
+    expect(form.button("save")).to_be_disabled()
+    upscale.scroll_into_view_if_needed()
+    frontend.screenshot(f"profiles-prices-{look}")
+    panel.close()
+
+    panel.open()
+    form = panel.opened("studio")
+    form.root.get_by_text(title, exact=True).click()
+    expect(form.field("price_volcengine_outpaint")).to_have_value("0.20")
+    expect(form.field("prices_date")).to_have_value("2026-12-01")
+    form.type(price_hidream_upscale="", price_volcengine_outpaint="", prices_currency="", prices_date="")
+    form.save()
+    expect(form.told).to_contain_text(panel.words["saved"])
+    [studio] = frontend.comfy.request("GET", "/hidream_volcengine/profiles").json()["profiles"][1:2]
+    assert {value for name, value in studio["settings"].items() if name.startswith("price")} == {""}
+
+
 @two_looks
 def test_a_limit_that_an_endpoint_declares_has_a_field(frontend: Frontend, language: str, look: str) -> None:
     """The server's answer alone says so: its name, its label, whose it is, and its default."""

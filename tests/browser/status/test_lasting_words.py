@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -145,6 +146,90 @@ def test_the_account_of_a_run_is_one_line(frontend: Frontend, look: str) -> None
     for accounts, told in zip(runs, ACCOUNTS[look[-2:]], strict=True):
         frontend.page.evaluate(_END, [NODE, accounts])
         expect(words(frontend)).to_have_text(told)
+
+
+NIGHT = {
+    "en": [
+        "480 bought, 3 refused, 1 unclear, 16 not submitted · ≈ ¥105.60 · 96 s",
+        "The budget of today is used up.",
+        "without a picture: 13, 18, 34, 101, 485, 486, 487, 488, 489, 490 and 10 more",
+    ],
+    "zh": [
+        "购买 480 张，被拒绝 3 张，结果不明 1 张，未提交 16 张 · ≈ ¥105.60 · 96 秒",
+        "今日预算已用完。",
+        "没有图片的项：13、18、34、101、485、486、487、488、489、490 等，另有 10 项",
+    ],
+}
+MIXED = {
+    "en": [
+        "3 bought, 1 resumed, 1 reused, 1 failed, 2 awaited · ≈ ¥0.66 + $1.50 + SGD 0.0125 · 4 s",
+        "without a picture: 2",
+        "with some pictures missing: 1",
+    ],
+    "zh": [
+        "购买 3 张，恢复 1 张，复用 1 张，失败 1 张，待取回 2 张 · ≈ ¥0.66 + $1.50 + SGD 0.0125 · 4 秒",
+        "没有图片的项：2",
+        "缺少部分图片的项：1",
+    ],
+}
+ONE = {"en": ["2 reused, 0 calls, 1 not submitted · 1 s"], "zh": ["复用 2 张，0 次调用，未提交 1 张 · 1 秒"]}
+REFUSED = {"en": ["1 reused, 1 refused · 1 s"], "zh": ["复用 1 张，被拒绝 1 张 · 1 秒"]}
+STOPPED = "The budget of today is used up.\n今日预算已用完。"
+
+
+def account(index: int, **counts: Any) -> dict[str, Any]:
+    """The account of one item of a list, as the node sends it."""
+    names = ("bought", "resumed", "reused", "refused", "failed", "unclear", "waiting", "not_submitted")
+    none = dict.fromkeys(names, 0)
+    others = {"seconds": 1.0, "free": False, "price": None, "currency": None, "stopped": []}
+    return {"index": index, **none, **others, **counts}
+
+
+def a_night() -> list[dict[str, Any]]:
+    """500 items: three were refused, one answer was lost, the budget ended at 480."""
+    missing = {12: "refused", 17: "refused", 33: "refused", 100: "unclear"}
+    items = []
+    for index in range(500):
+        if index in missing:
+            items.append(account(index, **{missing[index]: 1}))
+        elif index < 484:
+            items.append(account(index, bought=1, seconds=float(index % 97), price="0.22", currency="CNY"))
+        else:
+            items.append(account(index, not_submitted=1, stopped=[STOPPED]))
+    return items
+
+
+def test_an_account_says_what_is_missing_and_why(frontend: Frontend, look: str) -> None:
+    mixed = [
+        account(0, bought=2, failed=1, price="0.44", currency="CNY", seconds=4.0),
+        account(1, waiting=2),
+        account(2, bought=1, price="0.22", currency="CNY"),
+        account(3, resumed=1, price="1.5", currency="USD"),
+        account(4, reused=1, price="0.0125", currency="SGD"),
+    ]
+    runs = [
+        (a_night(), NIGHT),
+        (mixed, MIXED),
+        ([account(0, reused=2, not_submitted=1)], ONE),
+        ([account(0, reused=1, refused=1)], REFUSED),
+    ]
+    for accounts, told in runs:
+        frontend.page.evaluate(_END, [NODE, accounts])
+        expect(words(frontend).locator("p")).to_have_text(told[look[-2:]])
+
+
+@pytest.mark.smoke
+def test_an_account_fits_a_narrow_node(frontend: Frontend, look: str) -> None:
+    page = frontend.page
+    page.evaluate("(id) => { const node = app.graph.getNodeById(id); node.setSize([230, node.size[1]]) }", NODE)
+    page.evaluate(_END, [NODE, a_night()])
+    expect(words(frontend).locator("p")).to_have_text(NIGHT[look[-2:]])
+    page.wait_for_function(
+        "(element) => element.clientHeight >= element.scrollHeight && element.scrollWidth <= element.clientWidth",
+        arg=element(frontend).element_handle(),
+    )
+    frontend.screenshot(f"account_of_a_night-{look}")
+    page.evaluate(_SAY, [NODE, []])
 
 
 ERROR = "The input image was rejected. Billed: no.\n输入图片未通过内容审核。是否计费：否。"

@@ -128,6 +128,34 @@ def test_an_estimate_goes_away_when_it_is_exceeded(frontend: Frontend, look: str
     tell(end="stopped")
 
 
+@pytest.mark.smoke
+def test_what_it_may_cost_is_said_before_it_is_bought(frontend: Frontend, look: str, tell: Callable[..., None]) -> None:
+    page = frontend.page
+    chinese = look.endswith("zh")
+    page.evaluate("(id) => { const node = app.graph.getNodeById(id); node.setSize([230, node.size[1]]) }", NODE)
+    plan = block(page).locator("[data-plan]")
+    price = "20 张 ≈ ¥4.40" if chinese else "≈ ¥4.40 for 20"
+    budget = (
+        "需要 500 张，预算允许 100 张：按列表顺序购买；图片库中已有的不占用"
+        if chinese
+        else "500 wanted, 100 allowed by the budget: taken in list order; what is in the store costs none"
+    )
+    tell(plan={"wanted": 20, "allowed": None, "price": "4.40", "currency": "CNY"})
+    expect(plan).to_have_text(price)
+    tell(plan={"wanted": 20, "allowed": 20, "price": None, "currency": None})
+    expect(plan).to_be_hidden()
+    tell(plan={"wanted": 500, "allowed": 0, "price": None, "currency": None})
+    expect(plan).to_have_text(budget.replace("100", "0"))
+    tell(plan={"wanted": 500, "allowed": 100, "price": "110.00", "currency": "CHF"})
+    both = ["500 张 ≈ CHF 110.00" if chinese else "≈ CHF 110.00 for 500", budget]
+    expect(plan).to_have_js_property("innerText", "\n".join(both))
+    page.wait_for_function(_ALL_SHOWN, arg=status(page).element_handle())
+    frontend.screenshot(f"plan-{look}")
+    tell(plan=None)
+    expect(plan).to_be_hidden()
+    tell(end="stopped")
+
+
 @pytest.mark.parametrize("end", ["executed", "execution_error", "execution_interrupted", "status", "execution_start"])
 def test_every_end_ends_it(frontend: Frontend, tell: Callable[..., None], end: str) -> None:
     page = frontend.page

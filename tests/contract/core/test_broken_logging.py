@@ -129,9 +129,9 @@ def buy(shop: Shop, call: PaidCall) -> Result:
 
     Where a handler fails, logging writes this stack to the console: there may be Chinese in a path or a line of it.
     """
-    batch = Batch(shop.journal, [call], Run())  # 图 🎨
+    batch = Batch(shop.journal, [call], Run().node().item())  # 图 🎨
     result = batch.run(0, idle_watch())  # 图 🎨
-    batch.delivered([result])
+    batch.end([result], delivered=True)
     return result
 
 

@@ -245,7 +245,7 @@ def test_submit_again_is_pressed_while_a_node_looks(tmp_path: Path, monkeypatch:
         shop.fault("submit", reset="after")
         call = paying.upscale(shop.hidream, paying.A)
         shop.trouble(call)
-        batch = Batch(shop.journal, [call], Run("prompt-2"))
+        batch = Batch(shop.journal, [call], Run("prompt-2").node().item())
         elsewhere = shop.open()
         [task] = elsewhere.task_list.tasks()
         assert elsewhere.submit_again(task.journal_id)

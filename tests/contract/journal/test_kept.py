@@ -236,12 +236,12 @@ def test_what_the_store_has_is_read_without_a_claim(shop: Shop, kind: str) -> No
     """A node whose pictures are all there needs no place among the calls that wait for a service."""
     first = bought(shop, kind)
     call, before = call_of(shop, kind), standing_still(shop)
-    batch = Batch(shop.journal, [call_of(shop, kind, 1), call], Run())
+    batch = Batch(shop.journal, [call_of(shop, kind, 1), call], Run().node().item())
     assert list(batch.reused) == [1]
     with shop.sends_nothing():
         result = batch.stored(1, idle_watch())
     assert result is not None and equal(pictures([result]), first)
-    assert BatchOutcome([result]).sources.reused == len(first)
+    assert BatchOutcome([result]).counts().reused == len(first)
     assert standing_still(shop) == before and not shop.journal._claims.ids()
 
 
@@ -252,7 +252,7 @@ def test_what_the_store_turns_out_not_to_have_waits_for_a_place(
 ) -> None:
     """Nothing is sent or written down before: the task is asked for, or the loss is told, by `run` alone."""
     first = bought(shop, kind)
-    batch = Batch(shop.journal, [call_of(shop, kind)], Run())
+    batch = Batch(shop.journal, [call_of(shop, kind)], Run().node().item())
     assert list(batch.reused) == [0]
     [file, *_] = shop.stored_pictures()
     if meanwhile == "away":
@@ -284,7 +284,7 @@ def test_what_the_store_turns_out_not_to_have_waits_for_a_place(
 def test_what_is_not_in_the_store_is_not_looked_for_there(shop: Shop) -> None:
     park(shop, "upscale")
     before = standing_still(shop)
-    batch = Batch(shop.journal, [call_of(shop, "upscale"), call_of(shop, "upscale", 1)], Run())
+    batch = Batch(shop.journal, [call_of(shop, "upscale"), call_of(shop, "upscale", 1)], Run().node().item())
     assert list(batch.reused) == []
     with shop.sends_nothing():
         assert [batch.stored(index, idle_watch()) for index in (0, 1)] == [None, None]

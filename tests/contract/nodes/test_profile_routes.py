@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from hidream_volcengine.api import ConfigurationError, ProfileEditor, ProfileFile, Profiles
 from hidream_volcengine.api.catalog import declared_limits
-from hidream_volcengine.api.profiles.fields import RETIRED_SECRETS, SECRETS, SETTINGS
+from hidream_volcengine.api.profiles.fields import PRICES, RETIRED_SECRETS, SECRETS, SETTINGS
 from hidream_volcengine.api.transport.auth import BearerAuth, ExchangedTokenAuth, SignatureAuth
 
 from tests.contract import raw_servers as raw
@@ -118,7 +118,7 @@ def page(tmp_path: Path, environment: dict[str, str]) -> Iterator[Page]:
 
 def test_what_is_there_at_first(page: Page) -> None:
     shown = page.get()
-    assert shown.keys() == {"revision", "protection", "profiles", "defaults", "limits", "told"}
+    assert shown.keys() == {"revision", "protection", "profiles", "defaults", "limits", "prices", "told"}
     assert [profile["name"] for profile in shown["profiles"]] == ["default", "sandbox"]
     for profile in shown["profiles"]:
         assert profile.keys() == {"name", "built_in", "in_file", "environment", "ready", "keys", "settings", "retired"}
@@ -151,6 +151,17 @@ def test_the_limits_that_endpoints_declare(page: Page) -> None:
             },
         },
     ]
+
+
+def test_the_prices_that_can_be_entered(page: Page) -> None:
+    shown = page.get()
+    assert [price["name"] for price in shown["prices"]] == list(PRICES)
+    upscale = {"en": "Price: HiDream Upscale", "zh": "价格：HiDream 图片增强"}
+    assert {"name": "price_hidream_upscale", "provider": "HiDream", "label": upscale} in shown["prices"]
+    assert {shown["defaults"][price["name"]] for price in shown["prices"]} == {""}, "no number of ours"
+    page.does("add", name="a", settings={"price_hidream_upscale": 0.22, "prices_currency": "cny"})
+    assert page.one("a")["settings"]["price_hidream_upscale"] == "0.22"
+    assert "needs prices_currency" in page.refused("change", name="a", settings={"prices_currency": ""})
 
 
 def test_the_defaults_are_the_environment_s(page: Page, environment: dict[str, str]) -> None:

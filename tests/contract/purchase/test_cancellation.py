@@ -465,7 +465,7 @@ def test_a_failed_sibling_keeps_the_rest_of_a_batch_from_being_bought() -> None:
     with RawServer(answering(400, {"code": 1001, "message": "no"})) as server:
         watch = CallHandle(CancelToken(), lambda progress: None)
         with raw.fresh_journal() as journal:
-            batch = Batch(journal, [raw.hidream_call(server.url) for _ in range(3)], Run())
+            batch = Batch(journal, [raw.hidream_call(server.url) for _ in range(3)], Run().node().item())
             found = [batch.run(index, watch) for index in range(3)]
         assert [result.error is not None for result in found] == [True, False, False]
         assert server.accepted == 1

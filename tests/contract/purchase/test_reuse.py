@@ -23,7 +23,7 @@ from hidream_volcengine.api import (
     TaskFailedError,
     Text,
 )
-from hidream_volcengine.api.purchase.words import Sources
+from hidream_volcengine.api.purchase.words import Counts
 from pytest import LogCaptureFixture, MonkeyPatch
 
 from tests.contract import paying
@@ -82,7 +82,7 @@ def test_what_was_bought_comes_from_the_store(shop: Shop, service: str, meanwhil
         buying = shop.buying(replace(ANY_CALL[service](shop, A), encode=not_needed))
         assert buying.batch.plan == Plan(buy=0, reuse=1, resume=0)
         assert equal(pictures(buying.wait()), first)
-    assert buying.sources == Sources(bought=0, resumed=0, reused=len(first))
+    assert buying.sources == Counts(bought=0, resumed=0, reused=len(first))
     assert shop.states == ["delivered"]
 
 
@@ -90,7 +90,7 @@ def test_a_purchase_is_not_called_reused(shop: Shop) -> None:
     buying = shop.buying(upscale(shop.hidream, A))
     assert buying.batch.plan == Plan(buy=1, reuse=0, resume=0)
     buying.wait()
-    assert buying.sources == Sources(bought=1, resumed=0, reused=0)
+    assert buying.sources == Counts(bought=1, resumed=0, reused=0)
 
 
 def test_only_the_new_part_of_a_batch_is_bought_in_whatever_order(shop: Shop) -> None:
@@ -459,7 +459,7 @@ def test_a_picture_that_failed_before_keeps_the_rest_back_also_if_its_files_came
     attempt = shop.journal.finished(half.order("", 0).key)
     assert attempt is not None
     shop.journal.reopen(attempt)
-    batch = Batch(shop.journal, [half, other], Run())
+    batch = Batch(shop.journal, [half, other], Run().node().item())
     with shop.buys(0):
         first, second = (batch.run(index, paying.idle_watch()) for index in range(2))
     assert first.delivery is not None and (first.delivery.source, len(first.delivery.errors)) == ("reused", 1)

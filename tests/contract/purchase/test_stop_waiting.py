@@ -20,9 +20,11 @@ from hidream_volcengine.api import (
     Progress,
     RemoteImageError,
     Result,
+    Retry,
     Run,
     TaskTimeoutError,
     fetch_task,
+    retry_of,
 )
 from hidream_volcengine.api.journal.rows import read_attempts
 from hidream_volcengine.api.journal.tables import attempts
@@ -123,7 +125,8 @@ def test_in_the_middle_of_the_upload_it_is_cut(shop: Shop, service: str) -> None
         assert_unsent(error_of(buying.wait()))
         assert (shop.states, server.whole) == (["cancelled"], 0)
     shop.host = ""
-    assert Batch(shop.journal, [ANY_CALL[service](shop, large)], Run()).plan == Plan(buy=1, reuse=0, resume=0)
+    batch = Batch(shop.journal, [ANY_CALL[service](shop, large)], Run().node().item())
+    assert batch.plan == Plan(buy=1, reuse=0, resume=0)
 
 
 def test_between_two_tries(shop: Shop) -> None:
@@ -262,7 +265,8 @@ def test_its_siblings_that_were_not_sent_stay_unsent(tmp_path: Path) -> None:
         outcome = BatchOutcome(results)
         error = outcome.error(accept_partial=False)
         assert isinstance(error, TaskTimeoutError) and "2 calls were not submitted" in str(error)
-        assert not outcome.may_still_come, "the rest would have to be bought"
+        assert [result.error is None for result in results].count(True) == 2, "the rest would have to be bought"
+        assert (outcome.counts().waiting, outcome.counts().not_submitted) == (1, 2)
         assert sorted(shop.states) == ["cancelled", "cancelled", "parked"]
 
 
@@ -280,7 +284,7 @@ def test_its_siblings_that_are_under_way_go_on(shop: Shop) -> None:
     outcome = BatchOutcome(results)
     assert outcome.error(accept_partial=True) is None
     assert len(outcome.deliveries) == 1 and any("You stopped waiting" in note.en for note in outcome.notes())
-    assert outcome.may_still_come
+    assert [retry_of(result.error) for result in results if result.error] == [Retry.NOW]
 
 
 # ---- somebody else's work
@@ -419,7 +423,7 @@ def stop_at(shop: Shop, call: Callable[[], PaidCall], moment: int, kind: str) ->
     journal = Journal(JournalSettings(shop.folder), on_change=lambda: meet("change") if kind == "journal" else None)
     shop._journals.append(journal)
     shop.journal = journal
-    batch = Batch(journal, [call()], Run())
+    batch = Batch(journal, [call()], Run().node().item())
 
     def heard(progress: Progress) -> None:
         if kind == "progress":

@@ -185,6 +185,6 @@ def test_a_call_stopped_while_it_reads_the_store_opens_no_further_picture(
     with shop.sends_nothing():
         with monkeypatch.context() as patch, pytest.raises(CallCancelled):
             patch.setattr(collect, "decode", decode)
-            Batch(shop.journal, [call], Run()).run(0, CallHandle(cancel, lambda progress: None))
+            Batch(shop.journal, [call], Run().node().item()).run(0, CallHandle(cancel, lambda progress: None))
         assert opened == 1
         assert equal(pictures(shop.buy(call)), bought)

@@ -56,7 +56,7 @@ def resumable_call(url: str) -> PaidCall:
 def bought_once(call: PaidCall, server: RawServer) -> list[str]:
     """The notes of a call that delivers its picture; queued again it costs nothing."""
     with raw.fresh_journal() as journal:
-        batch = Batch(journal, [call], Run())
+        batch = Batch(journal, [call], Run().node().item())
         result = batch.run(0, CallHandle(CancelToken(), lambda progress: None))
         assert result.error is None, str(result.error)
         assert result.delivery is not None and len(result.delivery.pictures) == 1

@@ -133,9 +133,9 @@ def test_answers_of_services() -> None:
 
 
 def buy(call: PaidCall, journal: Journal, run: Run | None = None) -> int:
-    batch = Batch(journal, [call], run or Run())
+    batch = Batch(journal, [call], (run or Run()).node().item())
     result = batch.run(0, idle_watch())
-    batch.delivered([result])
+    batch.end([result], delivered=True)
     if result.error is not None:
         raise result.error
     assert result.delivery is not None

@@ -16,7 +16,8 @@ import pytest
 
 from devtools.comfyui.host import ComfyUI, Prompt, Result
 from emulator import Emulator
-from tests.host.buying import change_journal, forget_purchases, sends_nothing, tasks
+from tests.host.buying import buys, change_journal, sends_nothing, start_over, tasks
+from tests.host.prompts import Graph, photo
 
 BASE = "/hidream_volcengine"
 # A list of four items, of which some are blocked, and a node that ComfyUI therefore runs for the others only.
@@ -69,13 +70,18 @@ def reporting(
 
 
 @pytest.fixture
-def comfy(reporting: ComfyUI, emulator: Emulator) -> Iterator[ComfyUI]:
-    forget_purchases(reporting)
-    reporting.forget_results()
+def buying(reporting: ComfyUI, emulator: Emulator) -> ComfyUI:
+    start_over(reporting, emulator)
     for file in reports(reporting):
         file.unlink()
+    return reporting
+
+
+@pytest.fixture
+def comfy(buying: ComfyUI, emulator: Emulator) -> Iterator[ComfyUI]:
+    """Nothing is asked for in the test."""
     with sends_nothing(emulator):
-        yield reporting
+        yield buying
 
 
 def reports(comfy: ComfyUI) -> list[Path]:
@@ -235,3 +241,38 @@ def test_what_was_spent_is_beside_the_tasks(comfy: ComfyUI) -> None:
     write_four(comfy, str(uuid.uuid4()))
     [spent] = comfy.request("GET", f"{BASE}/tasks").json()["spent"]
     assert (spent["profile"], spent["currency"], spent["certain_today"]) == ("default", "CNY", "0.44")
+
+
+def test_what_was_bought_refused_and_then_cached(buying: ComfyUI, emulator: Emulator) -> None:
+    """A list of four pictures, of which the service refuses one; and once more, without another request."""
+    graph = Graph(buying)
+    batch = graph.image(*(photo(48, 64, seed) for seed in range(4)))
+    listed = graph.add("RebatchImages", images=batch, batch_size=1)
+    bought = graph.add("HiDreamAPIUpscale", image=listed[0], on_partial="return the rest")
+    graph.save(bought[0])
+    reported = graph.add("RemoteSetReport", after=bought[0]).id
+    emulator.add_fault({"phase": "submit", "times": 1, "do": {"status": 400, "json": {"code": 2003, "msg": "no"}}})
+    with buys(emulator, 3):
+        result = buying.run(graph.prompt)
+    [told] = result.texts(reported)
+    assert told.startswith("3 pictures, 1 refused: report.csv\n"), told
+    [written] = reports(buying)
+    rows = lines(written.read_bytes())
+    assert [row["item"] for row in rows] == ["1", "2", "3", "4"]
+    assert sorted(row["outcome"] for row in rows) == ["bought", "bought", "bought", "refused"]
+    assert {row["node"] for row in rows} == {bought.id}
+    came = {row["task id"] for row in rows if row["outcome"] == "bought"}
+    assert came == {record.task_id for record in emulator.accepted}
+    [refused] = [row for row in rows if row["outcome"] == "refused"]
+    assert (refused["billed"], refused["pictures"], refused["task id"]) == ("no", "0", "")
+    assert refused["the service's words"]
+    assert all(row["submitted"] and row["finished"] for row in rows if row is not refused)
+    buying.forget_results()
+    with buys(emulator, 1):
+        again = buying.run(graph.prompt)
+    assert again.texts(reported)[0].startswith("4 pictures: report_2.csv\n")
+    second = lines((buying.base / "output" / "report_2.csv").read_bytes())
+    assert sorted(row["outcome"] for row in second) == ["bought", "reused", "reused", "reused"]
+    with sends_nothing(emulator):
+        buying.run(graph.prompt)
+        assert len(reports(buying)) == 2, "all of it is in ComfyUI's cache"

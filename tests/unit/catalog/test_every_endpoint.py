@@ -20,6 +20,7 @@ from hidream_volcengine.api import (
     Pictures,
     Profiles,
     ProfileWidget,
+    Run,
     Socket,
     StringWidget,
     Widget,
@@ -196,7 +197,9 @@ def keys_of_run(paid: Paid, **changes: Any) -> list[str]:
         raise problem
     return [
         order.key
-        for order in orders_of([paid_call(service, one.request, values[TAKE.id]) for one in planned], "prompt-1")
+        for order in orders_of(
+            [paid_call(service, one.request, values[TAKE.id]) for one in planned], Run("prompt-1").node().item()
+        )
     ]
 
 

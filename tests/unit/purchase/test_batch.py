@@ -122,7 +122,7 @@ def test_whatever_ends_a_call_keeps_its_siblings_from_buying(
 
     first, sibling = Service(trouble), brings_a_picture(2)
     calls = [call(first, "one", encode), call(sibling, "two")]
-    batch = Batch(journal, calls, Run())
+    batch = Batch(journal, calls, Run().node().item())
     if isinstance(trouble, RemoteImageError):
         assert batch.run(0, WATCH).error is trouble
     else:
@@ -135,10 +135,10 @@ def test_whatever_ends_a_call_keeps_its_siblings_from_buying(
     states = [entry.state for entry in journal.task_list.tasks()]
     assert sorted(states) == (["ambiguous", "cancelled"] if sent else ["cancelled", "cancelled"])
     if sent:
-        again = Batch(journal, [call(brings_a_picture(1), "one")], Run())
+        again = Batch(journal, [call(brings_a_picture(1), "one")], Run().node().item())
         assert (again.plan.buy, type(again.run(0, WATCH).error).__name__) == (0, "AmbiguousSubmitError")
     else:
-        assert Batch(journal, [call(brings_a_picture(1), "one")], Run()).plan.buy == 1
+        assert Batch(journal, [call(brings_a_picture(1), "one")], Run().node().item()).plan.buy == 1
 
 
 def test_no_memory_for_a_bought_picture_loses_nothing(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,8 +149,8 @@ def test_no_memory_for_a_bought_picture_loses_nothing(journal: Journal, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(pictures_module, "decode", no_memory)
         with pytest.raises(MemoryError):
-            Batch(journal, [call(service)], Run()).run(0, WATCH)
-    batch = Batch(journal, [call(service)], Run())
+            Batch(journal, [call(service)], Run().node().item()).run(0, WATCH)
+    batch = Batch(journal, [call(service)], Run().node().item())
     assert (batch.plan.buy, batch.plan.resume) == (0, 1)
     delivery = batch.run(0, WATCH).delivery
     assert delivery is not None and len(delivery.pictures) == 1
@@ -160,7 +160,7 @@ def test_no_memory_for_a_bought_picture_loses_nothing(journal: Journal, monkeypa
 def test_a_failed_sub_task_keeps_its_siblings_from_buying_and_its_own_finished_ones(journal: Journal) -> None:
     sub_tasks = [picture("sub-1"), SubTask("sub-2", started=True, error=failed(1))]
     half, sibling = Service(Accepted(task(1, "sub-1", "sub-2")), sub_tasks), brings_a_picture(2)
-    batch = Batch(journal, [call(half, "one"), call(sibling, "two")], Run())
+    batch = Batch(journal, [call(half, "one"), call(sibling, "two")], Run().node().item())
     delivery = batch.run(0, WATCH).delivery
     assert delivery is not None
     assert len(delivery.pictures) == 1 and [error.what.en for error in delivery.errors] == ["It failed."]
@@ -173,19 +173,19 @@ def test_a_refused_key_or_an_empty_account_stops_every_node_of_the_run(
     journal: Journal, kind: type[RemoteImageError]
 ) -> None:
     run, refused = Run("prompt-1"), kind(Text("No.", "不行。"), provider="HiDream")
-    Batch(journal, [call(Service(refused))], run).run(0, WATCH)
+    Batch(journal, [call(Service(refused))], run.node().item()).run(0, WATCH)
     later = brings_a_picture(2)
-    error = Batch(journal, [call(later, "two")], run).run(0, WATCH).error
+    error = Batch(journal, [call(later, "two")], run.node().item()).run(0, WATCH).error
     assert type(error) is kind and error.billed == "no"
     assert "No." in error.what.en and "不行。" in error.what.zh
     assert later.submits == 0
-    assert Batch(journal, [call(later, "two")], Run("prompt-2")).run(0, WATCH).delivery is not None
+    assert Batch(journal, [call(later, "two")], Run("prompt-2").node().item()).run(0, WATCH).delivery is not None
 
 
 def test_a_budget_of_the_server_does_not_speak_for_the_account(journal: Journal) -> None:
-    run = Run("prompt-1")
-    run.note_failure(QuotaError(Text("This server's budget.", "此服务器的预算。")))
-    run.check()
+    run, service = Run("prompt-1"), brings_a_picture(1)
+    run.note_failure(service, QuotaError(Text("This server's budget.", "此服务器的预算。")))  # type: ignore[arg-type]
+    run.check(service)  # type: ignore[arg-type]
 
 
 def test_an_error_names_every_accepted_task() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hidream_volcengine.api import PaidCall, Profiles, Sandbox, tensors
+from hidream_volcengine.api import PaidCall, Profiles, Run, Sandbox, tensors
 from hidream_volcengine.api.catalog import HiDreamEndpoint, WireRequest, checked
 from hidream_volcengine.api.catalog.endpoints import (
     hidream_image_to_image,
@@ -65,7 +65,7 @@ def call(service: Service, model: type[Any], take: int = 0, **body: Any) -> Paid
 
 def keys_of(calls: Sequence[PaidCall]) -> list[str]:
     """Of the calls of one node."""
-    return [order.key for order in orders_of(calls, "prompt-1")]
+    return [order.key for order in orders_of(calls, Run("prompt-1").node().item())]
 
 
 def key(only: PaidCall) -> str:
