@@ -10,7 +10,6 @@ from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -62,7 +61,8 @@ class ItemAccount:
     def ui(self) -> dict[str, Any]:
         """The entry as JSON."""
         entry = asdict(self)
-        return {**entry, **entry.pop("counts"), "stopped": list(self.stopped)}
+        counts = entry.pop("counts")
+        return {**entry, **counts, "stopped": list(self.stopped)}
 
 
 class PaidItem:
@@ -173,7 +173,7 @@ class PaidItem:
             round(time.monotonic() - self._began_at, 1),
             service.account.sandbox,
             counts,
-            None if price is None else str(price.amount * (counts.bought + counts.resumed)),
+            None if price is None else f"{price.amount * (counts.bought + counts.resumed):f}",
             None if price is None else price.currency,
             tuple(str(why) for why in outcome.stopped_by),
         )
@@ -191,7 +191,7 @@ class PaidItem:
         if self.keeps_going or (error := outcome.error(accept_partial=False)) is None:
             return None
         failure = self._items.node.failure
-        if failure is not None and not any(result.error for result in outcome.results):
+        if failure is not None and all(result == api.Result() for result in outcome.results):
             # The calls of this item were held back, because another item has failed.
             error = failure.again()
         return self.named(error)
@@ -279,7 +279,7 @@ def _plan_of_node(journal: api.Journal, call: api.PaidCall, prompt_id: str, want
     return PlanOfNode(
         wanted,
         journal.limiter.budget_left(call.order(prompt_id, 0).purchase),
-        None if price is None else str(price.amount * Decimal(wanted)),
+        None if price is None else f"{price.amount * wanted:f}",
         None if price is None else price.currency,
     )
 
