@@ -80,14 +80,18 @@ if TYPE_CHECKING:
         Decision,
         ErrorRecord,
         ItemEnd,
+        ItemRow,
         Journal,
         JournalError,
         Order,
         Outcome,
         Overview,
         RunItem,
+        RunSummary,
+        Spent,
         Task,
     )
+    from .journal.runs import report
     from .pixels import Pictures, Placement, Thumbnails, Upload, geometry, padding, tensors
     from .pixels.paste import locate, paste
     from .profiles import ProfileEditor, Profiles, RefusedEditError, ShownProfile, ShownProfiles
@@ -117,7 +121,9 @@ if TYPE_CHECKING:
 # The imports under TYPE_CHECKING again, for run time: from a package to its names, separated by blanks.
 _LAZY = {
     "core": "Budget CallCancelled CallHandle CancelToken Deadlines JournalSettings Progress TaskRef",
-    "journal": "Decision ErrorRecord ItemEnd Journal JournalError Order Outcome Overview RunItem Task",
+    "journal": (
+        "Decision ErrorRecord ItemEnd ItemRow Journal JournalError Order Outcome Overview RunItem RunSummary Spent Task"
+    ),
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",
     "purchase": (
@@ -131,6 +137,7 @@ _LAZY = {
 # From a name to the module that it stands for: `api.tensors.encode`.
 _WHOLE = {
     "outpainting": "catalog.outpainting",
+    "report": "journal.runs.report",
     "geometry": "pixels.geometry",
     "tensors": "pixels.tensors",
     "padding": "pixels.padding",

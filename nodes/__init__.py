@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .outpaint import RemoteOutpaintPasteBack, RemoteOutpaintPlacement
 from .paid import paid_nodes
+from .report import RemoteSetReport
 from .tasks import RemoteTaskResult
 
 
@@ -13,4 +14,4 @@ class RemoteImageExtension(ComfyExtension):
     """The extension that ``comfy_entrypoint`` returns to ComfyUI; it names the node classes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [*paid_nodes(), RemoteOutpaintPlacement, RemoteOutpaintPasteBack, RemoteTaskResult]
+        return [*paid_nodes(), RemoteOutpaintPlacement, RemoteOutpaintPasteBack, RemoteTaskResult, RemoteSetReport]

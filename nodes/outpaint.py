@@ -18,7 +18,7 @@ from .common import Notes, check_result_fits_memory, size_of
 from .schema import schema_of
 
 
-def _without_billing(execute: Callable[..., Awaitable[io.NodeOutput]]) -> Callable[..., Awaitable[io.NodeOutput]]:
+def without_billing(execute: Callable[..., Awaitable[io.NodeOutput]]) -> Callable[..., Awaitable[io.NodeOutput]]:
     """Decorator for the ``execute`` of a local node: its errors do not mention billing."""
 
     @wraps(execute)
@@ -43,7 +43,7 @@ class RemoteOutpaintPlacement(io.ComfyNode):
         return schema_of(local.OUTPAINT_PLACEMENT)
 
     @classmethod
-    @_without_billing
+    @without_billing
     async def execute(cls, image: Any, target: str, fill: str, feathering: int, **layout: Any) -> io.NodeOutput:
         target, chosen_fill = local.TARGET.check(target), local.FILL.check(fill)
         feathering = local.FEATHERING.check(feathering)
@@ -155,7 +155,7 @@ class RemoteOutpaintPasteBack(io.ComfyNode):
         return schema_of(local.OUTPAINT_PASTE_BACK)
 
     @classmethod
-    @_without_billing
+    @without_billing
     async def execute(
         cls, generated: Any, original: Any, placement: Any, registration: str, **values: Any
     ) -> io.NodeOutput:

@@ -33,6 +33,7 @@ _TYPES: dict[str, Any] = {
     "INT": io.Int,
     "STRING": io.String,
     "OUTPAINT_PLACEMENT": io.Custom("OUTPAINT_PLACEMENT"),
+    "*": io.Custom("*"),
 }
 
 
@@ -46,6 +47,7 @@ def schema_of(node: api.Node, hidden: Sequence[io.Hidden] = ()) -> io.Schema:
         inputs=[_input(one) for one in node.inputs],
         outputs=[_output(one) for one in node.outputs],
         hidden=list(hidden),
+        is_output_node=node.is_output,
         **_newer_fields(node),
     )
 
@@ -83,7 +85,10 @@ def _input(one: Socket | ProfileWidget | api.Widget) -> io.Input:
             # `force_input`: a socket without a widget.
             made = io.String.Input(one.id, optional=one.optional, force_input=True, tooltip=tooltip)
         case Socket():
-            made = _TYPES[one.type].Input(one.id, optional=one.optional, tooltip=tooltip)
+            # With the link in the place of its value the node runs once, behind all items of a list, and also behind
+            # items that were blocked.
+            raw: dict[str, Any] = {"extra_dict": {"rawLink": True}} if one.type == "*" else {}
+            made = _TYPES[one.type].Input(one.id, optional=one.optional, tooltip=tooltip, **raw)
         case ProfileWidget():
             # The default applies to a newly placed node only; a saved, copied or restored node has its own value.
             default = first_profile(PROFILE_FILE, os.environ)

@@ -19,7 +19,7 @@ from .endpoints import (
     volcengine_jimeng_outpaint,
     volcengine_outpaint,
 )
-from .local import OUTPAINT_PASTE_BACK, OUTPAINT_PLACEMENT, task_result
+from .local import OUTPAINT_PASTE_BACK, OUTPAINT_PLACEMENT, SET_REPORT, task_result
 from .node import LABEL, LABELS, Given, Node, NodePlan, Output, PaidNode, PlannedCall, Socket
 from .outpainting import ORIGINALS, checked_placement, fills_canvas, note_resized
 from .result_options import AigcMeta, LogoInfo, ResultOption
@@ -53,7 +53,7 @@ ENDPOINTS: tuple[AnyEndpoint, ...] = (
     volcengine_jimeng_outpaint.ENDPOINT,
 )
 TASK_RESULT = task_result([endpoint.name for endpoint in ENDPOINTS])
-LOCAL_NODES: tuple[Node, ...] = (OUTPAINT_PLACEMENT, OUTPAINT_PASTE_BACK, TASK_RESULT)
+LOCAL_NODES: tuple[Node, ...] = (OUTPAINT_PLACEMENT, OUTPAINT_PASTE_BACK, TASK_RESULT, SET_REPORT)
 NODES: tuple[Node, ...] = (*(node for endpoint in ENDPOINTS for node in endpoint.nodes), *LOCAL_NODES)
 """In the order of ComfyUI's list."""
 _BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}

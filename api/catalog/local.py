@@ -1,4 +1,4 @@
-"""The nodes that buy nothing: Outpaint Placement, Outpaint Paste Back and Remote Task Result."""
+"""The nodes that buy nothing: Outpaint Placement, Outpaint Paste Back, Remote Task Result and Set Report."""
 
 from __future__ import annotations
 
@@ -328,3 +328,30 @@ def task_result(endpoints: Sequence[str]) -> Node:
             LABELS,
         ),
     )
+
+
+# ---- Set Report
+
+SET_REPORT = Node(
+    node_id="RemoteSetReport",
+    title=Text("Set Report", "批次报告"),
+    says=Text(
+        "Writes report.csv: what became of each item of this run, and what it cost. Local and free.",
+        "写出 report.csv：本次运行中每一项的结果与费用。本地运行，免费。",
+    ),
+    inputs=(
+        Socket(
+            "after",
+            "*",
+            Text("after", "之后"),
+            Text(
+                "Any output of the node that is to end first, such as a paid node's; the report waits for all its "
+                "items, also those that brought nothing.",
+                "须先完成的节点（例如付费节点）的任一输出；报告会等待其全部项目，包括没有图片的项目。",
+            ),
+        ),
+    ),
+    aliases=("report", "csv", "list", "log", "cost", "报告", "清单", "费用"),
+    outputs=(),
+    is_output=True,
+)

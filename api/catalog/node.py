@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from ..pixels import Pictures, Placement, Upload
 
-Type = Literal["IMAGE", "MASK", "OUTPAINT_PLACEMENT", "INT", "STRING"]
+Type = Literal["IMAGE", "MASK", "OUTPAINT_PLACEMENT", "INT", "STRING", "*"]
 
 
 @dataclass(frozen=True)
 class Socket:
-    """An input that is connected."""
+    """An input that is connected. The type "*" takes any output and gets the link itself, without its value."""
 
     id: str
     type: Type
@@ -73,7 +73,7 @@ LABELS = Output(
 class Node:
     """A node: its id, which is final, its words, and its inputs and outputs in their order.
 
-    ``aliases``: other words by which the node search finds it.
+    ``aliases``: other words by which the node search finds it. ``is_output``: it runs although no node is behind it.
     """
 
     node_id: str
@@ -82,6 +82,7 @@ class Node:
     inputs: Sequence[Socket | ProfileWidget | Widget]
     outputs: Sequence[Output]
     aliases: Sequence[str] = ()
+    is_output: bool = False
 
     @property
     def widgets(self) -> list[Widget]:

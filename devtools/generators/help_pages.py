@@ -27,6 +27,7 @@ from devtools.environment import ROOT
 
 _DOCS = ROOT / "web" / "docs"
 _HEAD = Text("| name | meaning |", "| 名称 | 含义 |")
+_NONE = Text("None.", "无。")
 _INPUTS, _OUTPUTS = Text("Inputs", "输入"), Text("Outputs", "输出")
 # After the words of an input: its default, and what it can be set to.
 _OPTIONAL = Text("Optional.", "可不连接。")
@@ -60,7 +61,7 @@ def _with_table(page: str, heading: Text, named: Sequence[tuple[str, Text, Text,
         words: str = getattr(text, language)
         return words
 
-    rows = [said(_HEAD), "| --- | --- |"]
+    rows = [said(_HEAD), "| --- | --- |"] if named else [said(_NONE)]
     for id_, label, words, settings in named:
         name = f"`{id_}`" if language == "en" else f"{said(label)}<br>`{id_}`"
         meaning = said(words) if settings is None else f"{said(words)}<br>{said(settings)}"

@@ -307,6 +307,12 @@ def _items_of(run: api.Run, node_id: str, keeps_going: bool) -> ItemsOfNode:
     return _items_of_nodes[key]
 
 
+def current_run_id() -> str:
+    """The prompt id of the run that is executing now, or its substitute."""
+    context = get_executing_context()
+    return (context.prompt_id if context is not None else "") or _substitute_prompt_id()
+
+
 def _current_run(prompt_id: str) -> api.Run:
     """The run that this node belongs to; all nodes of one queued prompt share it."""
     prompt_id = prompt_id or _substitute_prompt_id()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 import comfy.model_management
 import folder_paths
@@ -80,17 +80,23 @@ async def fetch(journal: api.Journal, service: api.Service, wanted: str) -> api.
 
 
 def _as_shown(text: Text) -> str:
-    """The text of an error for ComfyUI's dialog: in the user's language if ComfyUI has one user only, else in both.
+    """The text of an error for ComfyUI's dialog: in the user's language if it is known, else in both.
 
     Without backquotes, because the dialog shows no Markdown.
     """
-    shown = str(text)
+    language = user_language()
+    shown = str(text) if language is None else text.zh if language == "zh" else text.en
+    return shown.replace("`", "")
+
+
+def user_language() -> Literal["en", "zh"] | None:
+    """The user's language, from the settings of ComfyUI; ``None`` if they do not tell, or there are several users."""
     with contextlib.suppress(Exception):
         if not args.multi_user:
             file = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
             locale = str(json.loads(file.read_text(encoding="utf-8"))["Comfy.Locale"])
-            shown = text.zh if locale.startswith("zh") else text.en
-    return shown.replace("`", "")
+            return "zh" if locale.startswith("zh") else "en"
+    return None
 
 
 api.show_as(_as_shown)

@@ -6,8 +6,10 @@ import atexit
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from datetime import time as time_of_day
 from functools import partial
 from pathlib import Path
 
@@ -78,10 +80,11 @@ class ServerJournal:
                 self._journal = journal
             return self._journal
 
-    def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine]]:
-        """The newest ``limit`` tasks, and a line for each profile that bought today or has a limit."""
-        overview = self.open().task_list.overview(limit)
-        return overview, self._budgets(overview.today)
+    def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine], Sequence[api.Spent]]:
+        """The newest ``limit`` tasks, a line for each profile that bought today or has a limit, and what was spent."""
+        journal = self.open()
+        overview = journal.task_list.overview(limit)
+        return overview, self._budgets(overview.today), journal.run_items.spent()
 
     def _budgets(self, bought: dict[tuple[str, str], int]) -> list[BudgetLine]:
         """``bought``: pictures of today by (name of the profile when it bought, account id)."""
@@ -100,6 +103,22 @@ class ServerJournal:
             if name in today or budget.per_day or budget.per_run:
                 lines.append(BudgetLine(name, today.get(name, 0), budget.per_day, budget.per_run))
         return lines
+
+    def runs(self, limit: int) -> Sequence[api.RunSummary]:
+        """The newest ``limit`` runs of the last 90 days, newest first."""
+        return self.open().run_items.runs(limit)
+
+    def rows_of_run(self, run: str) -> Sequence[api.ItemRow]:
+        """The items of a run, so far as they are known; none if it has bought nothing, or was forgotten."""
+        return self.open().run_items.rows(run)
+
+    def rows_of_day(self, day: date) -> Sequence[api.ItemRow]:
+        """The items that were begun on a day in the server's time zone."""
+        return self.open().run_items.rows_between(_midnight(day), _midnight(day + timedelta(days=1)))
+
+    def forget_run(self, run: str) -> int:
+        """Delete the items of a run, with their labels; pictures and purchases stay. Returns how many there were."""
+        return self.open().run_items.forget(run)
 
     def task(self, journal_id: str) -> api.Task | None:
         """A task of the list; ``None`` if the journal does not have it."""
@@ -135,6 +154,11 @@ class ServerJournal:
         journal = self.open()
         sha256 = journal.task_list.hash_of(journal_id, position)
         return self._thumbnails().of(sha256, partial(journal.task_list.stored, sha256)) if sha256 else None
+
+
+def _midnight(day: date) -> float:
+    """The beginning of a day in the server's time zone, epoch seconds."""
+    return datetime.combine(day, time_of_day()).timestamp()
 
 
 def _leave(journal: api.Journal, pid: int) -> None:

@@ -7,11 +7,13 @@ import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 
 from ...api import pack_logger
 from . import profiles as profile_routes
+from . import reports as report_routes
 from . import tasks as task_routes
 from . import templates as template_routes
 from .context import BASE, OffLoop, RouteContext, own_threads
@@ -33,6 +35,10 @@ def _pack_of(file: Path) -> Path:
     return next((folder.parent for folder in file.parents if folder.name == "nodes"), file.parent)
 
 
+class JournalActions(task_routes.TaskActions, report_routes.ReportActions, Protocol):
+    """What the routes need of the journal; see :class:`ServerJournal`. Every method blocks."""
+
+
 _WEB = Path(__file__).resolve().parents[2] / "web"
 
 
@@ -51,7 +57,7 @@ async def serve_as_script(request: web.Request, response: web.StreamResponse) ->
 
 def register(
     routes: web.RouteTableDef,
-    actions: task_routes.TaskActions,
+    actions: JournalActions,
     token: str | None = None,
     *,
     profiles: Callable[[], profile_routes.ProfileActions] | None = None,
@@ -83,6 +89,7 @@ def register(
         return answer({"token": token})
 
     task_routes.add(context, actions)
+    report_routes.add(context, actions)
     if profiles is not None:
         profile_routes.add(context, profiles, tell_profiles)
     if shelf is not None:

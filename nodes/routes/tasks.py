@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,7 +46,7 @@ _NOBODY_WAITS = Text(
 class TaskActions(Protocol):
     """What the routes need of the journal and the store; see :class:`ServerJournal`. Every method blocks."""
 
-    def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine]]: ...
+    def overview(self, limit: int) -> tuple[api.Overview, list[BudgetLine], Sequence[api.Spent]]: ...
     def task(self, journal_id: str) -> api.Task | None: ...
     def submit_again(self, journal_id: str) -> bool:
         """Let the next equal request be submitted anew; ``False`` if the attempt's state does not allow that."""
@@ -74,11 +74,12 @@ def add(context: RouteContext, actions: TaskActions) -> None:
     @routes.get(f"{BASE}/tasks")
     @guarded
     async def tasks(request: web.Request) -> Answer:
-        overview, budgets = await run(actions.overview, _limit(request))
+        overview, budgets, spent = await run(actions.overview, _limit(request))
         shown = {
             "now": overview.now,
             "tasks": [_task_json(task) for task in overview.tasks],
             "budgets": [asdict(line) for line in budgets],
+            "spent": [asdict(line) for line in spent],
             "unacknowledged": overview.unacknowledged,
         }
         return answer(shown)
@@ -174,6 +175,7 @@ def _task_json(task: api.Task) -> dict[str, Any]:
         "take": task.take,
         "pictures": task.pictures,
         "summary": task.summary,
+        "label": task.label,
         "created_at": task.created_at,
         "changed_at": task.changed_at,
         "error": text_json(error) if error is not None else None,

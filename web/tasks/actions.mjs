@@ -1,6 +1,6 @@
 // The buttons of a task: the actions that the server accepts now. An action that may cost something asks first.
 import { Refused, order } from "../server.mjs";
-import { button, made } from "./elements.mjs";
+import { Question, button, made } from "./elements.mjs";
 import { texts } from "./texts.mjs";
 
 const ACTIONS = ["collect", "stop-waiting", "submit-again"];
@@ -11,7 +11,7 @@ export class TaskActions {
   #task;
   #texts = texts();
   #buttons;
-  #question = made("div", { className: "question", role: "group", hidden: true });
+  #question = new Question();
   #asked;
   #fallback;
   #isBusy = false;
@@ -27,19 +27,14 @@ export class TaskActions {
     this.#buttons = ACTIONS.map((action) =>
       button(this.#texts.actions[action].name, () => this.#pressed(action), { data: { action } }),
     );
-    this.#question.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape") return;
-      event.stopPropagation();
-      this.#leave();
-    });
-    this.elements = [made("div", { className: "buttons" }, ...this.#buttons, fallback), this.#question];
+    this.elements = [made("div", { className: "buttons" }, ...this.#buttons, fallback), this.#question.element];
   }
 
   update(task) {
     this.#task = task;
     const focused = document.activeElement;
     for (const each of this.#buttons) each.hidden = !task.can?.includes(each.dataset.action);
-    if (this.#asked && !task.can?.includes(this.#asked)) this.#leave();
+    if (this.#asked && !task.can?.includes(this.#asked)) this.#question.leave();
     if (this.#buttons.includes(focused) && focused.hidden) this.#fallback.focus();
   }
 
@@ -51,25 +46,13 @@ export class TaskActions {
 
   #ask(action) {
     const { ask, yes, no } = this.#texts.actions[action];
-    const why = ask(this.#task);
-    const leave = button(no, () => this.#leave());
-    const agree = button(yes, () => {
-      this.#leave();
-      this.#do(action);
-    }, { data: { confirm: action } });
-    this.#question.setAttribute("aria-label", why);
-    this.#question.replaceChildren(made("p", {}, why), made("div", { className: "buttons" }, agree, leave));
-    this.#question.hidden = false;
+    const words = { why: ask(this.#task), yes, no, data: { confirm: action } };
+    this.#question.ask(words, () => this.#do(action), (hadFocus) => this.#left(hadFocus));
     this.#asked = action;
-    // The answer that costs nothing gets the focus.
-    leave.focus();
   }
 
-  #leave() {
-    const hadFocus = this.#question.contains(document.activeElement);
+  #left(hadFocus) {
     const asker = this.#buttons.find((each) => each.dataset.action === this.#asked);
-    this.#question.hidden = true;
-    this.#question.replaceChildren();
     this.#asked = undefined;
     if (hadFocus) (asker?.hidden ? this.#fallback : asker)?.focus();
   }

@@ -17,6 +17,7 @@ export class TaskDetails {
   #pictures = made("ul", { className: "pictures", role: "list" });
   #total;
   #ids = made("dl");
+  #shownIds;
   #toCopy = made("textarea", { readOnly: true, rows: 3, hidden: true });
 
   /** `row`: {addTask(), addPicture(position, place), tell(text)}, see TaskRow. */
@@ -38,18 +39,16 @@ export class TaskDetails {
     say(this.#error, task.error?.[chinese() ? "zh" : "en"] ?? "");
     this.#error.hidden = !task.error;
     this.#showPictures(task);
-    const known = this.#known();
-    if (this.#ids.children.length === known.length * 2) return;
+    const known = ["label", ...IDS].filter((name) => task[name]);
+    const state = JSON.stringify(known.map((name) => task[name]));
+    if (state === this.#shownIds) return;
+    this.#shownIds = state;
     this.#ids.replaceChildren(
       ...known.flatMap((name) => [
         made("dt", { className: "quiet" }, this.#texts.labels[name]),
-        made("dd", {}, task[name]),
+        made("dd", { data: { known: name } }, task[name]),
       ]),
     );
-  }
-
-  #known() {
-    return IDS.filter((name) => this.#task[name]);
   }
 
   #showPictures(task) {
@@ -82,7 +81,7 @@ export class TaskDetails {
   }
 
   async #copy() {
-    const text = this.#known().map((name) => `${name}: ${this.#task[name]}`).join("\n");
+    const text = IDS.filter((name) => this.#task[name]).map((name) => `${name}: ${this.#task[name]}`).join("\n");
     try {
       // A page over plain http from another machine has no navigator.clipboard.
       await navigator.clipboard.writeText(text);

@@ -13,6 +13,12 @@ const STYLE = `
 [data-remote-tasks] [hidden] { display: none !important; }
 [data-remote-tasks] header { display: grid; gap: 8px; padding: 10px 12px 0; }
 [data-remote-tasks] h2 { font-size: 14px; font-weight: 600; }
+[data-remote-tasks] .heading { display: flex; justify-content: space-between; align-items: center; gap: 8px; }
+[data-remote-tasks] .reports { display: grid; gap: 6px; padding: 8px; border-radius: 4px; border: 1px solid var(--border-color); }
+[data-remote-tasks] .reports ul { display: grid; gap: 6px; list-style: none; max-height: 40vh; overflow-y: auto; }
+[data-remote-tasks] .reports li > .buttons { align-items: center; justify-content: space-between; }
+[data-remote-tasks] .reports a { color: inherit; }
+[data-remote-tasks] .reports p:empty { display: none; }
 [data-remote-tasks] .budgets { display: grid; gap: 6px; }
 [data-remote-tasks] .budget { display: grid; gap: 3px; }
 [data-remote-tasks] .bar { height: 4px; border-radius: 2px; overflow: hidden; background: var(--comfy-input-bg); }
@@ -74,7 +80,7 @@ const STYLE = `
 [data-remote-tasks] .task[data-kind="warn"] { --colour: var(--warn); }
 [data-remote-tasks] .task[data-kind="bad"] { --colour: var(--bad); }
 [data-remote-tasks] .task[data-kind="off"] { --colour: var(--off); }
-[data-remote-tasks] .facts, [data-remote-tasks] .summary { overflow-wrap: anywhere; }
+[data-remote-tasks] :is(.facts, .label, .summary) { overflow-wrap: anywhere; }
 [data-remote-tasks] .summary { overflow: hidden; display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; }
 [data-remote-tasks] .task[data-expanded] .summary { display: block; }
 [data-remote-tasks] .buttons { display: flex; flex-wrap: wrap; gap: 6px; }
@@ -122,6 +128,44 @@ export function button(name, pressed, properties = {}) {
   const element = made("button", { type: "button", textContent: name, ...properties });
   element.addEventListener("click", pressed);
   return element;
+}
+
+/** A question with two answers below what it is about. */
+export class Question {
+  element = made("div", { className: "question", role: "group", hidden: true });
+  #closed;
+
+  constructor() {
+    this.element.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      this.leave();
+    });
+  }
+
+  /** Ask. `data` becomes attributes of the button `yes`, which calls `agreed()`. `closed(hadFocus)` is called before
+   * that, and when the user or leave() leaves it. */
+  ask({ why, yes, no, data }, agreed, closed) {
+    this.#closed = closed;
+    const leave = button(no, () => this.leave());
+    const agree = button(yes, () => {
+      this.leave();
+      agreed();
+    }, { data });
+    this.element.setAttribute("aria-label", why);
+    this.element.replaceChildren(made("p", {}, why), made("div", { className: "buttons" }, agree, leave));
+    this.element.hidden = false;
+    // The answer that changes nothing gets the focus.
+    leave.focus();
+  }
+
+  leave() {
+    const hadFocus = this.element.contains(document.activeElement);
+    this.element.hidden = true;
+    this.element.replaceChildren();
+    this.#closed?.(hadFocus);
+    this.#closed = undefined;
+  }
 }
 
 /** Set a text if it differs: setting the same one would drop the user's selection, and screen readers say it again. */

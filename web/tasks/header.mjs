@@ -1,7 +1,8 @@
-// Above the task list: today's pictures beside the budget, the banner of a damaged journal, and the filter.
+// Above the task list: the reports, today's pictures beside the budget, what was spent, the banner of a damaged journal,
+// and the filter.
 import { tabTitle } from "../page.js";
-import { Refused, order } from "../server.mjs";
-import { button, made, say } from "./elements.mjs";
+import { Refused, addressOf, ask, order } from "../server.mjs";
+import { Question, button, made, say } from "./elements.mjs";
 import { texts } from "./texts.mjs";
 
 /** From this share on the bar of a budget warns. */
@@ -16,6 +17,8 @@ export class TasksHeader {
   #texts = texts();
   #budgets = made("div", { className: "budgets" });
   #shownBudgets;
+  #spent = made("div", { className: "spent" });
+  #shownSpent;
   #banner;
   #group = made("select", { data: { filter: "group" } });
   #profile = made("select", { data: { filter: "profile" } });
@@ -32,9 +35,10 @@ export class TasksHeader {
     for (const [element, label] of [[this.#group, group], [this.#profile, profile], [this.#search, search]]) {
       element.setAttribute("aria-label", label);
     }
-    const heading = made("h2", { textContent: tabTitle() });
+    const reports = new ReportMenu();
+    const heading = made("div", { className: "heading" }, made("h2", { textContent: tabTitle() }), reports.button);
     this.elements = [
-      made("header", {}, heading, this.#banner, this.#budgets),
+      made("header", {}, heading, reports.element, this.#banner, this.#budgets, this.#spent),
       made("div", { className: "filters", role: "search" }, this.#group, this.#profile, this.#search),
     ];
     this.#offerProfiles([]);
@@ -56,10 +60,11 @@ export class TasksHeader {
     return { group: chosen.group, profile: chosen.profile, words };
   }
 
-  show({ tasks, budgets = [], unacknowledged = false }) {
+  show({ tasks, budgets = [], spent = [], unacknowledged = false }) {
     this.#banner.hidden = !unacknowledged;
     this.#offerProfiles(tasks.map(({ profile }) => profile));
     this.#showBudgets(budgets);
+    this.#showSpent(spent);
   }
 
   #makeBanner() {
@@ -100,6 +105,15 @@ export class TasksHeader {
     this.#budgets.hidden = !budgets.length;
   }
 
+  #showSpent(spent) {
+    const state = JSON.stringify(spent);
+    if (state === this.#shownSpent) return;
+    this.#shownSpent = state;
+    const line = (each) => made("div", { data: { spent: each.profile } }, this.#texts.spent(each));
+    this.#spent.replaceChildren(...spent.map(line));
+    this.#spent.hidden = !spent.length;
+  }
+
   #budget(budget) {
     const { profile, pictures_today: today, per_day: most, per_run: perRun } = budget;
     const words = this.#texts.budget(budget);
@@ -114,5 +128,87 @@ export class TasksHeader {
     bar.toggleAttribute("data-full", share >= 1);
     shown.append(bar);
     return shown;
+  }
+}
+
+/** The button *Report* and what it unfolds: two days and the newest runs, each a link to its CSV file. */
+class ReportMenu {
+  button;
+  element;
+  #texts = texts();
+  #said = made("p", { role: "status" });
+  #list = made("ul", { role: "list" });
+
+  constructor() {
+    this.button = button(this.#texts.report, () => this.#toggle(), { data: { reports: "" }, aria: { expanded: false } });
+    const properties = { className: "reports", role: "group", aria: { label: this.#texts.report }, hidden: true };
+    this.element = made("div", properties, this.#said, this.#list);
+    for (const each of [this.button, this.element]) each.addEventListener("keydown", (event) => this.#escape(event));
+  }
+
+  #escape(event) {
+    if (event.key !== "Escape" || this.element.hidden) return;
+    event.stopPropagation();
+    this.#toggle();
+    this.button.focus();
+  }
+
+  async #toggle() {
+    this.element.hidden = !this.element.hidden;
+    this.button.ariaExpanded = String(!this.element.hidden);
+    if (this.element.hidden) return;
+    this.#tell(this.#texts.loading);
+    try {
+      const { runs, days } = await ask("/runs");
+      this.#list.replaceChildren(...days.map((day, index) => this.#day(day, index)), ...runs.map((run) => this.#run(run)));
+      this.#tell(runs.length ? "" : this.#texts.noRuns);
+    } catch (problem) {
+      if (!(problem instanceof Refused)) throw problem;
+      this.#list.replaceChildren();
+      this.#tell(problem.message, true);
+    }
+  }
+
+  #tell(text, isProblem = false) {
+    say(this.#said, text);
+    this.#said.toggleAttribute("data-problem", isProblem);
+  }
+
+  /** A link that saves the report of a run or a day. */
+  #link(name, of) {
+    const query = new URLSearchParams({ ...of, language: this.#texts.locale });
+    return made("a", { href: addressOf(`/report?${query}`), download: "report.csv", textContent: name, draggable: false });
+  }
+
+  #day(day, index) {
+    return made("li", { data: { day } }, this.#link(this.#texts.days[index](day), { day }));
+  }
+
+  #run(run) {
+    const item = made("li", { data: { run: run.run } });
+    const question = new Question();
+    const { forget } = this.#texts;
+    const asker = button(forget.name, () => {
+      const closed = (hadFocus) => hadFocus && asker.focus();
+      question.ask({ ...forget, why: forget.ask, data: { confirm: "forget" } }, () => this.#forget(run, item), closed);
+    }, { data: { forget: "" } });
+    item.append(
+      made("div", { className: "buttons" }, this.#link(this.#texts.run(run), { run: run.run }), asker),
+      question.element,
+    );
+    return item;
+  }
+
+  async #forget({ run }, item) {
+    this.#tell(this.#texts.working);
+    try {
+      await order(`/runs/${encodeURIComponent(run)}/forget`);
+      item.remove();
+      this.button.focus();
+      this.#tell(this.#texts.forget.done);
+    } catch (problem) {
+      if (!(problem instanceof Refused)) throw problem;
+      this.#tell(problem.message, true);
+    }
   }
 }

@@ -29,6 +29,7 @@ export class TaskRow {
   #word = made("span", { className: "word" });
   #money = made("span", { className: "quiet" });
   #facts = made("div", { className: "facts quiet" });
+  #label = made("div", { className: "label" });
   #summary = made("div", { className: "summary" });
   #said = made("p", { className: "said", role: "status" });
   #thumbnail = new Thumbnail();
@@ -47,7 +48,7 @@ export class TaskRow {
     this.#actions = new TaskActions(this.#toggle, this.#tell, refresh);
     const title = made("div", { className: "title" }, this.#name, this.#free, this.#age);
     const state = made("div", { className: "state" }, this.#word, " ", this.#money);
-    const words = made("div", {}, title, state, this.#facts, this.#summary);
+    const words = made("div", {}, title, state, this.#facts, this.#label, this.#summary);
     const head = made("div", { className: "head", title: this.#texts.dragTask }, this.#thumbnail.element, words);
     head.addEventListener("click", () => this.#expand(!this.#details));
     makeDraggable(head, (place) => this.addTask(place));
@@ -73,6 +74,8 @@ export class TaskRow {
     say(this.#free, this.#texts.free);
     this.#free.hidden = !task.sandbox;
     say(this.#facts, this.#texts.facts(task));
+    say(this.#label, task.label);
+    this.#label.hidden = !task.label;
     say(this.#summary, task.summary);
     this.#thumbnail.show(task);
     this.#actions.update(task);
@@ -94,7 +97,7 @@ export class TaskRow {
     if (group !== "all" && groupOf(task) !== group) return false;
     if (profile && task.profile !== profile) return false;
     const ids = [task.journal_id, task.task_id, task.request_id];
-    const said = [task.summary, ...ids, task.endpoint, this.#name.textContent, task.error?.en, task.error?.zh];
+    const said = [task.label, task.summary, ...ids, task.endpoint, this.#name.textContent, task.error?.en, task.error?.zh];
     return words.every((word) => said.some((text) => text?.toLowerCase().includes(word)));
   }
 

@@ -1,6 +1,20 @@
 // The texts of the Tasks tab, in English and Chinese. `states`: a word, what it means for money, and an explanation.
 import { chinese } from "../pack.js";
 
+const SIGNS = { CNY: "¥", USD: "$", EUR: "€" };
+
+/** Return an amount of money as the reports say it (api/journal/runs/report.py): two decimals or none, below 1 up to
+ * four. */
+function money(amount, currency) {
+  const rounded = Number(Number(amount).toFixed(amount >= 1 ? 2 : 4));
+  const digits = { useGrouping: false, minimumFractionDigits: Number.isInteger(rounded) ? 0 : 2, maximumFractionDigits: 4 };
+  return `≈ ${SIGNS[currency] ?? `${currency} `}${new Intl.NumberFormat("en", digits).format(rounded)}`;
+}
+
+function moment(seconds, locale) {
+  return new Date(seconds * 1000).toLocaleString(locale, { dateStyle: "medium", timeStyle: "short" });
+}
+
 const EN = {
   locale: "en",
   states: {
@@ -56,7 +70,7 @@ const EN = {
   facts: ({ profile, take, pictures, stored }) =>
     `${profile} · take ${take} · ${stored && stored < pictures ? `${stored} of ` : ""}${pictures} picture${pictures === 1 ? "" : "s"}`,
   count: (count) => `${count} pictures`,
-  labels: { journal_id: "Journal id", task_id: "task_id", request_id: "request_id" },
+  labels: { label: "Label", journal_id: "Journal id", task_id: "task_id", request_id: "request_id" },
   more: "Details",
   wholeList: "Remote tasks, newest first",
   row: (name, word) => `${name}: ${word}`,
@@ -106,6 +120,21 @@ const EN = {
   budget: ({ profile, pictures_today: today, per_day: most }) =>
     most ? `${profile}: ${today} of ${most} pictures today` : `${profile}: ${today} picture${today === 1 ? "" : "s"} today`,
   perRun: (most) => `At most ${most} in one run`,
+  spent: ({ profile, currency, certain_today: today, certain_this_month: month, unclear_this_month: unclear }) =>
+    `${profile}: ${money(today, currency)} today, ${money(month, currency)} this month` +
+    (Number(unclear) ? `; unclear ${money(unclear, currency)}` : ""),
+  report: "Report",
+  days: [(day) => `Today (${day})`, (day) => `Yesterday (${day})`],
+  run: ({ began_at: at, pictures, missing }) =>
+    `${moment(at, "en")} · ${pictures} picture${pictures === 1 ? "" : "s"}${missing ? ` · ${missing} missing` : ""}`,
+  noRuns: "No run is known yet.",
+  forget: {
+    name: "Forget these rows",
+    ask: "The labels and outcomes of this run are deleted; no report can be made of it any more. Its pictures and purchases stay.",
+    yes: "Forget",
+    no: "Keep them",
+    done: "The rows of that run are forgotten.",
+  },
   damaged:
     "The journal was damaged or missing. It was replaced by a new one with every readable row and every picture of " +
     "the store. Until this is confirmed the paid nodes buy nothing. A request that could not be read would be bought " +
@@ -115,7 +144,7 @@ const EN = {
   groups: { all: "All", open: "Open", attention: "Needs attention", finished: "Finished" },
   profile: "Profile",
   allProfiles: "All profiles",
-  search: "Search prompts and ids",
+  search: "Search labels, prompts and ids",
   none: "No remote task yet. What the nodes of HiDream and Volcengine buy appears here.",
   noMatch: "No task matches the filter.",
   loading: "Loading.",
@@ -162,7 +191,7 @@ const ZH = {
   facts: ({ profile, take, pictures, stored }) =>
     `${profile} · take ${take} · ${stored && stored < pictures ? `${stored} / ` : ""}${pictures} 张`,
   count: (count) => `${count} 张图片`,
-  labels: { journal_id: "付费日志编号", task_id: "task_id", request_id: "request_id" },
+  labels: { label: "标签", journal_id: "付费日志编号", task_id: "task_id", request_id: "request_id" },
   more: "详情",
   wholeList: "远程任务，最新的在前",
   row: (name, word) => `${name}：${word}`,
@@ -210,6 +239,21 @@ const ZH = {
   budget: ({ profile, pictures_today: today, per_day: most }) =>
     most ? `${profile}：今日 ${today} / ${most} 张` : `${profile}：今日 ${today} 张`,
   perRun: (most) => `单次运行最多 ${most} 张`,
+  spent: ({ profile, currency, certain_today: today, certain_this_month: month, unclear_this_month: unclear }) =>
+    `${profile}：今日 ${money(today, currency)}，本月 ${money(month, currency)}` +
+    (Number(unclear) ? `；结果不明 ${money(unclear, currency)}` : ""),
+  report: "报告",
+  days: [(day) => `今日（${day}）`, (day) => `昨日（${day}）`],
+  run: ({ began_at: at, pictures, missing }) =>
+    `${moment(at, "zh")} · ${pictures} 张${missing ? ` · 缺 ${missing} 项` : ""}`,
+  noRuns: "暂无运行记录。",
+  forget: {
+    name: "忘记这些记录",
+    ask: "将删除此次运行的标签和结果，之后无法再生成其报告。图片和购买记录保留。",
+    yes: "忘记",
+    no: "保留",
+    done: "已忘记该次运行的记录。",
+  },
   damaged:
     "付费日志已损坏或丢失，现已重建，其中包含所有可读取的记录和图片库中的全部图片。确认之前，付费节点不会购买。" +
     "无法读取的请求可能会被再次购买：请先核对账单。",
@@ -218,7 +262,7 @@ const ZH = {
   groups: { all: "全部", open: "未完成", attention: "需要处理", finished: "已结束" },
   profile: "配置",
   allProfiles: "全部配置",
-  search: "搜索提示词和编号",
+  search: "搜索标签、提示词和编号",
   none: "暂无远程任务。HiDream 和火山引擎节点购买的内容会显示在这里。",
   noMatch: "没有符合筛选条件的任务。",
   loading: "正在加载。",

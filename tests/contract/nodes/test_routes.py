@@ -14,13 +14,15 @@ import time
 import types
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from hidream_volcengine.api import ConfigurationError, RemoteImageError, TaskFailedError, Text
+from hidream_volcengine.api.journal import ItemEnd, ItemRow, Outcome, RunItem
 
 # nodes/__init__.py imports ComfyUI; these modules do not.
 _package = types.ModuleType("hidream_volcengine.nodes")
@@ -61,6 +63,34 @@ class FakeTask:
     stored: int = 1
     waiting: bool = False
     can: tuple[str, ...] = ()
+    label: str = "茶壶-17"
+
+
+@dataclass(frozen=True)
+class FakeSpent:
+    """What `api.Spent` has."""
+
+    profile: str = "default"
+    currency: str = "CNY"
+    certain_today: str = "12.30"
+    unclear_today: str = "0"
+    certain_this_month: str = "109"
+    unclear_this_month: str = "0.22"
+
+
+@dataclass(frozen=True)
+class FakeRun:
+    """What `api.RunSummary` has."""
+
+    run: str = "fa12c9f5-6f60-4a40-8a0b-1a6f7f0a5b11"
+    began_at: float = 1000.5
+    items: int = 4
+    pictures: int = 3
+    missing: int = 1
+
+
+FAKE_ITEM = RunItem(FakeRun.run, "5", 0, 0, "=茶壶", "hidream upscale", "default", 0, 1)
+FAKE_ROW = ItemRow(ItemEnd(FAKE_ITEM, Outcome.REFUSED), "task-1", "request-1", None, None, 1000.5)
 
 
 @dataclass(frozen=True)
@@ -91,6 +121,7 @@ class FakeDesk:
     trouble: BaseException | None = None
     free: threading.Event = field(default_factory=threading.Event)
     media_type: str = "image/png"
+    rows: list[ItemRow] = field(default_factory=lambda: [FAKE_ROW])
 
     def __post_init__(self) -> None:
         self.free.set()
@@ -104,9 +135,25 @@ class FakeDesk:
             ),
         }
 
-    def overview(self, limit: int) -> tuple[FakeOverview, list[FakeBudget]]:
+    def overview(self, limit: int) -> tuple[FakeOverview, list[FakeBudget], list[FakeSpent]]:
         self._note("overview", limit)
-        return FakeOverview(tuple(self.known.values())[:limit]), [FakeBudget()]
+        return FakeOverview(tuple(self.known.values())[:limit]), [FakeBudget()], [FakeSpent()]
+
+    def runs(self, limit: int) -> list[FakeRun]:
+        self._note("runs", limit)
+        return [FakeRun()]
+
+    def rows_of_run(self, run: str) -> list[ItemRow]:
+        self._note("rows_of_run", run)
+        return self.rows if run == FakeRun.run else []
+
+    def rows_of_day(self, day: date) -> list[ItemRow]:
+        self._note("rows_of_day", day)
+        return self.rows
+
+    def forget_run(self, run: str) -> int:
+        self._note("forget_run", run)
+        return len(self.rows) if run == FakeRun.run else 0
 
     def task(self, journal_id: str) -> FakeTask | None:
         self._note("task", journal_id)
@@ -328,13 +375,13 @@ def test_the_task_list(served: Served, desk: FakeDesk) -> None:
         "journal_id": FIRST, "state": "stored", "provider": "HiDream", "endpoint": "outpaint", "name": None,
         "profile": "default",
         "task_id": "task-1", "request_id": "request-1", "take": 0, "pictures": 1, "summary": "风景 half \ud83d",
-        "created_at": 1000.5, "changed_at": 1001.5, "error": None, "stored": 1,
+        "label": "茶壶-17", "created_at": 1000.5, "changed_at": 1001.5, "error": None, "stored": 1,
         "sandbox": False, "waiting": False, "can": [],
     }  # fmt: skip
     assert second["can"] == ["submit-again"]
     beside = {name: value for name, value in reply.json.items() if name != "tasks"}
     budget = {"profile": "default", "pictures_today": 3, "per_day": None, "per_run": 100}
-    assert beside == {"now": 2000.5, "budgets": [budget], "unacknowledged": False}
+    assert beside == {"now": 2000.5, "budgets": [budget], "spent": [asdict(FakeSpent())], "unacknowledged": False}
     assert second["error"].keys() == {"en", "zh"}
     assert second["error"]["en"].startswith("It failed. [task_id=task-2] Billed: unknown.")
     assert second["error"]["zh"].startswith("失败了。")
@@ -436,6 +483,7 @@ ROUTES = [
     ("GET", f"/tasks/{FIRST}/thumbnails/0"),
     ("POST", f"/tasks/{SECOND}/submit-again"), ("POST", f"/tasks/{SECOND}/collect"),
     ("POST", f"/tasks/{SECOND}/stop-waiting"), ("POST", "/journal/acknowledge"),
+    ("GET", "/runs"), ("GET", f"/report?run={FakeRun.run}"), ("POST", f"/runs/{FakeRun.run}/forget"),
 ]  # fmt: skip
 OF_THE_DESK = ROUTES[1:]
 

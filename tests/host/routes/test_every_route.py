@@ -70,7 +70,8 @@ class Attacked:
     def state(self) -> Any:
         """All that an attack might have changed."""
         shown = self.comfy.request("GET", f"{BASE}/tasks").json()
-        return shown["tasks"], shown["budgets"], self.comfy.request("GET", f"{BASE}/profiles").json()
+        profiles, runs = (self.comfy.request("GET", f"{BASE}/{name}").json() for name in ("profiles", "runs"))
+        return shown["tasks"], shown["budgets"], profiles, runs["runs"]
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,8 @@ def attacked(
 def _filled(path: str, journal_id: str) -> str:
     if "/templates" in path:
         return f"{path.replace('{id}', '7')}?profile=default&gender=woman"
+    if path.endswith("/report"):
+        return f"{path}?day=2026-11-30"
     return path.replace("{id}", journal_id).replace("{position}", "0")
 
 
@@ -110,7 +113,7 @@ def test_the_router_tells_all_of_them(attacked: Attacked) -> None:
     paths = {path for _, path in attacked.patterns}
     short = {path for path in paths if path.startswith(BASE)}
     assert paths == short | {f"/api{path}" for path in short}, "no place of somebody else"
-    known = {"session", "tasks", "profiles", "profiles/add", "journal/acknowledge", "templates/{id}/picture"}
+    known = {"session", "tasks", "profiles", "profiles/add", "journal/acknowledge", "report", "templates/{id}/picture"}
     assert {f"{BASE}/{name}" for name in known} <= paths
     assert not [path for _, path in attacked.routes if "{" in path], "a placeholder that this test cannot fill in yet"
 
