@@ -86,7 +86,7 @@ class PaidItem:
         images: Any,
     ) -> None:
         context = get_executing_context()
-        self._run = run = _current_run(context.prompt_id if context is not None else "")
+        self._run = run = _current_run()
         node_id = str(context.node_id) if context is not None and context.node_id is not None else ""
         index = (context.list_index if context is not None else None) or 0
         self._endpoint = endpoint
@@ -134,7 +134,10 @@ class PaidItem:
         display = host.current_display()
         if batch.plan.buy and not display.has_plan:
             wanted = batch.plan.buy + self._items.wanted_later
-            display.show_plan(await host.off_loop(_plan_of_node, journal, calls[0], self._run.prompt_id, wanted))
+            plan = await host.off_loop(_plan_of_node, journal, calls[0], self._run.prompt_id, wanted)
+            display.show_plan(plan)
+            if plan.allowed is not None and plan.allowed < wanted:
+                api.pack_logger().warning("%d pictures wanted, %d allowed by the budget", wanted, plan.allowed)
 
     async def buy(self) -> api.BatchOutcome:
         """Run the calls side by side; returns what became of each, and counts it. :meth:`end` must follow.
@@ -313,9 +316,9 @@ def current_run_id() -> str:
     return (context.prompt_id if context is not None else "") or _substitute_prompt_id()
 
 
-def _current_run(prompt_id: str) -> api.Run:
+def _current_run() -> api.Run:
     """The run that this node belongs to; all nodes of one queued prompt share it."""
-    prompt_id = prompt_id or _substitute_prompt_id()
+    prompt_id = current_run_id()
     run = _runs.setdefault(prompt_id, api.Run(prompt_id))
     while len(_runs) > _REMEMBERED_RUNS:
         _runs.popitem(last=False)

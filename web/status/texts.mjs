@@ -133,16 +133,18 @@ export function estimated(prices) {
   const byCurrency = new Map();
   for (const { price, currency } of prices) {
     if (!price || !currency || !Number.isFinite(Number(price))) continue;
-    byCurrency.set(currency, [...(byCurrency.get(currency) ?? []), String(price)]);
+    byCurrency.set(currency, (byCurrency.get(currency) ?? 0) + Number(price));
   }
-  const amounts = [...byCurrency].map(([currency, texts]) => `${SIGNS[currency] ?? `${currency} `}${sumOf(texts)}`);
+  const amounts = [...byCurrency].map(([currency, sum]) => money(sum, currency));
   return amounts.length ? `≈ ${amounts.join(" + ")}` : "";
 }
 
-/** Add decimal numbers; the sum has as many places as the one with the most, at least two. */
-function sumOf(texts) {
-  const places = Math.max(2, ...texts.map((text) => text.split(".")[1]?.length ?? 0));
-  return texts.reduce((sum, text) => sum + Number(text), 0).toFixed(places);
+/** Return an amount of money as the reports say it (api/journal/runs/report.py): two decimals or none, below 1 up to
+ * four. */
+export function money(amount, currency) {
+  const rounded = Number(Number(amount).toFixed(amount >= 1 ? 2 : 4));
+  const digits = { useGrouping: false, minimumFractionDigits: Number.isInteger(rounded) ? 0 : 2, maximumFractionDigits: 4 };
+  return `${SIGNS[currency] ?? `${currency} `}${new Intl.NumberFormat("en", digits).format(rounded)}`;
 }
 
 const MISSING = ["refused", "failed", "unclear", "waiting", "not_submitted"];

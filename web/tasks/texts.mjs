@@ -1,15 +1,6 @@
 // The texts of the Tasks tab, in English and Chinese. `states`: a word, what it means for money, and an explanation.
 import { chinese } from "../pack.js";
-
-const SIGNS = { CNY: "¥", USD: "$", EUR: "€" };
-
-/** Return an amount of money as the reports say it (api/journal/runs/report.py): two decimals or none, below 1 up to
- * four. */
-function money(amount, currency) {
-  const rounded = Number(Number(amount).toFixed(amount >= 1 ? 2 : 4));
-  const digits = { useGrouping: false, minimumFractionDigits: Number.isInteger(rounded) ? 0 : 2, maximumFractionDigits: 4 };
-  return `≈ ${SIGNS[currency] ?? `${currency} `}${new Intl.NumberFormat("en", digits).format(rounded)}`;
-}
+import { money } from "../status/texts.mjs";
 
 function moment(seconds, locale) {
   return new Date(seconds * 1000).toLocaleString(locale, { dateStyle: "medium", timeStyle: "short" });
@@ -121,8 +112,8 @@ const EN = {
     most ? `${profile}: ${today} of ${most} pictures today` : `${profile}: ${today} picture${today === 1 ? "" : "s"} today`,
   perRun: (most) => `At most ${most} in one run`,
   spent: ({ profile, currency, certain_today: today, certain_this_month: month, unclear_this_month: unclear }) =>
-    `${profile}: ${money(today, currency)} today, ${money(month, currency)} this month` +
-    (Number(unclear) ? `; unclear ${money(unclear, currency)}` : ""),
+    `${profile}: ≈ ${money(today, currency)} today, ≈ ${money(month, currency)} this month` +
+    (Number(unclear) ? `; unclear ≈ ${money(unclear, currency)}` : ""),
   report: "Report",
   days: [(day) => `Today (${day})`, (day) => `Yesterday (${day})`],
   run: ({ began_at: at, pictures, missing }) =>
@@ -240,8 +231,8 @@ const ZH = {
     most ? `${profile}：今日 ${today} / ${most} 张` : `${profile}：今日 ${today} 张`,
   perRun: (most) => `单次运行最多 ${most} 张`,
   spent: ({ profile, currency, certain_today: today, certain_this_month: month, unclear_this_month: unclear }) =>
-    `${profile}：今日 ${money(today, currency)}，本月 ${money(month, currency)}` +
-    (Number(unclear) ? `；结果不明 ${money(unclear, currency)}` : ""),
+    `${profile}：今日 ≈ ${money(today, currency)}，本月 ≈ ${money(month, currency)}` +
+    (Number(unclear) ? `；结果不明 ≈ ${money(unclear, currency)}` : ""),
   report: "报告",
   days: [(day) => `今日（${day}）`, (day) => `昨日（${day}）`],
   run: ({ began_at: at, pictures, missing }) =>

@@ -1,4 +1,4 @@
-"""Who may still submit in a run: accounts, outages, nodes that keep going, and the order in which calls are admitted."""
+"""Who may still submit in a run: accounts, outages, nodes that keep going, and the order of admission."""
 
 from __future__ import annotations
 
