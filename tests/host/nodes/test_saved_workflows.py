@@ -54,7 +54,8 @@ def faults_of_added(node: dict[str, Any], released: list[str]) -> list[str]:
             continue
         if name not in node["input"].get("optional", {}):
             faults.append(f"{name} is required")
-        if spec[0] not in SOCKETS and "default" not in spec[1]:
+        is_socket = spec[0] in SOCKETS or spec[1].get("forceInput")
+        if not is_socket and "default" not in spec[1]:
             faults.append(f"{name} has no default")
     return faults
 
@@ -62,17 +63,22 @@ def faults_of_added(node: dict[str, Any], released: list[str]) -> list[str]:
 def test_saved_workflows_stay_valid(comfyui: ComfyUI) -> None:
     """A widget moved, renamed or retyped breaks users' files.
 
-    The golden file has for each released node its inputs as they were released; what is added later stands there under
-    `added`.
+    The golden file has for each released node its inputs and outputs as they were released; what is added later stands
+    there under `added` and `added_outputs`, and comes last.
     """
     ours = nodes_of_the_pack(comfyui)
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     added = {node_id: known.pop("added", []) for node_id, known in golden.items()}
+    added_outputs = {node_id: known.pop("added_outputs", []) for node_id, known in golden.items()}
     faults = {node_id: faults_of_added(node, [name for name, *_ in golden[node_id]["inputs"]])
               for node_id, node in ours.items() if node_id in golden}  # fmt: skip
     assert {node_id: told for node_id, told in faults.items() if told} == {}
     whole = {
-        node_id: {**known, "inputs": known["inputs"] + added[node_id]} for node_id, known in golden.items()
+        node_id: {
+            "inputs": known["inputs"] + added[node_id],
+            "outputs": known["outputs"] + added_outputs[node_id],
+        }
+        for node_id, known in golden.items()
     }
     told = json.loads(json.dumps({node_id: contract(node) for node_id, node in ours.items() if node_id in golden}))
     leave_out_later_endpoints(told, whole)

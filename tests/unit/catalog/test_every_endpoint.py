@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 from hidream_volcengine.api import (
+    LABEL,
+    LABELS,
     ON_PARTIAL,
+    ORIGINALS,
     BooleanWidget,
     ComboWidget,
     FloatWidget,
@@ -90,6 +93,16 @@ def test_vectors_of_a_node_name_its_widgets(paid: Paid) -> None:
     assert paid.pictures, "how many pictures come, and their sizes"
     for widget in paid.node.widgets:
         assert widget.check(paid.widgets[widget.id]) == paid.widgets[widget.id]
+
+
+@every_paid_node
+def test_last_are_on_partial_and_label_and_what_belongs_to_the_pictures(paid: Paid) -> None:
+    node = paid.node
+    ids = [one.id for one in node.inputs]
+    assert ids[-1] == LABEL.id and ON_PARTIAL.id in ids, f"{node.node_id}: `*LAST_INPUTS` stands last"
+    gives_placement = any(output.type == "OUTPAINT_PLACEMENT" for output in node.outputs)
+    last = LABELS if node.outputs[0].is_list else ORIGINALS if gives_placement else node.outputs[0]
+    assert node.outputs[-1] is last
 
 
 @every_paid_node
