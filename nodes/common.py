@@ -34,14 +34,16 @@ class Notes:
     """The notes of one run of a node, shown below it until the next run; equal notes are shown once."""
 
     def __init__(self, notes: Sequence[Text] = ()) -> None:
-        self._notes: list[Text] = list(notes)
+        self._notes: list[tuple[Text | None, Text]] = []
+        self.extend(notes)
 
     def add(self, note: Text) -> None:
         # Worker threads call this, too: list.append() is atomic, and ui() drops repetitions.
-        self._notes.append(note)
+        self._notes.append((None, note))
 
-    def extend(self, notes: Sequence[Text]) -> None:
-        self._notes.extend(notes)
+    def extend(self, notes: Sequence[Text], about: Text | None = None) -> None:
+        """Add notes. ``about``: the item of a list, shown before each; a label may be private, so it is not logged."""
+        self._notes.extend((about, note) for note in notes)
 
     def ui(self) -> dict[str, list[Any]]:
         """The node's ``ui`` output: ``text``, each note with a line in English and one in Chinese.
@@ -51,9 +53,13 @@ class Notes:
         ComfyUI merges the outputs of mapped lists, so the keys must be the same for each, and the values lists.
         """
         unique = list(dict.fromkeys(self._notes))
-        for note in unique:
+        for _, note in unique:
             pack_logger().info("%s", note.en)
-        return {"text": [str(note) for note in unique]}
+        return {"text": [str(_about(item, note)) for item, note in unique]}
+
+
+def _about(item: Text | None, note: Text) -> Text:
+    return note if item is None else Text(f"{item.en}: {note.en}", f"{item.zh}：{note.zh}")
 
 
 def pictures_of(deliveries: Sequence[api.Delivery]) -> list[api.tensors.Pixels]:

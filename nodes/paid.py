@@ -78,8 +78,8 @@ class PaidNode(RemoteNode):
         except Exception as problem:
             error = await item.fail(problem)
             if not item.keeps_going:
-                raise error from None if error is problem else problem
-            notes.extend(_named(item, [error.text()]))
+                raise item.named(error) from None if error is problem else problem
+            notes.extend([error.text()], item.name())
             outputs = [host.blocked_output()] * len(node.outputs)
         finally:
             item.leave()
@@ -115,7 +115,7 @@ class PaidNode(RemoteNode):
         await item.end(outcome, delivered=error is None)
         if error is not None and not item.keeps_going:
             raise error
-        notes.extend(_named(item, [*outcome.notes(), *([error.text()] if error is not None else [])]))
+        notes.extend([*outcome.notes(), *([error.text()] if error is not None else [])], item.name())
         if node.shows_original:
             ui["outpaint_preview"] = await host.off_loop(lambda: host.preview(given.images[0]))
         if not came.pictures:
@@ -232,12 +232,6 @@ def _labels(label: str, came: _Came, images: int) -> list[str]:
     if not label or images == 1:
         return [label] * len(came.pictures)
     return [f"{label}_{index + 1}" for index in came.of_images]
-
-
-def _named(item: PaidItem, notes: Sequence[Text]) -> list[Text]:
-    """The notes, with the item's number and label before each if it has any."""
-    name = item.name()
-    return [note if name is None else Text(f"{name.en}: {note.en}", f"{name.zh}：{note.zh}") for note in notes]
 
 
 def _in_one_size(

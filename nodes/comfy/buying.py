@@ -198,12 +198,13 @@ class PaidItem:
         if failure is not None and all(result == api.Result() for result in outcome.results):
             # The calls of this item were held back, because another item has failed.
             error = failure.again()
-        return self.named(error)
+        return error
 
     def named(self, error: RemoteImageError) -> RemoteImageError:
-        """The error, with the item's place in the list and its label."""
-        name = self.name()
-        if name is not None:
+        """The error, with the item's place in the list and its label, unless it is another item's failure."""
+        name, failure = self.name(), self._items.node.failure
+        is_another_items = failure is not None and error is not failure and error.what == failure.what
+        if name is not None and not is_another_items:
             error.add_context(Text(f"It is about {name.en}.", f"对应{name.zh}。"))
         return error
 
