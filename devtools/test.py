@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from devtools import lint
-from devtools.comfyui import checkout
+from devtools.comfyui import checkout, child
 from devtools.comfyui.host import ComfyUI, HostError
 from devtools.environment import SetupError
 from devtools.programs import browser, postgres
@@ -39,7 +39,8 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 def main(arguments: list[str]) -> int:
     if any(argument != "--thorough" for argument in arguments):
-        return lint.main() or _pytest(arguments, {})
+        return lint.main() or _pytest(arguments)
+    os.environ.update(_ONE_THREAD)
     # Fetching mostly waits, and mypy has one thread: lint, _fetch and _compile side by side keep two cores busy.
     with ThreadPoolExecutor(2) as beside:
         ready = [beside.submit(prepare) for prepare in (_fetch, _compile)]
@@ -47,13 +48,12 @@ def main(arguments: list[str]) -> int:
         for prepared in ready:
             prepared.result()
     for chosen in STAGES:
-        failed = failed or _pytest([*chosen, *arguments], _ONE_THREAD)
+        failed = failed or _pytest([*chosen, *arguments])
     return failed
 
 
-def _pytest(arguments: tuple[str, ...] | list[str], environment: dict[str, str]) -> int:
-    command = [sys.executable, "-m", "pytest", *arguments]
-    return subprocess.run(command, env=os.environ | environment, check=False).returncode
+def _pytest(arguments: list[str]) -> int:
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], check=False).returncode
 
 
 def _fetch() -> None:
@@ -69,12 +69,13 @@ def _fetch() -> None:
 def _compile() -> None:
     """Write the bytecode of the tests and of what a ComfyUI loads, before each worker would compile it.
 
-    Failures are ignored here, too.
+    What ComfyUI loads stays loaded for the tests. Failures are ignored here, too.
     """
     # pytest rewrites the assertions of a test file when it first imports it.
     subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q"], capture_output=True, check=False)
+    child.share()
     base = tempfile.TemporaryDirectory(prefix="comfyui-", ignore_cleanup_errors=True)
-    with contextlib.suppress(HostError), base, ComfyUI(Path(base.name)):
+    with contextlib.suppress(HostError), base, ComfyUI(Path(base.name), preloaded=True):
         pass
 
 

@@ -219,8 +219,11 @@ async def _values(node: api.PaidNode, plan: api.NodePlan, came: _Came, images: A
         missing = plan.no_placement
         outputs += [mask, placement if missing is None else host.blocked_output(missing)]
     if node.outputs[-1] is ORIGINALS:
-        batch = api.tensors.as_batch(images)
-        outputs.append(batch if came.of_images == list(range(len(batch))) else batch[came.of_images])
+        originals = api.tensors.as_batch(images)
+        if plan.original is not None:
+            rows, columns = plan.original.area
+            originals = originals[:, rows, columns]
+        outputs.append(originals if came.of_images == list(range(len(originals))) else originals[came.of_images])
     return outputs
 
 

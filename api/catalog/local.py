@@ -325,7 +325,10 @@ def task_result(endpoints: Sequence[str]) -> Node:
                 Text("The pictures, each in its own size.", "取回的图片，保持各自尺寸。"),
                 is_list=True,
             ),
-            LABELS,
+            replace(
+                LABELS,
+                help=Text("For each picture the label of its task.", "每张图片所属任务的标签。"),
+            ),
         ),
     )
 

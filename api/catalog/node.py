@@ -166,6 +166,8 @@ class NodePlan:
         frame: returns the outputs behind the picture, ``mask`` and ``placement``, for pictures of a width and height;
             its last argument has, for each picture, the index of its input image.
         no_placement: why ``frame`` returns no placement, for an error if that output is connected; ``None`` if it does.
+        original: where the original lies in each input image, if these are padded; ``None``: an input image is the
+            original.
     """
 
     calls: Sequence[Callable[[], Sequence[PlannedCall]]]
@@ -173,6 +175,7 @@ class NodePlan:
     size: tuple[int, int] | None = None
     frame: Callable[[int, int, Sequence[int]], tuple[torch.Tensor, Placement | None]] | None = None
     no_placement: Text | None = None
+    original: Placement | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

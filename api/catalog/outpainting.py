@@ -55,8 +55,8 @@ ORIGINALS = Output(
     "IMAGE",
     Text("originals", "原图"),
     Text(
-        "The input images whose pictures came, one for each picture: for Outpaint Paste Back.",
-        "已返回图片所对应的输入图片，每张图片一张：供「原图贴回」使用。",
+        "The originals whose pictures came, one for each picture, without padding: for Outpaint Paste Back.",
+        "已返回图片所对应的原图（不含补边），每张图片一张：供「原图贴回」使用。",
     ),
 )
 OUTPUTS = (

@@ -181,6 +181,8 @@ def plan_by_mask(given: Given, limits: Size | None, make: MakeRequest) -> NodePl
         sent,
         frame,
         _NO_FRAME if placement is None else None,
+        # In the padded images as they came in, for Outpaint Paste Back.
+        _common_placement([pixels.binary_mask(one) for one in masks]),
     )
 
 

@@ -366,6 +366,27 @@ def test_a_feathered_rim_is_painted_and_its_mask_is_returned(comfy: ComfyUI, emu
     assert emulator.billed == 1
 
 
+def test_originals_of_padded_images_are_without_the_padding(comfy: ComfyUI, emulator: Emulator) -> None:
+    """Two of three come: each with its own original, which Outpaint Paste Back puts back exactly."""
+    originals = [photo(120, 80, seed) for seed in range(3)]
+    fault = {"endpoint": "cvprocess", "phase": "submit", "skip": 1, "times": 1, "do": {"vendor_code": 50412}}
+    emulator.add_fault(fault)
+    graph = Graph(comfy)
+    padded = graph.add("ImagePadForOutpaint", image=graph.image(*originals), left=40, top=20)
+    node = graph.add(
+        "VolcengineAPIOutpaintCanvas", image=padded[0], mask=padded[1], on_partial="return the rest"
+    )
+    saved = graph.save(node[3])
+    pasted = graph.add("RemoteOutpaintPasteBack", generated=node[0], original=node[3], placement=node[2])
+    final = graph.save(pasted[0])
+    result = comfy.run(graph.prompt)
+    came = [pixels(picture) for picture in comfy.images(result, saved)]
+    which = [next(index for index, one in enumerate(originals) if (pixels(one) == each).all()) for each in came]
+    assert len(which) == 2 and which == sorted(which)
+    for index, picture in zip(which, comfy.images(result, final), strict=True):
+        assert (pixels(picture)[20:100, 40:160] == pixels(originals[index])).all()
+
+
 def test_a_canvas_over_the_limit_is_shrunk_with_its_mask(comfy: ComfyUI, emulator: Emulator) -> None:
     original = photo(400, 300)
     graph = Graph(comfy)
