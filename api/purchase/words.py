@@ -150,10 +150,16 @@ def missing_of(orders: Sequence[Order], results: Sequence[Result]) -> list[Missi
         if delivery is None:
             missing.append(Missing(retry_of(result.error, held_back=result.held_back), order))
         elif delivery.errors:
-            # A picture that may still come is asked for again; the others never come.
-            open_ = any(_outcome_of(error) is Outcome.WAITING for error in delivery.errors)
-            missing.append(Missing(Retry.NOW if open_ else Retry.NEVER, order))
+            missing.append(Missing(_retry_of_delivery(delivery), order))
     return missing
+
+
+def _retry_of_delivery(delivery: Delivery) -> Retry:
+    """When queueing again would do something else, after a delivery in which pictures are missing."""
+    if any(_outcome_of(error) is Outcome.WAITING for error in delivery.errors):
+        return Retry.NOW  # a picture that may still come is asked for again
+    # Beside pictures that came the others never come; a task without any may be submitted again by the user.
+    return Retry.NEVER if delivery.pictures else Retry.WHEN_JOURNAL_DECIDES_OTHERWISE
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ NODE_CLASS_MAPPINGS = {"TestSet": Set, "TestPaid": Paid}
 PROFILE = "shop"
 PRICE, CURRENCY = "0.22", "CNY"
 REST = "return the rest"
+BATCH = "the batch"
 MOST = 100
 """Photographs that :func:`whose` knows."""
 Row = dict[str, Any]
@@ -174,8 +175,7 @@ class SetOf:
         self.node: Node = graph.paid(
             class_type, self.photos, profile=PROFILE, on_partial=on_partial, **{**more, **widgets}
         )
-        if as_list:
-            graph.add("TestPaid", image=self.node[0], label=photos[1])
+        graph.add("TestPaid", image=self.node[0], label=photos[1] if as_list else BATCH)
 
     @property
     def prompt(self) -> Prompt:
