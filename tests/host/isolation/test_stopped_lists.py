@@ -148,7 +148,7 @@ def test_an_interrupt_in_the_middle_of_sixty(shop: Shop, emulator: Emulator, at_
 
 
 def test_kill_9_in_the_middle_of_a_list(shop: Shop, emulator: Emulator) -> None:
-    """Of twenty some have come, two submits are not answered, some tasks run, and the others have not had their turn."""
+    """Of twenty some have come, two submits are not answered, some tasks run, and the others had no turn yet."""
     shop.allow(at_once=8)
     emulator.add_fault({"endpoint": "upscale", "phase": "submit", "skip": 8, "times": 2, "do": {"hang": 120}})
     listed = SetOf(shop, 20)
