@@ -104,7 +104,7 @@ def test_the_masks_are_those_of_the_pictures_that_came(shop: Shop, emulator: Emu
     greys = [np.zeros((64, 48), np.uint8) for _ in sides]
     for grey, side in zip(greys, sides, strict=True):
         grey[side] = 255
-    photos = graph.add("TestSet", count=4, first=0)
+    photos = graph.add("TestSet", count=4, first=0, different=4)
     node = graph.add(
         "VolcengineAPIOutpaintCanvas", image=photos[2], mask=graph.mask(*greys), variants=2, on_partial=REST,
         profile=PROFILE,

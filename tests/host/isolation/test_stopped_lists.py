@@ -81,7 +81,7 @@ def test_after_three_unclear_answers_nothing_more_is_submitted(
 @pytest.mark.parametrize("on_partial", ["error", REST])
 def test_a_list_of_labels_beside_one_batch_is_refused(shop: Shop, emulator: Emulator, on_partial: str) -> None:
     batch = SetOf(shop, 3, as_list=False, on_partial=on_partial)
-    batch.change(label=[batch.photos[0], 1])
+    batch.change(label=batch.labels)
     words = "A list of labels is connected beside one batch of several images"
     with sends_nothing(emulator):
         if on_partial == REST:
@@ -96,7 +96,7 @@ def test_one_label_for_a_batch_and_a_list_of_batches_are_fine(shop: Shop, emulat
     graph = Graph(shop.comfy)
     photos = graph.image(*(photo(48, 64, seed) for seed in range(4)))
     pairs = graph.add("RebatchImages", images=photos, batch_size=2)
-    names = graph.add("TestSet", count=2, first=0)[1]
+    names = graph.add("TestSet", count=2, first=0, different=2)[1]
     node = graph.paid("HiDreamAPIUpscale", pairs[0], profile="shop", label=names)
     saved = graph.save(node[0])
     with buys(emulator, 4):
