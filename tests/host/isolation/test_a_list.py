@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
 from emulator import Emulator
 from tests.host.buying import buys, mend, sends_nothing
@@ -19,22 +19,22 @@ from tests.host.isolation.sets import (
     outcomes,
     summed,
 )
+from tests.thinned import thinned
 
 WANTED, ALLOWED = 60, 50
 
 
 def spoil(emulator: Emulator, endpoint: str) -> None:
     """Two pictures are moderated, one fails, one answer is lost: all after acceptance."""
-    moderated, broken = {"task_status": [4]}, {"task_status": [3]}
+    moderated: dict[str, Any] = {"task_status": [4]}
+    broken: dict[str, Any] = {"task_status": [3]}
     if endpoint == "cvprocess":
         moderated, broken = {"vendor_code": 50511}, {"vendor_code": 50519}
     for skip, times, do in [(7, 2, moderated), (15, 1, broken), (25, 1, {"reset": "after"})]:
         emulator.add_fault({"endpoint": endpoint, "phase": "submit", "skip": skip, "times": times, "do": do})
 
 
-@pytest.mark.parametrize(
-    ("class_type", "endpoint"), [("HiDreamAPIUpscale", "upscale"), ("VolcengineAPIOutpaint", "cvprocess")]
-)
+@thinned(("class_type", "endpoint"), [("HiDreamAPIUpscale", "upscale"), ("VolcengineAPIOutpaint", "cvprocess")])
 def test_the_night_and_the_morning(shop: Shop, emulator: Emulator, class_type: str, endpoint: str) -> None:
     shop.allow(a_run=ALLOWED)
     spoil(emulator, endpoint)

@@ -8,6 +8,7 @@ from emulator import Emulator
 from tests.host.buying import buys, hold, mend, sends_nothing, tasks, until_states
 from tests.host.isolation.sets import REST, Row, SetOf, Shop, bought_once, labels, of, outcomes, summed
 from tests.host.prompts import Graph, Running, failed, photo, submits, until
+from tests.thinned import thinned
 
 FELT = 0.3
 """Seconds from the call of /interrupt to ComfyUI's event; with sixty items it may take twice as long."""
@@ -49,7 +50,7 @@ def test_the_first_failure_stops_the_list_and_is_named(shop: Shop, emulator: Emu
 # ---- an outage
 
 
-@pytest.mark.parametrize("fault", [{"reset": "after"}, {"status": 500}], ids=["lost", "status 500"])
+@thinned("fault", [{"reset": "after"}, {"status": 500}], ids=["lost", "status 500"])
 def test_after_three_unclear_answers_nothing_more_is_submitted(
     shop: Shop, emulator: Emulator, fault: dict[str, object]
 ) -> None:
@@ -120,7 +121,7 @@ def interrupted(shop: Shop, emulator: Emulator, listed: SetOf, under_way: int) -
     return listed.rows(running.prompt_id)
 
 
-@pytest.mark.parametrize("at_once", [0, 4])
+@thinned("at_once", [4, 0])
 def test_an_interrupt_in_the_middle_of_sixty(shop: Shop, emulator: Emulator, at_once: int) -> None:
     shop.allow(at_once=at_once)
     listed = SetOf(shop, 60)
