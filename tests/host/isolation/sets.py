@@ -34,7 +34,7 @@ def grid(seed):
 
 
 class Set:
-    """`count` photographs of 48x64 as a list, with their labels, and as a batch."""
+    """`count` photographs of 48x64 as a list, with their labels, and as a batch; after `different` they repeat."""
 
     RETURN_TYPES = ("IMAGE", "STRING", "IMAGE")
     OUTPUT_IS_LIST = (True, True, False)
@@ -43,12 +43,27 @@ class Set:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"count": ("INT", {}), "first": ("INT", {"max": 9999})}}
+        return {"required": {"count": ("INT", {}), "first": ("INT", {}), "different": ("INT", {})}}
 
-    def make(self, count, first):
-        photos = [np.kron(grid(first + index), np.ones((16, 16, 1))) for index in range(count)]
+    def make(self, count, first, different):
+        photos = [np.kron(grid(first + index % different), np.ones((16, 16, 1))) for index in range(count)]
         batch = torch.from_numpy(np.stack(photos).astype(np.float32) / 255)
         return ([batch[index : index + 1] for index in range(count)], [f"SKU-{i:02d}" for i in range(count)], batch)
+
+
+class Spoil:
+    """Makes the photograph with this label one that no node takes: not a number in each pixel."""
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "spoil"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE", {}), "label": ("STRING", {"forceInput": True}), "bad": ("STRING", {})}}
+
+    def spoil(self, image, label, bad):
+        return (image * float("nan") if label == bad else image,)
 
 
 class Paid:
@@ -71,7 +86,7 @@ class Paid:
         return {"ui": {"text": [label]}}
 
 
-NODE_CLASS_MAPPINGS = {"TestSet": Set, "TestPaid": Paid}
+NODE_CLASS_MAPPINGS = {"TestPaid": Paid, "TestSet": Set, "TestSpoil": Spoil}
 '''
 
 PROFILE = "shop"
@@ -154,6 +169,7 @@ class SetOf:
 
     Args:
         first: the number of the first photograph; other sets have other photographs.
+        different: how many photographs there are until they repeat; 0: all are different.
     """
 
     def __init__(
@@ -163,14 +179,16 @@ class SetOf:
         class_type: str = "HiDreamAPIUpscale",
         *,
         first: int = 0,
+        different: int = 0,
         as_list: bool = True,
         on_partial: str = REST,
         **widgets: Any,
     ) -> None:
         self.shop = shop
         self.graph = graph = Graph(shop.comfy)
-        photos = graph.add("TestSet", count=count, first=first)
+        photos = graph.add("TestSet", count=count, first=first, different=different or count)
         self.photos: Link = photos[0 if as_list else 2]
+        self.labels: Link = photos[1]
         more = {"label": photos[1]} if as_list else {}
         self.node: Node = graph.paid(
             class_type, self.photos, profile=PROFILE, on_partial=on_partial, **{**more, **widgets}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from emulator import Emulator
 from tests.host.buying import buys, mend, sends_nothing
-from tests.host.isolation.sets import BATCH, SetOf, Shop, bought_once, original, outcomes, summed, whose
-from tests.host.prompts import Pixels, fields_of, pixels
+from tests.host.isolation.sets import BATCH, PROFILE, REST, SetOf, Shop, bought_once, original, outcomes, summed, whose
+from tests.host.prompts import Graph, Pixels, fields_of, pixels
 from tests.thinned import thinned
 
 IMAGE, MASK, PLACEMENT = range(3)
@@ -28,7 +27,7 @@ def test_a_batch_over_the_budget_with_pictures_missing(shop: Shop, emulator: Emu
     came = [row["part"] for row in rows if row["outcome"] == "came"]
     assert shop.counted() == {BATCH: came}
     assert summed(batch.accounts(run)) == {"bought": 6, "failed": 2, "unclear": 1, "not_submitted": 3}
-    assert [line["item"] for line in shop.report(run)] == [f"1.{part + 1}" for part in range(12)]
+    assert [line["item"].lstrip("'") for line in shop.report(run)] == [f"1.{part + 1}" for part in range(12)]
     plan = batch.plan(run)
     assert plan is not None
     assert (plan["wanted"], plan["allowed"]) == (12, 9)
@@ -61,9 +60,10 @@ def colours(picture: Pixels) -> Pixels:
     [
         ("VolcengineAPIOutpaint", "cvprocess", {"vendor_code": 50411}),
         ("VolcengineAPIOutpaint", "cvprocess", {"vendor_code": 50511}),
+        ("VolcengineAPIOutpaintCanvas", "cvprocess", {"vendor_code": 50411}),
         ("HiDreamAPIOutpaint", "outpaint", {"task_status": [4]}),
     ],
-    kept=(0,),
+    kept=(0, 2),
 )
 def test_each_picture_is_pasted_with_its_own_original(
     shop: Shop, emulator: Emulator, class_type: str, endpoint: str, moderated: dict[str, object]
@@ -86,13 +86,38 @@ def test_each_picture_is_pasted_with_its_own_original(
     assert [row["outcome"] == "came" for row in batch.rows(run)] == [part != 3 for part in range(8)]
     pictures = {name: [pixels(picture) for picture in shop.comfy.images(run, id_)] for name, id_ in saved.items()}
     assert [whose(colours(picture)) for picture in pictures["originals"]] == expected
-    assert len(shop.comfy.images(run, masks)) == len(expected)
+    assert len(shop.comfy.images(run, masks)) == 1, "one mask fits all"
     place = fields_of(run.texts(shown)[0])
     assert [whose(colours(cut(picture, place))) for picture in pictures["generated"]] == expected
     assert len(pictures["pasted"]) == len(expected)
     assert run.texts(canvas)
     for number, picture in zip(expected, pictures["pasted"], strict=True):
         assert contains(picture, original(number)), f"the pixels of original {number}"
+
+
+def test_the_masks_are_those_of_the_pictures_that_came(shop: Shop, emulator: Emulator) -> None:
+    """Each image has a mask of its own, which is new on one side; the second variant of the second is moderated."""
+    shop.allow(at_once=1)
+    emulator.add_fault({"endpoint": "cvprocess", "phase": "submit", "skip": 3, "do": {"vendor_code": 50411}})
+    graph = Graph(shop.comfy)
+    whole = slice(None)
+    sides = [(whole, slice(16)), (whole, slice(32, 48)), (slice(16), whole), (slice(48, 64), whole)]
+    greys = [np.zeros((64, 48), np.uint8) for _ in sides]
+    for grey, side in zip(greys, sides, strict=True):
+        grey[side] = 255
+    photos = graph.add("TestSet", count=4, first=0, different=4)
+    node = graph.add(
+        "VolcengineAPIOutpaintCanvas", image=photos[2], mask=graph.mask(*greys), variants=2, on_partial=REST,
+        profile=PROFILE,
+    )  # fmt: skip
+    masks, originals = graph.save_mask(node[MASK]), graph.save(node[last_output(shop, "VolcengineAPIOutpaintCanvas")])
+    pictures = graph.save(node[IMAGE])
+    run = shop.comfy.run(graph.prompt)
+    expected = [0, 0, 1, 2, 2, 3, 3]
+    assert [whose(colours(pixels(picture))) for picture in shop.comfy.images(run, originals)] == expected
+    assert len(shop.comfy.images(run, pictures)) == len(expected)
+    came = [pixels(mask)[..., 0] for mask in shop.comfy.images(run, masks)]
+    assert [[np.array_equal(mask, grey) for grey in greys].index(True) for mask in came] == expected
 
 
 def last_output(shop: Shop, class_type: str) -> int:
@@ -111,10 +136,9 @@ def contains(picture: Pixels, part: Pixels) -> bool:
     )
 
 
-@pytest.mark.parametrize("class_type", ["VolcengineAPIOutpaint"])
-def test_without_any_picture_the_batch_is_skipped(shop: Shop, emulator: Emulator, class_type: str) -> None:
+def test_without_any_picture_the_batch_is_skipped(shop: Shop, emulator: Emulator) -> None:
     emulator.add_fault({"phase": "submit", "times": None, "do": {"vendor_code": 50411}})
-    batch = SetOf(shop, 3, class_type, as_list=False)
+    batch = SetOf(shop, 3, "VolcengineAPIOutpaint", as_list=False)
     run = batch.run()
     assert shop.counted() == {}
     assert outcomes(batch.rows(run)) == {"refused": 3}

@@ -8,6 +8,7 @@ from emulator import Emulator
 from tests.host.buying import buys, hold, mend, sends_nothing, tasks, until_states
 from tests.host.isolation.sets import REST, Row, SetOf, Shop, bought_once, labels, of, outcomes, summed
 from tests.host.prompts import Graph, Running, failed, photo, submits, until
+from tests.thinned import thinned
 
 FELT = 0.3
 """Seconds from the call of /interrupt to ComfyUI's event; with sixty items it may take twice as long."""
@@ -49,7 +50,7 @@ def test_the_first_failure_stops_the_list_and_is_named(shop: Shop, emulator: Emu
 # ---- an outage
 
 
-@pytest.mark.parametrize("fault", [{"reset": "after"}, {"status": 500}], ids=["lost", "status 500"])
+@thinned("fault", [{"reset": "after"}, {"status": 500}], ids=["lost", "status 500"])
 def test_after_three_unclear_answers_nothing_more_is_submitted(
     shop: Shop, emulator: Emulator, fault: dict[str, object]
 ) -> None:
@@ -81,7 +82,7 @@ def test_after_three_unclear_answers_nothing_more_is_submitted(
 @pytest.mark.parametrize("on_partial", ["error", REST])
 def test_a_list_of_labels_beside_one_batch_is_refused(shop: Shop, emulator: Emulator, on_partial: str) -> None:
     batch = SetOf(shop, 3, as_list=False, on_partial=on_partial)
-    batch.change(label=[batch.photos[0], 1])
+    batch.change(label=batch.labels)
     words = "A list of labels is connected beside one batch of several images"
     with sends_nothing(emulator):
         if on_partial == REST:
@@ -96,7 +97,7 @@ def test_one_label_for_a_batch_and_a_list_of_batches_are_fine(shop: Shop, emulat
     graph = Graph(shop.comfy)
     photos = graph.image(*(photo(48, 64, seed) for seed in range(4)))
     pairs = graph.add("RebatchImages", images=photos, batch_size=2)
-    names = graph.add("TestSet", count=2, first=0)[1]
+    names = graph.add("TestSet", count=2, first=0, different=2)[1]
     node = graph.paid("HiDreamAPIUpscale", pairs[0], profile="shop", label=names)
     saved = graph.save(node[0])
     with buys(emulator, 4):
@@ -120,7 +121,7 @@ def interrupted(shop: Shop, emulator: Emulator, listed: SetOf, under_way: int) -
     return listed.rows(running.prompt_id)
 
 
-@pytest.mark.parametrize("at_once", [0, 4])
+@thinned("at_once", [4, 0])
 def test_an_interrupt_in_the_middle_of_sixty(shop: Shop, emulator: Emulator, at_once: int) -> None:
     shop.allow(at_once=at_once)
     listed = SetOf(shop, 60)
@@ -148,7 +149,7 @@ def test_an_interrupt_in_the_middle_of_sixty(shop: Shop, emulator: Emulator, at_
 
 
 def test_kill_9_in_the_middle_of_a_list(shop: Shop, emulator: Emulator) -> None:
-    """Of twenty some have come, two submits are not answered, some tasks run, and the others have not had their turn."""
+    """Of twenty some have come, two submits are not answered, some tasks run, and the others had no turn yet."""
     shop.allow(at_once=8)
     emulator.add_fault({"endpoint": "upscale", "phase": "submit", "skip": 8, "times": 2, "do": {"hang": 120}})
     listed = SetOf(shop, 20)
