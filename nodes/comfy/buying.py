@@ -7,7 +7,7 @@ import contextlib
 import time
 import uuid
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -32,7 +32,7 @@ _paid_call_pools: defaultdict[str, DaemonPool] = defaultdict(lambda: DaemonPool(
 _store_read_pool = DaemonPool(4)
 # No node waits for its jobs. One thread for all: the items of a mapped list are interrupted at the same time.
 _interrupt_report_pool = DaemonPool(1)
-MISSING = MissingPictures(host.SERVER_JOURNAL.open, host.PROFILE_FILE.state)
+MISSING = MissingPictures(host.SERVER_JOURNAL.open, lambda: _state_of_profiles())
 
 _runs: OrderedDict[str, api.Run] = OrderedDict()
 # Of the running prompt, by prompt id and node id.
@@ -299,6 +299,12 @@ def _report_abandoned_calls(batch: api.Batch, display: NodeDisplay) -> None:
 
     with contextlib.suppress(Exception):
         _interrupt_report_pool.start(look)
+
+
+def _state_of_profiles() -> Hashable:
+    with contextlib.suppress(RemoteImageError):
+        return host.PROFILE_FILE.state()
+    return None
 
 
 def _items_of(run: api.Run, node_id: str, keeps_going: bool) -> ItemsOfNode:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hidream_volcengine.api import ON_PARTIAL
 
-from tests.browser.frontend import Frontend
+from tests.browser.frontend import Frontend, Json
 from tests.browser.looks import looks
+from tests.endpoints import PAID
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 WORKFLOWS = sorted(FIXTURES.glob("*/workflows/*/*.json"))
@@ -28,14 +30,26 @@ def frontend(shared_frontend: Frontend) -> Frontend:
 
 @pytest.mark.smoke
 def test_graphs_load_with_their_values(frontend: Frontend) -> None:
-    """Each queues the prompt that it queued in its own version, and is saved with the same values."""
+    """Each queues the prompt that it queued in its own version, and is saved with the same values.
+
+    A widget that was added since has its default, after all others.
+    """
     assert WORKFLOWS
     for path in WORKFLOWS:
         workflow = read(path)
         frontend.load(workflow)
-        assert frontend.prompt() == read(path.parents[2] / "prompts" / path.name), path
+        then = read(path.parents[2] / "prompts" / path.name)
+        added = {int(id_) for id_, node in then.items() if lacks_on_partial(node)}
+        for id_ in added:
+            then[str(id_)]["inputs"][ON_PARTIAL.id] = ON_PARTIAL.default
+        assert frontend.prompt() == then, path
         saved = {node["id"]: compact(node.get("widgets_values")) for node in workflow["nodes"]}
+        saved.update({id_: [*saved[id_], ON_PARTIAL.default] for id_ in added})
         assert {node: compact(values) for node, values in frontend.widget_values().items()} == saved, path
+
+
+def lacks_on_partial(node: Json) -> bool:
+    return node["class_type"] in PAID and ON_PARTIAL.id not in node["inputs"]
 
 
 def compact(values: Any) -> Any:

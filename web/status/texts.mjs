@@ -1,5 +1,7 @@
 // The texts of the status below a node, in English and Chinese.
 
+import { money } from "../money.mjs";
+
 const EN = {
   language: "en",
   label: "What this node is doing, and what its last run had to say",
@@ -124,9 +126,6 @@ function firstOf(items, comma, andMore) {
   return items.slice(0, NAMED).join(comma) + (more > 0 ? andMore(more) : "");
 }
 
-/** Signs of currencies that everybody knows; another currency is shown by its letters. */
-const SIGNS = { CNY: "¥", USD: "$", EUR: "€" };
-
 /** Return "≈ ¥4.40", with several currencies "≈ ¥4.40 + $1.00"; "" without a price.
  * @param {{price: string?, currency: string?}[]} prices  decimal numbers; those of one currency are summed */
 export function estimated(prices) {
@@ -137,14 +136,6 @@ export function estimated(prices) {
   }
   const amounts = [...byCurrency].map(([currency, sum]) => money(sum, currency));
   return amounts.length ? `≈ ${amounts.join(" + ")}` : "";
-}
-
-/** Return an amount of money as the reports say it (api/journal/runs/report.py): two decimals or none, below 1 up to
- * four. */
-export function money(amount, currency) {
-  const rounded = Number(Number(amount).toFixed(amount >= 1 ? 2 : 4));
-  const digits = { useGrouping: false, minimumFractionDigits: Number.isInteger(rounded) ? 0 : 2, maximumFractionDigits: 4 };
-  return `${SIGNS[currency] ?? `${currency} `}${new Intl.NumberFormat("en", digits).format(rounded)}`;
 }
 
 const MISSING = ["refused", "failed", "unclear", "waiting", "not_submitted"];

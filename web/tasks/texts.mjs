@@ -1,6 +1,6 @@
 // The texts of the Tasks tab, in English and Chinese. `states`: a word, what it means for money, and an explanation.
+import { money } from "../money.mjs";
 import { chinese } from "../pack.js";
-import { money } from "../status/texts.mjs";
 
 function moment(seconds, locale) {
   return new Date(seconds * 1000).toLocaleString(locale, { dateStyle: "medium", timeStyle: "short" });

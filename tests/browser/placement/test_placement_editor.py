@@ -780,7 +780,7 @@ def _workflow() -> Json:
         node(
             HIDREAM, "HiDreamAPIOutpaint", 1400, [("image", "IMAGE", 2)],
             [("IMAGE", []), ("MASK", []), ("OUTPAINT_PLACEMENT", [])],
-            ["sandbox", 1024, 1024, 0.5, "center", 0, 0, 1, 0],
+            ["sandbox", 1024, 1024, 0.5, "center", 0, 0, 1, 0, "error"],
         ),
         node(MASK_TO_IMAGE, "MaskToImage", 700, [("mask", "MASK", 3)], [("IMAGE", [4])], []),
         node(PREVIEW, "PreviewImage", 1000, [("images", "IMAGE", 4)], [], []),

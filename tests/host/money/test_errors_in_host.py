@@ -340,6 +340,10 @@ COMBOS: list[tuple[str, str, str]] = [
     ("HiDreamAPIModelPhotoSet", "on_partial", "return the rest"),
     ("VolcengineAPIOutpaint", "upload", "jpeg 95"),
     ("VolcengineAPIOutpaintCanvas", "upload", "jpeg 95"),
+    ("HiDreamAPIOutpaint", "on_partial", "return the rest"),
+    ("HiDreamAPIUpscale", "on_partial", "return the rest"),
+    ("VolcengineAPIOutpaint", "on_partial", "return the rest"),
+    ("VolcengineAPIOutpaintCanvas", "on_partial", "return the rest"),
     ("RemoteTaskResult", "endpoint", "hidream model photo set"),
 ]
 STRINGS: list[tuple[str, str, int]] = [
