@@ -55,7 +55,7 @@ def ours(workflow: Json) -> Iterator[Json]:
 
 def charged(workflow: Json) -> list[Json]:
     """Return those of them that buy something."""
-    return [node for node in ours(workflow) if "take" in WIDGETS[node["type"]]]
+    return [node for node in ours(workflow) if "take" in WIDGETS.get(node["type"], {})]
 
 
 def needs_something(workflow: Json) -> bool:

@@ -35,6 +35,7 @@ _INTO_SUBGRAPH = """(id) => {
     window.inner = subgraph.nodes[0];
     return [node.id, window.inner.id];
 }"""
+_UP = "() => { app.canvas.ds.offset[1] -= 100; app.canvas.setDirty(true, true); }"
 _END = "([id, account]) => app.graph.getNodeById(id).onExecuted({text: [], account})"
 _TELL = "([type, detail]) => app.api.dispatchCustomEvent(type, detail)"
 
@@ -70,6 +71,7 @@ def test_shown_while_they_hold_and_never_saved(frontend: Frontend, look: str) ->
     page.evaluate(_SAY, [NODE, ["words of the last run"]])
     expect(words(frontend)).to_have_text("words of the last run")
 
+    page.evaluate(_UP)  # so that what is below the node is inside of the window
     page.evaluate(_HIDDEN_WHEN_STARTED, NODE)
     frontend.run()
     assert page.evaluate("window.hiddenWhenStarted") is True
