@@ -98,6 +98,8 @@ class PaidItem:
         self._began_at = time.monotonic()
         self._batch: api.Batch | None = None
         self._has_ended = False
+        # From then on the journal has the items' rows, or they are written by end() or after an interrupt.
+        self._has_rows = False
         self._calls: Sequence[api.PaidCall] = ()
         self.account = ItemAccount(index, 0.0, False, api.Counts())
 
@@ -153,10 +155,10 @@ class PaidItem:
         for index in batch.reused:
             jobs[index].insert(0, (_store_read_pool, partial(batch.stored, index)))
         expected_work = ExpectedWork([call.pictures for call in calls], batch.plan)
+        self._has_rows = True
         try:
             results = await host.run_jobs(jobs, expected_work, lambda error: api.Result(error=error))
         except (host.Interrupted, asyncio.CancelledError):
-            self._has_ended = True
             _report_abandoned_calls(batch, display)
             raise
         outcome = api.BatchOutcome(results)
@@ -226,10 +228,11 @@ class PaidItem:
         shown = error if isinstance(error, RemoteImageError) else _fault(error)
         self._items.node.note_failure(shown)
         if not self._has_ended:
+            missing = [api.Missing(api.Retry.NOW if self._has_rows else api.retry_of(shown))]
+            MISSING.note(self._run.prompt_id, self._of_node.node.node_id, self._asked, missing)
+        if not self._has_rows:
             wanted = max(1, self._item.wanted)
             self.account = ItemAccount(self.account.index, 0.0, False, api.Counts(not_submitted=wanted))
-            missing = [api.Missing(api.retry_of(shown))]
-            MISSING.note(self._run.prompt_id, self._of_node.node.node_id, self._asked, missing)
             end = api.end_of_error(self._run_item(wanted), shown)
             with contextlib.suppress(RemoteImageError):
                 await host.off_loop(lambda: host.SERVER_JOURNAL.open().run_items.end([end]))
@@ -253,7 +256,7 @@ class PaidItem:
     def interrupt(self, why: BaseException) -> None:
         """The user has interrupted, or a sibling node has failed: the items that wait for their turn end, too."""
         self._items.interrupt(why)
-        if not self._has_ended:
+        if not self._has_rows:
             end = api.end_of_error(self._run_item(max(1, self._item.wanted)), None)
 
             def write() -> None:
