@@ -98,7 +98,7 @@ class PaidItem:
         self._began_at = time.monotonic()
         self._batch: api.Batch | None = None
         self._has_ended = False
-        # From then on the journal has the items' rows, or they are written by end() or after an interrupt.
+        # Whether the calls were started: their rows are written at admission, by end(), or after an interrupt.
         self._has_rows = False
         self._calls: Sequence[api.PaidCall] = ()
         self.account = ItemAccount(index, 0.0, False, api.Counts())
