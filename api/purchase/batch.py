@@ -296,7 +296,9 @@ class Batch:
         else:
             # A synchronous answer with the picture's bytes: they are put into the store before the journal is written.
             claim.answered(accepted.task)
-        delivery = collect(claim, service, journal, handle, source="bought", answered=picture)
+        delivery = collect(
+            claim, service, journal, handle, source="bought", answered=picture, on_failure=self._node.note_failure
+        )
         return replace(delivery, note=accepted.note or delivery.note)
 
     def _submit(self, call: PaidCall, claim: Claim, handle: CallHandle, admit: Callable[[], None]) -> Accepted:

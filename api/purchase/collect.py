@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -182,6 +182,7 @@ def collect(
     *,
     source: Source,
     answered: SubTask | None = None,
+    on_failure: Callable[[RemoteImageError], None] = lambda error: None,
 ) -> Delivery:
     """Poll an accepted task until it ends, then fetch its pictures, store each one, and write the attempt's end.
 
@@ -194,6 +195,7 @@ def collect(
     Args:
         source: what the delivery says of its pictures.
         answered: the picture, if the answer to the submit brought it.
+        on_failure: called with the error of a sub task before the place of the limiter is free for the next call.
 
     Returns:
         All pictures that came, and an error for each other one; pictures that could not be stored are included.
@@ -215,6 +217,8 @@ def collect(
             return delivery
     sub_tasks = [answered] if answered is not None else _ended_sub_tasks(claim, service, journal, handle)
     timed_out = any(isinstance(sub_task.error, TaskTimeoutError) for sub_task in sub_tasks)
+    if (failure := next((sub_task.error for sub_task in sub_tasks if sub_task.error is not None), None)) is not None:
+        on_failure(failure)
     if attempt.resumable and not timed_out:
         # A synchronous answer with the picture's bytes skips "done": it has no task, so the bytes are stored first.
         claim.done(len(sub_tasks))
