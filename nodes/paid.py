@@ -95,22 +95,10 @@ class PaidNode(RemoteNode):
             ui: gets the preview of the original.
         """
         node = cls.NODE
-        values = checked_values(node.widgets, inputs)
-        given = _given(node, inputs, values, notes)
-        item.wants(_wanted(given))
-        async with item.turn():
-            plan = await host.off_loop(node.plan, given)
-            item.wants(plan.pictures)
-            if plan.size is not None:
-                check_result_fits_memory(*plan.size, plan.pictures)
-            if plan.no_placement is not None and _is_linked(cls.hidden.prompt, cls.hidden.unique_id, _PLACEMENT_SLOT):
-                raise InvalidInputError(plan.no_placement)
-            # Off the loop, because resolving the profile may start the sandbox.
-            service = await host.off_loop(host.profiles().service, inputs[PROFILE.id], cls.ENDPOINT)
-            planned = [await host.off_loop(make) for make in plan.calls]
-            await item.prepare([_paid_call(service, call, values[TAKE.id]) for calls in planned for call in calls])
+        given = _given(node, inputs, checked_values(node.widgets, inputs), notes)
+        plan, of_calls = await cls._prepare(item, inputs[PROFILE.id], given)
         outcome = await item.buy()
-        came = _Came.of(node, [image for image, calls in enumerate(planned) for _ in calls], outcome.results)
+        came = _Came.of(node, of_calls, outcome.results)
         error = item.error(outcome) or came.sizes_differ
         await item.end(outcome, delivered=error is None)
         if error is not None and not item.keeps_going:
@@ -122,8 +110,26 @@ class PaidNode(RemoteNode):
             return [host.blocked_output()] * len(node.outputs)
         outputs = await _values(node, plan, came, images, notes)
         if node.outputs[-1] is LABELS:
-            outputs.append(_labels(item.label, came, len(planned)))
+            outputs.append(_labels(item.label, came, len(plan.calls)))
         return outputs
+
+    @classmethod
+    async def _prepare(cls, item: PaidItem, profile: str, given: api.Given) -> tuple[api.NodePlan, list[int]]:
+        """Look up, in its turn, what the item is going to buy; returns the plan, and for each call its image's index."""
+        item.wants(_wanted(given))
+        async with item.turn():
+            plan = await host.off_loop(cls.NODE.plan, given)
+            item.wants(plan.pictures)
+            if plan.size is not None:
+                check_result_fits_memory(*plan.size, plan.pictures)
+            if plan.no_placement is not None and _is_linked(cls.hidden.prompt, cls.hidden.unique_id, _PLACEMENT_SLOT):
+                raise InvalidInputError(plan.no_placement)
+            # Off the loop, because resolving the profile may start the sandbox.
+            service = await host.off_loop(host.profiles().service, profile, cls.ENDPOINT)
+            planned = [await host.off_loop(make) for make in plan.calls]
+            take = given.values[TAKE.id]
+            await item.prepare([_paid_call(service, call, take) for calls in planned for call in calls])
+        return plan, [image for image, calls in enumerate(planned) for _ in calls]
 
 
 def paid_nodes() -> list[type[io.ComfyNode]]:
