@@ -115,7 +115,7 @@ class PaidNode(RemoteNode):
 
     @classmethod
     async def _prepare(cls, item: PaidItem, profile: str, given: api.Given) -> tuple[api.NodePlan, list[int]]:
-        """Look up, in its turn, what the item is going to buy; returns the plan, and for each call its image's index."""
+        """Look up, in its turn, what the item will buy; returns the plan, and for each call the index of its image."""
         item.wants(_wanted(given))
         async with item.turn():
             plan = await host.off_loop(cls.NODE.plan, given)
