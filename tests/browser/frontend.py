@@ -67,7 +67,11 @@ class Frontend:
         self.page.evaluate("app.refreshComboInNodes()")
 
     def speak(self, locale: str) -> None:
-        """Change the language, and wait until the page shows it."""
+        """Change the language, and wait until the page shows it.
+
+        The frontend loads the words of a language when it is first chosen, and shows it then, even if another one was
+        chosen meanwhile.
+        """
         if self.page.evaluate(_LOCALE) == locale:
             return
         button = self.page.locator('[data-testid="queue-button"]').first

@@ -350,13 +350,12 @@ def test_another_language(
     server.list["tasks"] = [task(0)]
     tab = open_tab()
     expect(tab.rows).to_have_count(1)
-    choose = "(language) => app.extensionManager.setting.set('Comfy.Locale', language)"
-    shared_frontend.page.evaluate(choose, "zh" if language == "en" else "en")
+    shared_frontend.speak("zh" if language == "en" else "en")
     try:
         expect(tab.root.locator("h2")).to_have_text("远程任务" if language == "en" else "Remote tasks")
         expect(tab.rows).to_have_count(1)
     finally:
-        shared_frontend.page.evaluate(choose, language)
+        shared_frontend.speak(language)
     expect(tab.root.locator("h2")).to_have_text("Remote tasks" if language == "en" else "远程任务")
 
 
