@@ -115,10 +115,16 @@ def test_a_journal_that_cannot_be_read_changes_nothing(world: World) -> None:
     assert world.fingerprint() == 0
 
 
-def test_the_items_of_a_list_add_up_and_a_later_run_replaces_them(world: World) -> None:
+def test_the_items_of_a_list_add_up(world: World) -> None:
     world.ended()
     world.ended(Missing(Retry.WHEN_PROFILE_CHANGES))
     world.ended()
+    world.profiles = 2
+    assert world.fingerprint() == 1
+
+
+def test_a_later_run_replaces_what_an_earlier_one_has_left(world: World) -> None:
+    world.ended(Missing(Retry.WHEN_PROFILE_CHANGES))
     world.ended(run="run-2")
     world.profiles = 2
     assert world.fingerprint() == 0
