@@ -78,15 +78,11 @@ if TYPE_CHECKING:
     )
     from .journal import (
         Decision,
-        ErrorRecord,
-        ItemEnd,
         ItemRow,
         Journal,
         JournalError,
         Order,
-        Outcome,
         Overview,
-        RunItem,
         RunSummary,
         Spent,
         Task,
@@ -103,7 +99,6 @@ if TYPE_CHECKING:
         Counts,
         Delivery,
         Missing,
-        NodeItem,
         NodeRun,
         PaidCall,
         Plan,
@@ -122,12 +117,12 @@ if TYPE_CHECKING:
 _LAZY = {
     "core": "Budget CallCancelled CallHandle CancelToken Deadlines JournalSettings Progress TaskRef",
     "journal": (
-        "Decision ErrorRecord ItemEnd ItemRow Journal JournalError Order Outcome Overview RunItem RunSummary Spent Task"
+        "Decision ItemRow Journal JournalError Order Overview RunSummary Spent Task"
     ),
     "pixels": "Pictures Placement Thumbnails Upload",
     "profiles": "ProfileEditor Profiles RefusedEditError ShownProfile ShownProfiles",
     "purchase": (
-        "AbandonedCalls BackgroundPoller Batch BatchOutcome Counts Delivery Missing NodeItem NodeRun PaidCall Plan "
+        "AbandonedCalls BackgroundPoller Batch BatchOutcome Counts Delivery Missing NodeRun PaidCall Plan "
         "Result Retry Run end_of_error fetch_task retry_of"
     ),
     "services": "Service",

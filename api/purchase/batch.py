@@ -264,7 +264,7 @@ class Batch:
         except QuotaError as error:
             if not node.keeps_going:
                 raise
-            node.note_used_up(error)
+            node.note_used_up(call.service, error)
             raise NotSubmitted(error) from None
         self._pass(index)
         node.check(call.service)
@@ -282,7 +282,7 @@ class Batch:
         if call.problem is not None:
             raise call.problem
         node.check(call.service)
-        node.check_budget()
+        node.check_budget(call.service)
 
     def _buy(self, call: PaidCall, claim: Claim, handle: CallHandle, admit: Callable[[], None]) -> Delivery:
         """Submit an admitted attempt and collect its pictures; raises as :meth:`_get`."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..catalog import WireRequest
 from ..core import RemoteImageError, as_object, json_value, shortened
-from ..journal import Order, Purchase, RunItem
+from ..journal import Order, Purchase
 from ..services import Service
 from .run import NodeItem
 
@@ -98,26 +98,18 @@ def orders_of(calls: Sequence[PaidCall], item: NodeItem) -> list[Order]:
         occurrence = seen[first.key]
         seen[first.key] += 1
         order = call.order(prompt_id, occurrence) if occurrence else first
-        purchase = replace(order.purchase, item=_run_item(call, item, part, order.key))
-        orders.append(replace(order, purchase=purchase))
+        purchase = order.purchase
+        run_item = item.run_item(
+            part,
+            endpoint=purchase.endpoint,
+            profile=purchase.profile,
+            take=call.take,
+            pictures=call.pictures,
+            key=order.key,
+            price=call.service.account.prices.get(purchase.endpoint),
+        )
+        orders.append(replace(order, purchase=replace(purchase, item=run_item)))
     return orders
-
-
-def _run_item(call: PaidCall, item: NodeItem, part: int, key: str) -> RunItem:
-    service, node = call.service, item.node
-    return RunItem(
-        run=node.run.prompt_id,
-        node=node.node_id,
-        item=item.index,
-        part=part,
-        label=item.label,
-        endpoint=service.name,
-        profile=service.account.profile,
-        take=call.take,
-        pictures=call.pictures,
-        key=key,
-        price=service.account.prices.get(service.name),
-    )
 
 
 def key_of(service: Service, body: Mapping[str, Any], take: int, occurrence: int) -> str:

@@ -11,12 +11,14 @@ from ..core import (
     AuthenticationError,
     CancelToken,
     NotSubmitted,
+    Price,
     QuotaError,
     RemoteImageError,
     ServiceError,
     TaskTimeoutError,
     Text,
 )
+from ..journal import RunItem
 from ..services import Service
 
 # So many unclear answers in a row, or definite failures in a row, are an outage of the service.
@@ -130,8 +132,10 @@ class NodeRun:
         self.node_id = node_id
         self.keeps_going = keeps_going
         self.order = SubmitOrder()
-        self._failure: list[RemoteImageError | None] = []
-        self._budget_error: QuotaError | None = None
+        self.failure: RemoteImageError | None = None
+        """The first failure that is known as an error, unless the node keeps going."""
+        self._has_failed = False
+        self._budget_errors: dict[str, QuotaError] = {}
 
     def item(self, index: int = 0, label: str = "") -> NodeItem:
         """One item of the node's list; ``index`` counts from 0."""
@@ -139,12 +143,13 @@ class NodeRun:
 
     def note_failure(self, error: RemoteImageError | None = None) -> None:
         """A call of the node has failed: unless the node keeps going, no other one is submitted any more."""
-        # list.append() is atomic; the first entry decides.
-        self._failure.append(error)
+        if not self.keeps_going:
+            self._has_failed = True
+            self.failure = self.failure or error
 
-    def note_used_up(self, error: QuotaError) -> None:
-        """The budget does not hold a call: no later one of this node is submitted either, even a smaller one."""
-        self._budget_error = self._budget_error or error
+    def note_used_up(self, service: Service, error: QuotaError) -> None:
+        """An account's budget does not hold a call: no later call of this node goes to it, even a smaller one."""
+        self._budget_errors.setdefault(service.account.account_id, error)
 
     def check(self, service: Service) -> None:
         """Check that a call of this node may still be submitted.
@@ -152,23 +157,19 @@ class NodeRun:
         Raises:
             NotSubmitted: another call has failed, or as :meth:`Run.check`.
         """
-        if self._failure and not self.keeps_going:
+        if self._has_failed:
             raise NotSubmitted
         self.run.check(service)
 
-    def check_budget(self) -> None:
-        """Check that the budget has held all calls of this node so far.
+    def check_budget(self, service: Service) -> None:
+        """Check that the account's budget has held all calls of this node so far.
 
         Raises:
             NotSubmitted: it has not.
         """
-        if self._budget_error is not None:
-            raise NotSubmitted(self._budget_error.again())
-
-    @property
-    def failure(self) -> RemoteImageError | None:
-        """The first failure of the node, if it ends the node and is known as an error."""
-        return self._failure[0] if self._failure and not self.keeps_going else None
+        error = self._budget_errors.get(service.account.account_id)
+        if error is not None:
+            raise NotSubmitted(error.again())
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,33 @@ class NodeItem:
     node: NodeRun
     index: int = 0
     label: str = field(default="", repr=False)
+
+    def run_item(
+        self,
+        part: int = 0,
+        *,
+        endpoint: str,
+        profile: str,
+        take: int,
+        pictures: int,
+        key: str = "",
+        price: Price | None = None,
+    ) -> RunItem:
+        """A call of this item, for its row in the journal; the arguments as for :class:`RunItem`."""
+        node = self.node
+        return RunItem(
+            node.run.prompt_id,
+            node.node_id,
+            self.index,
+            part,
+            self.label,
+            endpoint,
+            profile,
+            take,
+            pictures,
+            key,
+            price,
+        )
 
 
 class SubmitOrder:
@@ -205,7 +233,7 @@ class Ticket:
         self._order = order
 
     def wait(self, cancel: CancelToken) -> None:
-        """Wait until every earlier ticket is released; returns at once if this one is released.
+        """Wait until every earlier ticket is released, or this one is.
 
         Raises:
             CallCancelled: cancelled.
@@ -215,6 +243,7 @@ class Ticket:
             while self in order.open and order.open[0] is not self:
                 cancel.check()
                 order.changed.wait(_LOOK_AGAIN)
+        cancel.check()
 
     def release(self) -> None:
         """Let the next ticket pass; may be called again."""

@@ -92,12 +92,11 @@ class PaidItem:
         self._endpoint = endpoint
         self._asked = asked
         self._items = _items_of(run, node_id, keeps_going)
-        is_batch = label is not None and images is not None and images.ndim == 4 and len(images) > 1
+        is_batch = label is not None and getattr(images, "ndim", 0) == 4 and len(images) > 1
         self._item = self._items.enter(images if is_batch else None)
         self._of_node = self._items.node.item(index, label or "")
         self._began_at = time.monotonic()
         self._batch: api.Batch | None = None
-        self._has_ended = False
         # Whether the calls were started: their rows are written at admission, by end(), or after an interrupt.
         self._has_rows = False
         self._calls: Sequence[api.PaidCall] = ()
@@ -172,24 +171,23 @@ class PaidItem:
 
     def _count(self, outcome: api.BatchOutcome) -> None:
         service = self._calls[0].service
-        price = service.account.prices.get(service.name)
         counts = outcome.counts([call.pictures for call in self._calls])
+        price, currency = _estimate(service, counts.bought + counts.resumed)
         self.account = ItemAccount(
             self.account.index,
             round(time.monotonic() - self._began_at, 1),
             service.account.sandbox,
             counts,
-            None if price is None else f"{price.amount * (counts.bought + counts.resumed):f}",
-            None if price is None else price.currency,
+            price,
+            currency,
             tuple(str(why) for why in outcome.stopped_by),
         )
         api.pack_logger().info("%s: %s", service.name, self.account.ui())
 
     async def end(self, outcome: api.BatchOutcome, *, delivered: bool) -> None:
         """Write what became of the item. ``delivered``: the node returns the pictures."""
-        self._has_ended = True
         batch = self._prepared()
-        MISSING.note(self._run.prompt_id, self._of_node.node.node_id, self._asked, batch.missing(outcome.results))
+        self._note_missing(batch.missing(outcome.results))
         await host.off_loop(partial(batch.end, outcome.results, delivered=delivered))
 
     def error(self, outcome: api.BatchOutcome) -> RemoteImageError | None:
@@ -219,51 +217,51 @@ class PaidItem:
         return Text(f"item {number}{shown}", f"第 {number} 项{shown}")
 
     async def fail(self, error: Exception) -> RemoteImageError:
-        """The item has ended without a picture: write that, unless it is written; returns the error to show or raise.
+        """The item has ended without outputs; returns the error to show or raise.
 
-        An error that is not one of this pack's is a fault of the program; it is logged.
+        If none of its calls was started, its row is written. An error that is not one of this pack's is a fault of the
+        program: it is logged, and what was bought is handed on by the next run.
         """
         if not isinstance(error, RemoteImageError):
             api.pack_logger().error("the node failed", exc_info=error)
         shown = error if isinstance(error, RemoteImageError) else _fault(error)
         self._items.node.note_failure(shown)
-        if not self._has_ended:
-            missing = [api.Missing(api.Retry.NOW if self._has_rows else api.retry_of(shown))]
-            MISSING.note(self._run.prompt_id, self._of_node.node.node_id, self._asked, missing)
+        self._note_missing([api.Missing(api.Retry.NOW if self._has_rows else api.retry_of(shown))])
         if not self._has_rows:
-            wanted = max(1, self._item.wanted)
-            self.account = ItemAccount(self.account.index, 0.0, False, api.Counts(not_submitted=wanted))
-            end = api.end_of_error(self._run_item(wanted), shown)
-            with contextlib.suppress(RemoteImageError):
-                await host.off_loop(lambda: host.SERVER_JOURNAL.open().run_items.end([end]))
+            counts = api.Counts(not_submitted=self._wanted)
+            self.account = ItemAccount(self.account.index, 0.0, False, counts)
+            await host.off_loop(self._write_not_submitted, shown)
         return shown
 
-    def _run_item(self, wanted: int) -> api.RunItem:
-        """The item of the run, for one that failed before it had calls."""
+    def _note_missing(self, missing: Sequence[api.Missing]) -> None:
+        MISSING.note(self._run.prompt_id, self._of_node.node.node_id, self._asked, missing)
+
+    @property
+    def _wanted(self) -> int:
+        """How many pictures count as not submitted, if none of the calls was started."""
+        return max(1, self._item.wanted)
+
+    def _write_not_submitted(self, error: RemoteImageError | None) -> None:
+        """Write one row for the whole item; a journal that cannot be opened keeps nothing else from going on.
+
+        Args:
+            error: why nothing was submitted; ``None``: the user interrupted.
+        """
         take = self._asked.get("take", 0)
-        return api.RunItem(
-            run=self._run.prompt_id,
-            node=self._of_node.node.node_id,
-            item=self._of_node.index,
-            part=0,
-            label=self._of_node.label,
+        item = self._of_node.run_item(
             endpoint=self._endpoint.name,
             profile=str(self._asked.get("profile", "")),
             take=take if isinstance(take, int) else 0,
-            pictures=wanted,
+            pictures=self._wanted,
         )
+        with contextlib.suppress(RemoteImageError):
+            host.SERVER_JOURNAL.open().run_items.end([api.end_of_error(item, error)])
 
     def interrupt(self, why: BaseException) -> None:
         """The user has interrupted, or a sibling node has failed: the items that wait for their turn end, too."""
         self._items.interrupt(why)
         if not self._has_rows:
-            end = api.end_of_error(self._run_item(max(1, self._item.wanted)), None)
-
-            def write() -> None:
-                with contextlib.suppress(RemoteImageError):
-                    host.SERVER_JOURNAL.open().run_items.end([end])
-
-            _interrupt_report_pool.start(write)
+            _interrupt_report_pool.start(partial(self._write_not_submitted, None))
 
     def leave(self) -> None:
         """The item has ended, in whatever way: others may go on."""
@@ -282,14 +280,14 @@ def _fault(error: Exception) -> ServiceError:
 
 
 def _plan_of_node(journal: api.Journal, call: api.PaidCall, prompt_id: str, wanted: int) -> PlanOfNode:
-    service = call.service
+    allowed = journal.limiter.budget_left(call.order(prompt_id, 0).purchase)
+    return PlanOfNode(wanted, allowed, *_estimate(call.service, wanted))
+
+
+def _estimate(service: api.Service, pictures: int) -> tuple[str, str] | tuple[None, None]:
+    """What so many pictures cost by the owner's price, as a decimal number, and its currency; ``None`` without one."""
     price = service.account.prices.get(service.name)
-    return PlanOfNode(
-        wanted,
-        journal.limiter.budget_left(call.order(prompt_id, 0).purchase),
-        None if price is None else f"{price.amount * wanted:f}",
-        None if price is None else price.currency,
-    )
+    return (None, None) if price is None else (f"{price.amount * pictures:f}", price.currency)
 
 
 def _report_abandoned_calls(batch: api.Batch, display: NodeDisplay) -> None:

@@ -47,10 +47,10 @@ class MissingPictures:
         """
         place = node_id, frozenset((name, repr(value)) for name, value in widgets.items())
         with self._lock:
-            left = self._left.get(place)
-            if left is None or left.run != run:
-                left = self._left[place] = _Left(run, self._profiles_mark(), [])
-            left.missing += missing
+            if place in self._left and self._left[place].run != run:
+                del self._left[place]
+            if missing:
+                self._left.setdefault(place, _Left(run, self._profiles_mark(), [])).missing += missing
 
     def fingerprint(self, node_id: str, known: Mapping[str, object]) -> int:
         """How often queueing again would have done something else for a missing picture than the run before.

@@ -20,7 +20,9 @@ from tests.host.prompts import Graph, Link, Node, Pixels
 from tests.host.routes.test_task_list import ask, token
 
 PROBE = '''
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import folder_paths
@@ -66,6 +68,30 @@ class Spoil:
         return (image * float("nan") if label == bad else image,)
 
 
+class Break:
+    """Lets the pack fail once to make an IMAGE of bought pixels, as if there were no memory for it."""
+
+    RETURN_TYPES = ("INT",)
+    FUNCTION = "break_once"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"take": ("INT", {})}}
+
+    def break_once(self, take):
+        paid = next(name for name in sys.modules if name.endswith(".nodes.paid"))
+        tensors = importlib.import_module(paid.removesuffix("nodes.paid") + "api.pixels.tensors")
+        whole = tensors.image_tensor
+
+        def no_memory(pictures):
+            tensors.image_tensor = whole
+            raise MemoryError
+
+        tensors.image_tensor = no_memory
+        return (take,)
+
+
 class Paid:
     """Counts its runs, as another pack's paid node would: one line for each, with the label and the colours."""
 
@@ -86,7 +112,7 @@ class Paid:
         return {"ui": {"text": [label]}}
 
 
-NODE_CLASS_MAPPINGS = {"TestPaid": Paid, "TestSet": Set, "TestSpoil": Spoil}
+NODE_CLASS_MAPPINGS = {"TestBreak": Break, "TestPaid": Paid, "TestSet": Set, "TestSpoil": Spoil}
 '''
 
 PROFILE = "shop"

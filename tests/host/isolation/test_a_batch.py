@@ -143,3 +143,24 @@ def test_without_any_picture_the_batch_is_skipped(shop: Shop, emulator: Emulator
     assert shop.counted() == {}
     assert outcomes(batch.rows(run)) == {"refused": 3}
     assert summed(batch.accounts(run)) == {"refused": 3}
+
+
+def test_each_picture_of_a_set_has_the_label_of_its_photograph(shop: Shop, emulator: Emulator) -> None:
+    """Of a list as it is, of a batch with the number of the photograph; and of a task that is fetched again."""
+    graph = Graph(shop.comfy)
+    photos = graph.add("TestSet", count=2, first=0, different=2)
+    listed = graph.paid("HiDreamAPIModelPhotoSet", photos[0], profile=PROFILE, label=photos[1])
+    batch = graph.paid("HiDreamAPIModelPhotoSet", photos[2], profile=PROFILE, label="night", take=1)
+    shown = [graph.show(node[1]) for node in (listed, batch)]
+    saved = [graph.save(node[0]) for node in (listed, batch)]
+    run = shop.comfy.run(graph.prompt)
+    for node, names, of_one in zip(shown, (["SKU-00", "SKU-01"], ["night_1", "night_2"]), saved, strict=True):
+        each = len(shop.comfy.images(run, of_one)) // 2
+        assert each > 1
+        assert run.texts(node) == [name for name in names for _ in range(each)]
+    task = next(row for row in shop.rows(run) if row["label"] == "SKU-01")
+    again = Graph(shop.comfy)
+    fetched = again.add("RemoteTaskResult", profile=PROFILE, task_id=task["attempt"])
+    shown_again, _ = again.show(fetched[1]), again.save(fetched[0])
+    with sends_nothing(emulator):
+        assert set(shop.comfy.run(again.prompt).texts(shown_again)) == {"SKU-01"}

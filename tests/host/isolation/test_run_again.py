@@ -71,6 +71,22 @@ def test_a_complete_run_is_not_run_again(shop: Shop, emulator: Emulator) -> None
     assert shop.counted() == {}
 
 
+def test_what_was_bought_but_not_handed_on_is_handed_on_by_the_next_run(shop: Shop, emulator: Emulator) -> None:
+    """ComfyUI has cached that the item was skipped, and the journal has its picture."""
+    listed = SetOf(shop, 3)
+    listed.change(take=listed.graph.add("TestBreak", take=0)[0])
+    with buys(emulator, 3):
+        run = listed.run()
+    assert any("MemoryError" in text for text in run.texts(listed.node.id))
+    assert of(listed.rows(run), "came", "bought") == [0, 1, 2]
+    assert len(shop.counted()) == 2
+    with sends_nothing(emulator):
+        listed.run()
+    assert shop.counted() == {label: [item] for item, label in enumerate(labels(range(3)))}
+    with sends_nothing(emulator):
+        assert not listed.ran(listed.run())
+
+
 def test_an_interrupted_list_goes_on(shop: Shop, emulator: Emulator) -> None:
     """An interrupted node has no outputs in ComfyUI's cache, so that it runs again anyway."""
     emulator.add_fault({"endpoint": "upscale", "phase": "submit", "skip": 4, "times": None, "do": {"hang": 60}})

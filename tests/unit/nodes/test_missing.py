@@ -139,3 +139,11 @@ def test_other_nodes_and_other_widgets_are_not_concerned(world: World) -> None:
 def test_a_value_that_no_widget_has_is_no_trouble(world: World) -> None:
     world.ended(Missing(Retry.NOW, order()), take=[1])
     assert world.fingerprint(take=[1]) == 1
+
+
+def test_complete_runs_leave_nothing_in_memory(world: World) -> None:
+    for take in range(100):
+        world.ended(take=take)
+    world.ended(Missing(Retry.NEVER, order()), run="run-1")
+    world.ended(run="run-2")
+    assert world.missing._left == {}

@@ -22,7 +22,6 @@ from hidream_volcengine.api import (
     JournalSettings,
     ModerationError,
     NodeRun,
-    Outcome,
     PaidCall,
     QuotaError,
     RemoteImageError,
@@ -33,6 +32,7 @@ from hidream_volcengine.api import (
 )
 from hidream_volcengine.api.core.cancel import NotSubmitted
 from hidream_volcengine.api.core.task import Accepted
+from hidream_volcengine.api.journal import Outcome
 
 from tests.unit.purchase.test_batch import Service, account, brings_a_picture, call, picture, task
 
@@ -168,6 +168,24 @@ def test_a_wait_for_a_ticket_can_be_cancelled() -> None:
         order.ticket().wait(token)
 
 
+def test_a_released_ticket_lets_no_cancelled_call_pass() -> None:
+    order, token = Run().node().order, CancelToken()
+    ticket = order.ticket()
+    ticket.release()
+    token.cancel()
+    with pytest.raises(CallCancelled):
+        ticket.wait(token)
+
+
+def test_the_first_failure_that_is_known_ends_the_node() -> None:
+    node = Run().node()
+    node.note_failure()
+    first, second = ModerationError(NO), QuotaError(NO)
+    node.note_failure(first)
+    node.note_failure(second)
+    assert node.failure is first and keeps_going().failure is None
+
+
 # ---- a node that keeps going
 
 
@@ -234,6 +252,15 @@ def test_the_budget_is_used_up_in_the_order_of_the_items(journal: Journal) -> No
     assert [found[index].held_back for index in range(5)] == [False, False, True, True, True]
     assert all(isinstance(found[index].error, QuotaError) for index in (2, 3, 4))
     assert journal.limiter.budget_left(calls[0][0].order("prompt-1", 0).purchase) == 1
+
+
+def test_a_budget_that_is_used_up_speaks_for_its_account_only(journal: Journal) -> None:
+    """A list of profiles at one node."""
+    node, poor, rich = keeps_going(), with_budget(brings_a_picture(1), 0), with_budget(brings_a_picture(2), 5)
+    rich.account = replace(rich.account, account_id="another", profile="another")
+    [held_back] = results(Batch(journal, [call(poor, "a")], node.item(0)), 1)
+    [bought] = results(Batch(journal, [call(rich, "b")], node.item(1)), 1)
+    assert held_back.held_back and bought.delivery is not None
 
 
 def test_what_is_not_submitted_leaves_no_attempt(journal: Journal) -> None:
