@@ -92,10 +92,11 @@ class PaidNode(RemoteNode):
         """The values of the outputs: of what came, or blockers if nothing came and the node keeps going.
 
         Args:
+            images: the IMAGE of its first input of that type.
             ui: gets the preview of the original.
         """
         node = cls.NODE
-        given = _given(node, inputs, checked_values(node.widgets, inputs), notes)
+        given = _given(images, inputs, checked_values(node.widgets, inputs), notes)
         plan, of_calls = await cls._prepare(item, inputs[PROFILE.id], given)
         outcome = await item.buy()
         came = _Came.of(node, of_calls, outcome.results)
@@ -142,13 +143,12 @@ def _node_class(endpoint: api.AnyEndpoint, node: api.PaidNode) -> type[io.ComfyN
     return type(node.node_id, (PaidNode,), {"ENDPOINT": endpoint, "NODE": node, "__module__": __name__})
 
 
-def _given(node: api.PaidNode, inputs: Mapping[str, Any], values: Mapping[str, Any], notes: Notes) -> api.Given:
-    """What the node was given; notes say what the conversion of its images changes."""
-    image = _images(node, inputs)
-    images = None if image is None else api.Pictures(image)
-    if images is not None:
-        notes.extend(images.notes)
-    return api.Given(values, images, inputs.get("mask"), inputs.get("placement"), notes.add)
+def _given(images: Any, inputs: Mapping[str, Any], values: Mapping[str, Any], notes: Notes) -> api.Given:
+    """What the node was given; notes say what the conversion of its ``images`` (IMAGE or ``None``) changes."""
+    sent = None if images is None else api.Pictures(images)
+    if sent is not None:
+        notes.extend(sent.notes)
+    return api.Given(values, sent, inputs.get("mask"), inputs.get("placement"), notes.add)
 
 
 def _images(node: api.PaidNode, inputs: Mapping[str, Any]) -> Any:

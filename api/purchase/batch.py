@@ -112,7 +112,7 @@ class Batch:
             )
 
     def close(self) -> None:
-        """Let the later batches of the node pass, whatever has become of the calls of this one."""
+        """Release the tickets of all calls of this batch, so that the later batches of the node are not held up."""
         for ticket in self._tickets.values():
             ticket.release()
 
@@ -179,7 +179,7 @@ class Batch:
             raise
 
     def _pass(self, index: int) -> None:
-        """Let the next call of the node take its place of the limiter."""
+        """Release the ticket of a call, if it has one, so that the next call of the node may be admitted."""
         if index in self._tickets:
             self._tickets[index].release()
 
@@ -200,7 +200,8 @@ class Batch:
             # An attempt that was sent is resumed by its journal id; claim() might find no row and buy it again.
             sent = last.attempt if last is not None and last.was_sent else None
             if sent is None and self._node.keeps_going and index in self._tickets:
-                # Before there is an attempt: hundreds of calls may follow the one that the budget did not hold.
+                # Check before an attempt is made: hundreds of calls may follow the first one that the budget did not
+                # hold, and the task list would show a cancelled attempt for each.
                 self._check(index)
             try:
                 found = self._journal.claim_task(sent.journal_id) if sent else self._journal.claim(order, waited_for)

@@ -211,7 +211,7 @@ class NodeItem:
 class SubmitOrder:
     """Lets the calls of a node take their places of the limiter in the order of their tickets; thread-safe.
 
-    Without it the budget would go to any of them, and the first ones of a list might remain without a picture.
+    Without an order the budget would go to any of the calls, and the first items of a list might get no picture.
     """
 
     def __init__(self) -> None:
@@ -219,7 +219,7 @@ class SubmitOrder:
         self.open: list[Ticket] = []
 
     def ticket(self) -> Ticket:
-        """A ticket behind all open ones. Its call must release it, also if it ends without a submit."""
+        """A new ticket behind all open ones; its call must release the ticket, also if it ends without a submit."""
         ticket = Ticket(self)
         with self.changed:
             self.open.append(ticket)

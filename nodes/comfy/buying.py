@@ -264,7 +264,7 @@ class PaidItem:
             _interrupt_report_pool.start(partial(self._write_not_submitted, None))
 
     def leave(self) -> None:
-        """The item has ended, in whatever way: others may go on."""
+        """The item has ended, with outputs or an exception: release its tickets and its place."""
         if self._batch is not None:
             self._batch.close()
         self._items.leave(self._item)

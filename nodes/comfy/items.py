@@ -65,14 +65,14 @@ class ItemsOfNode:
         return item
 
     def leave(self, item: Item) -> None:
-        """An item has ended, in whatever way."""
+        """An item has ended, with outputs or an exception."""
         self._items.discard(item)
         self._room.set()
         if not self._items:
             self._last_batch = None
 
     def interrupt(self, why: BaseException) -> None:
-        """An item was interrupted: those that wait for their turn raise the same, even if ComfyUI clears its flag."""
+        """An item was interrupted: items that wait for their turn raise ``why``, too, even if ComfyUI clears its flag."""
         self._interrupt = why
 
     @property
