@@ -72,7 +72,7 @@ class ItemsOfNode:
             self._last_batch = None
 
     def interrupt(self, why: BaseException) -> None:
-        """An item was interrupted: items that wait for their turn raise ``why``, too, even if ComfyUI clears its flag."""
+        """An item was interrupted: items that wait for a turn raise ``why``, too, even if ComfyUI clears its flag."""
         self._interrupt = why
 
     @property
